@@ -1,0 +1,1 @@
+"""Hardware cost models: numpy and jax only, knows nothing of training."""

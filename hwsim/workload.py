@@ -1,0 +1,191 @@
+"""What a network asks of the hardware: its operators, their sizes, their wiring.
+
+A `Workload` is what `fbq.nets` hands to a cost model. It can also be written by
+hand, so that hardware can be studied without any of the training code.
+"""
+
+import dataclasses
+import functools
+
+OPS = ("conv", "depthwise", "linear", "add", "avg_pool", "max_pool")
+WEIGHTED_OPS = ("conv", "depthwise", "linear")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+  """Geometry of one operator, batch norm and activation function included.
+
+  A pointwise convolution is a `conv` with a 1x1 kernel. `add` and the pools have
+  as many output as input channels and no weights. Heights, widths, kernel,
+  stride and padding are in pixels; `linear` has height = width = 1.
+
+  Attributes:
+    name: unique in its workload; not part of the geometry.
+    op: one of `OPS`.
+    padding: rows or columns of zeros at (top, bottom, left, right).
+  """
+
+  name: str
+  op: str
+  in_channels: int
+  out_channels: int
+  in_height: int = 1
+  in_width: int = 1
+  kernel_height: int = 1
+  kernel_width: int = 1
+  stride: int = 1
+  padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+  def __post_init__(self):
+    if self.op not in OPS:
+      raise ValueError(
+          f"layer {self.name!r}: op is {self.op!r}, expected one of {OPS}")
+    for field in ("in_channels", "out_channels", "in_height", "in_width",
+                  "kernel_height", "kernel_width", "stride"):
+      if getattr(self, field) < 1:
+        raise ValueError(f"layer {self.name!r}: {field} is "
+                         f"{getattr(self, field)}, expected at least 1")
+    if len(self.padding) != 4 or min(self.padding) < 0:
+      raise ValueError(
+          f"layer {self.name!r}: padding is {self.padding}, expected four "
+          "non-negative numbers (top, bottom, left, right)")
+    top, bottom, left, right = self.padding
+    for axis, kernel, size in (
+        ("height", self.kernel_height, self.in_height + top + bottom),
+        ("width", self.kernel_width, self.in_width + left + right)):
+      if kernel > size:
+        raise ValueError(
+            f"layer {self.name!r}: kernel {axis} {kernel} is larger than its "
+            f"padded input {axis} {size}")
+    if self.op not in ("conv", "linear"):
+      if self.in_channels != self.out_channels:
+        raise ValueError(
+            f"layer {self.name!r}: {self.op} has {self.in_channels} input and "
+            f"{self.out_channels} output channels, expected the same number")
+    if self.op == "linear" and (self.in_height, self.in_width) != (1, 1):
+      raise ValueError(f"layer {self.name!r}: linear takes one pixel, got "
+                       f"{self.in_height}x{self.in_width}; flatten it first")
+
+  @property
+  def out_height(self) -> int:
+    padded = self.in_height + self.padding[0] + self.padding[1]
+    return (padded - self.kernel_height) // self.stride + 1
+
+  @property
+  def out_width(self) -> int:
+    padded = self.in_width + self.padding[2] + self.padding[3]
+    return (padded - self.kernel_width) // self.stride + 1
+
+  @property
+  def has_weights(self) -> bool:
+    return self.op in WEIGHTED_OPS
+
+  @property
+  def weight_count(self) -> int:
+    """Elements of the weight tensor (no bias, no batch norm)."""
+    if not self.has_weights:
+      return 0
+    inputs = 1 if self.op == "depthwise" else self.in_channels
+    return self.out_channels * inputs * self.kernel_height * self.kernel_width
+
+  @property
+  def macs(self) -> int:
+    """Multiply-accumulates; `add` and the pools have none by convention."""
+    return self.weight_count * self.out_height * self.out_width
+
+  @property
+  def in_count(self) -> int:
+    """Elements of one input tensor."""
+    return self.in_channels * self.in_height * self.in_width
+
+  @property
+  def out_count(self) -> int:
+    """Elements of the output tensor."""
+    return self.out_channels * self.out_height * self.out_width
+
+  @property
+  def geometry(self) -> "Layer":
+    """The layer without its name: equal for layers that cost the same."""
+    return dataclasses.replace(self, name="")
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+  """Layers in the order they run, with their wiring and precision sites.
+
+  A *site* is the name of a tensor that has a precision. Tensors that must share
+  one (a pooled tensor and its source, for instance) have the same site name.
+
+  Attributes:
+    name: of the network, for reports.
+    layers: `L` operators in topological order.
+    sources: per layer, the index of the layer that makes each of its inputs; -1
+      is the input of the network.
+    input_sites: per layer, the precision site of each input tensor.
+    output_sites: per layer, the precision site of its output tensor, or None
+      where it is not quantized (the logits, 32-bit accumulators).
+    fixed_bits: sites whose precision is given, as (site, bits) pairs: the input
+      image, tensors that meet at an adder.
+  """
+
+  name: str
+  layers: tuple[Layer, ...]
+  sources: tuple[tuple[int, ...], ...]
+  input_sites: tuple[tuple[str, ...], ...]
+  output_sites: tuple[str | None, ...]
+  fixed_bits: tuple[tuple[str, int], ...] = ()
+
+  def __post_init__(self):
+    names = [layer.name for layer in self.layers]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+      raise ValueError(f"workload {self.name!r}: layer names {twice} occur more "
+                       "than once")
+    for field in ("sources", "input_sites", "output_sites"):
+      if len(getattr(self, field)) != len(self.layers):
+        raise ValueError(
+            f"workload {self.name!r}: {field} has {len(getattr(self, field))} "
+            f"entries for {len(self.layers)} layers")
+    for index, (layer, sources) in enumerate(zip(self.layers, self.sources)):
+      for source in sources:
+        if not -1 <= source < index:
+          raise ValueError(
+              f"workload {self.name!r}: layer {layer.name!r} reads layer number "
+              f"{source}, expected -1 (the input) to {index - 1}")
+
+  @property
+  def macs(self) -> int:
+    return sum(layer.macs for layer in self.layers)
+
+  @property
+  def weight_count(self) -> int:
+    return sum(layer.weight_count for layer in self.layers)
+
+  @functools.cached_property
+  def index(self) -> dict[str, int]:
+    """Layer name -> position."""
+    return {layer.name: i for i, layer in enumerate(self.layers)}
+
+  @staticmethod
+  def weight_site(layer: Layer) -> str:
+    """Name of the precision site of a layer's weights."""
+    return f"{layer.name}.weight"
+
+  @functools.cached_property
+  def sites(self) -> tuple[str, ...]:
+    """Every precision site once, in the order in which the network meets it."""
+    found: dict[str, None] = {}
+    for layer, reads, writes in zip(
+        self.layers, self.input_sites, self.output_sites):
+      found.update(dict.fromkeys(reads))
+      if layer.has_weights:
+        found[self.weight_site(layer)] = None
+      if writes is not None:
+        found[writes] = None
+    return tuple(found)
+
+  @functools.cached_property
+  def free_sites(self) -> tuple[str, ...]:
+    """The sites whose precision can be chosen."""
+    fixed = dict(self.fixed_bits)
+    return tuple(site for site in self.sites if site not in fixed)

@@ -1,0 +1,1 @@
+"""The method: networks, quantizers, training, precision search, reports."""

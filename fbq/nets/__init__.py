@@ -1,0 +1,41 @@
+"""Networks as tables of layers: one builder file per family.
+
+A fork adds a network by writing one builder and passing it by its dotted path
+(`config.net.builder = "my_package.my_net:build"`).
+"""
+
+import importlib
+
+from fbq.nets.graph import Net, Node
+from fbq.nets.mobilenet import mobilenet_v1
+from fbq.nets.resnet import resnet8
+
+BUILDERS = {"mobilenet_v1": mobilenet_v1, "resnet8": resnet8}
+
+__all__ = ["BUILDERS", "Net", "Node", "build", "mobilenet_v1", "resnet8"]
+
+
+def build(builder: str, **settings) -> Net:
+  """The network that `builder` makes from `settings`.
+
+  Args:
+    builder: a name in `BUILDERS`, or "package.module:function" of a fork.
+    **settings: arguments of the builder, such as width, resolution, classes.
+
+  Raises:
+    ValueError: unknown builder, or settings it does not take.
+  """
+  if ":" in builder:
+    module, function = builder.split(":", 1)
+    make = getattr(importlib.import_module(module), function)
+  elif builder in BUILDERS:
+    make = BUILDERS[builder]
+  else:
+    raise ValueError(
+      f"net.builder is {builder!r}, expected one of {sorted(BUILDERS)} or "
+      "'package.module:function'"
+    )
+  try:
+    return make(**settings)
+  except TypeError as error:
+    raise ValueError(f"net.builder {builder!r}: {error}") from error

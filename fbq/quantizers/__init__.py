@@ -1,0 +1,1 @@
+"""Quantizers: pure functions with analytic gradients, precision as data."""

@@ -1,0 +1,119 @@
+"""Uniform quantization of weights and activations to a given number of bits.
+
+Bits are arrays, so one compiled function serves every precision. Rounding is
+half-to-even, as in PyTorch. Grids, in integer codes of `b` bits:
+
+  weights        signed, -2^(b-1) .. 2^(b-1) - 1, step = range / 2^(b-1)
+  activations    unsigned, 0 .. 2^b - 1,          step = range / (2^b - 1)
+
+which are the ones of the Free Bits authors (quantization_facts.md 3.2) and of the
+PULP kernels: no zero-point, so a product of codes needs no correction.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+def power_of_two(exponent: Array) -> Array:
+  """2^exponent as float32, exact (XLA's exp2 is not) for 0 <= exponent < 31."""
+  return jnp.left_shift(1, exponent.astype(jnp.int32)).astype(jnp.float32)
+
+
+def grid(bits: Array, signed: bool) -> tuple[Array, Array, Array]:
+  """Lowest code, highest code, and steps per range of `bits`-bit integers."""
+  if signed:
+    half = power_of_two(jnp.asarray(bits) - 1)
+    return -half, half - 1.0, half
+  highest = power_of_two(jnp.asarray(bits)) - 1.0
+  return jnp.zeros_like(highest), highest, highest
+
+
+def quantize(
+  x: Array, range_: Array, bits: Array, signed: bool, rule: str = "lsq"
+) -> Array:
+  """`x` rounded to the nearest of the `bits`-bit levels of `range_`.
+
+  Args:
+    x: of any shape.
+    range_: the largest magnitude, positive; broadcasts against `x` (a scalar, or
+      [1, .., 1, C] for one range per output channel).
+    bits: integer array, broadcasts against `range_`.
+    signed: codes -2^(b-1) .. 2^(b-1)-1 if true, else 0 .. 2^b-1.
+    rule: gradient of the range. "lsq": that of the straight-through estimator,
+      d y / d range = (y - x [x inside]) / range (learned step size, arXiv
+      1902.08153; the original Bayesian Bits). "pact": y / range where `x` is
+      clipped, 0 inside (arXiv 1805.06085).
+
+  Returns:
+    Array of `x`'s shape. Its gradient passes to `x` where `x` is not clipped.
+  """
+  low, high, steps = grid(bits, signed)
+  return _quantize(rule, signed, x, range_ / steps, low, high)
+
+
+def codes(x: Array, range_: Array, bits: Array, signed: bool) -> Array:
+  """The int32 codes of `quantize`: `quantize(x) == codes(x) * step` exactly."""
+  low, high, steps = grid(bits, signed)
+  return round_to_codes(x, range_ / steps, low, high).astype(jnp.int32)
+
+
+def round_to_codes(x: Array, step: Array, low: Array, high: Array) -> Array:
+  """Codes of `x` as floats: round(x * (1 / step)) clipped to [low, high].
+
+  XLA turns a division by a broadcast array into this product anyhow, but only in
+  some programs; written out, jit, eager and fused code round alike. It can differ
+  from a division where x / step is within one ulp of a tie.
+  """
+  return jnp.clip(jnp.round(x * (1.0 / step)), low, high)
+
+
+def is_inside(x: Array, bottom: Array, top: Array, signed: bool) -> Array:
+  """Where the straight-through gradient passes.
+
+  The ends count as inside for weights, whose range is often the largest of them,
+  and as outside for activations, where the lower end is that of the ReLU.
+  """
+  if signed:
+    return (x >= bottom) & (x <= top)
+  return (x > bottom) & (x < top)
+
+
+def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
+  """Sums `x` over the axes along which an array of `shape` was broadcast."""
+  lead = x.ndim - len(shape)
+  axes = tuple(range(lead)) + tuple(
+    i + lead for i, size in enumerate(shape) if size == 1 != x.shape[i + lead]
+  )
+  return jnp.sum(x, axes, keepdims=True).reshape(shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _quantize(rule, signed, x, step, low, high):
+  del rule, signed
+  return round_to_codes(x, step, low, high) * step
+
+
+def _quantize_forward(rule, signed, x, step, low, high):
+  y = _quantize(rule, signed, x, step, low, high)
+  return y, (x, step, low, high)
+
+
+def _quantize_backward(rule, signed, residuals, g):
+  x, step, low, high = residuals
+  code = round_to_codes(x, step, low, high)
+  inside = is_inside(x, low * step, high * step, signed)
+  if rule == "lsq":
+    dstep = g * (code - jnp.where(inside, x * (1.0 / step), 0.0))
+  elif rule == "pact":
+    dstep = jnp.where(inside, 0.0, g * code)
+  else:
+    raise ValueError(f"rule is {rule!r}, expected 'lsq' or 'pact'")
+  dx = jnp.where(inside, g, 0.0)
+  return dx, sum_to(dstep, step.shape), None, None
+
+
+_quantize.defvjp(_quantize_forward, _quantize_backward)

@@ -1,0 +1,5 @@
+"""Settings of the test session."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -1,4 +1,4 @@
-"""What a network asks of the hardware: its operators, their sizes, their wiring.
+"""What a network asks of the hardware: operators, their sizes, their wiring.
 
 A `Workload` is what `fbq.nets` hands to a cost model. It can also be written by
 hand, so that hardware can be studied without any of the training code.
@@ -15,8 +15,8 @@ WEIGHTED_OPS = ("conv", "depthwise", "linear")
 class Layer:
   """Geometry of one operator, batch norm and activation function included.
 
-  A pointwise convolution is a `conv` with a 1x1 kernel. `add` and the pools have
-  as many output as input channels and no weights. Heights, widths, kernel,
+  A pointwise convolution is a `conv` with a 1x1 kernel. `add` and the pools
+  have as many output as input channels and no weights. Heights, widths, kernel,
   stride and padding are in pixels; `linear` has height = width = 1.
 
   Attributes:
@@ -139,19 +139,20 @@ class Workload:
     names = [layer.name for layer in self.layers]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-      raise ValueError(f"workload {self.name!r}: layer names {twice} occur more "
-                       "than once")
+      raise ValueError(f"workload {self.name!r}: layer names {twice} occur "
+                       "more than once")
     for field in ("sources", "input_sites", "output_sites"):
       if len(getattr(self, field)) != len(self.layers):
         raise ValueError(
             f"workload {self.name!r}: {field} has {len(getattr(self, field))} "
             f"entries for {len(self.layers)} layers")
-    for index, (layer, sources) in enumerate(zip(self.layers, self.sources)):
+    for index, (layer, sources) in enumerate(zip(
+        self.layers, self.sources, strict=True)):
       for source in sources:
         if not -1 <= source < index:
           raise ValueError(
-              f"workload {self.name!r}: layer {layer.name!r} reads layer number "
-              f"{source}, expected -1 (the input) to {index - 1}")
+              f"workload {self.name!r}: layer {layer.name!r} reads layer "
+              f"number {source}, expected -1 (the input) to {index - 1}")
 
   @property
   def macs(self) -> int:
@@ -173,10 +174,10 @@ class Workload:
 
   @functools.cached_property
   def sites(self) -> tuple[str, ...]:
-    """Every precision site once, in the order in which the network meets it."""
+    """Every precision site once, in the order the network meets it."""
     found: dict[str, None] = {}
     for layer, reads, writes in zip(
-        self.layers, self.input_sites, self.output_sites):
+        self.layers, self.input_sites, self.output_sites, strict=True):
       found.update(dict.fromkeys(reads))
       if layer.has_weights:
         found[self.weight_site(layer)] = None

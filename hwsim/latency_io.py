@@ -1,0 +1,219 @@
+"""Latency tables as files: CSV and JSON, keyed by layer geometry.
+
+Both hold the same rows: one per geometry and precision, cycles in clock cycles
+of the target, sizes in elements, bits in bits. `weight_bits` is "-" for a layer
+without weights, `out_bits` is 32 for outputs that are not quantized. A file may
+hold more layers than a network has, so one can serve many networks. To profile
+a board, save a simulated table, replace `latency_cycles` with measurements and
+`provenance` with "measured", and load it, or `merge` a part of it.
+"""
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from hwsim.latency_table import BITS, LatencyTable
+from hwsim.workload import Layer, Workload
+
+_GEOMETRY = tuple(field.name for field in dataclasses.fields(Layer)
+                  if field.name not in ("name", "padding"))
+_PADDING = ("pad_top", "pad_bottom", "pad_left", "pad_right")
+COLUMNS = ("layers", *_GEOMETRY, *_PADDING, "in_bits", "weight_bits",
+           "out_bits", "latency_cycles", "provenance", "target")
+
+
+class _Row(NamedTuple):
+  where: str  # file and line, for messages
+  cycles: int
+  provenance: str
+  target: str
+
+
+class _Key(NamedTuple):
+  geometry: Layer
+  in_bits: int
+  weight_bits: int | str
+  out_bits: int
+
+
+def save(table: LatencyTable, path: str | os.PathLike) -> None:
+  """Writes a table to a .csv or .json file, replacing it in one step."""
+  path = pathlib.Path(path)
+  rows = list(_rows(table))
+  part = path.with_name(path.name + ".part")
+  if _kind(path) == "csv":
+    with part.open("w", newline="", encoding="utf-8") as file:
+      writer = csv.DictWriter(file, COLUMNS)
+      writer.writeheader()
+      writer.writerows(rows)
+  else:
+    text = ",\n".join(json.dumps(row) for row in rows)
+    part.write_text(f"[\n{text}\n]\n", encoding="utf-8")
+  part.replace(path)
+
+
+def load(path: str | os.PathLike, workload: Workload) -> LatencyTable:
+  """The table of a workload from a file that has all its layers.
+
+  Raises:
+    ValueError: a row is wrong or double (names the line), or a layer or a
+      precision of the workload is missing.
+  """
+  rows = _read(pathlib.Path(path))
+  target = next(iter(rows.values())).target if rows else ""
+  quantized = tuple(site is not None for site in workload.output_sites)
+  cycles, provenance = [], []
+  for layer, q in zip(workload.layers, quantized, strict=True):
+    values, kinds = _layer_cycles(rows, layer, q)
+    if values is None:
+      raise ValueError(f"{path}: layer {layer.name!r} is missing at "
+                       f"{kinds}; expected a row for {layer.geometry}")
+    cycles.append(values)
+    provenance.append("/".join(sorted(kinds)))
+  return LatencyTable(target, workload.layers, quantized, np.stack(cycles),
+                      tuple(provenance))
+
+
+def merge(table: LatencyTable, path: str | os.PathLike) -> LatencyTable:
+  """The table with the layers a file measured in place of the simulated ones.
+
+  A layer is replaced as a whole: a file that has some of its precisions but not
+  all is an error, because measured and simulated cycles of one layer would be
+  compared with each other. So is a row whose layer the table does not have.
+  """
+  path = pathlib.Path(path)
+  rows = _read(path)
+  cycles, provenance = table.cycles.copy(), list(table.provenance)
+  known = {layer.geometry for layer in table.layers}
+  for key, row in rows.items():
+    if key.geometry not in known:
+      raise ValueError(f"{row.where}: wrong geometry: no layer of the table is "
+                       f"{key.geometry}")
+  measured = {key.geometry for key in rows}
+  for i, (layer, q) in enumerate(
+      zip(table.layers, table.quantized, strict=True)):
+    if layer.geometry in measured:
+      values, kinds = _layer_cycles(rows, layer, q)
+      if values is None:
+        raise ValueError(f"{path}: layer {layer.name!r} is measured in part; "
+                         f"{kinds} is missing")
+      cycles[i], provenance[i] = values, "/".join(sorted(kinds))
+  return dataclasses.replace(table, cycles=cycles, provenance=tuple(provenance))
+
+
+def _kind(path):
+  kind = path.suffix.lstrip(".").lower()
+  if kind not in ("csv", "json"):
+    raise ValueError(f"{path}: expected a name that ends in .csv or .json")
+  return kind
+
+
+def _precisions(layer, quantized):
+  """(key bits, place in [A, W, O]) of every distinct entry of a layer."""
+  every = slice(None)
+  for a, in_bits in enumerate(BITS):
+    for w, weight_bits in enumerate(BITS if layer.has_weights else ("-",)):
+      for o, out_bits in enumerate(BITS if quantized else (32,)):
+        place = (a, w if layer.has_weights else every,
+                 o if quantized else every)
+        yield (in_bits, weight_bits, out_bits), place
+
+
+def _rows(table):
+  """One mapping per distinct geometry and precision, in layer order."""
+  done = {}
+  for i, (layer, q) in enumerate(
+      zip(table.layers, table.quantized, strict=True)):
+    done.setdefault((layer.geometry, q), []).append(i)
+  for (layer, q), members in done.items():
+    names = " ".join(table.layers[i].name for i in members)
+    shared = {"layers": names}
+    shared |= {name: getattr(layer, name) for name in _GEOMETRY}
+    shared |= dict(zip(_PADDING, layer.padding, strict=True))
+    for bits, place in _precisions(layer, q):
+      values = np.unique(table.cycles[members[0]][place])
+      yield shared | dict(zip(COLUMNS[-6:], (
+          *bits, int(values[0]), table.provenance[members[0]], table.target),
+          strict=True))
+
+
+def _layer_cycles(rows, layer, quantized):
+  """int64[A, W, O] and the provenances; or None and the missing precision."""
+  cycles = np.empty((len(BITS),) * 3, np.int64)
+  kinds = set()
+  for bits, place in _precisions(layer, quantized):
+    row = rows.get(_Key(layer.geometry, *bits))
+    if row is None:
+      return None, f"input/weight/output bits {bits}"
+    cycles[place] = row.cycles
+    kinds.add(row.provenance)
+  return cycles, kinds
+
+
+def _read(path) -> dict[_Key, _Row]:
+  """Rows by key, every value checked."""
+  if _kind(path) == "csv":
+    with path.open(newline="", encoding="utf-8") as file:
+      reader = csv.DictReader(file)
+      numbered = [(reader.line_num, row) for row in reader]
+  else:
+    try:
+      records = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+      raise ValueError(f"{path}: no JSON: {error}") from error
+    if not isinstance(records, list):
+      raise ValueError(f"{path}: expected a list of rows")
+    numbered = list(enumerate(records, start=2))  # one per line, after "["
+  rows = {}
+  for line, record in numbered:
+    key, row = _parse(record, f"{path}, line {line}")
+    if key in rows:
+      raise ValueError(f"{row.where}: same layer and precision as "
+                       f"{rows[key].where}")
+    if rows and row.target != (first := next(iter(rows.values()))).target:
+      raise ValueError(f"{row.where}: target {row.target!r}, but "
+                       f"{first.where} has {first.target!r}")
+    rows[key] = row
+  return rows
+
+
+def _parse(record, where) -> tuple[_Key, _Row]:
+  absent = [name for name in COLUMNS if record.get(name) in (None, "")]
+  if absent or set(record) - set(COLUMNS):
+    raise ValueError(f"{where}: no value for {absent}, unknown columns "
+                     f"{sorted(map(str, set(record) - set(COLUMNS)))}; "
+                     f"expected {COLUMNS}")
+
+  def whole(name):
+    value = record[name]
+    try:
+      number = int(value) if str(value).isdigit() else float(value)
+    except ValueError:
+      number = math.nan
+    if not math.isfinite(number) or number < 0 or number != int(number):
+      raise ValueError(f"{where}: {name} is {value!r}, expected a whole "
+                       "number, not negative")
+    return int(number)
+
+  sizes = {name: record["op"] if name == "op" else whole(name)
+           for name in _GEOMETRY}
+  try:
+    layer = Layer("", **sizes, padding=tuple(whole(name) for name in _PADDING))
+  except ValueError as error:
+    raise ValueError(f"{where}: wrong geometry: {error}") from error
+  weight_bits = ("-" if record["weight_bits"] == "-" else whole("weight_bits"))
+  key = _Key(layer, whole("in_bits"), weight_bits, whole("out_bits"))
+  for name, bits, allowed in (
+      ("in_bits", key.in_bits, BITS), ("out_bits", key.out_bits, (*BITS, 32)),
+      ("weight_bits", weight_bits, BITS if layer.has_weights else ("-",))):
+    if bits not in allowed:
+      raise ValueError(f"{where}: {name} is {bits!r}, expected one of "
+                       f"{allowed} for {layer.op}")
+  return key, _Row(where, whole("latency_cycles"), record["provenance"],
+                   record["target"])

@@ -1,0 +1,214 @@
+"""The latency of every layer at every precision, and of whole networks.
+
+Layer latencies add up, so hardware is evaluated once per (layer, precision)
+into a `LatencyTable`. Scoring an assignment is then a lookup and a sum, whether
+the table was simulated or measured on a board.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hwsim.workload import Layer, Workload
+
+BITS = (2, 4, 8)
+OutputBits = int | Literal["site"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LatencyTable:
+  """Clock cycles of `L` layers by precision.
+
+  Axes `A`, `W` and `O` are the bits of inputs, weights and output, in the order
+  of `BITS`. A layer without weights is constant along `W`; one whose output is
+  not quantized (32-bit logits) is constant along `O`. The two inputs of an
+  `add` are at the same bits; where an assignment gives them different ones, the
+  wider counts (the networks here fix both at 8).
+
+  Attributes:
+    target: name of the hardware.
+    layers: the `L` layers, whose geometry is the key in files.
+    quantized: per layer, whether its output is quantized.
+    cycles: int64[L, A, W, O], read-only.
+    provenance: per layer, "simulated" or "measured".
+  """
+
+  target: str
+  layers: tuple[Layer, ...]
+  quantized: tuple[bool, ...]
+  cycles: np.ndarray
+  provenance: tuple[str, ...]
+
+  def __post_init__(self):
+    cycles = np.array(self.cycles)
+    shape = (len(self.layers), len(BITS), len(BITS), len(BITS))
+    if cycles.dtype != np.int64 or cycles.shape != shape:
+      raise ValueError(f"latency table: cycles is {cycles.dtype}"
+                       f"{cycles.shape}, expected int64{shape}")
+    for field in ("quantized", "provenance"):
+      if len(getattr(self, field)) != len(self.layers):
+        raise ValueError(f"latency table: {field} has "
+                         f"{len(getattr(self, field))} entries for "
+                         f"{len(self.layers)} layers")
+    low = cycles.reshape(len(self.layers), -1).min(axis=1, initial=0)
+    if low.min(initial=0) < 0:
+      name = self.layers[int(np.argmin(low))].name
+      raise ValueError(f"latency table: layer {name!r} has {low.min()} cycles, "
+                       "expected no negative ones")
+    cycles.setflags(write=False)
+    object.__setattr__(self, "cycles", cycles)
+
+  def for_output_bits(self, bits: int = 8) -> np.ndarray:
+    """Cycles int64[L, A, W] with every quantized output at `bits`.
+
+    The published dictionaries hold this view at 8 bits: a layer is benchmarked
+    alone with 8-bit outputs (quantlib generate_bench_spec.py:129-133).
+    """
+    return self.cycles[..., _index(bits, "output bits")]
+
+
+def layer_cycles(table: LatencyTable, workload: Workload,
+                 precision: Mapping[str, int],
+                 output_bits: OutputBits = 8) -> np.ndarray:
+  """Cycles int64[L] of every layer of a workload under one assignment.
+
+  Args:
+    table: of the same layers.
+    workload: names the precision sites.
+    precision: bits (2, 4 or 8) of every free site; fixed ones may be left out.
+    output_bits: 2, 4 or 8 for every quantized output (8 is the published
+      setting), or "site": the bits of the layer's own output site.
+
+  Raises:
+    ValueError: a site is missing, has other bits than it must, or the table is
+      of other layers.
+  """
+  bits = np.array([[_site_bits(workload, precision, site)
+                    for site in workload.sites]])
+  codes = encode(workload, bits, output_bits=output_bits)
+  costs = flat_costs(table, workload, output_bits)
+  return costs[np.arange(len(workload.layers)), codes[0]]
+
+
+def total_cycles(table: LatencyTable, workload: Workload,
+                 precision: Mapping[str, int],
+                 output_bits: OutputBits = 8) -> int:
+  """Cycles of the whole network under one assignment, exactly."""
+  return int(layer_cycles(table, workload, precision, output_bits).sum())
+
+
+def encode(workload: Workload, bits: np.ndarray,
+           sites: Sequence[str] | None = None,
+           output_bits: OutputBits = 8) -> np.ndarray:
+  """Which entry of the table each layer of each candidate takes: uint8[P, L].
+
+  A code is 3 a + w, or 9 a + 3 w + o with `output_bits="site"`, where a, w and
+  o are positions in `BITS`; 0 where a layer has no such tensor.
+
+  Args:
+    workload: `L` layers.
+    bits: int[P, S], 2, 4 or 8, of `P` candidates.
+    sites: names of the `S` columns; default `workload.sites`. Fixed sites may
+      be left out.
+    output_bits: as in `layer_cycles`.
+  """
+  sites = workload.sites if sites is None else tuple(sites)
+  bits = np.asarray(bits)
+  if bits.ndim != 2 or bits.shape[1] != len(sites):
+    raise ValueError(f"bits has shape {bits.shape}, expected [P, {len(sites)}] "
+                     "for as many sites")
+  place = _positions(bits, sites)
+  column = {site: place[:, i] for i, site in enumerate(sites)}
+  for site, fixed in workload.fixed_bits:
+    given = column.setdefault(
+        site, np.full(len(bits), _index(fixed, site), np.uint8))
+    if np.any(given != _index(fixed, site)):
+      raise ValueError(f"site {site!r} is fixed at {fixed} bits in workload "
+                       f"{workload.name!r}, got other bits for it")
+  missing = [site for site in workload.sites if site not in column]
+  if missing:
+    raise ValueError(f"no bits for sites {missing} of {workload.name!r}")
+  if output_bits != "site":
+    _index(output_bits, "output bits")
+
+  codes = np.zeros((len(bits), len(workload.layers)), np.uint8)
+  for i, layer in enumerate(workload.layers):
+    inputs = [column[site] for site in workload.input_sites[i]]
+    code = 3 * np.maximum.reduce(inputs)
+    if layer.has_weights:
+      code = code + column[workload.weight_site(layer)]
+    if output_bits == "site":
+      code = 3 * code
+      if workload.output_sites[i] is not None:
+        code = code + column[workload.output_sites[i]]
+    codes[:, i] = code
+  return codes
+
+
+def flat_costs(table: LatencyTable, workload: Workload,
+               output_bits: OutputBits = 8) -> np.ndarray:
+  """The table as int64[L, 9], or [L, 27] with "site": one entry per code."""
+  if ([layer.geometry for layer in table.layers]
+      != [layer.geometry for layer in workload.layers]):
+    raise ValueError(
+        f"the table of {table.target!r} has other layers than workload "
+        f"{workload.name!r}; make one for it with latency_table")
+  cycles = (table.cycles if output_bits == "site"
+            else table.for_output_bits(output_bits))
+  return cycles.reshape(len(table.layers), -1)
+
+
+def score(costs: np.ndarray, codes: np.ndarray) -> np.ndarray:
+  """Total cycles of `P` candidates, exactly: int64[P].
+
+  A loop over layers inside one compiled pass over the candidates; see
+  `benchmarks/hwsim.py` for its rate.
+
+  Args:
+    costs: int64[L, K] of `flat_costs`.
+    codes: uint8[P, L] of `encode`, below K.
+  """
+  if codes.ndim != 2 or codes.shape[1] != len(costs):
+    raise ValueError(f"codes has shape {codes.shape}, expected "
+                     f"[P, {len(costs)}]")
+  if codes.size and int(codes.max()) >= costs.shape[1]:
+    raise ValueError(f"codes go up to {codes.max()}, expected at most "
+                     f"{costs.shape[1] - 1}: were they encoded with the same "
+                     "output_bits as the costs?")
+  with jax.enable_x64(True):
+    return np.asarray(_score(jnp.asarray(costs), jnp.asarray(codes)))
+
+
+@jax.jit
+def _score(costs, codes):
+  total = jnp.zeros(codes.shape[0], costs.dtype)
+  for layer in range(costs.shape[0]):
+    total += costs[layer].at[codes[:, layer]].get(mode="promise_in_bounds")
+  return total
+
+
+def _index(bits: int, what: str) -> int:
+  if bits not in BITS:
+    raise ValueError(f"{what}: {bits!r} bits, expected one of {BITS}")
+  return BITS.index(bits)
+
+
+def _site_bits(workload, precision, site):
+  fixed = dict(workload.fixed_bits)
+  if site not in precision and site not in fixed:
+    raise ValueError(f"no bits for site {site!r} of {workload.name!r}")
+  return precision.get(site, fixed.get(site))
+
+
+def _positions(bits, sites):
+  """Bits -> positions in BITS, uint8, with an error that names the site."""
+  place = np.searchsorted(BITS, bits).astype(np.uint8)
+  wrong = np.asarray(BITS)[np.minimum(place, len(BITS) - 1)] != bits
+  if wrong.any():
+    candidate, site = np.argwhere(wrong)[0]
+    _index(bits[candidate, site].item(), f"site {sites[site]!r}")
+  return place

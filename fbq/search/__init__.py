@@ -1,0 +1,1 @@
+"""Searches over precisions: pure functions of tables, no training inside."""

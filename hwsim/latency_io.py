@@ -21,11 +21,23 @@ import numpy as np
 from hwsim.latency_table import BITS, LatencyTable
 from hwsim.workload import Layer, Workload
 
-_GEOMETRY = tuple(field.name for field in dataclasses.fields(Layer)
-                  if field.name not in ("name", "padding"))
+_GEOMETRY = tuple(
+  field.name
+  for field in dataclasses.fields(Layer)
+  if field.name not in ("name", "padding")
+)
 _PADDING = ("pad_top", "pad_bottom", "pad_left", "pad_right")
-COLUMNS = ("layers", *_GEOMETRY, *_PADDING, "in_bits", "weight_bits",
-           "out_bits", "latency_cycles", "provenance", "target")
+COLUMNS = (
+  "layers",
+  *_GEOMETRY,
+  *_PADDING,
+  "in_bits",
+  "weight_bits",
+  "out_bits",
+  "latency_cycles",
+  "provenance",
+  "target",
+)
 
 
 class _Row(NamedTuple):
@@ -72,12 +84,15 @@ def load(path: str | os.PathLike, workload: Workload) -> LatencyTable:
   for layer, q in zip(workload.layers, quantized, strict=True):
     values, kinds = _layer_cycles(rows, layer, q)
     if values is None:
-      raise ValueError(f"{path}: layer {layer.name!r} is missing at "
-                       f"{kinds}; expected a row for {layer.geometry}")
+      raise ValueError(
+        f"{path}: layer {layer.name!r} is missing at "
+        f"{kinds}; expected a row for {layer.geometry}"
+      )
     cycles.append(values)
     provenance.append("/".join(sorted(kinds)))
-  return LatencyTable(target, workload.layers, quantized, np.stack(cycles),
-                      tuple(provenance))
+  return LatencyTable(
+    target, workload.layers, quantized, np.stack(cycles), tuple(provenance)
+  )
 
 
 def merge(table: LatencyTable, path: str | os.PathLike) -> LatencyTable:
@@ -93,16 +108,20 @@ def merge(table: LatencyTable, path: str | os.PathLike) -> LatencyTable:
   known = {layer.geometry for layer in table.layers}
   for key, row in rows.items():
     if key.geometry not in known:
-      raise ValueError(f"{row.where}: wrong geometry: no layer of the table is "
-                       f"{key.geometry}")
+      raise ValueError(
+        f"{row.where}: wrong geometry: no layer of the table is {key.geometry}"
+      )
   measured = {key.geometry for key in rows}
   for i, (layer, q) in enumerate(
-      zip(table.layers, table.quantized, strict=True)):
+    zip(table.layers, table.quantized, strict=True)
+  ):
     if layer.geometry in measured:
       values, kinds = _layer_cycles(rows, layer, q)
       if values is None:
-        raise ValueError(f"{path}: layer {layer.name!r} is measured in part; "
-                         f"{kinds} is missing")
+        raise ValueError(
+          f"{path}: layer {layer.name!r} is measured in part; "
+          f"{kinds} is missing"
+        )
       cycles[i], provenance[i] = values, "/".join(sorted(kinds))
   return dataclasses.replace(table, cycles=cycles, provenance=tuple(provenance))
 
@@ -120,8 +139,11 @@ def _precisions(layer, quantized):
   for a, in_bits in enumerate(BITS):
     for w, weight_bits in enumerate(BITS if layer.has_weights else ("-",)):
       for o, out_bits in enumerate(BITS if quantized else (32,)):
-        place = (a, w if layer.has_weights else every,
-                 o if quantized else every)
+        place = (
+          a,
+          w if layer.has_weights else every,
+          o if quantized else every,
+        )
         yield (in_bits, weight_bits, out_bits), place
 
 
@@ -129,7 +151,8 @@ def _rows(table):
   """One mapping per distinct geometry and precision, in layer order."""
   done = {}
   for i, (layer, q) in enumerate(
-      zip(table.layers, table.quantized, strict=True)):
+    zip(table.layers, table.quantized, strict=True)
+  ):
     done.setdefault((layer.geometry, q), []).append(i)
   for (layer, q), members in done.items():
     names = " ".join(table.layers[i].name for i in members)
@@ -138,9 +161,13 @@ def _rows(table):
     shared |= dict(zip(_PADDING, layer.padding, strict=True))
     for bits, place in _precisions(layer, q):
       values = np.unique(table.cycles[members[0]][place])
-      yield shared | dict(zip(COLUMNS[-6:], (
-          *bits, int(values[0]), table.provenance[members[0]], table.target),
-          strict=True))
+      yield shared | dict(
+        zip(
+          COLUMNS[-6:],
+          (*bits, int(values[0]), table.provenance[members[0]], table.target),
+          strict=True,
+        )
+      )
 
 
 def _layer_cycles(rows, layer, quantized):
@@ -174,11 +201,14 @@ def _read(path) -> dict[_Key, _Row]:
   for line, record in numbered:
     key, row = _parse(record, f"{path}, line {line}")
     if key in rows:
-      raise ValueError(f"{row.where}: same layer and precision as "
-                       f"{rows[key].where}")
+      raise ValueError(
+        f"{row.where}: same layer and precision as {rows[key].where}"
+      )
     if rows and row.target != (first := next(iter(rows.values()))).target:
-      raise ValueError(f"{row.where}: target {row.target!r}, but "
-                       f"{first.where} has {first.target!r}")
+      raise ValueError(
+        f"{row.where}: target {row.target!r}, but "
+        f"{first.where} has {first.target!r}"
+      )
     rows[key] = row
   return rows
 
@@ -186,9 +216,11 @@ def _read(path) -> dict[_Key, _Row]:
 def _parse(record, where) -> tuple[_Key, _Row]:
   absent = [name for name in COLUMNS if record.get(name) in (None, "")]
   if absent or set(record) - set(COLUMNS):
-    raise ValueError(f"{where}: no value for {absent}, unknown columns "
-                     f"{sorted(map(str, set(record) - set(COLUMNS)))}; "
-                     f"expected {COLUMNS}")
+    raise ValueError(
+      f"{where}: no value for {absent}, unknown columns "
+      f"{sorted(map(str, set(record) - set(COLUMNS)))}; "
+      f"expected {COLUMNS}"
+    )
 
   def whole(name):
     value = record[name]
@@ -197,23 +229,29 @@ def _parse(record, where) -> tuple[_Key, _Row]:
     except ValueError:
       number = math.nan
     if not math.isfinite(number) or number < 0 or number != int(number):
-      raise ValueError(f"{where}: {name} is {value!r}, expected a whole "
-                       "number, not negative")
+      raise ValueError(
+        f"{where}: {name} is {value!r}, expected a whole number, not negative"
+      )
     return int(number)
 
-  sizes = {name: record["op"] if name == "op" else whole(name)
-           for name in _GEOMETRY}
+  sizes = {
+    name: record["op"] if name == "op" else whole(name) for name in _GEOMETRY
+  }
   try:
     layer = Layer("", **sizes, padding=tuple(whole(name) for name in _PADDING))
   except ValueError as error:
     raise ValueError(f"{where}: wrong geometry: {error}") from error
-  weight_bits = ("-" if record["weight_bits"] == "-" else whole("weight_bits"))
+  weight_bits = "-" if record["weight_bits"] == "-" else whole("weight_bits")
   key = _Key(layer, whole("in_bits"), weight_bits, whole("out_bits"))
   for name, bits, allowed in (
-      ("in_bits", key.in_bits, BITS), ("out_bits", key.out_bits, (*BITS, 32)),
-      ("weight_bits", weight_bits, BITS if layer.has_weights else ("-",))):
+    ("in_bits", key.in_bits, BITS),
+    ("out_bits", key.out_bits, (*BITS, 32)),
+    ("weight_bits", weight_bits, BITS if layer.has_weights else ("-",)),
+  ):
     if bits not in allowed:
-      raise ValueError(f"{where}: {name} is {bits!r}, expected one of "
-                       f"{allowed} for {layer.op}")
-  return key, _Row(where, whole("latency_cycles"), record["provenance"],
-                   record["target"])
+      raise ValueError(
+        f"{where}: {name} is {bits!r}, expected one of {allowed} for {layer.op}"
+      )
+  return key, _Row(
+    where, whole("latency_cycles"), record["provenance"], record["target"]
+  )

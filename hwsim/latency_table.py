@@ -47,18 +47,24 @@ class LatencyTable:
     cycles = np.array(self.cycles)
     shape = (len(self.layers), len(BITS), len(BITS), len(BITS))
     if cycles.dtype != np.int64 or cycles.shape != shape:
-      raise ValueError(f"latency table: cycles is {cycles.dtype}"
-                       f"{cycles.shape}, expected int64{shape}")
+      raise ValueError(
+        f"latency table: cycles is {cycles.dtype}"
+        f"{cycles.shape}, expected int64{shape}"
+      )
     for field in ("quantized", "provenance"):
       if len(getattr(self, field)) != len(self.layers):
-        raise ValueError(f"latency table: {field} has "
-                         f"{len(getattr(self, field))} entries for "
-                         f"{len(self.layers)} layers")
+        raise ValueError(
+          f"latency table: {field} has "
+          f"{len(getattr(self, field))} entries for "
+          f"{len(self.layers)} layers"
+        )
     low = cycles.reshape(len(self.layers), -1).min(axis=1, initial=0)
     if low.min(initial=0) < 0:
       name = self.layers[int(np.argmin(low))].name
-      raise ValueError(f"latency table: layer {name!r} has {low.min()} cycles, "
-                       "expected no negative ones")
+      raise ValueError(
+        f"latency table: layer {name!r} has {low.min()} cycles, "
+        "expected no negative ones"
+      )
     cycles.setflags(write=False)
     object.__setattr__(self, "cycles", cycles)
 
@@ -71,9 +77,12 @@ class LatencyTable:
     return self.cycles[..., _index(bits, "output bits")]
 
 
-def layer_cycles(table: LatencyTable, workload: Workload,
-                 precision: Mapping[str, int],
-                 output_bits: OutputBits = 8) -> np.ndarray:
+def layer_cycles(
+  table: LatencyTable,
+  workload: Workload,
+  precision: Mapping[str, int],
+  output_bits: OutputBits = 8,
+) -> np.ndarray:
   """Cycles int64[L] of every layer of a workload under one assignment.
 
   Args:
@@ -87,23 +96,30 @@ def layer_cycles(table: LatencyTable, workload: Workload,
     ValueError: a site is missing, has other bits than it must, or the table is
       of other layers.
   """
-  bits = np.array([[_site_bits(workload, precision, site)
-                    for site in workload.sites]])
+  bits = np.array(
+    [[_site_bits(workload, precision, site) for site in workload.sites]]
+  )
   codes = encode(workload, bits, output_bits=output_bits)
   costs = flat_costs(table, workload, output_bits)
   return costs[np.arange(len(workload.layers)), codes[0]]
 
 
-def total_cycles(table: LatencyTable, workload: Workload,
-                 precision: Mapping[str, int],
-                 output_bits: OutputBits = 8) -> int:
+def total_cycles(
+  table: LatencyTable,
+  workload: Workload,
+  precision: Mapping[str, int],
+  output_bits: OutputBits = 8,
+) -> int:
   """Cycles of the whole network under one assignment, exactly."""
   return int(layer_cycles(table, workload, precision, output_bits).sum())
 
 
-def encode(workload: Workload, bits: np.ndarray,
-           sites: Sequence[str] | None = None,
-           output_bits: OutputBits = 8) -> np.ndarray:
+def encode(
+  workload: Workload,
+  bits: np.ndarray,
+  sites: Sequence[str] | None = None,
+  output_bits: OutputBits = 8,
+) -> np.ndarray:
   """Which entry of the table each layer of each candidate takes: uint8[P, L].
 
   A code is 3 a + w, or 9 a + 3 w + o with `output_bits="site"`, where a, w and
@@ -119,16 +135,21 @@ def encode(workload: Workload, bits: np.ndarray,
   sites = workload.sites if sites is None else tuple(sites)
   bits = np.asarray(bits)
   if bits.ndim != 2 or bits.shape[1] != len(sites):
-    raise ValueError(f"bits has shape {bits.shape}, expected [P, {len(sites)}] "
-                     "for as many sites")
+    raise ValueError(
+      f"bits has shape {bits.shape}, expected [P, {len(sites)}] "
+      "for as many sites"
+    )
   place = _positions(bits, sites)
   column = {site: place[:, i] for i, site in enumerate(sites)}
   for site, fixed in workload.fixed_bits:
     given = column.setdefault(
-        site, np.full(len(bits), _index(fixed, site), np.uint8))
+      site, np.full(len(bits), _index(fixed, site), np.uint8)
+    )
     if np.any(given != _index(fixed, site)):
-      raise ValueError(f"site {site!r} is fixed at {fixed} bits in workload "
-                       f"{workload.name!r}, got other bits for it")
+      raise ValueError(
+        f"site {site!r} is fixed at {fixed} bits in workload "
+        f"{workload.name!r}, got other bits for it"
+      )
   missing = [site for site in workload.sites if site not in column]
   if missing:
     raise ValueError(f"no bits for sites {missing} of {workload.name!r}")
@@ -149,16 +170,22 @@ def encode(workload: Workload, bits: np.ndarray,
   return codes
 
 
-def flat_costs(table: LatencyTable, workload: Workload,
-               output_bits: OutputBits = 8) -> np.ndarray:
+def flat_costs(
+  table: LatencyTable, workload: Workload, output_bits: OutputBits = 8
+) -> np.ndarray:
   """The table as int64[L, 9], or [L, 27] with "site": one entry per code."""
-  if ([layer.geometry for layer in table.layers]
-      != [layer.geometry for layer in workload.layers]):
+  if [layer.geometry for layer in table.layers] != [
+    layer.geometry for layer in workload.layers
+  ]:
     raise ValueError(
-        f"the table of {table.target!r} has other layers than workload "
-        f"{workload.name!r}; make one for it with latency_table")
-  cycles = (table.cycles if output_bits == "site"
-            else table.for_output_bits(output_bits))
+      f"the table of {table.target!r} has other layers than workload "
+      f"{workload.name!r}; make one for it with latency_table"
+    )
+  cycles = (
+    table.cycles
+    if output_bits == "site"
+    else table.for_output_bits(output_bits)
+  )
   return cycles.reshape(len(table.layers), -1)
 
 
@@ -173,12 +200,15 @@ def score(costs: np.ndarray, codes: np.ndarray) -> np.ndarray:
     codes: uint8[P, L] of `encode`, below K.
   """
   if codes.ndim != 2 or codes.shape[1] != len(costs):
-    raise ValueError(f"codes has shape {codes.shape}, expected "
-                     f"[P, {len(costs)}]")
+    raise ValueError(
+      f"codes has shape {codes.shape}, expected [P, {len(costs)}]"
+    )
   if codes.size and int(codes.max()) >= costs.shape[1]:
-    raise ValueError(f"codes go up to {codes.max()}, expected at most "
-                     f"{costs.shape[1] - 1}: were they encoded with the same "
-                     "output_bits as the costs?")
+    raise ValueError(
+      f"codes go up to {codes.max()}, expected at most "
+      f"{costs.shape[1] - 1}: were they encoded with the same "
+      "output_bits as the costs?"
+    )
   with jax.enable_x64(True):
     return np.asarray(_score(jnp.asarray(costs), jnp.asarray(codes)))
 

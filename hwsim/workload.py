@@ -39,32 +39,48 @@ class Layer:
   def __post_init__(self):
     if self.op not in OPS:
       raise ValueError(
-          f"layer {self.name!r}: op is {self.op!r}, expected one of {OPS}")
-    for field in ("in_channels", "out_channels", "in_height", "in_width",
-                  "kernel_height", "kernel_width", "stride"):
+        f"layer {self.name!r}: op is {self.op!r}, expected one of {OPS}"
+      )
+    for field in (
+      "in_channels",
+      "out_channels",
+      "in_height",
+      "in_width",
+      "kernel_height",
+      "kernel_width",
+      "stride",
+    ):
       if getattr(self, field) < 1:
-        raise ValueError(f"layer {self.name!r}: {field} is "
-                         f"{getattr(self, field)}, expected at least 1")
+        raise ValueError(
+          f"layer {self.name!r}: {field} is "
+          f"{getattr(self, field)}, expected at least 1"
+        )
     if len(self.padding) != 4 or min(self.padding) < 0:
       raise ValueError(
-          f"layer {self.name!r}: padding is {self.padding}, expected four "
-          "non-negative numbers (top, bottom, left, right)")
+        f"layer {self.name!r}: padding is {self.padding}, expected four "
+        "non-negative numbers (top, bottom, left, right)"
+      )
     top, bottom, left, right = self.padding
     for axis, kernel, size in (
-        ("height", self.kernel_height, self.in_height + top + bottom),
-        ("width", self.kernel_width, self.in_width + left + right)):
+      ("height", self.kernel_height, self.in_height + top + bottom),
+      ("width", self.kernel_width, self.in_width + left + right),
+    ):
       if kernel > size:
         raise ValueError(
-            f"layer {self.name!r}: kernel {axis} {kernel} is larger than its "
-            f"padded input {axis} {size}")
+          f"layer {self.name!r}: kernel {axis} {kernel} is larger than its "
+          f"padded input {axis} {size}"
+        )
     if self.op not in ("conv", "linear"):
       if self.in_channels != self.out_channels:
         raise ValueError(
-            f"layer {self.name!r}: {self.op} has {self.in_channels} input and "
-            f"{self.out_channels} output channels, expected the same number")
+          f"layer {self.name!r}: {self.op} has {self.in_channels} input and "
+          f"{self.out_channels} output channels, expected the same number"
+        )
     if self.op == "linear" and (self.in_height, self.in_width) != (1, 1):
-      raise ValueError(f"layer {self.name!r}: linear takes one pixel, got "
-                       f"{self.in_height}x{self.in_width}; flatten it first")
+      raise ValueError(
+        f"layer {self.name!r}: linear takes one pixel, got "
+        f"{self.in_height}x{self.in_width}; flatten it first"
+      )
 
   @property
   def out_height(self) -> int:
@@ -139,20 +155,24 @@ class Workload:
     names = [layer.name for layer in self.layers]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-      raise ValueError(f"workload {self.name!r}: layer names {twice} occur "
-                       "more than once")
+      raise ValueError(
+        f"workload {self.name!r}: layer names {twice} occur more than once"
+      )
     for field in ("sources", "input_sites", "output_sites"):
       if len(getattr(self, field)) != len(self.layers):
         raise ValueError(
-            f"workload {self.name!r}: {field} has {len(getattr(self, field))} "
-            f"entries for {len(self.layers)} layers")
-    for index, (layer, sources) in enumerate(zip(
-        self.layers, self.sources, strict=True)):
+          f"workload {self.name!r}: {field} has {len(getattr(self, field))} "
+          f"entries for {len(self.layers)} layers"
+        )
+    for index, (layer, sources) in enumerate(
+      zip(self.layers, self.sources, strict=True)
+    ):
       for source in sources:
         if not -1 <= source < index:
           raise ValueError(
-              f"workload {self.name!r}: layer {layer.name!r} reads layer "
-              f"number {source}, expected -1 (the input) to {index - 1}")
+            f"workload {self.name!r}: layer {layer.name!r} reads layer "
+            f"number {source}, expected -1 (the input) to {index - 1}"
+          )
 
   @property
   def macs(self) -> int:
@@ -177,7 +197,8 @@ class Workload:
     """Every precision site once, in the order the network meets it."""
     found: dict[str, None] = {}
     for layer, reads, writes in zip(
-        self.layers, self.input_sites, self.output_sites, strict=True):
+      self.layers, self.input_sites, self.output_sites, strict=True
+    ):
       found.update(dict.fromkeys(reads))
       if layer.has_weights:
         found[self.weight_site(layer)] = None

@@ -11,8 +11,11 @@ from hwsim.pulp.kernels import Tiles, kernel_cycles
 from hwsim.workload import Layer
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-TARGETS = {"XpulpV2": XPULP_V2, "XpulpNN": XPULPNN_V1,
-           "XpulpNN-mixed": XPULPNN_V2}
+TARGETS = {
+  "XpulpV2": XPULP_V2,
+  "XpulpNN": XPULPNN_V1,
+  "XpulpNN-mixed": XPULPNN_V2,
+}
 
 
 def golden_cycles(key):
@@ -20,12 +23,23 @@ def golden_cycles(key):
   *sizes, padding = sizes.split(",")
   x_in, y_in, c_in, x_out, y_out, n, k, stride = map(int, sizes)
   op = {"conv": "conv", "dw": "depthwise", "fc": "linear"}[kind]
-  layer = Layer(key, op, c_in, c_in if kind == "dw" else n, max(y_in, k),
-                max(x_in, k), k, k, stride)
-  tiles = Tiles(*(np.array([v]) for v in (
-      n, y_in, x_in, y_out, x_out, *map(int, padding))))
-  cycles = kernel_cycles(layer, tiles, int(bits[0]), int(bits[1]),
-                         int(bits[2:]), TARGETS[library])
+  layer = Layer(
+    key,
+    op,
+    c_in,
+    c_in if kind == "dw" else n,
+    max(y_in, k),
+    max(x_in, k),
+    k,
+    k,
+    stride,
+  )
+  tiles = Tiles(
+    *(np.array([v]) for v in (n, y_in, x_in, y_out, x_out, *map(int, padding)))
+  )
+  cycles = kernel_cycles(
+    layer, tiles, int(bits[0]), int(bits[1]), int(bits[2:]), TARGETS[library]
+  )
   return library, kind, cycles.item()
 
 

@@ -6,17 +6,26 @@ import numpy as np
 
 from hwsim.latency_table import BITS, LatencyTable
 from hwsim.pulp.target import (
-    XPULP_V2,
-    XPULPNN_V1,
-    XPULPNN_V2,
-    Target,
-    get_target,
+  XPULP_V2,
+  XPULPNN_V1,
+  XPULPNN_V2,
+  Target,
+  get_target,
 )
 from hwsim.pulp.timeline import LayerCycles, simulate
 from hwsim.workload import Layer, Workload
 
-__all__ = ["LayerCycles", "Target", "XPULPNN_V1", "XPULPNN_V2", "XPULP_V2",
-           "get_target", "latency_table", "layer_table", "simulate"]
+__all__ = [
+  "LayerCycles",
+  "Target",
+  "XPULPNN_V1",
+  "XPULPNN_V2",
+  "XPULP_V2",
+  "get_target",
+  "latency_table",
+  "layer_table",
+  "simulate",
+]
 
 
 def latency_table(workload: Workload, target: Target) -> LatencyTable:
@@ -37,8 +46,12 @@ def latency_table(workload: Workload, target: Target) -> LatencyTable:
       # Again with the name, which the cache leaves out.
       cycles.append(layer_table(layer, q, target))
   return LatencyTable(
-      target.name, workload.layers, quantized, np.stack(cycles),
-      ("simulated",) * len(workload.layers))
+    target.name,
+    workload.layers,
+    quantized,
+    np.stack(cycles),
+    ("simulated",) * len(workload.layers),
+  )
 
 
 def layer_table(layer: Layer, quantized: bool, target: Target) -> np.ndarray:
@@ -47,10 +60,14 @@ def layer_table(layer: Layer, quantized: bool, target: Target) -> np.ndarray:
   for a, in_bits in enumerate(BITS):
     for w, weight_bits in enumerate(BITS if layer.has_weights else (8,)):
       for o, out_bits in enumerate(BITS if quantized else (32,)):
-        there = (a, w if layer.has_weights else slice(None),
-                 o if quantized else slice(None))
-        cycles[there] = simulate(layer, in_bits, weight_bits, out_bits,
-                                 target).total
+        there = (
+          a,
+          w if layer.has_weights else slice(None),
+          o if quantized else slice(None),
+        )
+        cycles[there] = simulate(
+          layer, in_bits, weight_bits, out_bits, target
+        ).total
   return cycles
 
 

@@ -37,8 +37,14 @@ class Tiles(NamedTuple):
   right: np.ndarray
 
 
-def kernel_cycles(layer: Layer, tiles: Tiles, in_bits: int, weight_bits: int,
-                  out_bits: int, target: Target) -> np.ndarray:
+def kernel_cycles(
+  layer: Layer,
+  tiles: Tiles,
+  in_bits: int,
+  weight_bits: int,
+  out_bits: int,
+  target: Target,
+) -> np.ndarray:
   """Cycles of one kernel call per tile, float64[T].
 
   Args:
@@ -52,8 +58,7 @@ def kernel_cycles(layer: Layer, tiles: Tiles, in_bits: int, weight_bits: int,
   key = f"a{in_bits}w{weight_bits}"
   if layer.op == "conv":
     costs = _row("conv", f"{target.conv_library}|{key}o{shown}")
-    lanes = (8 if target.conv_library == "XpulpV2"
-             else max(in_bits, weight_bits))
+    lanes = 8 if target.conv_library == "XpulpV2" else max(in_bits, weight_bits)
     return _conv(layer, tiles, costs, in_bits, lanes)
   if layer.op == "depthwise":
     costs = _row("depthwise", f"{target.other_library}|{key}o{shown}")
@@ -76,10 +81,24 @@ def _conv(layer, tiles, costs, in_bits, lanes) -> np.ndarray:
   """
   kernel, stride = layer.kernel_height, layer.stride
   rows, columns, row_span, column_span = _split(tiles)
-  taps_h, inner_h = _taps(row_span, tiles.in_height, tiles.out_height,
-                          tiles.top, tiles.bottom, kernel, stride)
-  taps_w, inner_w = _taps(column_span, tiles.in_width, tiles.out_width,
-                          tiles.left, tiles.right, layer.kernel_width, stride)
+  taps_h, inner_h = _taps(
+    row_span,
+    tiles.in_height,
+    tiles.out_height,
+    tiles.top,
+    tiles.bottom,
+    kernel,
+    stride,
+  )
+  taps_w, inner_w = _taps(
+    column_span,
+    tiles.in_width,
+    tiles.out_width,
+    tiles.left,
+    tiles.right,
+    layer.kernel_width,
+    stride,
+  )
   area = kernel * layer.kernel_width
   patch = layer.in_channels * area
   inner = inner_h * inner_w
@@ -87,25 +106,42 @@ def _conv(layer, tiles, costs, in_bits, lanes) -> np.ndarray:
   zeros = rows * columns * area - taps_h * taps_w
   words = (inner * patch + copied * layer.in_channels) * in_bits / 32
   zero_words = zeros * layer.in_channels * lanes / 32
-  patches = (costs["px_int"] * inner + costs["seg_int"] * kernel * inner
-             + costs["seg_border_copy"] * copied
-             + costs["seg_border_zero"] * zeros
-             + costs["copy_word"] * words + costs["zero_word"] * zero_words)
+  patches = (
+    costs["px_int"] * inner
+    + costs["seg_int"] * kernel * inner
+    + costs["seg_border_copy"] * copied
+    + costs["seg_border_zero"] * zeros
+    + costs["copy_word"] * words
+    + costs["zero_word"] * zero_words
+  )
 
   trips, left = divmod(patch, costs["k_per_iter"])
-  block = (costs["block4x2"] + costs["inner_iter"] * trips
-           + costs["leftK_block_flag"] * (left > 0)
-           + costs["leftK_elem_block"] * left)
-  odd_channel = (costs["odd_ch"] + costs["odd_ch_iter"] * trips
-                 + costs["odd_ch_leftK"] * left)
-  single = (costs["chleft"] + costs["chleft_iter"] * trips
-            + costs["chleft_leftK"] * left)
+  block = (
+    costs["block4x2"]
+    + costs["inner_iter"] * trips
+    + costs["leftK_block_flag"] * (left > 0)
+    + costs["leftK_elem_block"] * left
+  )
+  odd_channel = (
+    costs["odd_ch"]
+    + costs["odd_ch_iter"] * trips
+    + costs["odd_ch_leftK"] * left
+  )
+  single = (
+    costs["chleft"]
+    + costs["chleft_iter"] * trips
+    + costs["chleft_leftK"] * left
+  )
   if costs["chleft"] == 0:  # not measured: see leftover_channels in the JSON
     single = 2 * odd_channel
   n = tiles.out_channels[:, None]
   pair = costs["pair"] + n // 4 * block + n % 4 * single
-  per_core = (costs["base"] + patches + rows * (columns // 2) * pair
-              + rows * (columns % 2) * n * odd_channel)
+  per_core = (
+    costs["base"]
+    + patches
+    + rows * (columns // 2) * pair
+    + rows * (columns % 2) * n * odd_channel
+  )
   return per_core.max(axis=1)
 
 
@@ -125,8 +161,12 @@ def _split(tiles):
   middle = width // 2
   column_start = np.where(halves & (core % 2 == 1), middle, 0)
   column_stop = np.where(halves & (core % 2 == 0), middle, width)
-  return (row_stop - row_start, column_stop - column_start,
-          (row_start, row_stop), (column_start, column_stop))
+  return (
+    row_stop - row_start,
+    column_stop - column_start,
+    (row_start, row_stop),
+    (column_start, column_stop),
+  )
 
 
 def _taps(span, size, out_size, before, after, kernel, stride):
@@ -155,16 +195,19 @@ def _taps(span, size, out_size, before, after, kernel, stride):
 def _depthwise(tiles, costs) -> np.ndarray:
   """Channels in groups of a byte over cores; one im2col column at a time."""
   groups = -(-tiles.out_channels // int(costs["channels_per_group"]))
-  column = (costs["col"] + costs["row"] * tiles.in_height
-            + costs["padrow"] * (tiles.top + tiles.bottom)
-            + costs["out"] * tiles.out_height)
-  return (costs["base"] + -(-groups // 8)
-          * (costs["group"] + tiles.out_width * column))
+  column = (
+    costs["col"]
+    + costs["row"] * tiles.in_height
+    + costs["padrow"] * (tiles.top + tiles.bottom)
+    + costs["out"] * tiles.out_height
+  )
+  return costs["base"] + -(-groups // 8) * (
+    costs["group"] + tiles.out_width * column
+  )
 
 
 def _linear(layer, tiles, costs, requant) -> np.ndarray:
-  neuron = (costs["neuron"] + costs["per16ci"] * layer.in_channels / 16
-            + requant)
+  neuron = costs["neuron"] + costs["per16ci"] * layer.in_channels / 16 + requant
   return costs["base"] + -(-tiles.out_channels // 8) * neuron
 
 
@@ -183,17 +226,22 @@ def _pool(layer, tiles, in_bits) -> np.ndarray:
   kernel = layer.kernel_height
   taps = kernel * layer.kernel_width
   if layer.op == "avg_pool":
-    per_byte = (costs["avg_byte"] + costs["avg_row"] * kernel
-                + taps * (costs["avg_tap_byte"]
-                          + lanes * costs["avg_tap_channel"])
-                + lanes * costs["avg_channel"])
+    per_byte = (
+      costs["avg_byte"]
+      + costs["avg_row"] * kernel
+      + taps * (costs["avg_tap_byte"] + lanes * costs["avg_tap_channel"])
+      + lanes * costs["avg_channel"]
+    )
     return costs["base"] + pixels * (costs["pixel"] + n_bytes * per_byte)
   compare = costs["max_compare_word"][str(in_bits)] / 4
   in_pixels = -(-tiles.in_height // 8) * tiles.out_width
   along_x = costs["max_copy_byte"] + compare * (layer.kernel_width - 1)
   along_y = costs["max_copy_byte"] + compare * (kernel - 1)
-  return (costs["base"] + costs["pixel"] * (in_pixels + pixels)
-          + n_bytes * (in_pixels * along_x + pixels * along_y))
+  return (
+    costs["base"]
+    + costs["pixel"] * (in_pixels + pixels)
+    + n_bytes * (in_pixels * along_x + pixels * along_y)
+  )
 
 
 @functools.cache
@@ -207,8 +255,10 @@ def _row(kind: str, key: str) -> dict[str, float]:
   """Named coefficients of one kernel; the rules of the JSON fill its gaps."""
   section = _tables()[kind]
   if key not in section["table"]:
-    raise ValueError(f"no {kind} kernel {key!r}; kernels.json has "
-                     f"{sorted({k.split('|')[0] for k in section['table']})}")
+    raise ValueError(
+      f"no {kind} kernel {key!r}; kernels.json has "
+      f"{sorted({k.split('|')[0] for k in section['table']})}"
+    )
   costs = dict(zip(section["columns"], section["table"][key], strict=True))
   if kind == "conv":
     if "w8" in key:
@@ -217,7 +267,11 @@ def _row(kind: str, key: str) -> dict[str, float]:
       leftover = _row(kind, key.replace("a2w4", "a4w4"))
     else:
       return costs
-    for name in ("leftK_block_flag", "leftK_elem_block", "odd_ch_leftK",
-                 "chleft_leftK"):
+    for name in (
+      "leftK_block_flag",
+      "leftK_elem_block",
+      "odd_ch_leftK",
+      "chleft_leftK",
+    ):
       costs[name] = leftover.get(name, costs[name])
   return costs

@@ -74,19 +74,26 @@ class Target:
       if field.name == "l3_bytes_per_cycle":
         least = 1e-9
       if field.type in (int, float) and value < least:
-        raise ValueError(f"target {self.name!r}: {field.name} is {value}, "
-                         f"expected at least {least}")
+        raise ValueError(
+          f"target {self.name!r}: {field.name} is {value}, "
+          f"expected at least {least}"
+        )
     if self.cores != 8:
       raise ValueError(
-          f"target {self.name!r}: cores is {self.cores}, expected 8: the work "
-          "split of the measured kernels is written for eight cores")
+        f"target {self.name!r}: cores is {self.cores}, expected 8: the work "
+        "split of the measured kernels is written for eight cores"
+      )
     if self.double_buffering not in (1, 2):
-      raise ValueError(f"target {self.name!r}: double_buffering is "
-                       f"{self.double_buffering}, expected 1 or 2")
+      raise ValueError(
+        f"target {self.name!r}: double_buffering is "
+        f"{self.double_buffering}, expected 1 or 2"
+      )
     for budget in ("l1_budget_bytes", "l2_budget_bytes"):
       if getattr(self, budget) < 1:
-        raise ValueError(f"target {self.name!r}: {budget} is "
-                         f"{getattr(self, budget)}; stacks or code fill it")
+        raise ValueError(
+          f"target {self.name!r}: {budget} is "
+          f"{getattr(self, budget)}; stacks or code fill it"
+        )
 
   @property
   def l1_budget_bytes(self) -> int:
@@ -114,5 +121,7 @@ def get_target(name: str) -> Target:
   for target in TARGETS:
     if target.name == name:
       return target
-  raise ValueError(f"unknown target {name!r}; expected one of "
-                   f"{[target.name for target in TARGETS]}, or your own Target")
+  raise ValueError(
+    f"unknown target {name!r}; expected one of "
+    f"{[target.name for target in TARGETS]}, or your own Target"
+  )

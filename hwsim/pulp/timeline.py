@@ -11,17 +11,19 @@ the previous output is written:
         + sum over tiles [tile + max(compute, x(next) + W(next), y(previous))]
         + y(last)
 
-Tiles of a layer come in at most 2 x 3 x 3 kinds (last channels or not; first,
-middle, last rows and columns), so costs are computed per kind.
+A layer that does not fit L2 runs in slices, each with such a timeline, while
+L3 transfers go on behind them.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from hwsim.pulp.kernels import Tiles, kernel_cycles
+from hwsim.pulp.schedule import bias_cycles, loads, schedule
 from hwsim.pulp.target import Target
-from hwsim.pulp.tiling import Tile, tile_l1
+from hwsim.pulp.tiling import tile_l1
+from hwsim.pulp.tiling_l3 import L2Tile, tile_l2
 from hwsim.workload import Layer
 
 
@@ -35,57 +37,9 @@ class LayerCycles(NamedTuple):
   l3: int = 0  # L3 <-> L2 transfers that no execution hides
 
 
-class Axis(NamedTuple):
-  """The kinds of tiles along one axis, and the kind of each tile in order."""
-
-  in_sizes: np.ndarray
-  out_sizes: np.ndarray
-  before: np.ndarray  # padding the kernel adds in front of, and behind, each
-  after: np.ndarray
-  order: np.ndarray
-
-
-class Schedule(NamedTuple):
-  """Integer cycles of every tile of a layer, int64[N, H, W] in run order.
-
-  `load_w` does not depend on rows and columns: int64[N].
-  """
-
-  compute: np.ndarray
-  load_x: np.ndarray
-  load_w: np.ndarray
-  store_y: np.ndarray
-
-
-def pad_channels(layer: Layer, in_bits: int, weight_bits: int,
-                 out_bits: int) -> Layer:
-  """The layer with channels that fill whole bytes, as it is deployed.
-
-  Rule of the published benchmark (quantlib generate_bench_spec.py:36-40): input
-  channels to whole bytes at both input and weight precision, output channels at
-  output precision. Operators with one channel count take the narrowest.
-  """
-  def whole(channels, bits):
-    step = max(1, 8 // bits)
-    return -(-channels // step) * step
-
-  if layer.op in ("conv", "linear"):
-    channels_in = max(whole(layer.in_channels, in_bits),
-                      whole(layer.in_channels, weight_bits))
-    channels_out = whole(layer.out_channels, out_bits)
-  else:
-    narrow = min((in_bits, weight_bits, out_bits) if layer.has_weights
-                 else (in_bits, out_bits))
-    channels_in = channels_out = whole(layer.in_channels, narrow)
-  if (channels_in, channels_out) == (layer.in_channels, layer.out_channels):
-    return layer
-  return Layer(layer.name, layer.op, channels_in, channels_out, layer.in_height,
-               layer.in_width, layer.kernel_height, layer.kernel_width,
-               layer.stride, layer.padding)
-
-
-def simulate(layer: Layer, in_bits: int, weight_bits: int, out_bits: int,
-             target: Target) -> LayerCycles:
+def simulate(
+  layer: Layer, in_bits: int, weight_bits: int, out_bits: int, target: Target
+) -> LayerCycles:
   """Cycles of one layer on a target at the given precision.
 
   Args:
@@ -95,18 +49,68 @@ def simulate(layer: Layer, in_bits: int, weight_bits: int, out_bits: int,
   Raises:
     ValueError: other bits, or a layer that fits no tiling.
   """
-  for what, bits, allowed in (("input", in_bits, (2, 4, 8)),
-                              ("weight", weight_bits, (2, 4, 8)),
-                              ("output", out_bits, (2, 4, 8, 32))):
+  for what, bits, allowed in (
+    ("input", in_bits, (2, 4, 8)),
+    ("weight", weight_bits, (2, 4, 8)),
+    ("output", out_bits, (2, 4, 8, 32)),
+  ):
     if bits not in allowed:
-      raise ValueError(f"layer {layer.name!r}: {what} bits are {bits!r}, "
-                       f"expected one of {allowed}")
+      raise ValueError(
+        f"layer {layer.name!r}: {what} bits are {bits!r}, "
+        f"expected one of {allowed}"
+      )
   layer = pad_channels(layer, in_bits, weight_bits, out_bits)
-  return l2_cycles(layer, in_bits, weight_bits, out_bits, target)
+  tile = tile_l2(layer, in_bits, weight_bits, out_bits, target)
+  if tile.is_whole(layer):
+    return l2_cycles(layer, in_bits, weight_bits, out_bits, target)
+  return l3_cycles(layer, in_bits, weight_bits, out_bits, tile, target)
 
 
-def l2_cycles(layer: Layer, in_bits: int, weight_bits: int, out_bits: int,
-              target: Target) -> LayerCycles:
+def pad_channels(
+  layer: Layer, in_bits: int, weight_bits: int, out_bits: int
+) -> Layer:
+  """The layer with channels that fill whole bytes, as it is deployed.
+
+  Rule of the published benchmark (quantlib generate_bench_spec.py:36-40): input
+  channels to whole bytes at both input and weight precision, output channels at
+  output precision. Operators with one channel count take the narrowest.
+  """
+
+  def whole(channels, bits):
+    step = max(1, 8 // bits)
+    return -(-channels // step) * step
+
+  if layer.op in ("conv", "linear"):
+    channels_in = max(
+      whole(layer.in_channels, in_bits), whole(layer.in_channels, weight_bits)
+    )
+    channels_out = whole(layer.out_channels, out_bits)
+  else:
+    narrow = min(
+      (in_bits, weight_bits, out_bits)
+      if layer.has_weights
+      else (in_bits, out_bits)
+    )
+    channels_in = channels_out = whole(layer.in_channels, narrow)
+  if (channels_in, channels_out) == (layer.in_channels, layer.out_channels):
+    return layer
+  return Layer(
+    layer.name,
+    layer.op,
+    channels_in,
+    channels_out,
+    layer.in_height,
+    layer.in_width,
+    layer.kernel_height,
+    layer.kernel_width,
+    layer.stride,
+    layer.padding,
+  )
+
+
+def l2_cycles(
+  layer: Layer, in_bits: int, weight_bits: int, out_bits: int, target: Target
+) -> LayerCycles:
   """Cycles of a layer whose tensors lie in L2; channels already padded."""
   bits = in_bits, weight_bits, out_bits
   tile = tile_l1(layer, *bits, target)
@@ -114,7 +118,7 @@ def l2_cycles(layer: Layer, in_bits: int, weight_bits: int, out_bits: int,
   compute = plan.compute.ravel()
   load, store = loads(plan), plan.store_y.ravel()
   first = int(plan.load_x.flat[0] + plan.load_w[0])
-  first += _bias_cycles(layer, target)
+  first += bias_cycles(layer, target)
   if target.double_buffering == 1:  # nothing overlaps
     slots = compute + load + store
     last = 0
@@ -128,139 +132,115 @@ def l2_cycles(layer: Layer, in_bits: int, weight_bits: int, out_bits: int,
   return LayerCycles(overhead + busy + dma, busy, dma, overhead)
 
 
-def schedule(layer: Layer, tile: Tile, bits: tuple[int, int, int],
-             target: Target) -> Schedule:
-  """Cycles of every part of every tile; the tests' referee reads it too."""
-  n_sizes, n_order = _channel_axis(layer.out_channels, tile.out_channels)
-  top, bottom, left, right = layer.padding
-  rows = _axis(layer.in_height, layer.out_height, tile.in_height,
-               tile.out_height, layer.kernel_height, layer.stride, top, bottom)
-  columns = _axis(layer.in_width, layer.out_width, tile.in_width,
-                  tile.out_width, layer.kernel_width, layer.stride, left, right)
-  n, h, w = (axis.ravel() for axis in np.meshgrid(
-      np.arange(n_sizes.size), np.arange(rows.in_sizes.size),
-      np.arange(columns.in_sizes.size), indexing="ij"))
-  tiles = Tiles(
-      n_sizes[n], rows.in_sizes[h], columns.in_sizes[w], rows.out_sizes[h],
-      columns.out_sizes[w], rows.before[h], rows.after[h], columns.before[w],
-      columns.after[w])
-  kinds = n_sizes.size, rows.in_sizes.size, columns.in_sizes.size
-  place = np.ix_(n_order, rows.order, columns.order)
+def l3_cycles(
+  layer: Layer,
+  in_bits: int,
+  weight_bits: int,
+  out_bits: int,
+  tile: L2Tile,
+  target: Target,
+) -> LayerCycles:
+  """Cycles of a layer that is cut between L3 and L2 (layer_L3_c_template.c).
 
-  def per_tile(values):
-    return values.reshape(kinds)[place]
+  Row slices run in order; inside each, slices of output channels. While a slice
+  runs, the next weights come from L3; while a row slice runs, the next input
+  rows come and the previous output rows go:
 
-  kernel = np.rint(kernel_cycles(layer, tiles, *bits, target))
-  compute = kernel.astype(np.int64) + target.barrier_cycles
-  return Schedule(
-      per_tile(compute), per_tile(_load_x_cycles(layer, tiles, bits, target)),
-      _load_w_cycles(layer, n_sizes, bits, target)[n_order],
-      per_tile(_store_y_cycles(layer, tiles, bits, target)))
+    W(0) + x(0) + sum over rows max(sum over channels max(run, W(next)),
+                                    x(next) + y(previous)) + y(last)
 
-
-def loads(plan: Schedule) -> np.ndarray:
-  """Cycles of the transfers that each iteration starts for the next, [T]."""
-  load = np.zeros(plan.load_x.shape, np.int64)
-  flat = load.reshape(-1)
-  flat[:-1] = plan.load_x.ravel()[1:]
-  load[:-1, -1, -1] += plan.load_w[1:]  # the channels change
-  return flat
-
-
-def _channel_axis(channels, tile):
-  count = -(-channels // tile)
-  sizes = np.array([tile, channels - (count - 1) * tile])
-  order = np.zeros(count, np.int64)
-  order[-1] = 1
-  return (sizes, order) if count > 1 else (sizes[1:], order - 1)
-
-
-def _axis(size, out_size, tile_in, tile_out, kernel, stride, before,
-          after) -> Axis:
-  """First, middle and last tiles along rows or columns.
-
-  A first tile loads as much as a middle one although padding covers part of it;
-  a last one loads what its outputs need (DORY's 2D_template_writer).
+  Every slice has an L2 -> L1 tiling of its own. Only what is cut pays L3
+  traffic: DORY fetches the weights of other layers ahead, outside the time it
+  reports (network.c.t:232-284).
   """
-  count = -(-out_size // tile_out)
-  last_out = out_size - (count - 1) * tile_out
-  beyond = size + before + after - (out_size * stride + kernel - stride)
-  last_in = last_out * stride + kernel - stride - (after - beyond)
-  last_in = min(last_in, tile_in) if count > 1 else tile_in
-  kinds = np.array([  # in, out, padding before and after
-      (tile_in, tile_out, before, 0), (tile_in, tile_out, 0, 0),
-      (last_in, last_out, before if count == 1 else 0, after)])
-  order = np.ones(count, np.int64)
-  order[0] = 0
-  order[-1] = 2
-  used, order = np.unique(order, return_inverse=True)
-  return Axis(*kinds[used].T, order)
+  bits = in_bits, weight_bits, out_bits
+  rows, channels = _row_slices(layer, tile), _channel_slices(layer, tile)
+  x, y, w = (np.zeros(len(part), np.int64) for part in (rows, rows, channels))
+  if tile.input_in_l3:
+    line = layer.in_channels * layer.in_width * in_bits
+    x[:] = [_l3_transfer(part.in_height * line, target) for part in rows]
+  if tile.out_height < layer.out_height:
+    line = layer.out_channels * layer.out_width * out_bits
+    y[:] = [_l3_transfer(part.out_height * line, target) for part in rows]
+  if len(channels) > 1:
+    line = _channel_bits(layer, bits, target)
+    w[:] = [_l3_transfer(n * line, target) for n in channels]
+
+  total = int(w[0] + x[0] + y[-1])
+  parts = np.zeros(3, np.int64)
+  for j, part in enumerate(rows):
+    last = j + 1 == len(rows)
+    busy = 0
+    for n, next_w in zip(channels, (*w[1:], 0 if last else w[0]), strict=True):
+      run = l2_cycles(_slice(layer, part, n, bits), *bits, target)
+      parts += run.compute, run.dma, run.overhead
+      busy += max(run.total, int(next_w))
+    arriving, leaving = 0 if last else x[j + 1], y[j - 1] if j else 0
+    total += max(busy, int(arriving + leaving))
+  compute, dma, overhead = (int(part) for part in parts)
+  return LayerCycles(
+    total, compute, dma, overhead, total - compute - dma - overhead
+  )
 
 
-def _ceil_div(a, b):
-  return -(-a // b)
+class _Rows(NamedTuple):
+  in_height: int
+  out_height: int
+  top: int
+  bottom: int
 
 
-def _bytes(count, bits):
-  return _ceil_div(count * bits, 8)
+def _row_slices(layer, tile) -> list[_Rows]:
+  kernel, stride = layer.kernel_height, layer.stride
+  step = tile.out_height
+  if tile.input_in_l3:
+    step = min(step, (tile.in_height - kernel + stride) // stride)
+  slices = []
+  for start in range(0, layer.out_height, step):
+    out_height = min(step, layer.out_height - start)
+    first = start * stride - layer.padding[0]
+    end = first + (out_height - 1) * stride + kernel
+    slices.append(
+      _Rows(
+        min(end, layer.in_height) - max(first, 0),
+        out_height,
+        max(0, -first),
+        max(0, end - layer.in_height),
+      )
+    )
+  return slices
 
 
-def _copy_cycles(height, width, pixel_bytes, whole_pixels, whole_rows, target):
-  """Cycles to move a [height, width] block of pixels, by how it lies in L2.
-
-  One line if it is contiguous, one per row (a 2D transfer) if its pixels are
-  whole, else one per pixel, with a command per row (a 3D transfer); see
-  dory_dma.c:143-154.
-  """
-  def line(count):
-    return np.maximum(target.dma_line_cycles,
-                      _ceil_div(count, target.dma_bytes_per_cycle))
-
-  command = target.dma_command_cycles
-  by_pixel = height * (width * line(pixel_bytes) + command)
-  by_row = height * line(width * pixel_bytes) + command
-  at_once = line(height * width * pixel_bytes) + command
-  return np.where(whole_pixels, np.where(whole_rows, at_once, by_row), by_pixel)
+def _channel_slices(layer, tile) -> list[int]:
+  starts = range(0, layer.out_channels, tile.out_channels)
+  return [min(tile.out_channels, layer.out_channels - n) for n in starts]
 
 
-def _load_x_cycles(layer, tiles, bits, target):
-  height, width = tiles.in_height, tiles.in_width
-  if layer.op == "depthwise":  # HWC to CHW, a transfer per byte of channels
-    channel_bytes = _bytes(tiles.out_channels, bits[0])
-    per_byte = (_ceil_div(height * width, target.dma_transpose_bytes_per_cycle)
-                + target.dma_command_cycles)
-    return channel_bytes * per_byte
-  pooled = layer.op in ("avg_pool", "max_pool")
-  channels = tiles.out_channels if pooled else layer.in_channels
-  copy = _copy_cycles(height, width, _bytes(channels, bits[0]),
-                      channels == layer.in_channels, width == layer.in_width,
-                      target)
-  return 2 * copy if layer.op == "add" else copy
+def _slice(layer, rows, channels, bits):
+  inputs = channels if layer.op == "depthwise" else layer.in_channels
+  part = Layer(
+    layer.name,
+    layer.op,
+    inputs,
+    channels,
+    rows.in_height,
+    layer.in_width,
+    layer.kernel_height,
+    layer.kernel_width,
+    layer.stride,
+    (rows.top, rows.bottom, *layer.padding[2:]),
+  )
+  return pad_channels(part, *bits)
 
 
-def _load_w_cycles(layer, channels, bits, target):
-  """Weights, k and lambda of a tile of channels; one line each."""
-  if not layer.has_weights:
-    return np.zeros(channels.shape, np.int64)
-  per_channel = layer.weight_count // layer.out_channels
-  command, rate = target.dma_command_cycles, target.dma_bytes_per_cycle
-  cycles = _ceil_div(_bytes(channels * per_channel, bits[1]), rate) + command
-  if bits[2] != 32:
-    constants = _bytes(channels, target.constant_bits)
-    cycles = cycles + 2 * (_ceil_div(constants, rate) + command)
-  return cycles
+def _channel_bits(layer, bits, target):
+  """Weights, k and lambda or bias of one output channel, in bits."""
+  weights = layer.weight_count // layer.out_channels * bits[1]
+  constants = 0 if bits[2] == 32 else 2 * target.constant_bits
+  return weights + constants + (target.bias_bits if layer.op == "linear" else 0)
 
 
-def _bias_cycles(layer, target):
-  """The bias of a linear layer, fetched once."""
-  if layer.op != "linear":
-    return 0
-  size = _bytes(layer.out_channels, target.bias_bits)
-  return _ceil_div(size, target.dma_bytes_per_cycle) + target.dma_command_cycles
-
-
-def _store_y_cycles(layer, tiles, bits, target):
-  whole = tiles.out_channels == layer.out_channels
-  return _copy_cycles(tiles.out_height, tiles.out_width,
-                      _bytes(tiles.out_channels, bits[2]), whole,
-                      tiles.out_width == layer.out_width, target)
+def _l3_transfer(bits, target):
+  return target.l3_setup_cycles + math.ceil(
+    bits / 8 / target.l3_bytes_per_cycle
+  )

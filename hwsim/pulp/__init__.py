@@ -6,6 +6,7 @@ import numpy as np
 
 from hwsim.latency_table import BITS, LatencyTable
 from hwsim.pulp.target import (
+  TARGETS,
   XPULP_V2,
   XPULPNN_V1,
   XPULPNN_V2,
@@ -17,6 +18,7 @@ from hwsim.workload import Layer, Workload
 
 __all__ = [
   "LayerCycles",
+  "TARGETS",
   "Target",
   "XPULPNN_V1",
   "XPULPNN_V2",

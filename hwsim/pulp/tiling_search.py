@@ -106,8 +106,11 @@ def _axis(size, out_size, kernel, stride, padding) -> tuple:
   """(input, output) sizes a conv tile may have along one axis, ascending.
 
   The tile must hold a whole number of strides. Padding counts only for a tile
-  as large as the input, which must then come out even as well.
+  as large as the input, which must then come out even as well. An input smaller
+  than the kernel is one tile (DORY has no solution for it).
   """
+  if kernel > size:
+    return np.array([size]), np.array([out_size])
   inputs = np.arange(kernel, size + 1, stride)
   strides = inputs - kernel + stride + padding * (inputs == size)
   outputs = strides // stride

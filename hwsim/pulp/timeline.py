@@ -15,6 +15,7 @@ A layer that does not fit L2 runs in slices, each with such a timeline, while
 L3 transfers go on behind them.
 """
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -76,35 +77,20 @@ def pad_channels(
   output precision. Operators with one channel count take the narrowest.
   """
 
+  into, out = (in_bits, weight_bits), (out_bits,)
+  if layer.op == "depthwise":
+    into = out = (in_bits, weight_bits, out_bits)
+  elif not layer.has_weights:
+    into = out = (in_bits, out_bits)
+
   def whole(channels, bits):
-    step = max(1, 8 // bits)
+    step = max(1, 8 // min(bits))
     return -(-channels // step) * step
 
-  if layer.op in ("conv", "linear"):
-    channels_in = max(
-      whole(layer.in_channels, in_bits), whole(layer.in_channels, weight_bits)
-    )
-    channels_out = whole(layer.out_channels, out_bits)
-  else:
-    narrow = min(
-      (in_bits, weight_bits, out_bits)
-      if layer.has_weights
-      else (in_bits, out_bits)
-    )
-    channels_in = channels_out = whole(layer.in_channels, narrow)
-  if (channels_in, channels_out) == (layer.in_channels, layer.out_channels):
-    return layer
-  return Layer(
-    layer.name,
-    layer.op,
-    channels_in,
-    channels_out,
-    layer.in_height,
-    layer.in_width,
-    layer.kernel_height,
-    layer.kernel_width,
-    layer.stride,
-    layer.padding,
+  return dataclasses.replace(
+    layer,
+    in_channels=whole(layer.in_channels, into),
+    out_channels=whole(layer.out_channels, out),
   )
 
 
@@ -218,17 +204,12 @@ def _channel_slices(layer, tile) -> list[int]:
 
 def _slice(layer, rows, channels, bits):
   inputs = channels if layer.op == "depthwise" else layer.in_channels
-  part = Layer(
-    layer.name,
-    layer.op,
-    inputs,
-    channels,
-    rows.in_height,
-    layer.in_width,
-    layer.kernel_height,
-    layer.kernel_width,
-    layer.stride,
-    (rows.top, rows.bottom, *layer.padding[2:]),
+  part = dataclasses.replace(
+    layer,
+    in_channels=inputs,
+    out_channels=channels,
+    in_height=rows.in_height,
+    padding=(rows.top, rows.bottom, *layer.padding[2:]),
   )
   return pad_channels(part, *bits)
 

@@ -96,10 +96,8 @@ def layer_cycles(
     ValueError: a site is missing, has other bits than it must, or the table is
       of other layers.
   """
-  bits = np.array(
-    [[_site_bits(workload, precision, site) for site in workload.sites]]
-  )
-  codes = encode(workload, bits, output_bits=output_bits)
+  bits = list(workload.site_bits(precision).values())
+  codes = encode(workload, np.array([bits]), output_bits=output_bits)
   costs = flat_costs(table, workload, output_bits)
   return costs[np.arange(len(workload.layers)), codes[0]]
 
@@ -225,13 +223,6 @@ def _index(bits: int, what: str) -> int:
   if bits not in BITS:
     raise ValueError(f"{what}: {bits!r} bits, expected one of {BITS}")
   return BITS.index(bits)
-
-
-def _site_bits(workload, precision, site):
-  fixed = dict(workload.fixed_bits)
-  if site not in precision and site not in fixed:
-    raise ValueError(f"no bits for site {site!r} of {workload.name!r}")
-  return precision.get(site, fixed.get(site))
 
 
 def _positions(bits, sites):

@@ -6,6 +6,7 @@ hand, so that hardware can be studied without any of the training code.
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 
 OPS = ("conv", "depthwise", "linear", "add", "avg_pool", "max_pool")
 WEIGHTED_OPS = ("conv", "depthwise", "linear")
@@ -211,3 +212,24 @@ class Workload:
     """The sites whose precision can be chosen."""
     fixed = dict(self.fixed_bits)
     return tuple(site for site in self.sites if site not in fixed)
+
+  def site_bits(self, precision: Mapping[str, int]) -> dict[str, int]:
+    """Bits of every site: those given, and the fixed ones where left out.
+
+    Raises:
+      ValueError: a site has no bits, is unknown, or has other than its fixed
+        bits.
+    """
+    fixed = dict(self.fixed_bits)
+    bits = fixed | dict(precision)
+    for problem, sites in (
+      ("no bits for", [site for site in self.sites if site not in bits]),
+      ("unknown", [site for site in precision if site not in self.sites]),
+      (
+        f"fixed bits {fixed} do not allow",
+        [site for site in fixed if bits[site] != fixed[site]],
+      ),
+    ):
+      if sites:
+        raise ValueError(f"workload {self.name!r}: {problem} sites {sites}")
+    return {site: bits[site] for site in self.sites}

@@ -1,0 +1,69 @@
+"""Costs that need no hardware: bit operations, model size, activation memory.
+
+All are exact integers. A precision is a mapping from site to bits, as in
+`hwsim.latency_table`; sites that the workload fixes may be left out.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hwsim.latency_table import BITS
+from hwsim.workload import Workload
+
+
+def bops(workload: Workload, precision: Mapping[str, int]) -> int:
+  """Bit operations: input bits x weight bits x MACs, over weighted layers.
+
+  Additions and pools count nothing, as in Bayesian Bits (van Baalen et al.,
+  2020, appendix B.2) and Free Bits.
+  """
+  bits = workload.site_bits(precision)
+  return sum(
+    bits[inputs[0]] * bits[workload.weight_site(layer)] * layer.macs
+    for layer, inputs in zip(workload.layers, workload.input_sites, strict=True)
+    if layer.has_weights
+  )
+
+
+def bops_table(workload: Workload) -> np.ndarray:
+  """Bit operations int64[L, A, W]: the axes of a latency table, so that
+  `latency_table.score` sums them for many candidates at once."""
+  macs = np.array([layer.macs for layer in workload.layers], np.int64)
+  return macs[:, None, None] * np.outer(BITS, BITS)
+
+
+def weight_bytes(workload: Workload, precision: Mapping[str, int]) -> int:
+  """Bytes of all weights, packed layer by layer; no biases, no batch norm."""
+  bits = workload.site_bits(precision)
+  return sum(
+    -(-layer.weight_count * bits[workload.weight_site(layer)] // 8)
+    for layer in workload.layers
+    if layer.has_weights
+  )
+
+
+def peak_activation_bytes(
+  workload: Workload, precision: Mapping[str, int]
+) -> int:
+  """Most bytes of activations that are alive at once, layers run in order.
+
+  While a layer runs, its inputs and its output are alive, and so is every
+  earlier tensor that a later layer reads. Outputs that are not quantized take
+  32 bits an element; tensors are packed.
+  """
+  bits = workload.site_bits(precision)
+  last_use, size = {}, {}
+  for i, layer in enumerate(workload.layers):
+    for source, site in zip(
+      workload.sources[i], workload.input_sites[i], strict=True
+    ):
+      last_use[source] = i
+      if source == -1:
+        size[-1] = -(-layer.in_count * bits[site] // 8)
+    site = workload.output_sites[i]
+    size[i] = -(-layer.out_count * (32 if site is None else bits[site]) // 8)
+  return max(
+    size[i] + sum(size[j] for j in range(-1, i) if last_use.get(j, -1) >= i)
+    for i in range(len(workload.layers))
+  )

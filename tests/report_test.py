@@ -26,20 +26,23 @@ def test_fastest_within_the_tolerance_is_recommended():
 
 
 def test_exactly_the_tolerance_is_allowed():
-  # 0.96 - 0.005 is above 0.955 in floating point.
   edge = make("edge", 100, 0.955)
   assert recommend([*points(), edge], tolerance=0.005).point == edge
+  # In floating point this edge is 1e-17 beyond the tolerance.
+  assert 104 / 200 - 0.05 > 94 / 200
+  some = [make("8/8", 200, 104 / 200, "baseline"), make("p", 100, 94 / 200)]
+  assert recommend(some, tolerance=0.05).point.name == "p"
   below = make("below", 100, 0.9549)
   assert recommend([*points(), below]).point.name == "locked-0.03+fb"
 
 
 def test_ties_go_to_accuracy_then_bytes_then_reference_then_name():
   reference = make("8/8", 1000, 0.96, "baseline", bits=8)
-  accurate = make("z", 650, 0.958)
+  accurate = make("c", 650, 0.958)
   small = make("y", 650, 0.958, bits=2)
   twin = make("x", 650, 0.958, bits=2)
   rising = [reference, make("a", 650, 0.957), accurate, small, twin]
-  for count, name in ((2, "a"), (3, "z"), (4, "y"), (5, "x")):
+  for count, name in ((2, "a"), (3, "c"), (4, "y"), (5, "x")):
     for order in itertools.permutations(rising[:count]):
       assert recommend(order).point.name == name
   equal = dataclasses.replace(reference, name="7", aliases=())

@@ -182,7 +182,7 @@ def recommend(
       f"no point is called {reference!r}, expected the uniform 8-bit baseline "
       f"among {[point.name for point in points]}"
     )
-  # 0.96 - 0.005 must not refuse 0.955 for the last bit of a float.
+  # 0.52 - 0.05 must not refuse 0.47 for the last bit of a float.
   least = found[0].accuracy - tolerance - 1e-9
   best = min(
     (point for point in points if point.accuracy >= least),

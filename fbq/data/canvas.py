@@ -291,7 +291,7 @@ def _bell(key, shape):
   and free of the inverse error function.
   """
   bits = jax.random.bits(key, shape, jnp.uint32)
-  total = sum((bits >> shift) & 255 for shift in (0, 8, 16, 24))
+  total = (bits & 255) + (bits >> 8 & 255) + (bits >> 16 & 255) + (bits >> 24)
   deviation = math.sqrt(4 * (256**2 - 1) / 12)
   return (total.astype(jnp.float32) - 2 * 255) / deviation
 

@@ -91,7 +91,7 @@ def render(report: Report) -> str:
   import jinja2
 
   best = records.recommend(report.points, report.reference, report.tolerance)
-  template = importlib.resources.files(__package__) / "report.html"
+  template = importlib.resources.files("fbq.report") / "report.html"
   environment = jinja2.Environment(
     autoescape=True,
     undefined=jinja2.StrictUndefined,

@@ -17,6 +17,8 @@ from hwsim.workload import Layer, Workload
 
 BITS = (2, 4, 8)
 OutputBits = int | Literal["site"]
+_CHUNK = 1 << 17  # candidates that one compiled call scores
+_CACHED = 1 << 13  # candidates whose bits and codes stay in cache
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,34 +139,39 @@ def encode(
       f"bits has shape {bits.shape}, expected [P, {len(sites)}] "
       "for as many sites"
     )
-  place = _positions(bits, sites)
-  column = {site: place[:, i] for i, site in enumerate(sites)}
+  if output_bits != "site":
+    _index(output_bits, "output bits")
+  codes = _aligned((len(bits), len(workload.layers)))
+  for start in range(0, len(bits), _CACHED):
+    chunk = slice(start, start + _CACHED)
+    codes[chunk] = _encode(workload, bits[chunk], sites, output_bits).T
+  return codes
+
+
+def _encode(workload, bits, sites, output_bits):
+  """Codes uint8[L, P] of as many candidates as stay in cache."""
+  place = dict(zip(sites, _positions(bits, sites).T.copy(), strict=True))
   for site, fixed in workload.fixed_bits:
-    given = column.setdefault(
-      site, np.full(len(bits), _index(fixed, site), np.uint8)
-    )
+    given = place.setdefault(site, np.array(_index(fixed, site), np.uint8))
     if np.any(given != _index(fixed, site)):
       raise ValueError(
         f"site {site!r} is fixed at {fixed} bits in workload "
         f"{workload.name!r}, got other bits for it"
       )
-  missing = [site for site in workload.sites if site not in column]
+  missing = [site for site in workload.sites if site not in place]
   if missing:
     raise ValueError(f"no bits for sites {missing} of {workload.name!r}")
-  if output_bits != "site":
-    _index(output_bits, "output bits")
-
-  codes = np.zeros((len(bits), len(workload.layers)), np.uint8)
+  codes = np.zeros((len(workload.layers), len(bits)), np.uint8)
   for i, layer in enumerate(workload.layers):
-    inputs = [column[site] for site in workload.input_sites[i]]
-    code = 3 * np.maximum.reduce(inputs)
+    for site in workload.input_sites[i]:
+      np.maximum(codes[i], place[site], out=codes[i])
+    codes[i] *= 3
     if layer.has_weights:
-      code = code + column[workload.weight_site(layer)]
+      codes[i] += place[workload.weight_site(layer)]
     if output_bits == "site":
-      code = 3 * code
+      codes[i] *= 3
       if workload.output_sites[i] is not None:
-        code = code + column[workload.output_sites[i]]
-    codes[:, i] = code
+        codes[i] += place[workload.output_sites[i]]
   return codes
 
 
@@ -190,8 +197,11 @@ def flat_costs(
 def score(costs: np.ndarray, codes: np.ndarray) -> np.ndarray:
   """Total cycles of `P` candidates, exactly: int64[P].
 
-  A loop over layers inside one compiled pass over the candidates; see
-  `benchmarks/hwsim.py` for its rate.
+  Each chunk of candidates is one compiled pass with a loop over layers inside;
+  while it runs, the next one is made ready. Measured for 28 layers on two
+  cores: 1.9e8 candidates/s (`benchmarks/hwsim.py`). Column-major codes halve
+  that, as do tables of two layers at once; a single call for all candidates
+  divides it by three, because of page faults.
 
   Args:
     costs: int64[L, K] of `flat_costs`.
@@ -201,14 +211,44 @@ def score(costs: np.ndarray, codes: np.ndarray) -> np.ndarray:
     raise ValueError(
       f"codes has shape {codes.shape}, expected [P, {len(costs)}]"
     )
-  if codes.size and int(codes.max()) >= costs.shape[1]:
-    raise ValueError(
-      f"codes go up to {codes.max()}, expected at most "
-      f"{costs.shape[1] - 1}: were they encoded with the same "
-      "output_bits as the costs?"
-    )
+  total = np.empty(len(codes), np.int64)
+  before = 0, np.empty(0, np.int64)
   with jax.enable_x64(True):
-    return np.asarray(_score(jnp.asarray(costs), jnp.asarray(codes)))
+    table = jnp.asarray(costs)
+    for start in range(0, len(codes), _CHUNK):
+      part = _padded(codes[start : start + _CHUNK], costs.shape[1])
+      running = start, _score(table, part)
+      _store(total, *before)
+      before = running
+    _store(total, *before)
+  return total
+
+
+def _aligned(shape):
+  """An empty uint8 array that XLA reads in place: its address is 64 n.
+
+  Where `score` must copy its codes first, it takes 1.5 times as long.
+  """
+  size = int(np.prod(shape))
+  memory = np.empty(size + 64, np.uint8)
+  start = -memory.ctypes.data % 64
+  return memory[start : start + size].reshape(shape)
+
+
+def _padded(codes, count):
+  """Checked codes, rounded up to one of few sizes: each is compiled once."""
+  if (top := int(codes.max(initial=0))) >= count:
+    raise ValueError(
+      f"codes go up to {top}, expected at most {count - 1}: were they encoded "
+      "with the same output_bits as the costs?"
+    )
+  more = min(_CHUNK, 1 << max(8, (len(codes) - 1).bit_length())) - len(codes)
+  return np.pad(codes, ((0, more), (0, 0))) if more else codes
+
+
+def _store(total, start, part):
+  stop = min(start + len(part), len(total))
+  total[start:stop] = np.asarray(part)[: stop - start]
 
 
 @jax.jit
@@ -226,10 +266,12 @@ def _index(bits: int, what: str) -> int:
 
 
 def _positions(bits, sites):
-  """Bits -> positions in BITS, uint8, with an error that names the site."""
-  place = np.searchsorted(BITS, bits).astype(np.uint8)
-  wrong = np.asarray(BITS)[np.minimum(place, len(BITS) - 1)] != bits
+  """Bits -> positions in `BITS`, uint8, with an error that names the site."""
+  place = np.full(max(BITS) + 2, 255, np.uint8)
+  place[list(BITS)] = range(len(BITS))
+  found = place.take(bits, mode="clip")
+  wrong = (found == 255) | (bits < 0)
   if wrong.any():
     candidate, site = np.argwhere(wrong)[0]
     _index(bits[candidate, site].item(), f"site {sites[site]!r}")
-  return place
+  return found

@@ -61,8 +61,8 @@ def test_any_small_layer_has_a_time_near_the_referee(layer, a, w, o):
   assert cycles.total == sum(cycles[1:])
   assert min(cycles) >= 0 < cycles.compute
   referee = timeline_referee.simulate(layer, a, w, o, XPULPNN_V1)
-  # The referee's cores share the commands of a depthwise input (up to 70) and of
-  # an output row by row, which shows where tiles are tiny or DMA is slowest.
+  # The referee's cores share the commands of a depthwise input (up to 70) and
+  # of an output row by row, which shows where tiles are tiny or DMA is slowest.
   assert cycles.total == pytest.approx(referee, rel=0.08, abs=70 * 12)
 
 

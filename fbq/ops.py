@@ -1,0 +1,169 @@
+"""Convolutions, each in the form that runs fastest where it runs.
+
+On a CPU, XLA's grouped convolution is 5-46 times slower than nine shifted
+products for a depthwise 3x3, its backward pass included, and a convolution whose
+output is smaller than its kernel is 200 times slower than shifted products. On a
+GPU the library's convolutions win. `benchmarks/steps.py` measures both.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
+
+Array = jax.Array
+
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+def conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+  """Convolution of [B, H, W, I] with [h, w, I, O], zeros `padding` wide around."""
+  height, width, inputs, outputs = kernel.shape
+  if height == width == 1 and padding == 0:
+    return x[:, ::stride, ::stride, :] @ kernel.reshape(inputs, outputs)
+  out_height = (x.shape[1] + 2 * padding - height) // stride + 1
+  if jax.default_backend() == "cpu" and (inputs <= 4 or out_height < height):
+    return patches(x, (height, width), stride, padding) @ kernel.reshape(
+      -1, outputs
+    )
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (stride, stride),
+    [(padding, padding)] * 2,
+    dimension_numbers=_DIMENSIONS,
+  )
+
+
+def depthwise(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+  """Convolution of each channel of [B, H, W, C] with its own [h, w, 1, C]."""
+  if jax.default_backend() == "cpu":
+    return _shifted_depthwise(stride, padding, x, kernel)
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (stride, stride),
+    [(padding, padding)] * 2,
+    dimension_numbers=_DIMENSIONS,
+    feature_group_count=x.shape[-1],
+  )
+
+
+def patches(
+  x: Array, kernel: tuple[int, int], stride: int, padding: int
+) -> Array:
+  """The pixels under each tap: [B, H', W', h w C], taps in row-major order."""
+  views = [view for _, _, view in _taps(_pad(x, padding), kernel, stride)]
+  return jnp.concatenate(views, axis=-1)
+
+
+def _pad(x: Array, padding: int) -> Array:
+  """`x` with zeros around height and width."""
+  edge = (padding, padding, 0)
+  zero = jnp.zeros((), x.dtype)
+  return lax.pad(x, zero, [(0, 0, 0), edge, edge, (0, 0, 0)])
+
+
+def _taps(padded: Array, kernel: tuple[int, int], stride: int):
+  """(row, column, strided view of `padded` under that tap) for every tap."""
+  height = (padded.shape[1] - kernel[0]) // stride * stride + 1
+  width = (padded.shape[2] - kernel[1]) // stride * stride + 1
+  for i in range(kernel[0]):
+    for j in range(kernel[1]):
+      yield i, j, padded[:, i : i + height : stride, j : j + width : stride, :]
+
+
+def _compiled_alone(function):
+  """`function(stride, padding, *arrays)` compiled as a unit, on a CPU.
+
+  Otherwise XLA fuses what makes its operands into the shifted products: a batch norm
+  and a quantizer are then computed once for every tap, and a 3x3 kernel's quantizer
+  once for every pixel (8 ms instead of 0.7 for 64x32x32x8, `benchmarks/steps.py`).
+  """
+  compiled = jax.jit(function, static_argnums=(0, 1))
+
+  @functools.wraps(function)
+  def call(*args):
+    with set_xla_metadata(inlineable="false"):
+      return compiled(*args)
+
+  return call
+
+
+@_compiled_alone
+def _correlate(stride, padding, x, kernel):
+  """Depthwise convolution as shifted products."""
+  taps = _taps(_pad(x, padding), kernel.shape[:2], stride)
+  return functools.reduce(
+    jnp.add, (view * kernel[i, j, 0] for i, j, view in taps)
+  )
+
+
+@_compiled_alone
+def _kernel_gradient(stride, padding, x, kernel, g):
+  """The gradient of `_correlate` in `kernel`: each tap's view times `g`, summed.
+
+  One pass over all taps by a variadic reduction takes 0.7 ms for 64x32x32x8 where
+  tap by tap takes 2.1 ms (`benchmarks/steps.py`, two cores).
+  """
+  views = [v for _, _, v in _taps(_pad(x, padding), kernel.shape[:2], stride)]
+  sums = lax.reduce(
+    [view * g for view in views],
+    [jnp.zeros((), g.dtype)] * len(views),
+    lambda a, b: [x + y for x, y in zip(a, b, strict=True)],
+    (0, 1, 2),
+  )
+  return jnp.stack(sums).reshape(kernel.shape)
+
+
+@_compiled_alone
+def _input_gradient(stride, padding, x, kernel, g):
+  """The gradient of `_correlate` in `x`, a transposed convolution.
+
+  `g` is spread by the stride, then correlated with the flipped kernel.
+  """
+  height, width = kernel.shape[:2]
+  spread = lax.pad(
+    g,
+    jnp.zeros((), g.dtype),
+    [
+      (0, 0, 0),
+      _transposed_padding(x.shape[1], g.shape[1], height, stride, padding),
+      _transposed_padding(x.shape[2], g.shape[2], width, stride, padding),
+      (0, 0, 0),
+    ],
+  )
+  taps = _taps(spread, (height, width), 1)
+  return functools.reduce(
+    jnp.add, (v * kernel[height - 1 - i, width - 1 - j, 0] for i, j, v in taps)
+  )
+
+
+def _transposed_padding(size, out_size, kernel, stride, padding):
+  """(low, high, interior) padding so that the correlation has `size` outputs."""
+  low = kernel - 1 - padding
+  spread = (out_size - 1) * stride + 1
+  return low, size + kernel - 1 - low - spread, stride - 1
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _shifted_depthwise(stride, padding, x, kernel):
+  return _correlate(stride, padding, x, kernel)
+
+
+def _shifted_depthwise_forward(stride, padding, x, kernel):
+  return _correlate(stride, padding, x, kernel), (x, kernel)
+
+
+def _shifted_depthwise_backward(stride, padding, residuals, g):
+  return (
+    _input_gradient(stride, padding, *residuals, g),
+    _kernel_gradient(stride, padding, *residuals, g),
+  )
+
+
+_shifted_depthwise.defvjp(
+  _shifted_depthwise_forward, _shifted_depthwise_backward
+)

@@ -1,0 +1,123 @@
+"""Assignments: the precision of every tensor of a network.
+
+An assignment is a plain mapping {site: bits}, complete for a network, the one form
+that fine-tuning, `hwsim` and deployment take and that is stored as JSON.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fbq.nets.graph import Net
+
+BITS = (2, 4, 8)
+
+Precision = Mapping[str, int]
+
+
+def uniform(net: Net, bits: int) -> dict[str, int]:
+  """`bits` at every free site, the given precision at the fixed ones."""
+  return {
+    site: net.fixed_bits.get(site, bits) for site in net.workload.sites
+  }
+
+
+def check(net: Net, precision: Precision, where: str = "assignment") -> None:
+  """Raises ValueError if `precision` is not a legal assignment of `net`."""
+  sites = net.workload.sites
+  for site, bits in precision.items():
+    if site not in sites:
+      raise ValueError(
+        f"{where}: {net.name} has no tensor {site!r}{_did_you_mean(site, sites)}"
+      )
+    fixed = net.fixed_bits.get(site)
+    if fixed is not None and bits != fixed:
+      raise ValueError(
+        f"{where}: {site!r} is {bits} bits, but {net.name} fixes it at {fixed}"
+      )
+    if bits not in BITS:
+      raise ValueError(
+        f"{where}: {site!r} is {bits!r} bits, expected one of {BITS}"
+      )
+  missing = [site for site in sites if site not in precision]
+  if missing:
+    raise ValueError(
+      f"{where}: no precision for {missing[:5]} of {net.name} "
+      f"({len(missing)} missing)"
+    )
+
+
+def apply_rules(
+  net: Net, precision: Precision, rules: Sequence[tuple[str, int]]
+) -> dict[str, int]:
+  """`precision` with the free sites that rules match set as they say.
+
+  Args:
+    net: the network.
+    precision: assignment to start from.
+    rules: (regular expression, bits) pairs; an expression must match a whole site
+      name, and later rules win.
+
+  Raises:
+    ValueError: impossible bits, or a rule that matches no free site.
+  """
+  result = dict(precision)
+  for pattern, bits in rules:
+    if bits not in BITS:
+      raise ValueError(
+        f"rule {pattern!r}: {bits!r} bits, expected one of {BITS}"
+      )
+    try:
+      matches = [s for s in net.workload.free_sites if re.fullmatch(pattern, s)]
+    except re.error as error:
+      raise ValueError(
+        f"rule {pattern!r} is no regular expression: {error}"
+      ) from error
+    if not matches:
+      raise ValueError(
+        f"rule {pattern!r} matches no tensor of {net.name} whose precision is "
+        f"free{_did_you_mean(pattern, net.workload.free_sites)}"
+      )
+    result.update(dict.fromkeys(matches, bits))
+  return result
+
+
+def to_array(net: Net, precision: Precision) -> np.ndarray:
+  """int32 [S], in the order of `net.workload.sites`: what compiled code takes."""
+  check(net, precision)
+  return np.array([precision[s] for s in net.workload.sites], np.int32)
+
+
+def to_json(net: Net, precision: Precision) -> str:
+  """Readable JSON of an assignment."""
+  check(net, precision)
+  ordered = {site: int(precision[site]) for site in net.workload.sites}
+  return json.dumps({"net": net.name, "bits": ordered}, indent=1) + "\n"
+
+
+def from_json(net: Net, path: str | Path) -> dict[str, int]:
+  """The assignment stored in a file by `to_json`.
+
+  Raises:
+    ValueError: not such a file, or an assignment of another network.
+  """
+  try:
+    stored = json.loads(Path(path).read_text())
+    name, precision = stored["net"], stored["bits"]
+  except (json.JSONDecodeError, KeyError, TypeError) as error:
+    raise ValueError(f"{path} holds no assignment: {error!r}") from error
+  if name != net.name:
+    raise ValueError(f"{path} is an assignment of {name!r}, not of {net.name!r}")
+  check(net, precision, str(path))
+  return precision
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+  close = difflib.get_close_matches(name, known, 3)
+  if close:
+    return f"; did you mean {' or '.join(map(repr, close))}?"
+  return f"; it has {', '.join(known[:6])}, ... ({len(known)} in all)"

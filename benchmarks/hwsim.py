@@ -113,6 +113,8 @@ def growth(net, table, path):
     times.append(seconds(lambda: tile_l1(layer, 8, 8, 8, next(targets)), 9))  # noqa: B023
   axes[2].loglog(points, times, "o-")
   axes[2].set(xlabel="tile sizes of a layer", ylabel="seconds per tiling")
+  for axis in axes:
+    axis.tick_params(which="minor", labelleft=False, labelbottom=False)
   figure.savefig(path)
 
 

@@ -14,30 +14,22 @@ import json
 import math
 import os
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hwsim.latency_table import BITS, LatencyTable
 from hwsim.workload import Layer, Workload
 
-_GEOMETRY = tuple(
+_SIZES = tuple(
   field.name
   for field in dataclasses.fields(Layer)
-  if field.name not in ("name", "padding")
+  if field.name not in ("name", "op", "padding")
 )
 _PADDING = ("pad_top", "pad_bottom", "pad_left", "pad_right")
-COLUMNS = (
-  "layers",
-  *_GEOMETRY,
-  *_PADDING,
-  "in_bits",
-  "weight_bits",
-  "out_bits",
-  "latency_cycles",
-  "provenance",
-  "target",
-)
+_BITS = ("in_bits", "weight_bits", "out_bits")
+_VALUES = ("latency_cycles", "provenance", "target")
+COLUMNS = ("layers", "op", *_SIZES, *_PADDING, *_BITS, *_VALUES)
 
 
 class _Row(NamedTuple):
@@ -155,19 +147,14 @@ def _rows(table):
   ):
     done.setdefault((layer.geometry, q), []).append(i)
   for (layer, q), members in done.items():
+    first = members[0]
     names = " ".join(table.layers[i].name for i in members)
-    shared = {"layers": names}
-    shared |= {name: getattr(layer, name) for name in _GEOMETRY}
-    shared |= dict(zip(_PADDING, layer.padding, strict=True))
+    sizes = [getattr(layer, name) for name in _SIZES]
     for bits, place in _precisions(layer, q):
-      values = np.unique(table.cycles[members[0]][place])
-      yield shared | dict(
-        zip(
-          COLUMNS[-6:],
-          (*bits, int(values[0]), table.provenance[members[0]], table.target),
-          strict=True,
-        )
-      )
+      cycles = int(table.cycles[first][place].flat[0])
+      row = (names, layer.op, *sizes, *layer.padding, *bits, cycles)
+      row += table.provenance[first], table.target
+      yield dict(zip(COLUMNS, row, strict=True))
 
 
 def _layer_cycles(rows, layer, quantized):
@@ -196,10 +183,13 @@ def _read(path) -> dict[_Key, _Row]:
       raise ValueError(f"{path}: no JSON: {error}") from error
     if not isinstance(records, list):
       raise ValueError(f"{path}: expected a list of rows")
-    numbered = list(enumerate(records, start=2))  # one per line, after "["
+    numbered = list(enumerate(records, start=2))  # one per line, as saved
   rows = {}
   for line, record in numbered:
-    key, row = _parse(record, f"{path}, line {line}")
+    where = f"{path}, line {line}"
+    if not isinstance(record, dict):
+      raise ValueError(f"{where}: expected a row, got {record!r}")
+    key, row = _parse(record, where)
     if key in rows:
       raise ValueError(
         f"{row.where}: same layer and precision as {rows[key].where}"
@@ -228,17 +218,16 @@ def _parse(record, where) -> tuple[_Key, _Row]:
       number = int(value) if str(value).isdigit() else float(value)
     except ValueError:
       number = math.nan
-    if not math.isfinite(number) or number < 0 or number != int(number):
+    if not 0 <= number < 2**63 or number != int(number):  # nan is neither
       raise ValueError(
         f"{where}: {name} is {value!r}, expected a whole number, not negative"
       )
     return int(number)
 
-  sizes = {
-    name: record["op"] if name == "op" else whole(name) for name in _GEOMETRY
-  }
+  sizes: dict[str, Any] = {name: whole(name) for name in _SIZES}
+  top, bottom, left, right = (whole(name) for name in _PADDING)
   try:
-    layer = Layer("", **sizes, padding=tuple(whole(name) for name in _PADDING))
+    layer = Layer("", record["op"], padding=(top, bottom, left, right), **sizes)
   except ValueError as error:
     raise ValueError(f"{where}: wrong geometry: {error}") from error
   weight_bits = "-" if record["weight_bits"] == "-" else whole("weight_bits")

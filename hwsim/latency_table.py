@@ -67,6 +67,13 @@ class LatencyTable:
         f"latency table: layer {name!r} has {low.min()} cycles, "
         "expected no negative ones"
       )
+    for i, layer in enumerate(self.layers):
+      for axis, varies in ((1, layer.has_weights), (2, self.quantized[i])):
+        if not varies and np.ptp(cycles[i], axis=axis).any():
+          raise ValueError(
+            f"latency table: layer {layer.name!r} has no tensor for axis "
+            f"{'AWO'[axis]}, expected cycles that are constant along it"
+          )
     cycles.setflags(write=False)
     object.__setattr__(self, "cycles", cycles)
 

@@ -205,6 +205,9 @@ def test_other_files_are_refused(net, tmp_path):
   path.write_text("{")
   with pytest.raises(ValueError, match="table.json: no JSON"):
     latency_io.load(path, net)
+  path.write_text("[3]")
+  with pytest.raises(ValueError, match="line 2: expected a row, got 3"):
+    latency_io.load(path, net)
   path.write_text(json.dumps([{"op": "conv"}]))
   with pytest.raises(ValueError, match="line 2: no value for"):
     latency_io.load(path, net)
@@ -251,6 +254,12 @@ def test_tables_check_themselves(net, table):
     cycles = table.cycles.copy()
     cycles[2, 0, 0, 0] = -1
     replaced(cycles=cycles)
+  with pytest.raises(ValueError, match="'pool' has no tensor for axis W"):
+    cycles = table.cycles.copy()
+    cycles[4, 0, 1, 0] += 1
+    replaced(cycles=cycles)
+  with pytest.raises(ValueError, match="'fc' has no tensor for axis O"):
+    replaced(cycles=table.cycles + np.arange(3))
   with pytest.raises(ValueError, match="provenance has 1 entries"):
     replaced(provenance=("measured",))
   with pytest.raises(ValueError, match="read-only"):

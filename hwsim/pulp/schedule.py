@@ -40,7 +40,7 @@ class Schedule(NamedTuple):
 def schedule(
   layer: Layer, tile: Tile, bits: tuple[int, int, int], target: Target
 ) -> Schedule:
-  """Cycles of every part of every tile; the tests' referee reads it too."""
+  """Cycles of the kernel and the transfers of every tile of a layer."""
   n_sizes, n_order = _channel_axis(layer.out_channels, tile.out_channels)
   top, bottom, left, right = layer.padding
   rows = _axis(
@@ -140,7 +140,8 @@ def _axis(
   order[0] = 0
   order[-1] = 2
   used, order = np.unique(order, return_inverse=True)
-  return Axis(*kinds[used].T, order)
+  in_sizes, out_sizes, in_front, behind = kinds[used].T
+  return Axis(in_sizes, out_sizes, in_front, behind, order)
 
 
 def _ceil_div(a, b):

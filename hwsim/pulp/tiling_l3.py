@@ -3,7 +3,7 @@
 Up to four attempts, each cutting more of the layer: weights over output
 channels, output over rows, both (tiler_conv2d.py:57-215). What is cut lies in
 L3 and is double buffered in L2; an output cut over rows is left in L3. The
-space is small, so attempts are enumerated as in `tiling.py`, with the solver's
+space is small, so it is enumerated as in `tiling_search.py`, with the solver's
 tie rule.
 """
 
@@ -14,6 +14,19 @@ import numpy as np
 
 from hwsim.pulp.target import Target
 from hwsim.workload import Layer
+
+# What DORY tries in turn: input in L3, weights cut over output channels, output
+# cut over rows. It starts with an input in L3 only where the layer before left
+# its output there.
+_PLANS = (
+  (False, True, False),
+  (False, False, True),
+  (False, True, True),
+  (True, False, False),
+  (True, False, True),
+  (True, True, False),
+  (True, True, True),
+)
 
 
 class L2Tile(NamedTuple):
@@ -92,7 +105,7 @@ def tile_l2(
 @functools.lru_cache(maxsize=100_000)
 def _tile(layer, bits, memory) -> L2Tile | None:
   sizes = _sizes(layer, bits, memory)
-  inputs = 2 if layer.op == "add" else 1
+  inputs = 2 if layer.op == "add" else 1  # DORY's check forgets the second
   whole = (
     inputs * (layer.in_height * sizes.x_row_bits // 8)
     + layer.out_height * sizes.y_row_bits // 8
@@ -105,11 +118,10 @@ def _tile(layer, bits, memory) -> L2Tile | None:
     return L2Tile(layer.out_channels, layer.in_height, layer.out_height, False)
   if layer.op == "add":
     return None
-  for input_in_l3 in (False, True):
-    for attempt in range(4):
-      tile = _attempt(layer, bits, memory, sizes, input_in_l3, attempt)
-      if tile is not None:
-        return tile
+  for plan in _PLANS:
+    tile = _best(layer, bits, memory, sizes, *plan)
+    if tile is not None:
+      return tile
   return None
 
 
@@ -129,13 +141,8 @@ def _sizes(layer, bits, memory) -> _Sizes:
   )
 
 
-def _attempt(layer, bits, memory, sizes, input_in_l3, attempt):
-  """Best tile of one of DORY's attempts, or None."""
-  cut_n, cut_h = (
-    ((False, False), (False, True), (True, False), (True, True))[attempt]
-    if input_in_l3
-    else ((True, False), (False, True), (True, True), (True, True))[attempt]
-  )
+def _best(layer, bits, memory, sizes, input_in_l3, cut_n, cut_h):
+  """The tile of greatest objective among those of a plan, or None."""
   if layer.op in ("avg_pool", "max_pool") and cut_n:
     return None
   kernel, stride = layer.kernel_height, layer.stride

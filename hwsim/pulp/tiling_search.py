@@ -68,9 +68,8 @@ def _constants_bytes(layer, bits, memory) -> int:
 
 
 def _bias_bytes(layer, memory) -> int:
-  return (
-    layer.out_channels * memory.bias_bits // 8 if layer.op == "linear" else 0
-  )
+  channels = layer.out_channels if layer.op == "linear" else 0
+  return channels * memory.bias_bits // 8
 
 
 def fits_whole(layer, bits, memory) -> bool:
@@ -90,10 +89,9 @@ def fits_whole(layer, bits, memory) -> bool:
     + layer.weight_count * weight_bits
     + layer.out_count * out_bits
   )
-  constants = layer.out_channels * _constants_bytes(
-    layer, bits, memory
-  ) + _bias_bytes(layer, memory)
-  return math.ceil(packed_bits / 8) + constants + extra <= memory.budget
+  constants = layer.out_channels * _constants_bytes(layer, bits, memory)
+  packed = math.ceil(packed_bits / 8) + _bias_bytes(layer, memory)
+  return packed + constants + extra <= memory.budget
 
 
 def _column_bytes(layer, rows, bits, memory):
@@ -147,7 +145,7 @@ def tile_conv(layer, bits, memory) -> Tile | None:
   )
   fixed = im2col_bytes(layer, memory.cores) + _bias_bytes(layer, memory) + 40
   x = buffers * channels * h_in[:, None] * w_in * in_bits // 8
-  if not x.size or not n.size:
+  if not x.size:
     return None
   # Only sizes that fit beside the smallest of the others are worth a grid.
   n = n[per_n + fixed + x[0, 0] <= memory.budget]
@@ -155,20 +153,13 @@ def tile_conv(layer, bits, memory) -> Tile | None:
     return None
   rows = x[:, 0] + per_n[0] + fixed <= memory.budget
   columns = x[0] + per_n[0] + fixed <= memory.budget
-  h_in, h_out, w_in, w_out = (
-    h_in[rows],
-    h_out[rows],
-    w_in[columns],
-    w_out[columns],
-  )
+  h_in, h_out = h_in[rows], h_out[rows]
+  w_in, w_out = w_in[columns], w_out[columns]
   x, per_n = x[rows][:, columns], per_n[: n.size]
 
   pixels = h_out[:, None] * w_out
-  size = buffers * n[:, None, None] * pixels
-  size *= out_bits
-  size >>= 3
-  size += x + fixed
-  size += per_n[:, None, None]
+  size = buffers * n[:, None, None] * pixels * out_bits // 8
+  size += x + fixed + per_n[:, None, None]
   left_n = (layer.out_channels - 1) % n
   of_n = (
     1_000_000 * ((n - 1) % 4)
@@ -208,7 +199,7 @@ def tile_depthwise(layer, bits, memory) -> Tile | None:
       layer.stride,
       top + bottom,
     )
-  if not n.size or not h_in.size:
+  if not h_in.size:
     return None
   area = layer.kernel_height * layer.kernel_width
   buffers = memory.buffers
@@ -273,7 +264,7 @@ def tile_pool(layer, bits, memory) -> Tile | None:
   )
   step = _channel_step((in_bits, out_bits))
   n = _channel_tiles(layer.out_channels, step)
-  if not n.size or not h_in.size or not w_in.size:
+  if not h_in.size or not w_in.size:
     return None
   grid = memory.buffers * n[:, None, None]
   size = (

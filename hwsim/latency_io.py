@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwsim.latency_table import BITS, LatencyTable
+from hwsim.latency_table import BITS, LatencyTable, OutputBits
 from hwsim.workload import Layer, Workload
 
 _SIZES = tuple(
@@ -62,8 +62,19 @@ def save(table: LatencyTable, path: str | os.PathLike) -> None:
   part.replace(path)
 
 
-def load(path: str | os.PathLike, workload: Workload) -> LatencyTable:
+def load(
+  path: str | os.PathLike,
+  workload: Workload,
+  output_bits: OutputBits = "site",
+) -> LatencyTable:
   """The table of a workload from a file that has all its layers.
+
+  Args:
+    path: a .csv or .json file.
+    workload: names the layers.
+    output_bits: "site" if quantized outputs were timed at 2, 4 and 8 bits; or
+      the one width they were timed at (8 in the published setting), which then
+      stands for all.
 
   Raises:
     ValueError: a row is wrong or double (names the line), or a layer or a
@@ -74,12 +85,8 @@ def load(path: str | os.PathLike, workload: Workload) -> LatencyTable:
   quantized = tuple(site is not None for site in workload.output_sites)
   cycles, provenance = [], []
   for layer, q in zip(workload.layers, quantized, strict=True):
-    values, kinds = _layer_cycles(rows, layer, q)
-    if values is None:
-      raise ValueError(
-        f"{path}: layer {layer.name!r} is missing at "
-        f"{kinds}; expected a row for {layer.geometry}"
-      )
+    problem = f"{path}: layer {layer.name!r} is missing"
+    values, kinds = _layer_cycles(rows, layer, q, output_bits, problem)
     cycles.append(values)
     provenance.append("/".join(sorted(kinds)))
   return LatencyTable(
@@ -87,12 +94,18 @@ def load(path: str | os.PathLike, workload: Workload) -> LatencyTable:
   )
 
 
-def merge(table: LatencyTable, path: str | os.PathLike) -> LatencyTable:
+def merge(
+  table: LatencyTable,
+  path: str | os.PathLike,
+  output_bits: OutputBits = "site",
+) -> LatencyTable:
   """The table with the layers a file measured in place of the simulated ones.
 
   A layer is replaced as a whole: a file that has some of its precisions but not
   all is an error, because measured and simulated cycles of one layer would be
   compared with each other. So is a row whose layer the table does not have.
+  With `output_bits` 2, 4 or 8 the file needs only, and replaces only, the
+  cycles at that width of quantized outputs.
   """
   path = pathlib.Path(path)
   rows = _read(path)
@@ -108,13 +121,14 @@ def merge(table: LatencyTable, path: str | os.PathLike) -> LatencyTable:
     zip(table.layers, table.quantized, strict=True)
   ):
     if layer.geometry in measured:
-      values, kinds = _layer_cycles(rows, layer, q)
-      if values is None:
-        raise ValueError(
-          f"{path}: layer {layer.name!r} is measured in part; "
-          f"{kinds} is missing"
-        )
-      cycles[i], provenance[i] = values, "/".join(sorted(kinds))
+      problem = f"{path}: layer {layer.name!r} is measured only in part"
+      values, kinds = _layer_cycles(rows, layer, q, output_bits, problem)
+      width = slice(None)
+      if q and output_bits != "site":
+        width = BITS.index(output_bits)
+        kinds.add(provenance[i])  # of the other widths
+      cycles[i][..., width] = values[..., width]
+      provenance[i] = "/".join(sorted(kinds))
   return dataclasses.replace(table, cycles=cycles, provenance=tuple(provenance))
 
 
@@ -157,14 +171,25 @@ def _rows(table):
       yield dict(zip(COLUMNS, row, strict=True))
 
 
-def _layer_cycles(rows, layer, quantized):
-  """int64[A, W, O] and the provenances; or None and the missing precision."""
+def _layer_cycles(
+  rows, layer, quantized, output_bits, problem
+) -> tuple[np.ndarray, set[str]]:
+  """int64[A, W, O] and the provenances; ValueError if a precision has none."""
+  if output_bits not in (*BITS, "site"):
+    raise ValueError(
+      f"output_bits is {output_bits!r}, expected one of {BITS} or 'site'"
+    )
   cycles = np.empty((len(BITS),) * 3, np.int64)
   kinds = set()
   for bits, place in _precisions(layer, quantized):
+    if quantized and output_bits != "site":
+      bits, place = (*bits[:2], output_bits), place[:2]
     row = rows.get(_Key(layer.geometry, *bits))
     if row is None:
-      return None, f"input/weight/output bits {bits}"
+      raise ValueError(
+        f"{problem}: no row at input/weight/output bits {bits} for "
+        f"{layer.geometry}"
+      )
     cycles[place] = row.cycles
     kinds.add(row.provenance)
   return cycles, kinds

@@ -177,7 +177,10 @@ def put(row, **values):
 @pytest.mark.parametrize(
   "edit, message",
   [
-    (lambda rows: rows[:30] + rows[31:], "layer 'b' is missing at .*bits "),
+    (
+      lambda rows: rows[:30] + rows[31:],
+      "layer 'b' is missing: no row at .*bits ",
+    ),
     (lambda rows: [*rows, rows[4]], "line 83: same layer .* line 6"),
     (put(2, latency_cycles="-5"), "line 4: latency_cycles is '-5'"),
     (put(2, latency_cycles="nan"), "line 4: latency_cycles is 'nan'"),
@@ -235,9 +238,42 @@ def test_measured_layers_replace_simulated_ones(net, table, tmp_path):
   assert again.provenance == merged.provenance
 
 
+def test_one_measured_output_width_is_enough(net, table, tmp_path):
+  """The published setting: boards are profiled with 8-bit outputs only."""
+
+  def measure(rows):
+    measured = [row for row in rows if row["out_bits"] in ("8", "32")]
+    for row in measured:
+      row.update(
+        latency_cycles=3 * int(row["latency_cycles"]), provenance="measured"
+      )
+    return measured
+
+  path = edited(table, tmp_path, measure)
+  with pytest.raises(
+    ValueError, match="'a' is missing: no row .*\\(2, 2, 2\\)"
+  ):
+    latency_io.load(path, net)
+  loaded = latency_io.load(path, net, output_bits=8)
+  expected = 3 * table.for_output_bits(8)
+  for bits in BITS:
+    np.testing.assert_array_equal(loaded.for_output_bits(bits), expected)
+  assert loaded.provenance == ("measured",) * 6
+  merged = latency_io.merge(table, path, output_bits=8)
+  np.testing.assert_array_equal(merged.for_output_bits(8), expected)
+  np.testing.assert_array_equal(
+    merged.cycles[:5, ..., :2], table.cycles[:5, ..., :2]
+  )
+  assert merged.provenance == ("measured/simulated",) * 5 + ("measured",)
+  with pytest.raises(ValueError, match="output_bits is 16, expected"):
+    latency_io.load(path, net, output_bits=16)
+
+
 def test_merging_refuses_parts_and_strangers(net, table, tmp_path):
   path = edited(table, tmp_path, lambda rows: rows[:20])
-  with pytest.raises(ValueError, match="'a' is measured in part; .* missing"):
+  with pytest.raises(
+    ValueError, match="'a' is measured only in part: no row at"
+  ):
     latency_io.merge(table, path)
   path = edited(table, tmp_path, put(0, out_channels="7"))
   with pytest.raises(ValueError, match="line 2: wrong geometry: no layer"):

@@ -107,6 +107,25 @@ def test_a_layer_that_fits_l2_touches_no_l3():
   assert simulate(layer, 4, 4, 8, slow) == simulate(layer, 4, 4, 8, XPULPNN_V1)
 
 
+def test_faster_transfers_and_less_overhead_never_slow_a_layer():
+  """None of these constants enters the choice of tiles."""
+  better = (
+    dict(dma_bytes_per_cycle=16),
+    dict(dma_command_cycles=0),
+    dict(tile_cycles=0),
+    dict(l3_bytes_per_cycle=1.0),
+  )
+  for layer in LAYERS:
+    out_bits = 32 if layer.op == "linear" else 8
+    for bits in (2, 4, 8):
+      cycles = simulate(layer, bits, bits, out_bits, XPULPNN_V1)
+      for change in better:
+        target = dataclasses.replace(XPULPNN_V1, **change)
+        faster = simulate(layer, bits, bits, out_bits, target)
+        assert faster.compute == cycles.compute
+        assert faster.total <= cycles.total
+
+
 def test_cycles_do_not_overflow():
   """Slow L3 and a large layer: far beyond int32, still exact."""
   slow = dataclasses.replace(XPULPNN_V1, l3_bytes_per_cycle=1e-6)

@@ -1,0 +1,58 @@
+"""Free Bits on real handwritten digits: which precision for each tensor?
+
+  python main.py --config=configs/digits_free_bits.py --workdir=runs/digits
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  """Values only; see fbq/experiments/free_bits.py for what they do."""
+  return ConfigDict(
+    dict(
+      experiment="free_bits",
+      seed=0,
+      net=dict(
+        builder="mobilenet_v1",
+        arguments=dict(
+          width=0.25, resolution=32, classes=10, in_channels=1, stem_stride=1
+        ),
+      ),
+      data=dict(
+        name="digits",
+        split_seed=0,
+        test_seed=0,
+        renders_per_test_image=4,
+        difficulty=dict(),  # see fbq/data/canvas.py
+      ),
+      target="xpulpnn_v1",
+      measured_latency="",  # CSV or JSON of layers measured on a board
+      float_training=dict(
+        steps=1200, batch_size=64, learning_rate=3e-3, weight_decay=1e-4
+      ),
+      calibration_images=256,
+      search=dict(
+        steps=150,
+        batch_size=64,
+        learning_rate=5e-4,
+        weight_decay=0.0,
+        strengths=(0.01, 0.03, 0.1),
+        locked=(True, False),
+        gate_learning_rate=0.05,
+        range_bits=4,
+        faithful=False,
+      ),
+      fine_tuning=dict(
+        steps=150,
+        batch_size=64,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        range_learning_rate=1e-2,
+      ),
+      rules=(),  # (regular expression over tensor names, bits) pairs
+      uniform_baselines=(8, 4, 2),
+      tolerance=0.005,  # accuracy that the recommended point may lose
+      checkpoint_every=200,
+      log_every=25,
+    )
+  )

@@ -1,0 +1,1 @@
+"""One pipeline per file, read from top to bottom; `main.py` picks one by name."""

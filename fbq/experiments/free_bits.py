@@ -1,0 +1,413 @@
+"""Free Bits (arXiv 2307.02894), from images to a front of accuracy over cycles.
+
+Float training, calibration, Bayesian Bits searches at several strengths with locked
+and free gates, the hardware pass on a latency table, fine-tuning of everything found
+beside the uniform baselines, and a report.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from fbq import nets, precision
+from fbq.data import digits
+from fbq.experiments import settings
+from fbq.experiments.free_bits_report import write_report
+from fbq.model import Model, gate_groups
+from fbq.quantizers import calibration, gates
+from fbq.report.tables import write_atomically
+from fbq.search.free_bits import free_bits
+from fbq.train import optimizer, steps
+from fbq.train.log import Log, Stopwatch
+from fbq.train.loop import Trainer, train
+from hwsim import latency_io
+from hwsim.pulp import get_target, latency_table
+
+_STAGE = {
+  "steps": int,
+  "batch_size": int,
+  "learning_rate": float,
+  "weight_decay": float,
+}
+
+SETTINGS = {
+  "experiment": str,
+  "seed": int,
+  "net": {"builder": str, "arguments": dict},
+  "data": {
+    "name": str,
+    "split_seed": int,
+    "test_seed": int,
+    "renders_per_test_image": int,
+    "difficulty": dict,
+  },
+  "target": str,
+  "measured_latency": str,
+  "float_training": _STAGE,
+  "calibration_images": int,
+  "search": {
+    **_STAGE,
+    "strengths": list,
+    "locked": list,
+    "gate_learning_rate": float,
+    "range_bits": int,
+    "faithful": bool,
+  },
+  "fine_tuning": {**_STAGE, "range_learning_rate": float},
+  "rules": list,
+  "uniform_baselines": list,
+  "tolerance": float,
+  "checkpoint_every": int,
+  "log_every": int,
+}
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+  """Carries out the experiment in `workdir`, or what of it is left to do."""
+  # ---- Checks: everything that can be wrong is found before anything is trained
+  net, difficulty = check(config)
+  fingerprint = settings.claim_workdir(workdir, config.to_dict())
+  log = Log(workdir / "metrics.jsonl")
+  if (workdir / "result.json").exists():
+    log.say(f"{workdir} is finished: see {workdir / 'report.html'}")
+    return
+  clock = Stopwatch()
+
+  # ---- Cost of every layer at every precision
+  with clock.measure("latency table"):
+    target = get_target(config.target)
+    table = latency_table(net.workload, target)
+    if config.measured_latency:
+      table = latency_io.merge(table, config.measured_latency)
+    latency_io.save(table, workdir / "latency_table.csv")
+    cycles = table.for_output_bits(8)
+
+  # ---- Data
+  with clock.measure("data"):
+    source = digits.load(config.data.split_seed)
+    resolution = net.input_shape[0]
+    test = digits.test_set(
+      source,
+      resolution,
+      difficulty,
+      config.data.renders_per_test_image,
+      config.data.test_seed,
+    )
+  key = jax.random.key(config.seed)
+  keys = dict(
+    zip(("start", "float", "calibration", "search", "fine-tuning"),
+        jax.random.split(key, 5), strict=True)
+  )
+  bits_of = lambda assignment: jnp.asarray(precision.to_array(net, assignment))
+
+  def trainer(stage, model, trained, regularizer=None, **rates):
+    """One compiled step for all runs of a stage."""
+    plan = config[stage]
+    sample = functools.partial(
+      digits.train_batch,
+      digits=source,
+      batch_size=plan.batch_size,
+      resolution=resolution,
+      difficulty=difficulty,
+    )
+    updates = optimizer.make(
+      plan.steps, plan.learning_rate, plan.weight_decay, **rates
+    )
+    return Trainer(
+      model,
+      steps.train_step(model, updates, trained, sample, regularizer),
+      sample,
+      plan.steps,
+      lambda variables: steps.initial_state(variables, trained, updates),
+      config.checkpoint_every,
+      config.log_every,
+    )
+
+  def run_stage(name, stage, *args, finish):
+    with clock.measure(stage):
+      return train(
+        name,
+        *args,
+        log,
+        workdir / "checkpoints" / name,
+        f"{fingerprint}:{name}",
+        finish,
+      )
+
+  def test_accuracy(correct, variables, assignment=None):
+    bits = None if assignment is None else bits_of(assignment)
+    return steps.accuracy(correct, variables, *test, bits)
+
+  # ---- Float training
+  model = Model(net)
+  correct = steps.evaluator(model)
+  variables, result = run_stage(
+    "float",
+    "float training",
+    trainer("float_training", model, ("params",)),
+    initial_variables(model, keys["start"]),
+    {"key": keys["float"]},
+    finish=lambda v: {"test_accuracy": test_accuracy(correct, v)},
+  )
+  float_variables, float_accuracy = variables, result["test_accuracy"]
+  log.say(f"float: test accuracy {float_accuracy:.2%}")
+
+  # ---- Ranges of activations on training data
+  with clock.measure("calibration"):
+    images, _ = digits.calibration_set(
+      keys["calibration"],
+      source,
+      config.calibration_images,
+      resolution,
+      difficulty,
+    )
+    ranges = calibrate(model, float_variables, images)
+
+  # ---- Precision search
+  found: dict[str, dict[str, int]] = {}  # by the name of its point
+  details: dict[str, dict[str, Any]] = {}
+  for locked in config.search.locked:
+    groups = gate_groups(net, locked)
+    searcher = None
+    for strength in config.search.strengths:
+      gating = "locked" if locked else "free"
+      name = f"{gating}-{strength:g}"
+      searcher = searcher or trainer(
+        "search",
+        Model(net, "search", groups, config.search.faithful),
+        ("params", "gates"),
+        steps.bops_regularizer(net.workload, groups),
+        gate_learning_rate=config.search.gate_learning_rate,
+      )
+      start = {
+        **float_variables,
+        "ranges": {
+          site: jnp.asarray(by_bits[config.search.range_bits])
+          for site, by_bits in ranges.items()
+        },
+        "gates": {"logits": jnp.full((groups.count, 2), 2.0)},
+      }
+      variables, _ = run_stage(
+        f"search-{name}",
+        "precision search",
+        searcher,
+        start,
+        {"key": keys["search"], "strength": jnp.float32(strength)},
+        finish=lambda v: {},
+      )
+      found[name] = chosen(net, groups, variables["gates"]["logits"])
+      details[name] = {"gates": gating, "strength": f"{strength:g}"}
+  for bits in config.uniform_baselines:
+    found[f"{bits}/{bits}"] = precision.uniform(net, bits)
+  found = {
+    name: precision.apply_rules(net, assignment, config.rules)
+    for name, assignment in found.items()
+  }
+
+  # ---- Hardware pass
+  raises, parents = {}, {}
+  for name, assignment in list(found.items()):
+    raised, changes = free_bits(net.workload, cycles, assignment)
+    if changes:
+      found[f"{name}+FB"] = raised
+      raises[f"{name}+FB"], parents[f"{name}+FB"] = changes, name
+  (workdir / "precision").mkdir(exist_ok=True)
+  for name, assignment in found.items():
+    path = workdir / "precision" / f"{name.replace('/', '-')}.json"
+    write_atomically(path, precision.to_json(net, assignment).encode())
+
+  # ---- Fine-tuning, once for each different assignment, all by one compiled step
+  model = Model(net, "fixed")
+  correct_fixed = steps.evaluator(model)
+  tuner = trainer(
+    "fine_tuning",
+    model,
+    ("params", "ranges"),
+    range_learning_rate=config.fine_tuning.range_learning_rate,
+  )
+  accuracies: dict[str, float] = {}  # by digest of the assignment
+  count = len({digest(net, assignment) for assignment in found.values()})
+  for name, assignment in found.items():
+    if digest(net, assignment) in accuracies:
+      continue
+    start = {
+      **float_variables,
+      "ranges": starting_ranges(net, float_variables, ranges, assignment),
+    }
+    _, result = run_stage(
+      f"fine-tune-{digest(net, assignment)}",
+      "fine-tuning",
+      tuner,
+      start,
+      {"key": keys["fine-tuning"], "bits": bits_of(assignment)},
+      finish=lambda v, a=assignment: {
+        "test_accuracy": test_accuracy(correct_fixed, v, a)
+      },
+    )
+    accuracies[digest(net, assignment)] = result["test_accuracy"]
+    log.say(
+      f"[{len(accuracies)}/{count}] {name}: test accuracy "
+      f"{result['test_accuracy']:.2%}"
+    )
+
+  # ---- Report, and the mark that all is done
+  summary = write_report(
+    workdir,
+    config,
+    net,
+    target,
+    table,
+    found,
+    {name: accuracies[digest(net, found[name])] for name in found},
+    float_accuracy,
+    details,
+    parents,
+    raises,
+    len(test[0]),
+    clock.seconds,
+    log,
+  )
+  text = json.dumps(summary, indent=1) + "\n"
+  write_atomically(workdir / "result.json", text.encode())
+
+
+def check(config: ConfigDict) -> tuple[nets.Net, digits.Difficulty]:
+  """The network and the difficulty of the data of a sound configuration.
+
+  Raises:
+    ConfigError: naming the setting at fault.
+  """
+  settings.check_keys(config.to_dict(), SETTINGS)
+  require = settings.require
+  try:
+    net = nets.build(config.net.builder, **config.net.arguments)
+    precision.apply_rules(net, precision.uniform(net, 8), config.rules)
+    difficulty = digits.Difficulty.from_config(config.data.difficulty)
+    get_target(config.target)
+    if config.measured_latency:
+      latency_io.merge(
+        latency_table(net.workload, get_target(config.target)),
+        config.measured_latency,
+      )
+  except (ValueError, OSError, AttributeError, ImportError) as error:
+    raise settings.ConfigError(str(error)) from error
+  require(config.data.name == "digits", "data.name", config.data.name, "'digits'")
+  height, width, channels = net.input_shape
+  require(
+    height == width and channels == 1,
+    "net.arguments",
+    dict(config.net.arguments),
+    "a network that reads square grey images (in_channels=1)",
+  )
+  classes = net.shapes[net.nodes[-1].name][2]
+  require(
+    classes == digits.CLASSES,
+    "net.arguments.classes",
+    classes,
+    f"{digits.CLASSES}, the number of digits",
+  )
+  for stage in ("float_training", "search", "fine_tuning"):
+    plan = config[stage]
+    for name, positive in (
+      ("steps", plan.steps >= 1),
+      ("batch_size", plan.batch_size >= 2),
+      ("learning_rate", plan.learning_rate > 0),
+      ("weight_decay", plan.weight_decay >= 0),
+    ):
+      require(positive, f"{stage}.{name}", plan[name], "a positive number")
+  search = config.search
+  require(
+    all(isinstance(s, (int, float)) and s >= 0 for s in search.strengths),
+    "search.strengths", search.strengths, "numbers >= 0")
+  require(
+    len(set(search.strengths)) == len(search.strengths),
+    "search.strengths", search.strengths, "different numbers")
+  require(
+    all(isinstance(locked, bool) for locked in search.locked)
+    and len(set(search.locked)) == len(search.locked),
+    "search.locked", search.locked, "some of True and False")
+  require(
+    search.range_bits in precision.BITS,
+    "search.range_bits", search.range_bits, f"one of {precision.BITS}")
+  require(
+    all(bits in precision.BITS for bits in config.uniform_baselines),
+    "uniform_baselines", config.uniform_baselines, f"some of {precision.BITS}")
+  require(
+    8 in config.uniform_baselines,
+    "uniform_baselines", config.uniform_baselines,
+    "8 among them: the report compares with it")
+  require(0 <= config.tolerance < 1, "tolerance", config.tolerance, "in [0, 1)")
+  for name in ("checkpoint_every", "log_every", "calibration_images"):
+    require(config[name] >= 1, name, config[name], "at least 1")
+  require(
+    config.checkpoint_every % config.log_every == 0,
+    "checkpoint_every", config.checkpoint_every,
+    f"a multiple of log_every, {config.log_every}")
+  return net, difficulty
+
+
+def initial_variables(model: Model, key: jax.Array) -> Mapping[str, Any]:
+  """Variables of a model in float mode before training."""
+  images = jnp.zeros((2, *model.net.input_shape))
+  # The "rbg" generator: threefry's thirty copies take 5 s to compile.
+  seed = jax.random.key_data(key)
+  key = jax.random.wrap_key_data(jnp.concatenate([seed, seed]), impl="rbg")
+  variables = jax.jit(lambda k: model.init(k, images, train=False))(key)
+  return {kind: variables[kind] for kind in ("params", "batch_stats")}
+
+
+def calibrate(model: Model, variables, images):
+  """{activation site: {bits: range}} of least squared error on `images`."""
+  net = model.net
+  seen = jax.jit(
+    lambda v, x: model.apply(v, x, train=False, mutable=["intermediates"])[1]
+  )(variables, images)["intermediates"]
+  tensors = {
+    net.site_of[node.name]: np.asarray(seen[node.name][0])
+    for node in net.nodes
+    if net.site_of[node.name] == f"{node.name}.out"
+  }
+  return calibration.activation_ranges(tensors, net.is_signed)
+
+
+def starting_ranges(net, variables, activation_ranges, assignment):
+  """Ranges of every quantizer at the bits of an assignment."""
+  ranges = {
+    site: jnp.asarray(by_bits[assignment[site]])
+    for site, by_bits in activation_ranges.items()
+  }
+  for node in net.nodes:
+    if node.has_weights:
+      site = f"{node.name}.weight"
+      ranges[site] = jnp.asarray(
+        calibration.weight_ranges(
+          variables["params"][f"{node.name}_kernel"],
+          node.op != "linear",
+          assignment[site],
+        )
+      )
+  return ranges
+
+
+def chosen(net, groups, logits) -> dict[str, int]:
+  """The assignment that thresholded gates stand for."""
+  bits = np.asarray(gates.chosen_bits(logits, gates.FREE_BITS))
+  return {
+    site: int(net.fixed_bits[site] if row < 0 else bits[row])
+    for site, row in zip(net.workload.sites, groups.of_site, strict=True)
+  }
+
+
+def digest(net, assignment) -> str:
+  """A short name for an assignment: equal for equal ones."""
+  return hashlib.sha256(
+    precision.to_array(net, assignment).tobytes()
+  ).hexdigest()[:10]

@@ -1,0 +1,139 @@
+"""Checks of a configuration before anything long starts."""
+
+import difflib
+import hashlib
+import json
+import numbers
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fbq.report.tables import write_atomically
+
+
+class ConfigError(ValueError):
+  """A setting that cannot be used; the message names it."""
+
+
+def check_keys(given: Mapping, template: Mapping, where: str = "config") -> None:
+  """Raises ConfigError unless `given` has the keys and types of `template`.
+
+  Args:
+    given: nested settings.
+    template: the same with a type or tuple of types as leaves; `dict` allows any
+      keys below.
+    where: name of `given` in messages.
+  """
+  for key in given:
+    if key not in template:
+      close = difflib.get_close_matches(key, list(template), 1)
+      hint = f"; did you mean {close[0]!r}?" if close else ""
+      raise ConfigError(
+        f"{where}.{key} is no setting of this experiment{hint} It has "
+        f"{', '.join(template)}."
+      )
+  for key, expected in template.items():
+    name = f"{where}.{key}"
+    if key not in given:
+      raise ConfigError(f"{name} is missing")
+    if isinstance(expected, Mapping):
+      if not isinstance(given[key], Mapping):
+        raise ConfigError(f"{name} is {given[key]!r}, expected settings")
+      check_keys(given[key], expected, name)
+    elif not _is(given[key], expected):
+      raise ConfigError(
+        f"{name} is {given[key]!r} ({type(given[key]).__name__}), expected "
+        f"{_name(expected)}"
+      )
+
+
+def require(condition: bool, name: str, value: Any, expected: str) -> None:
+  """Raises ConfigError that says what was given and what was expected."""
+  if not condition:
+    raise ConfigError(f"config.{name} is {value!r}, expected {expected}")
+
+
+def fingerprint(config: Mapping) -> str:
+  """A short name of a configuration: equal settings, equal name."""
+  text = json.dumps(_plain(config), sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def claim_workdir(workdir: Path, config: Mapping) -> str:
+  """Makes the workdir of a run, or recognizes it as its own.
+
+  Returns:
+    The fingerprint of the configuration.
+
+  Raises:
+    ConfigError: the directory belongs to another configuration, or to something
+      else.
+  """
+  workdir = Path(workdir)
+  plain = _plain(config)
+  path = workdir / "config.json"
+  if path.exists():
+    try:
+      found = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+      raise ConfigError(f"{path} is damaged: {error}") from error
+    changed = _differences(found, plain)
+    if changed:
+      raise ConfigError(
+        f"workdir {workdir} belongs to another configuration; it differs in "
+        f"{'; '.join(changed[:4])}. Use another --workdir, or delete this one."
+      )
+  elif workdir.exists() and any(workdir.iterdir()):
+    raise ConfigError(
+      f"workdir {workdir} is not empty and has no config.json, so it is not one of "
+      "fbq's; use another --workdir"
+    )
+  else:
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(plain, indent=1) + "\n").encode())
+  return fingerprint(config)
+
+
+def _plain(value):
+  """`value` as JSON has it."""
+  return json.loads(json.dumps(_convert(value)))
+
+
+def _convert(value):
+  if isinstance(value, Mapping):
+    return {key: _convert(value[key]) for key in value}
+  if isinstance(value, (list, tuple)):
+    return [_convert(item) for item in value]
+  return value
+
+
+def _differences(found, expected, where="config"):
+  if isinstance(found, Mapping) and isinstance(expected, Mapping):
+    keys = sorted(set(found) | set(expected))
+    return [
+      text
+      for key in keys
+      for text in _differences(
+        found.get(key), expected.get(key), f"{where}.{key}"
+      )
+    ]
+  return [] if found == expected else [f"{where} ({found!r}, now {expected!r})"]
+
+
+def _is(value, expected):
+  if isinstance(expected, tuple):
+    return any(_is(value, kind) for kind in expected)
+  if expected is float:  # a whole number will do
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+  if expected is int:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+  if expected is list:
+    return isinstance(value, (list, tuple))
+  if expected is dict:
+    return isinstance(value, Mapping)
+  return isinstance(value, expected)
+
+
+def _name(expected):
+  kinds = expected if isinstance(expected, tuple) else (expected,)
+  return " or ".join(kind.__name__ for kind in kinds)

@@ -1,0 +1,86 @@
+"""Ranges from data: the one of least squared error at each precision."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+BITS = (2, 4, 8)
+# Candidate ranges as shares of the largest magnitude.
+_SHARES = np.linspace(0.04, 1.0, 49)
+
+
+def mean_squared_errors(
+  x: np.ndarray, largest: np.ndarray, bits: int, signed: bool
+) -> np.ndarray:
+  """[K, ...]: error of `bits`-bit quantization for each candidate range.
+
+  Args:
+    x: [N, ...]; errors are means over N.
+    largest: [...], the largest magnitude of each column of `x`.
+    bits: of the quantizer of `uniform`.
+    signed: see `uniform.quantize`.
+  """
+  low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (
+    0,
+    2**bits - 1,
+  )
+  steps = 2 ** (bits - 1) if signed else high
+  errors = []
+  for share in _SHARES:
+    step = (share * largest / steps).astype(np.float32)
+    y = np.clip(np.rint(x / step), low, high) * step
+    errors.append(np.mean((y - x) ** 2, axis=0))
+  return np.stack(errors)
+
+
+def best_range(x: np.ndarray, bits: int, signed: bool) -> np.ndarray:
+  """[...]: the range of least squared error for each column of `x` [N, ...].
+
+  At least 1e-8, so that a tensor of zeros has a step.
+
+  Raises:
+    ValueError: `x` is empty or has values that are not finite.
+  """
+  x = np.asarray(x, np.float32)
+  if x.size == 0 or not np.isfinite(x).all():
+    raise ValueError(
+      "calibration data must be finite and not empty, got "
+      f"{x.size} values, {int(np.sum(~np.isfinite(x)))} of them not finite"
+    )
+  largest = np.maximum(np.abs(x).max(axis=0), np.float32(1e-8))
+  errors = mean_squared_errors(x, largest, bits, signed)
+  # The last of equals: the widest range that is as good.
+  best = len(_SHARES) - 1 - np.argmin(errors[::-1], axis=0)
+  return (_SHARES[best] * largest).astype(np.float32)
+
+
+def activation_ranges(
+  tensors: Mapping[str, np.ndarray],
+  is_signed: Mapping[str, bool],
+  bits: Sequence[int] = BITS,
+  samples: int = 32_768,
+) -> dict[str, dict[int, np.ndarray]]:
+  """{site: {bits: range []}} from activations on calibration data.
+
+  Args:
+    tensors: site -> values of any shape, before their quantizer.
+    is_signed: site -> whether its integers are signed; the negative values of the
+      others are zeros after the ReLU.
+    bits: precisions to calibrate for.
+    samples: values used of each tensor, evenly spaced.
+  """
+  found = {}
+  for site, values in tensors.items():
+    values = np.asarray(values).reshape(-1)
+    values = values[:: max(1, len(values) // samples)]
+    signed = is_signed[site]
+    values = values if signed else np.maximum(values, 0.0)
+    found[site] = {b: best_range(values, b, signed) for b in bits}
+  return found
+
+
+def weight_ranges(kernel: np.ndarray, per_channel: bool, bits: int) -> np.ndarray:
+  """Range [O] of each output channel of a kernel [..., O], or [] of all."""
+  kernel = np.asarray(kernel)
+  columns = (-1, kernel.shape[-1]) if per_channel else (-1,)
+  return best_range(kernel.reshape(columns), bits, True)

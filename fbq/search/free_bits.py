@@ -1,0 +1,115 @@
+"""The Free Bits pass: raise precisions wherever that lowers latency."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from hwsim.latency_table import BITS
+from hwsim.workload import Workload
+
+
+class Raise(NamedTuple):
+  """What the pass changed for one layer.
+
+  Attributes:
+    layer: its name.
+    site: of the activation it reads.
+    before: (activation bits, weight bits); weight bits are None without weights.
+    after: the same, after the pass.
+    cycles_before: of the layer.
+    cycles_after: of the layer.
+  """
+
+  layer: str
+  site: str
+  before: tuple[int, int | None]
+  after: tuple[int, int | None]
+  cycles_before: int
+  cycles_after: int
+
+
+def free_bits(
+  workload: Workload, cycles: np.ndarray, precision: Mapping[str, int]
+) -> tuple[dict[str, int], list[Raise]]:
+  """The assignment after one pass of the Free Bits heuristic.
+
+  For every tensor that layers read, and the weights of these layers, the bits of
+  least latency are taken among those at least as high; a tie goes to the higher
+  ones. Nothing changes where latency would not fall. One pass is enough: with 8-bit
+  outputs, as benchmarked by the authors, a layer's cycles depend on the tensor it
+  reads and on its weights alone (pulp_facts.md 6). Where several layers read one
+  tensor they are decided together; the authors' code keeps the last one's choice.
+
+  Args:
+    workload: `L` layers.
+    cycles: [L, A, W], of each layer by bits of its input and of its weights.
+    precision: bits of every site; fixed sites keep theirs.
+
+  Returns:
+    (assignment, changes by layer in the order of the workload).
+  """
+  cycles = np.asarray(cycles)
+  fixed = dict(workload.fixed_bits)
+  level = {bits: i for i, bits in enumerate(BITS)}
+  result = dict(precision)
+  changes = []
+  for site, readers in _readers(workload).items():
+    now = level[precision[site]]
+    allowed = [now] if site in fixed else range(now, len(BITS))
+    weights = {l: _weight_level(workload, l, precision) for l in readers}
+
+    def best_weight(layer, a, weights=weights):
+      row = cycles[layer, a, weights[layer] :]
+      return weights[layer] + len(row) - 1 - int(np.argmin(row[::-1]))
+
+    def total(a, readers=readers, best_weight=best_weight):
+      return sum(cycles[l, a, best_weight(l, a)] for l in readers)
+
+    least = min(total(a) for a in allowed)
+    current = sum(cycles[l, now, weights[l]] for l in readers)
+    if not least < current:
+      continue
+    chosen = max(a for a in allowed if total(a) == least)
+    result[site] = BITS[chosen]
+    for l in readers:
+      layer, w = workload.layers[l], weights[l]
+      after = best_weight(l, chosen)
+      if layer.has_weights:
+        result[workload.weight_site(layer)] = BITS[after]
+      if (chosen, after) != (now, w):
+        changes.append((l, site, (now, w), (chosen, after)))
+  return result, [
+    Raise(
+      workload.layers[l].name,
+      site,
+      *(_bits(workload, l, pair) for pair in (before, after)),
+      int(cycles[(l, *before)]),
+      int(cycles[(l, *after)]),
+    )
+    for l, site, before, after in sorted(changes)
+  ]
+
+
+def _readers(workload: Workload) -> dict[str, list[int]]:
+  """Site -> the layers that read it; an adder counts with its first operand.
+
+  Both operands of an adder have a fixed precision, so nothing is decided there.
+  """
+  readers: dict[str, list[int]] = {}
+  for l, sites in enumerate(workload.input_sites):
+    readers.setdefault(sites[0], []).append(l)
+  return readers
+
+
+def _weight_level(workload, l, precision):
+  """Index of the layer's weight bits; the last one where it has no weights."""
+  layer = workload.layers[l]
+  if not layer.has_weights:
+    return len(BITS) - 1
+  return BITS.index(precision[workload.weight_site(layer)])
+
+
+def _bits(workload, l, pair):
+  a, w = pair
+  return BITS[a], BITS[w] if workload.layers[l].has_weights else None

@@ -1,0 +1,94 @@
+"""What a run tells while it works: metrics.jsonl, progress bars, lines."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+  BarColumn,
+  MofNCompleteColumn,
+  Progress,
+  TextColumn,
+  TimeRemainingColumn,
+)
+
+
+class Log:
+  """Metrics of all stages in one file, and a bar on a terminal.
+
+  Attributes:
+    console: for tables and lines.
+  """
+
+  def __init__(self, path: Path, console: Console | None = None):
+    self._path = Path(path)
+    self.console = console or Console(highlight=False)
+
+  def resume(self, stage: str, step: int) -> None:
+    """Drops lines of `stage` after `step`, which will be written again.
+
+    A line cut off by a kill is dropped too.
+    """
+    if not self._path.exists():
+      return
+    kept = []
+    for line in self._path.read_text().splitlines():
+      with contextlib.suppress(json.JSONDecodeError):
+        entry = json.loads(line)
+        if entry["stage"] != stage or entry["step"] <= step:
+          kept.append(line)
+    temporary = self._path.with_suffix(".tmp")
+    temporary.write_text("".join(line + "\n" for line in kept))
+    os.replace(temporary, self._path)
+
+  def write(self, stage: str, step: int, **metrics: float) -> None:
+    """Appends one line: the metrics of a stage after a number of steps."""
+    entry = {"stage": stage, "step": step, **metrics}
+    with self._path.open("a") as file:
+      file.write(json.dumps(entry) + "\n")
+
+  def say(self, text: str) -> None:
+    """One line for the reader."""
+    self.console.print(text)
+
+  @contextlib.contextmanager
+  def bar(self, title: str, steps: int, done: int) -> Iterator:
+    """A function (steps done, metrics) that moves the bar of one stage."""
+    with Progress(
+      TextColumn("{task.description}"),
+      BarColumn(bar_width=24),
+      MofNCompleteColumn(),
+      TextColumn("{task.fields[metrics]}"),
+      TimeRemainingColumn(),
+      console=self.console,
+      transient=True,
+      disable=not self.console.is_terminal,
+    ) as progress:
+      task = progress.add_task(title, total=steps, completed=done, metrics="")
+
+      def move(step: int, metrics: dict[str, float]) -> None:
+        text = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        progress.update(task, completed=step, metrics=text)
+
+      yield move
+
+
+class Stopwatch:
+  """Seconds of wall time of each stage."""
+
+  def __init__(self):
+    self.seconds: dict[str, float] = {}
+
+  @contextlib.contextmanager
+  def measure(self, name: str) -> Iterator[None]:
+    """Adds the time of the block to `name`."""
+    start = time.perf_counter()
+    try:
+      yield
+    finally:
+      passed = time.perf_counter() - start
+      self.seconds[name] = self.seconds.get(name, 0.0) + passed

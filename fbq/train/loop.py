@@ -1,0 +1,136 @@
+"""The training loop: steps, checkpoints, resume, a stop at the first NaN.
+
+A Python loop over one compiled step, because gradients of convolutions inside
+`lax.scan` are 50-90 times slower on a CPU.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fbq.model import Model
+from fbq.train import steps as steps_lib
+from fbq.train.checkpoints import Checkpoints
+from fbq.train.log import Log
+
+
+class Trainer(NamedTuple):
+  """What all runs of one kind share.
+
+  Attributes:
+    model: that is trained.
+    step: from `steps.train_step`.
+    sample: makes a batch from a key; what `step` was made with.
+    steps: of one run.
+    start: makes the first state from the variables of a run.
+    checkpoint_every: steps between checkpoints.
+    log_every: steps between lines of metrics; the loss is checked as often.
+  """
+
+  model: Model
+  step: Callable
+  sample: Callable
+  steps: int
+  start: Callable[[Mapping[str, Any]], steps_lib.State]
+  checkpoint_every: int
+  log_every: int
+
+
+class Diverged(FloatingPointError):
+  """A loss that is not finite; the message names step and layer."""
+
+
+def train(
+  name: str,
+  trainer: Trainer,
+  variables: Mapping[str, Any],
+  run: Mapping[str, jax.Array],
+  log: Log,
+  directory: Path,
+  fingerprint: str,
+  finish: Callable[[Mapping[str, Any]], dict[str, float]],
+) -> tuple[Mapping[str, Any], dict[str, float]]:
+  """Variables after training and the results of `finish` on them.
+
+  Continues from the newest checkpoint in `directory`. A finished run is not trained
+  again.
+
+  Args:
+    name: of the run, for logs and messages.
+    trainer: of this kind of runs.
+    variables: to start from.
+    run: data of the run, see `steps.train_step`.
+    log: of the experiment.
+    directory: for the checkpoints of this run alone.
+    fingerprint: of configuration and run.
+    finish: numbers to keep, computed once from the final variables.
+
+  Raises:
+    CheckpointError: a damaged or foreign checkpoint.
+    Diverged: the loss is not finite.
+  """
+  checkpoints = Checkpoints(directory, fingerprint)
+  try:
+    state = trainer.start(variables)
+    done = checkpoints.latest()
+    if done is not None:
+      notes = checkpoints.notes(done)
+      state = jax.tree.map(jax.numpy.asarray, checkpoints.restore(done, state))
+      if done == trainer.steps:
+        return state.variables, notes
+      log.resume(name, done)
+      log.say(f"{name}: resumes after step {done}")
+    else:
+      log.resume(name, -1)
+    state = _run(name, trainer, state, run, log, checkpoints)
+    results = finish(state.variables)
+    checkpoints.save(trainer.steps, state, results)
+    return state.variables, results
+  finally:
+    checkpoints.close()
+
+
+def _run(name, trainer, state, run, log, checkpoints) -> steps_lib.State:
+  """From `state` to the end, with a checkpoint every so often."""
+  first = int(state.step)
+  kept = _copy(state)  # the last state known to be sound
+  with log.bar(name, trainer.steps, first) as move:
+    for n in range(first + 1, trainer.steps + 1):
+      state, metrics = trainer.step(state, run)
+      if n % trainer.log_every and n != trainer.steps:
+        continue
+      if int(state.first_bad_step) >= 0:
+        raise _diverged(name, trainer, kept, run, int(state.first_bad_step))
+      metrics = {key: float(value) for key, value in metrics.items()}
+      log.write(name, n, **metrics)
+      move(n, {key: metrics[key] for key in ("loss", "accuracy")})
+      kept = _copy(state)
+      if n % trainer.checkpoint_every == 0 and n < trainer.steps:
+        checkpoints.save(n, state, {})
+  return state
+
+
+def _copy(state):
+  """The step donates its state; this is one to come back to."""
+  return jax.tree.map(lambda x: x.copy(), state)
+
+
+def _diverged(name, trainer, state, run, bad_step) -> Diverged:
+  """Repeats the steps since `state` up to the bad one, and looks into it."""
+  while int(state.step) < bad_step:
+    state, _ = trainer.step(state, run)
+  culprit = steps_lib.first_bad_tensor(
+    trainer.model, trainer.sample, state, run
+  )
+  return Diverged(
+    f"{name}: the loss of step {bad_step} is not finite; first not finite: "
+    f"{culprit}. Lower the learning rate of this stage, or look at its data."
+  )
+
+
+def host(tree: Any) -> Any:
+  """Numpy copies of all leaves."""
+  return jax.tree.map(np.asarray, tree)

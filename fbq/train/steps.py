@@ -1,0 +1,246 @@
+"""The compiled steps: train once, evaluate a batch.
+
+Everything that differs between runs of one stage, assignments, regularization
+strengths, seeds, is data, so one compilation serves all of them.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fbq.model import Model, gate_noise
+from fbq.quantizers import gates
+from hwsim.workload import Workload
+
+Array = jax.Array
+Batch = tuple[Array, Array]
+Variables = Mapping[str, Any]
+
+
+class State(NamedTuple):
+  """What a step turns into the next one.
+
+  Attributes:
+    step: int32 [], steps done.
+    variables: collections of the model: params, batch_stats, ranges, gates.
+    opt_state: of the optimizer.
+    first_bad_step: int32 [], the first step with a loss that is not finite, or -1.
+  """
+
+  step: Array
+  variables: Variables
+  opt_state: Any
+  first_bad_step: Array
+
+
+def compile_once(function: Callable, **options) -> Callable:
+  """`jax.jit(function, **options)` for which a second trace is an error.
+
+  One compilation must serve a whole stage. (chex counts by the place in the source,
+  so it takes two steps made by one factory for one.)
+  """
+  traces = 0
+
+  @functools.wraps(function)
+  def counted(*args, **kwargs):
+    nonlocal traces
+    traces += 1
+    if traces > 1:
+      raise RuntimeError(
+        f"{function.__name__} is compiled a second time: shapes, types or weak "
+        "types of its arguments differ from those of the first call"
+      )
+    return function(*args, **kwargs)
+
+  return jax.jit(counted, **options)
+
+
+def initial_state(
+  variables: Variables, trained: tuple[str, ...], optimizer
+) -> State:
+  """The state before the first step, in memory of its own: steps donate it.
+
+  Through numpy, which knows no weak types: those would compile the step twice.
+  """
+  variables = jax.tree.map(
+    lambda x: jnp.array(np.asarray(x), copy=True), dict(variables)
+  )
+  return State(
+    jnp.int32(0),
+    variables,
+    optimizer.init({kind: variables[kind] for kind in trained}),
+    jnp.int32(-1),
+  )
+
+
+def train_step(
+  model: Model,
+  optimizer: optax.GradientTransformation,
+  trained: tuple[str, ...],
+  sample: Callable[[Array], Batch],
+  regularizer: Callable[[Variables], Array] | None = None,
+) -> Callable[[State, Mapping[str, Array]], tuple[State, Mapping[str, Array]]]:
+  """A compiled `step(state, run) -> (state, metrics)`.
+
+  `run` holds what distinguishes runs: "key", the seed of batches and gates; "bits",
+  int [S], for a model in fixed mode; "strength" of the regularizer. Step n sees the
+  batch that `sample` makes from fold_in(key, n): a function of the seed and of n
+  alone, so a resumed run sees what an uninterrupted one does.
+
+  Args:
+    model: in any mode.
+    optimizer: of {kind: variables} for the trained kinds.
+    trained: collections that are trained.
+    sample: makes a batch (images, labels) from a key, jittable.
+    regularizer: of the variables, added to the loss with the run's strength.
+
+  The state given is donated. A second trace is an error.
+  """
+
+  def loss_of(values, state, run, batch, noise):
+    images, labels = batch
+    logits, updates = model.apply(
+      {**state.variables, **values},
+      images,
+      train=True,
+      bits=run.get("bits"),
+      noise=noise,
+      mutable=["batch_stats"],
+    )
+    cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
+      logits, labels
+    ).mean()
+    loss = cross_entropy
+    if regularizer is not None:
+      loss += run["strength"] * regularizer({**state.variables, **values})
+    accuracy = jnp.mean(jnp.argmax(logits, -1) == labels)
+    return loss, (cross_entropy, accuracy, updates["batch_stats"])
+
+  def step(state: State, run: Mapping[str, Array]):
+    key, noise_key = jax.random.split(jax.random.fold_in(run["key"], state.step))
+    batch = sample(key)
+    noise = None
+    if model.mode == "search":
+      noise = gate_noise(noise_key, model.groups, len(batch[0]))
+    values = {kind: state.variables[kind] for kind in trained}
+    (loss, aux), gradients = jax.value_and_grad(loss_of, has_aux=True)(
+      values, state, run, batch, noise
+    )
+    cross_entropy, accuracy, batch_stats = aux
+    updates, opt_state = optimizer.update(gradients, state.opt_state, values)
+    values = optax.apply_updates(values, updates)
+    is_bad = (state.first_bad_step < 0) & ~jnp.isfinite(loss)
+    new = State(
+      state.step + 1,
+      {**state.variables, **values, "batch_stats": batch_stats},
+      opt_state,
+      jnp.where(is_bad, state.step, state.first_bad_step),
+    )
+    return new, {
+      "loss": loss,
+      "cross_entropy": cross_entropy,
+      "accuracy": accuracy,
+    }
+
+  return compile_once(step, donate_argnums=0)
+
+
+def first_bad_tensor(
+  model: Model, sample, state: State, run: Mapping[str, Array]
+) -> str:
+  """Names what is not finite first in the forward pass of the step to come.
+
+  Runs outside of the compiled step, once, when a loss is not finite.
+  """
+  for kind, tree in state.variables.items():
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+      if not bool(jnp.isfinite(leaf).all()):
+        return f"{kind}{jax.tree_util.keystr(path)}, before the step"
+  key, noise_key = jax.random.split(jax.random.fold_in(run["key"], state.step))
+  images, _ = sample(key)
+  if not bool(jnp.isfinite(images).all()):
+    return "the images"
+  noise = None
+  if model.mode == "search":
+    noise = gate_noise(noise_key, model.groups, len(images))
+  _, seen = model.apply(
+    state.variables,
+    images,
+    train=True,
+    bits=run.get("bits"),
+    noise=noise,
+    mutable=["batch_stats", "intermediates"],
+  )
+  for node in model.net.nodes:
+    if not bool(jnp.isfinite(seen["intermediates"][node.name][0]).all()):
+      return f"layer {node.name!r}"
+  return "the loss itself (all layers are finite)"
+
+
+def bops_regularizer(
+  workload: Workload, groups, joint: bool = False
+) -> Callable[[Variables], Array]:
+  """The Free Bits regularizer as a function of the variables.
+
+  Every weighted layer counts with its multiply-accumulates over those of the
+  largest one. Operands of fixed precision have open gates, a constant.
+  """
+  row = dict(zip(workload.sites, groups.of_site, strict=True))
+  weighted = [
+    (layer, reads[0])
+    for layer, reads in zip(workload.layers, workload.input_sites, strict=True)
+    if layer.has_weights
+  ]
+  macs = np.array([layer.macs for layer, _ in weighted], np.float64)
+  scale = jnp.asarray(macs / macs.max(), jnp.float32)
+  # One row more, for operands without gates.
+  weights = np.array([row[workload.weight_site(layer)] for layer, _ in weighted])
+  activations = np.array([row[site] for _, site in weighted])
+
+  def regularizer(variables):
+    logits = variables["gates"]["logits"]
+    open_ = jnp.full((1, logits.shape[1]), 1e3, logits.dtype)
+    logits = jnp.concatenate([logits, open_])  # row -1
+    return gates.expected_bops(
+      logits[weights], logits[activations], scale, joint=joint
+    )
+
+  return regularizer
+
+
+def evaluator(model: Model) -> Callable[..., Array]:
+  """A compiled `correct(variables, images, labels, bits) -> int32 []`.
+
+  Running batch statistics; the precision of a model in fixed mode is `bits`.
+  """
+
+  def correct(variables, images, labels, bits=None):
+    logits = model.apply(variables, images, train=False, bits=bits)
+    return jnp.sum(jnp.argmax(logits, -1) == labels)
+
+  return compile_once(correct)
+
+
+def accuracy(
+  correct, variables, images: Array, labels: Array, bits=None, batch=360
+) -> float:
+  """Share of images classified rightly, every image counted once.
+
+  Args:
+    batch: images at a time; must divide their number, so that nothing is dropped
+      and nothing compiled twice.
+  """
+  if len(images) % batch:
+    raise ValueError(
+      f"{len(images)} test images do not divide into batches of {batch}"
+    )
+  counts = [
+    correct(variables, images[i : i + batch], labels[i : i + batch], bits)
+    for i in range(0, len(images), batch)
+  ]
+  return int(sum(counts)) / len(images)

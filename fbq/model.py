@@ -132,7 +132,8 @@ class Model(nn.Module):
     """What quantizes tensors in this mode; None in floating point."""
     sites = self.net.workload.sites
     if self.mode == "fixed":
-      return _Fixed(dict(zip(sites, bits, strict=True)))
+      # Not zip: iterating over more than a hundred fails while tracing.
+      return _Fixed({site: bits[i] for i, site in enumerate(sites)})
     if self.mode != "search":
       return None
     logits = self.variable(
@@ -156,9 +157,7 @@ class Model(nn.Module):
     if node.op in ("avg_pool", "max_pool"):
       pool = nn.avg_pool if node.op == "avg_pool" else nn.max_pool
       window = node.kernel or x.shape[1:3]
-      return pool(
-        x, window, (node.stride,) * 2, [(node.padding, node.padding)] * 2
-      )
+      return pool(x, window, (node.stride,) * 2, ops.edges(node.padding))
     height, width = node.kernel
     x = x.reshape(len(x), -1) if node.op == "linear" else x
     channels = x.shape[-1]

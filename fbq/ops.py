@@ -14,16 +14,27 @@ from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 Array = jax.Array
+# Pixels of zeros on all four sides, or at (top, bottom, left, right).
+Padding = int | tuple[int, int, int, int]
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
-def conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-  """Convolution of [B, H, W, I] with [h, w, I, O], zeros `padding` wide around."""
+def edges(padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
+  """((top, bottom), (left, right)) pixels of zeros."""
+  if isinstance(padding, int):
+    padding = (padding,) * 4
+  top, bottom, left, right = padding
+  return (top, bottom), (left, right)
+
+
+def conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+  """Convolution of [B, H, W, I] with [h, w, I, O], zeros around."""
   height, width, inputs, outputs = kernel.shape
-  if height == width == 1 and padding == 0:
+  rows, columns = edges(padding)
+  if height == width == 1 and not any((*rows, *columns)):
     return x[:, ::stride, ::stride, :] @ kernel.reshape(inputs, outputs)
-  out_height = (x.shape[1] + 2 * padding - height) // stride + 1
+  out_height = (x.shape[1] + sum(rows) - height) // stride + 1
   if jax.default_backend() == "cpu" and (inputs <= 4 or out_height < height):
     return patches(x, (height, width), stride, padding) @ kernel.reshape(
       -1, outputs
@@ -32,12 +43,12 @@ def conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     x,
     kernel,
     (stride, stride),
-    [(padding, padding)] * 2,
+    (rows, columns),
     dimension_numbers=_DIMENSIONS,
   )
 
 
-def depthwise(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+def depthwise(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
   """Convolution of each channel of [B, H, W, C] with its own [h, w, 1, C]."""
   if jax.default_backend() == "cpu":
     return _shifted_depthwise(stride, padding, x, kernel)
@@ -45,25 +56,25 @@ def depthwise(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     x,
     kernel,
     (stride, stride),
-    [(padding, padding)] * 2,
+    edges(padding),
     dimension_numbers=_DIMENSIONS,
     feature_group_count=x.shape[-1],
   )
 
 
 def patches(
-  x: Array, kernel: tuple[int, int], stride: int, padding: int
+  x: Array, kernel: tuple[int, int], stride: int, padding: Padding
 ) -> Array:
   """The pixels under each tap: [B, H', W', h w C], taps in row-major order."""
   views = [view for _, _, view in _taps(_pad(x, padding), kernel, stride)]
   return jnp.concatenate(views, axis=-1)
 
 
-def _pad(x: Array, padding: int) -> Array:
+def _pad(x: Array, padding: Padding) -> Array:
   """`x` with zeros around height and width."""
-  edge = (padding, padding, 0)
+  rows, columns = ((*pair, 0) for pair in edges(padding))
   zero = jnp.zeros((), x.dtype)
-  return lax.pad(x, zero, [(0, 0, 0), edge, edge, (0, 0, 0)])
+  return lax.pad(x, zero, [(0, 0, 0), rows, columns, (0, 0, 0)])
 
 
 def _taps(padded: Array, kernel: tuple[int, int], stride: int):
@@ -125,13 +136,14 @@ def _input_gradient(stride, padding, x, kernel, g):
   `g` is spread by the stride, then correlated with the flipped kernel.
   """
   height, width = kernel.shape[:2]
+  (top, _), (left, _) = edges(padding)
   spread = lax.pad(
     g,
     jnp.zeros((), g.dtype),
     [
       (0, 0, 0),
-      _transposed_padding(x.shape[1], g.shape[1], height, stride, padding),
-      _transposed_padding(x.shape[2], g.shape[2], width, stride, padding),
+      _transposed_padding(x.shape[1], g.shape[1], height, stride, top),
+      _transposed_padding(x.shape[2], g.shape[2], width, stride, left),
       (0, 0, 0),
     ],
   )
@@ -141,9 +153,9 @@ def _input_gradient(stride, padding, x, kernel, g):
   )
 
 
-def _transposed_padding(size, out_size, kernel, stride, padding):
-  """(low, high, interior) padding so that the correlation has `size` outputs."""
-  low = kernel - 1 - padding
+def _transposed_padding(size, out_size, kernel, stride, before):
+  """(low, high, interior) padding for a correlation of `size` outputs."""
+  low = kernel - 1 - before
   spread = (out_size - 1) * stride + 1
   return low, size + kernel - 1 - low - spread, stride - 1
 

@@ -6,13 +6,35 @@ A fork adds a network by writing one builder and passing it by its dotted path
 
 import importlib
 
+from fbq.nets.ds_cnn import ds_cnn
 from fbq.nets.graph import Net, Node
-from fbq.nets.mobilenet import mobilenet_v1
-from fbq.nets.resnet import resnet8
+from fbq.nets.mobilenet import mobilenet_v1, mobilenet_v2
+from fbq.nets.resnet import resnet8, resnet18, resnet50
+from fbq.nets.vgg import vgg9
 
-BUILDERS = {"mobilenet_v1": mobilenet_v1, "resnet8": resnet8}
+BUILDERS = {
+  "ds_cnn": ds_cnn,
+  "mobilenet_v1": mobilenet_v1,
+  "mobilenet_v2": mobilenet_v2,
+  "resnet8": resnet8,
+  "resnet18": resnet18,
+  "resnet50": resnet50,
+  "vgg9": vgg9,
+}
 
-__all__ = ["BUILDERS", "Net", "Node", "build", "mobilenet_v1", "resnet8"]
+__all__ = [
+  "BUILDERS",
+  "Net",
+  "Node",
+  "build",
+  "ds_cnn",
+  "mobilenet_v1",
+  "mobilenet_v2",
+  "resnet8",
+  "resnet18",
+  "resnet50",
+  "vgg9",
+]
 
 
 def build(builder: str, **settings) -> Net:

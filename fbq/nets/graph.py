@@ -29,7 +29,7 @@ class Node:
     features: output channels of conv and linear; others keep their input's.
     kernel: (height, width) in pixels; None on a pool means the whole image.
     stride: in pixels, both axes.
-    padding: pixels of zeros on all four sides.
+    padding: pixels of zeros on all four sides, or (top, bottom, left, right).
     norm: batch norm follows.
     bias: a bias is added (where there is no batch norm).
     activation: "relu" or "none"; without one the output tensor is signed.
@@ -42,7 +42,7 @@ class Node:
   features: int = 0
   kernel: tuple[int, int] | None = (1, 1)
   stride: int = 1
-  padding: int = 0
+  padding: int | tuple[int, int, int, int] = 0
   norm: bool = False
   bias: bool = False
   activation: str = "none"
@@ -175,8 +175,7 @@ class Net:
         for node in self.nodes
       ),
       input_sites=tuple(
-        tuple(self.site_of[name] for name in node.inputs)
-        for node in self.nodes
+        tuple(self.site_of[name] for name in node.inputs) for node in self.nodes
       ),
       output_sites=tuple(self.site_of[node.name] for node in self.nodes),
       fixed_bits=tuple(self.fixed_bits.items()),
@@ -192,9 +191,7 @@ class Net:
     return count
 
 
-def _layer(
-  net: str, node: Node, shapes: list[tuple[int, int, int]]
-) -> Layer:
+def _layer(net: str, node: Node, shapes: list[tuple[int, int, int]]) -> Layer:
   """The geometry of `node` on inputs of the given (H, W, C) shapes."""
   height, width, channels = shapes[0]
   if node.op == "add" and len(set(shapes)) != 1:
@@ -210,6 +207,9 @@ def _layer(
       out_channels=node.features,
     )
   kernel_height, kernel_width = node.kernel or (height, width)
+  padding = node.padding
+  if isinstance(padding, int):
+    padding = (padding,) * 4
   return Layer(
     name=node.name,
     op=node.op,
@@ -220,5 +220,5 @@ def _layer(
     kernel_height=kernel_height,
     kernel_width=kernel_width,
     stride=node.stride,
-    padding=(node.padding,) * 4,
+    padding=padding,
   )

@@ -1,4 +1,4 @@
-"""MobileNetV1 (arXiv 1704.04861), as the Free Bits authors train it."""
+"""MobileNetV1 (arXiv 1704.04861) and MobileNetV2 (arXiv 1801.04381)."""
 
 from fbq.nets.graph import INPUT, Net, Node
 
@@ -15,6 +15,17 @@ _BLOCKS = (
   (1024, 1),
 )
 
+# (expansion, output channels at width 1, blocks, stride of the first of them)
+_BOTTLENECKS = (
+  (1, 16, 1, 1),
+  (6, 24, 2, 2),
+  (6, 32, 3, 2),
+  (6, 64, 4, 2),
+  (6, 96, 3, 1),
+  (6, 160, 3, 2),
+  (6, 320, 1, 1),
+)
+
 
 def mobilenet_v1(
   width: float = 1.0,
@@ -25,6 +36,7 @@ def mobilenet_v1(
 ) -> Net:
   """A 3x3 convolution, 13 depthwise separable blocks, mean, classifier.
 
+  As the Free Bits authors train it.
   Channels are `int(32 width)` times a power of two (quantization_facts.md 3.1).
 
   Args:
@@ -39,8 +51,10 @@ def mobilenet_v1(
   """
   stem = int(32 * width)
   if stem < 1:
-    raise ValueError(f"width is {width}, which leaves {stem} channels in the "
-                     "first convolution; expected at least 1/32")
+    raise ValueError(
+      f"width is {width}, which leaves {stem} channels in the "
+      "first convolution; expected at least 1/32"
+    )
   conv = dict(norm=True, activation="relu")
   nodes = [
     Node("conv1", "conv", (INPUT,), stem, (3, 3), stem_stride, 1, **conv)
@@ -48,10 +62,10 @@ def mobilenet_v1(
   for index, (channels, stride) in enumerate(_BLOCKS, start=1):
     before = nodes[-1].name
     nodes += [
+      Node(f"dw{index}", "depthwise", (before,), 0, (3, 3), stride, 1, **conv),
       Node(
-        f"dw{index}", "depthwise", (before,), 0, (3, 3), stride, 1, **conv
+        f"pw{index}", "conv", (f"dw{index}",), stem * channels // 32, **conv
       ),
-      Node(f"pw{index}", "conv", (f"dw{index}",), stem * channels // 32, **conv),
     ]
   nodes += [
     Node("pool", "avg_pool", (nodes[-1].name,), kernel=None),
@@ -62,3 +76,73 @@ def mobilenet_v1(
     (resolution, resolution, in_channels),
     tuple(nodes),
   )
+
+
+def mobilenet_v2(
+  width: float = 1.0,
+  resolution: int = 224,
+  classes: int = 1000,
+  in_channels: int = 3,
+  stem_stride: int = 2,
+) -> Net:
+  """A 3x3 convolution, 17 inverted residuals, a 1x1 one, mean, classifier.
+
+  An inverted residual expands (but for the first), convolves depthwise and
+  projects without an activation function; blocks of equal input and output add
+  their input. Outputs of projections and of adders are signed and keep 8 bits,
+  as the Free Bits authors deploy them (pulp_facts.md 4.6), so that the searched
+  activations are those inside the blocks. Channels are rounded to multiples of
+  8 as in torchvision, and the last convolution is not narrowed below width 1.
+
+  Args:
+    width: channel multiplier.
+    resolution: height and width of the image in pixels.
+    classes: of the classifier.
+    in_channels: of the image.
+    stem_stride: of the first convolution; 1 is common below 64 pixels.
+
+  Raises:
+    ValueError: a width that is not positive, a resolution too small.
+  """
+  if width <= 0:
+    raise ValueError(f"width is {width}, expected a positive multiplier")
+  relu = dict(norm=True, activation="relu")
+  channels = _divisible(32 * width)
+  nodes = [
+    Node("conv1", "conv", (INPUT,), channels, (3, 3), stem_stride, 1, **relu)
+  ]
+  plan = [
+    (expansion, _divisible(features * width), stride if i == 0 else 1)
+    for expansion, features, blocks, stride in _BOTTLENECKS
+    for i in range(blocks)
+  ]
+  for index, (expansion, features, stride) in enumerate(plan, start=1):
+    block, before = f"block{index}", nodes[-1].name
+    wide = before
+    if expansion > 1:
+      wide = f"{block}.expand"
+      nodes.append(Node(wide, "conv", (before,), expansion * channels, **relu))
+    nodes += [
+      Node(f"{block}.dw", "depthwise", (wide,), 0, (3, 3), stride, 1, **relu),
+      Node(f"{block}.project", "conv", (f"{block}.dw",), features, norm=True),
+    ]
+    if stride == 1 and features == channels:
+      nodes.append(Node(f"{block}.add", "add", (f"{block}.project", before)))
+    channels = features
+  last = _divisible(1280 * max(1.0, width))
+  nodes += [
+    Node("conv2", "conv", (nodes[-1].name,), last, **relu),
+    Node("pool", "avg_pool", ("conv2",), kernel=None),
+    Node("classifier", "linear", ("pool",), classes, bias=True, is_output=True),
+  ]
+  return Net(
+    f"mobilenet_v2-{width:g}-{resolution}",
+    (resolution, resolution, in_channels),
+    tuple(nodes),
+  )
+
+
+def _divisible(channels: float) -> int:
+  """The nearest multiple of 8 that loses at most a tenth (torchvision)."""
+  rounded = max(8, int(channels + 4) // 8 * 8)
+  return rounded + 8 * (rounded < 0.9 * channels)

@@ -1,0 +1,219 @@
+"""The builders against public counts, and that every net trains."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fbq import model as model_lib
+from fbq import nets, ops, precision
+from hwsim import proxies
+
+COUNTS = json.loads(
+  (pathlib.Path(__file__).parent / "golden/bops_counts.json").read_text()
+)
+ZOO = {
+  "MobileNetV1-0.75-224": ("mobilenet_v1", dict(width=0.75)),
+  "MobileNetV1-1.0-224": ("mobilenet_v1", {}),
+  "MobileNetV2-1.0-224": ("mobilenet_v2", {}),
+  "ResNet18-224": ("resnet18", {}),
+  "ResNet50-224": ("resnet50", {}),
+  "VGG9-CIFAR: 8192-1024-1024-10": ("vgg9", {}),
+  "ResNet8-CIFAR(quantlab)": ("resnet8", {}),
+}
+# Up to the node after which no new kind of block comes.
+TINY = {
+  "ds_cnn": (dict(width=0.05, frames=13, coefficients=6), "pw2"),
+  "mobilenet_v2": (dict(width=0.1, resolution=16), "block3.add"),
+  "resnet18": (dict(width=0.06, resolution=32), "stage2.block0.add"),
+  "resnet50": (dict(width=0.06, resolution=32), "stage2.block0.add"),
+  "vgg9": (dict(width=0.03, resolution=8), "linear2"),
+}
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_equals_public_counts(name):
+  """Layer by layer; parameters and MACs; BOPs at 8, 4 and 2 bits."""
+  builder, arguments = ZOO[name]
+  net, count = nets.build(builder, **arguments), COUNTS[name]
+  assert net.workload.macs == count["macs"]
+  assert net.parameter_count == count["params_total"]
+  weighted = [layer for layer in net.workload.layers if layer.has_weights]
+  found = sorted(
+    (
+      layer.in_channels,
+      layer.out_channels,
+      layer.kernel_height,
+      layer.kernel_width,
+      layer.stride,
+      layer.in_height,
+      layer.out_height,
+      layer.op == "depthwise",
+      layer.macs,
+    )
+    for layer in weighted
+  )
+  assert found == sorted(
+    (
+      row["cin"],
+      row["cout"],
+      row["k"],
+      row["k"],
+      row["stride"],
+      row["hin"],
+      row["hout"],
+      row["type"] == "dw",
+      row["macs"],
+    )
+    for row in count["layer_list"]
+  )
+  # The counts have only the image at 8 bits, no adders.
+  free = dataclasses.replace(
+    net.workload, fixed_bits=(("input.out", nets.graph.INPUT_BITS),)
+  )
+  for bits, key in ((8, "8_8"), (4, "4_4_input8"), (2, "2_2_input8")):
+    assignment = dict.fromkeys(free.free_sites, bits)
+    assert proxies.bops(free, assignment) == count[f"BOPs_{key}"]
+
+
+def test_layers_run_in_the_order_of_the_public_list():
+  """Shortcuts aside, whose place in a list is free."""
+  for name in ("MobileNetV2-1.0-224", "VGG9-CIFAR: 8192-1024-1024-10"):
+    net = nets.build(ZOO[name][0])
+    ours = [x.macs for x in net.workload.layers if x.has_weights]
+    assert ours == [row["macs"] for row in COUNTS[name]["layer_list"]]
+
+
+def test_mobilenet_v2_keeps_8_bits_where_deployment_does():
+  """Projections and adders are signed, 8 bits; what is inside is free."""
+  net = nets.mobilenet_v2()
+  for node in net.nodes:
+    site = net.site_of[node.name]
+    linear = node.op == "add" or node.name.endswith(".project")
+    if not node.is_output:
+      assert net.is_signed[site] == linear
+      assert (net.fixed_bits.get(site) == 8) == linear
+  assert sum(node.op == "add" for node in net.nodes) == 10
+
+
+@pytest.mark.parametrize(
+  ("width", "channels"), [(0.35, 16), (0.5, 16), (0.75, 24), (1.4, 48)]
+)
+def test_mobilenet_v2_widths(width, channels):
+  """First convolution and last one as in torchvision."""
+  net = nets.mobilenet_v2(width)
+  assert net.node["conv1"].features == channels
+  assert net.node["conv2"].features == (1792 if width == 1.4 else 1280)
+
+
+def test_mobilenet_v2_refuses_no_width():
+  with pytest.raises(ValueError, match="width is 0"):
+    nets.build("mobilenet_v2", width=0)
+
+
+def test_ds_cnn_is_mlperf_tinys():
+  """Parameters of the reference model but for the biases batch norm removes.
+
+  The reference has 23756 trained parameters, 9 x 64 of them such biases
+  (mlcommons/tiny, keyword_spotting, Keras summary).
+  """
+  net = nets.ds_cnn()
+  assert net.input_shape == (49, 10, 1)
+  assert net.parameter_count == 23_756 - 9 * 64
+  assert net.shapes["conv1"] == (25, 5, 64)
+  assert net.workload.layers[0].padding == (4, 5, 1, 1)
+  macs = 125 * (40 * 64 + 4 * (9 * 64 + 64 * 64)) + 64 * 12
+  assert net.workload.macs == macs
+
+
+@pytest.mark.parametrize("op", ["conv", "depthwise"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_padding_may_differ_by_side(op, stride):
+  """Equal to zeros put around by hand, values and gradients."""
+  keys = jax.random.split(jax.random.key(0))
+  padding, kernel = (2, 3, 1, 0), (4, 3)
+  x = jax.random.normal(keys[0], (2, 9, 6, 5))
+  inputs = 5 if op == "conv" else 1
+  k = jax.random.normal(keys[1], (*kernel, inputs, 5))
+  function = getattr(ops, op)
+
+  def by_hand(x, k):
+    x = jnp.pad(x, ((0, 0), padding[:2], padding[2:], (0, 0)))
+    return jnp.sum(jnp.sin(function(x, k, stride, 0)))
+
+  def ours(x, k):
+    return jnp.sum(jnp.sin(function(x, k, stride, padding)))
+
+  expected = jax.value_and_grad(by_hand, (0, 1))(x, k)
+  found = jax.value_and_grad(ours, (0, 1))(x, k)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4),
+    found,
+    expected,
+  )
+
+
+def tiny(builder):
+  """A narrow net of every kind of block, and a classifier behind it."""
+  arguments, last = TINY[builder]
+  net = nets.build(builder, **arguments, classes=3)
+  stop = [node.name for node in net.nodes].index(last) + 1
+  head = dataclasses.replace(net.nodes[-1], inputs=(last,))
+  return nets.Net(net.name, net.input_shape, (*net.nodes[:stop], head))
+
+
+@pytest.mark.parametrize("mode", model_lib.MODES)
+@pytest.mark.parametrize("builder", TINY)
+def test_trains(builder, mode):
+  """One forward and backward pass: finite, and every kernel has a gradient."""
+  net = tiny(builder)
+  groups = model_lib.gate_groups(net, locked=False)
+  model = model_lib.Model(net, mode, groups)
+  key = jax.random.key(0)
+  images = jax.random.uniform(key, (4, *net.input_shape))
+  arguments = {}
+  if mode == "fixed":
+    assignment = precision.uniform(net, 8)
+    arguments["bits"] = jnp.asarray(precision.to_array(net, assignment))
+  if mode == "search":
+    arguments["noise"] = model_lib.gate_noise(key, groups, len(images))
+
+  shapes = jax.eval_shape(
+    lambda x: model.init(key, x, train=True, **arguments), images
+  )
+  rest = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
+  random = np.random.default_rng(0)
+  params = jax.tree.map(
+    lambda x: random.normal(0, 0.3, x.shape).astype(x.dtype),
+    rest.pop("params"),
+  )
+
+  # Compiling takes most of the time.
+  @functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+  )
+  def step(params, rest, images, arguments):
+    def loss(params):
+      logits, _ = model.apply(
+        {"params": params, **rest},
+        images,
+        train=True,
+        mutable=["batch_stats", "intermediates"],
+        **arguments,
+      )
+      return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - logits[:, 0])
+
+    return jax.value_and_grad(loss)(params)
+
+  value, gradients = step(params, rest, images, arguments)
+  assert np.isfinite(value)
+  for name, gradient in gradients.items():
+    for leaf in jax.tree.leaves(gradient):
+      assert np.all(np.isfinite(leaf)), name
+    if name.endswith("_kernel"):
+      assert np.any(gradient), name

@@ -1,9 +1,9 @@
 """Cycles of the PULP-NN kernels on one tile: closed forms, eight cores.
 
 Every function is written over `T` tiles at once (the border classes of one
-layer) and returns float64[T]: the cycles of the slowest core, without the
-closing barrier. Coefficients and their provenance: `kernels.json`; formulas:
-the comments here, the work split of pulp-nn-mixed's convolution template.
+layer) and returns float64[T, 8]: the cycles of each core, without the closing
+barrier. Coefficients and their provenance: `kernels.json`; formulas: the
+comments here, the work split of pulp-nn-mixed's convolution template.
 Bits select a row of coefficients, so they are scalars.
 """
 
@@ -45,7 +45,23 @@ def kernel_cycles(
   out_bits: int,
   target: Target,
 ) -> np.ndarray:
-  """Cycles of one kernel call per tile, float64[T].
+  """Cycles of one kernel call per tile, float64[T]: of its slowest core."""
+  return core_cycles(layer, tiles, in_bits, weight_bits, out_bits, target).max(
+    axis=1
+  )
+
+
+def core_cycles(
+  layer: Layer,
+  tiles: Tiles,
+  in_bits: int,
+  weight_bits: int,
+  out_bits: int,
+  target: Target,
+) -> np.ndarray:
+  """Cycles of each core in one kernel call per tile, float64[T, 8].
+
+  A core without work counts as one that calls the kernel and returns.
 
   Args:
     layer: gives operator, input channels, kernel and stride.
@@ -136,13 +152,18 @@ def _conv(layer, tiles, costs, in_bits, lanes) -> np.ndarray:
     single = 2 * odd_channel
   n = tiles.out_channels[:, None]
   pair = costs["pair"] + n // 4 * block + n % 4 * single
-  per_core = (
+  return (
     costs["base"]
     + patches
     + rows * (columns // 2) * pair
     + rows * (columns % 2) * n * odd_channel
   )
-  return per_core.max(axis=1)
+
+
+def _shares(count):
+  """Of `count` [T] things in equal chunks, how many each core has: [T, 8]."""
+  chunk = -(-count // 8)[:, None]
+  return np.clip(count[:, None] - chunk * np.arange(8), 0, chunk)
 
 
 def _split(tiles):
@@ -201,28 +222,27 @@ def _depthwise(tiles, costs) -> np.ndarray:
     + costs["padrow"] * (tiles.top + tiles.bottom)
     + costs["out"] * tiles.out_height
   )
-  return costs["base"] + -(-groups // 8) * (
-    costs["group"] + tiles.out_width * column
-  )
+  group = costs["group"] + tiles.out_width * column
+  return costs["base"] + _shares(groups) * group[:, None]
 
 
 def _linear(layer, tiles, costs, requant) -> np.ndarray:
   neuron = costs["neuron"] + costs["per16ci"] * layer.in_channels / 16 + requant
-  return costs["base"] + -(-tiles.out_channels // 8) * neuron
+  return costs["base"] + _shares(tiles.out_channels) * neuron
 
 
 def _add(tiles, below_8) -> np.ndarray:
   costs = _tables()["add"]
-  elements = -(-tiles.out_height // 8) * tiles.out_width * tiles.out_channels
-  return costs["base"][below_8] + costs["element"][below_8] * elements
+  row = costs["element"][below_8] * tiles.out_width * tiles.out_channels
+  return costs["base"][below_8] + _shares(tiles.out_height) * row[:, None]
 
 
 def _pool(layer, tiles, in_bits) -> np.ndarray:
   """Sums byte by byte, or maxima of rows and then of columns. Not measured."""
   costs = _tables()["pool"]
   lanes = 8 // in_bits  # channels of one byte
-  pixels = -(-tiles.out_height // 8) * tiles.out_width
-  n_bytes = -(-tiles.out_channels // lanes)
+  pixels = _shares(tiles.out_height) * tiles.out_width[:, None]
+  n_bytes = -(-tiles.out_channels // lanes)[:, None]
   kernel = layer.kernel_height
   taps = kernel * layer.kernel_width
   if layer.op == "avg_pool":
@@ -234,7 +254,7 @@ def _pool(layer, tiles, in_bits) -> np.ndarray:
     )
     return costs["base"] + pixels * (costs["pixel"] + n_bytes * per_byte)
   compare = costs["max_compare_word"][str(in_bits)] / 4
-  in_pixels = -(-tiles.in_height // 8) * tiles.out_width
+  in_pixels = _shares(tiles.in_height) * tiles.out_width[:, None]
   along_x = costs["max_copy_byte"] + compare * (layer.kernel_width - 1)
   along_y = costs["max_copy_byte"] + compare * (kernel - 1)
   return (

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hwsim.pulp.kernels import Tiles, kernel_cycles
+from hwsim.pulp.kernels import Tiles, core_cycles
 from hwsim.pulp.target import Target
 from hwsim.pulp.tiling import Tile
 from hwsim.workload import Layer
@@ -28,10 +28,12 @@ class Axis(NamedTuple):
 class Schedule(NamedTuple):
   """Integer cycles of every tile of a layer, int64[N, H, W] in run order.
 
-  `load_w` does not depend on rows and columns: int64[N].
+  `load_w` does not depend on rows and columns: int64[N]. `waiting` is the part
+  of `compute` that the average core waits for the slowest.
   """
 
   compute: np.ndarray
+  waiting: np.ndarray
   load_x: np.ndarray
   load_w: np.ndarray
   store_y: np.ndarray
@@ -89,10 +91,13 @@ def schedule(
   def per_tile(values):
     return values.reshape(kinds)[place]
 
-  kernel = np.rint(kernel_cycles(layer, tiles, *bits, target))
-  compute = kernel.astype(np.int64) + target.barrier_cycles
+  cores = core_cycles(layer, tiles, *bits, target)
+  slowest = cores.max(axis=1)
+  waiting = np.rint(slowest - cores.mean(axis=1)).astype(np.int64)
+  compute = np.rint(slowest).astype(np.int64) + target.barrier_cycles
   return Schedule(
     per_tile(compute),
+    per_tile(waiting),
     per_tile(_load_x_cycles(layer, tiles, bits, target)),
     _load_w_cycles(layer, n_sizes, bits, target)[n_order],
     per_tile(_store_y_cycles(layer, tiles, bits, target)),

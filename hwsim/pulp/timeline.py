@@ -29,13 +29,17 @@ from hwsim.workload import Layer
 
 
 class LayerCycles(NamedTuple):
-  """Where the cycles of a layer go; the last four add up to `total`."""
+  """Where the cycles of a layer go.
+
+  `compute`, `dma`, `overhead` and `l3` add up to `total`.
+  """
 
   total: int
   compute: int  # kernels and their closing barriers
   dma: int  # L2 <-> L1 transfers that no kernel hides
   overhead: int  # software: one start per layer, one iteration per tile
   l3: int = 0  # L3 <-> L2 transfers that no execution hides
+  waiting: int = 0  # part of compute: the average core waits for the slowest
 
 
 def simulate(
@@ -115,7 +119,8 @@ def l2_cycles(
   busy = int(compute.sum())
   overhead = target.layer_start_cycles + compute.size * target.tile_cycles
   dma = first + int(slots.sum()) - busy + last
-  return LayerCycles(overhead + busy + dma, busy, dma, overhead)
+  total, waiting = overhead + busy + dma, int(plan.waiting.sum())
+  return LayerCycles(total, busy, dma, overhead, waiting=waiting)
 
 
 def l3_cycles(
@@ -153,20 +158,19 @@ def l3_cycles(
     w[:] = [_l3_transfer(n * line, target) for n in channels]
 
   total = int(w[0] + x[0] + y[-1])
-  parts = np.zeros(3, np.int64)
+  parts = np.zeros(4, np.int64)
   for j, part in enumerate(rows):
     last = j + 1 == len(rows)
     busy = 0
     for n, next_w in zip(channels, (*w[1:], 0 if last else w[0]), strict=True):
       run = l2_cycles(_slice(layer, part, n, bits), *bits, target)
-      parts += run.compute, run.dma, run.overhead
+      parts += run.compute, run.dma, run.overhead, run.waiting
       busy += max(run.total, int(next_w))
     arriving, leaving = 0 if last else x[j + 1], y[j - 1] if j else 0
     total += max(busy, int(arriving + leaving))
-  compute, dma, overhead = (int(part) for part in parts)
-  return LayerCycles(
-    total, compute, dma, overhead, total - compute - dma - overhead
-  )
+  compute, dma, overhead, waiting = (int(part) for part in parts)
+  l3 = total - compute - dma - overhead
+  return LayerCycles(total, compute, dma, overhead, l3, waiting)
 
 
 class _Rows(NamedTuple):

@@ -1,6 +1,8 @@
 """Checkpoints by orbax, which are either whole and ours or refused by name."""
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,13 @@ class CheckpointError(RuntimeError):
 class Checkpoints:
   """The checkpoints of one stage, in a directory of their own.
 
-  Orbax writes into a temporary directory and renames it, so a killed run leaves a
-  whole checkpoint or none. Each carries the fingerprint of the run that wrote it and
-  a digest of its numbers, both of which must agree when it is read.
+  Orbax writes into a temporary directory and renames it, so a killed run leaves
+  a whole checkpoint or none. Each carries the fingerprint of the run that wrote
+  it and a digest of all its numbers, both of which must agree when it is read.
+
+  The state is stored as one array of bytes: 330 arrays of 8 kB take 0.35 s to
+  save, one of the same size takes 0.08 s; and where one array of many is
+  damaged, the threads that read the others print tracebacks of their own.
   """
 
   def __init__(self, directory: Path, fingerprint: str):
@@ -45,100 +51,94 @@ class Checkpoints:
     """Step of the newest whole checkpoint, None if there is none."""
     return self._manager.latest_step()
 
-  def save(self, step: int, state: Any, results: dict[str, float]) -> None:
+  def save(self, step: int, state: Any, results: Mapping[str, float]) -> None:
     """Writes `state`; `results` are numbers kept beside it."""
-    state = jax.tree.map(np.asarray, state)
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+    content = np.frombuffer(b"".join(x.tobytes() for x in leaves), np.uint8)
     notes = {
       "fingerprint": self._fingerprint,
-      "digest": _digest(state),
-      "results": results,
+      "results": dict(results),
+      "digest": _digest(content, _layout(state), results),
     }
     self._manager.save(
       step,
       args=self._ocp.args.Composite(
-        state=self._ocp.args.StandardSave(_as_dict(state)),
+        state=self._ocp.args.StandardSave({"content": content}),
         notes=self._ocp.args.JsonSave(notes),
       ),
     )
 
-  def notes(self, step: int) -> dict[str, float]:
-    """The results saved with the state of a step.
+  def restore(self, step: int, like: Any) -> tuple[Any, dict[str, float]]:
+    """(state, results) of a step.
+
+    Args:
+      step: of a checkpoint in the directory.
+      like: what the state has the structure, shapes and types of.
+
+    Returns:
+      The state as numpy arrays, and what was saved beside it.
 
     Raises:
       CheckpointError: damaged, or of another run.
     """
-    return self._notes(step)["results"]
-
-  def restore(self, step: int, like: Any) -> Any:
-    """The state of a step, with the structure, shapes and types of `like`.
-
-    Raises:
-      CheckpointError: damaged, or of another run.
-    """
-    notes = self._notes(step)
-    abstract = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype),
-      _as_dict(like),
-    )
-    try:
-      restored = self._manager.restore(
-        step,
-        args=self._ocp.args.Composite(
-          state=self._ocp.args.StandardRestore(abstract)
-        ),
-      )["state"]
-    except Exception as error:  # orbax raises whatever its readers raise
-      raise self._damaged(step, repr(error)) from error
+    notes = self._read(step, "notes", self._ocp.args.JsonRestore())
+    if not isinstance(notes, dict):
+      raise self._damaged(step, f"its notes are {notes!r}")
+    if notes.get("fingerprint") != self._fingerprint:
+      raise CheckpointError(
+        f"checkpoint {self._directory / str(step)} was written by another run "
+        f"({notes.get('fingerprint')}, this one is {self._fingerprint}); use "
+        "another workdir or delete it"
+      )
     leaves, structure = jax.tree.flatten(like)
-    values = jax.tree.leaves(restored)
-    for value, leaf in zip(values, leaves, strict=True):
-      if np.shape(value) != np.shape(leaf):
-        raise self._damaged(
-          step, f"an array of shape {np.shape(value)}, not {np.shape(leaf)}"
-        )
-    state = jax.tree.unflatten(structure, values)
-    if _digest(jax.tree.map(np.asarray, state)) != notes["digest"]:
+    leaves = [np.asarray(leaf) for leaf in leaves]
+    size = sum(leaf.nbytes for leaf in leaves)
+    wanted = self._ocp.args.StandardRestore(
+      {"content": np.empty(size, np.uint8)}
+    )
+    content = self._read(step, "state", wanted)["content"]
+    if content.shape != (size,):
+      raise self._damaged(step, f"{content.shape} bytes, expected {size}")
+    results = notes.get("results")
+    if notes.get("digest") != _digest(content, _layout(like), results):
       raise self._damaged(step, "its numbers do not have the digest written")
-    return state
+    ends = np.cumsum([leaf.nbytes for leaf in leaves])
+    values = [
+      np.frombuffer(
+        content[end - leaf.nbytes : end].tobytes(), leaf.dtype
+      ).reshape(leaf.shape)
+      for leaf, end in zip(leaves, ends, strict=True)
+    ]
+    return jax.tree.unflatten(structure, values), results
 
   def close(self) -> None:
     self._manager.close()
 
-  def _notes(self, step):
+  def _read(self, step, item, how):
     try:
-      notes = self._manager.restore(
-        step,
-        args=self._ocp.args.Composite(notes=self._ocp.args.JsonRestore()),
-      )["notes"]
-      fingerprint = notes["fingerprint"]
-    except Exception as error:
+      args = self._ocp.args.Composite(**{item: how})
+      return self._manager.restore(step, args=args)[item]
+    except Exception as error:  # orbax raises whatever its readers raise
       raise self._damaged(step, repr(error)) from error
-    if fingerprint != self._fingerprint:
-      raise CheckpointError(
-        f"checkpoint {self._directory / str(step)} was written by another run "
-        f"({fingerprint}, this one is {self._fingerprint}); use another workdir or "
-        "delete it"
-      )
-    return notes
 
   def _damaged(self, step, reason):
     reason = reason if len(reason) < 400 else reason[:400] + " ..."
     return CheckpointError(
-      f"checkpoint {self._directory / str(step)} is damaged: {reason}; delete it "
-      "to train this stage anew"
+      f"checkpoint {self._directory / str(step)} is damaged: {reason}; delete "
+      "it to train this stage anew"
     )
 
 
-def _as_dict(state: Any) -> dict[str, Any]:
-  """Leaves by position: optax states are no plain trees."""
-  return {f"{i:04d}": x for i, x in enumerate(jax.tree.leaves(state))}
+def _layout(state: Any) -> str:
+  """Structure, shapes and types."""
+  kinds = [
+    (str(x.dtype), x.shape) for x in map(np.asarray, jax.tree.leaves(state))
+  ]
+  return f"{jax.tree.structure(state)} {kinds}"
 
 
-def _digest(state: Any) -> str:
-  """SHA-256 of structure, shapes, types and bytes."""
-  digest = hashlib.sha256(str(jax.tree.structure(state)).encode())
-  for leaf in jax.tree.leaves(state):
-    array = np.ascontiguousarray(leaf)
-    digest.update(f"{array.dtype}{array.shape}".encode())
-    digest.update(array.tobytes())
+def _digest(content: np.ndarray, layout: str, results: Any) -> str:
+  """SHA-256 of everything that a resumed run takes from a checkpoint."""
+  digest = hashlib.sha256(f"{layout} {json.dumps(results)}".encode())
+  digest.update(np.ascontiguousarray(content))
   return digest.hexdigest()

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from fbq.model import Model
 from fbq.train import steps as steps_lib
 from fbq.train.checkpoints import Checkpoints
 from fbq.train.log import Log
+
+_CURE = "Lower the learning rate of this stage, or look at its data."
 
 
 class Trainer(NamedTuple):
@@ -55,8 +57,8 @@ def train(
 ) -> tuple[Mapping[str, Any], dict[str, float]]:
   """Variables after training and the results of `finish` on them.
 
-  Continues from the newest checkpoint in `directory`. A finished run is not trained
-  again.
+  Continues from the newest checkpoint in `directory`. A finished run is not
+  trained again.
 
   Args:
     name: of the run, for logs and messages.
@@ -77,10 +79,10 @@ def train(
     state = trainer.start(variables)
     done = checkpoints.latest()
     if done is not None:
-      notes = checkpoints.notes(done)
-      state = jax.tree.map(jax.numpy.asarray, checkpoints.restore(done, state))
+      state, results = checkpoints.restore(done, state)
+      state = jax.tree.map(jnp.array, state)
       if done == trainer.steps:
-        return state.variables, notes
+        return state.variables, results
       log.resume(name, done)
       log.say(f"{name}: resumes after step {done}")
     else:
@@ -110,6 +112,14 @@ def _run(name, trainer, state, run, log, checkpoints) -> steps_lib.State:
       kept = _copy(state)
       if n % trainer.checkpoint_every == 0 and n < trainer.steps:
         checkpoints.save(n, state, {})
+  # The last update comes after the last loss.
+  kinds = ("params", "ranges", "gates", "batch_stats")
+  culprit = steps_lib.bad_variable(trainer.model, state.variables, kinds)
+  if culprit is not None:
+    raise Diverged(
+      f"{name}: step {trainer.steps}, the last, left {culprit} not finite. "
+      f"{_CURE}"
+    )
   return state
 
 
@@ -125,12 +135,7 @@ def _diverged(name, trainer, state, run, bad_step) -> Diverged:
   culprit = steps_lib.first_bad_tensor(
     trainer.model, trainer.sample, state, run
   )
-  return Diverged(
-    f"{name}: the loss of step {bad_step} is not finite; first not finite: "
-    f"{culprit}. Lower the learning rate of this stage, or look at its data."
+  return Diverged(  # counting from 1, as in metrics.jsonl
+    f"{name}: the loss of step {bad_step + 1} is not finite; first not finite: "
+    f"{culprit}. {_CURE}"
   )
-
-
-def host(tree: Any) -> Any:
-  """Numpy copies of all leaves."""
-  return jax.tree.map(np.asarray, tree)

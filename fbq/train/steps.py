@@ -5,7 +5,7 @@ strengths, seeds, is data, so one compilation serves all of them.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +29,8 @@ class State(NamedTuple):
     step: int32 [], steps done.
     variables: collections of the model: params, batch_stats, ranges, gates.
     opt_state: of the optimizer.
-    first_bad_step: int32 [], the first step with a loss that is not finite, or -1.
+    first_bad_step: int32 [], the first step, counted from 0, whose loss is not
+      finite; -1 if there was none.
   """
 
   step: Array
@@ -41,8 +42,8 @@ class State(NamedTuple):
 def compile_once(function: Callable, **options) -> Callable:
   """`jax.jit(function, **options)` for which a second trace is an error.
 
-  One compilation must serve a whole stage. (chex counts by the place in the source,
-  so it takes two steps made by one factory for one.)
+  One compilation must serve a whole stage. (chex counts by the place in the
+  source, so it takes two steps made by one factory for one.)
   """
   traces = 0
 
@@ -87,10 +88,11 @@ def train_step(
 ) -> Callable[[State, Mapping[str, Array]], tuple[State, Mapping[str, Array]]]:
   """A compiled `step(state, run) -> (state, metrics)`.
 
-  `run` holds what distinguishes runs: "key", the seed of batches and gates; "bits",
-  int [S], for a model in fixed mode; "strength" of the regularizer. Step n sees the
-  batch that `sample` makes from fold_in(key, n): a function of the seed and of n
-  alone, so a resumed run sees what an uninterrupted one does.
+  `run` holds what distinguishes runs: "key", the seed of batches and gates;
+  "bits", int [S], for a model in fixed mode; "strength" of the regularizer.
+  Step n, counted from 0, sees the batch that `sample` makes from fold_in(key,
+  n): a function of the seed and of n alone, so a resumed run sees what an
+  uninterrupted one does.
 
   Args:
     model: in any mode.
@@ -122,7 +124,9 @@ def train_step(
     return loss, (cross_entropy, accuracy, updates["batch_stats"])
 
   def step(state: State, run: Mapping[str, Array]):
-    key, noise_key = jax.random.split(jax.random.fold_in(run["key"], state.step))
+    key, noise_key = jax.random.split(
+      jax.random.fold_in(run["key"], state.step)
+    )
     batch = sample(key)
     noise = None
     if model.mode == "search":
@@ -153,17 +157,16 @@ def train_step(
 def first_bad_tensor(
   model: Model, sample, state: State, run: Mapping[str, Array]
 ) -> str:
-  """Names what is not finite first in the forward pass of the step to come.
+  """Names what is not finite first in the step to come.
 
   Runs outside of the compiled step, once, when a loss is not finite.
   """
-  for kind, tree in state.variables.items():
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-      if not bool(jnp.isfinite(leaf).all()):
-        return f"{kind}{jax.tree_util.keystr(path)}, before the step"
+  culprit = bad_variable(model, state.variables)
+  if culprit is not None:
+    return f"{culprit}, as the step before left it"
   key, noise_key = jax.random.split(jax.random.fold_in(run["key"], state.step))
   images, _ = sample(key)
-  if not bool(jnp.isfinite(images).all()):
+  if not _is_finite(images):
     return "the images"
   noise = None
   if model.mode == "search":
@@ -177,9 +180,40 @@ def first_bad_tensor(
     mutable=["batch_stats", "intermediates"],
   )
   for node in model.net.nodes:
-    if not bool(jnp.isfinite(seen["intermediates"][node.name][0]).all()):
-      return f"layer {node.name!r}"
+    if not _is_finite(seen["intermediates"][node.name][0]):
+      return f"the output of layer {node.name!r}"
   return "the loss itself (all layers are finite)"
+
+
+def bad_variable(
+  model: Model,
+  variables: Variables,
+  kinds: Sequence[str] = ("params", "ranges", "gates"),
+) -> str | None:
+  """Names the layer that first made a variable not finite, None if none did.
+
+  Gradients run from the last layer to the first and spoil all on their way, so
+  of the layers with bad variables the last one is where it began.
+
+  Args:
+    model: that has the variables.
+    variables: by kind.
+    kinds: to look at; a training step does not read batch_stats.
+  """
+  for node in reversed(model.net.nodes):
+    own = {"_kernel", "_bias", "_norm", ".weight", ".out"}
+    for kind in kinds:
+      for name in sorted(node.name + suffix for suffix in own):
+        if not _is_finite(variables.get(kind, {}).get(name, ())):
+          return f"{kind}[{name!r}] of layer {node.name!r}"
+  for kind in kinds:
+    if not _is_finite(variables.get(kind, ())):
+      return kind
+  return None
+
+
+def _is_finite(tree) -> bool:
+  return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
 
 
 def bops_regularizer(
@@ -199,7 +233,9 @@ def bops_regularizer(
   macs = np.array([layer.macs for layer, _ in weighted], np.float64)
   scale = jnp.asarray(macs / macs.max(), jnp.float32)
   # One row more, for operands without gates.
-  weights = np.array([row[workload.weight_site(layer)] for layer, _ in weighted])
+  weights = np.array(
+    [row[workload.weight_site(layer)] for layer, _ in weighted]
+  )
   activations = np.array([row[site] for _, site in weighted])
 
   def regularizer(variables):
@@ -232,8 +268,8 @@ def accuracy(
   """Share of images classified rightly, every image counted once.
 
   Args:
-    batch: images at a time; must divide their number, so that nothing is dropped
-      and nothing compiled twice.
+    batch: images at a time; must divide their number, so that nothing is
+      dropped and nothing compiled twice.
   """
   if len(images) % batch:
     raise ValueError(

@@ -1,1 +1,1 @@
-"""One pipeline per file, read from top to bottom; `main.py` picks one by name."""
+"""One pipeline per file, read from top to bottom; `main.py` picks by name."""

@@ -1,8 +1,8 @@
 """Free Bits (arXiv 2307.02894), from images to a front of accuracy over cycles.
 
-Float training, calibration, Bayesian Bits searches at several strengths with locked
-and free gates, the hardware pass on a latency table, fine-tuning of everything found
-beside the uniform baselines, and a report.
+Float training, calibration, Bayesian Bits searches at several strengths with
+locked and free gates, the hardware pass on a latency table, fine-tuning of
+everything found beside the uniform baselines, and a report.
 """
 
 import functools
@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fbq import nets, precision
+from fbq import precision
 from fbq.data import digits
 from fbq.experiments import settings
 from fbq.experiments.free_bits_report import write_report
+from fbq.experiments.free_bits_settings import check
 from fbq.model import Model, gate_groups
 from fbq.quantizers import calibration, gates
 from fbq.report.tables import write_atomically
@@ -31,48 +32,10 @@ from fbq.train.loop import Trainer, train
 from hwsim import latency_io
 from hwsim.pulp import get_target, latency_table
 
-_STAGE = {
-  "steps": int,
-  "batch_size": int,
-  "learning_rate": float,
-  "weight_decay": float,
-}
-
-SETTINGS = {
-  "experiment": str,
-  "seed": int,
-  "net": {"builder": str, "arguments": dict},
-  "data": {
-    "name": str,
-    "split_seed": int,
-    "test_seed": int,
-    "renders_per_test_image": int,
-    "difficulty": dict,
-  },
-  "target": str,
-  "measured_latency": str,
-  "float_training": _STAGE,
-  "calibration_images": int,
-  "search": {
-    **_STAGE,
-    "strengths": list,
-    "locked": list,
-    "gate_learning_rate": float,
-    "range_bits": int,
-    "faithful": bool,
-  },
-  "fine_tuning": {**_STAGE, "range_learning_rate": float},
-  "rules": list,
-  "uniform_baselines": list,
-  "tolerance": float,
-  "checkpoint_every": int,
-  "log_every": int,
-}
-
 
 def run(config: ConfigDict, workdir: Path) -> None:
   """Carries out the experiment in `workdir`, or what of it is left to do."""
-  # ---- Checks: everything that can be wrong is found before anything is trained
+  # ---- Checks: all that can be wrong is found before anything is trained
   net, difficulty = check(config)
   fingerprint = settings.claim_workdir(workdir, config.to_dict())
   log = Log(workdir / "metrics.jsonl")
@@ -103,10 +66,15 @@ def run(config: ConfigDict, workdir: Path) -> None:
     )
   key = jax.random.key(config.seed)
   keys = dict(
-    zip(("start", "float", "calibration", "search", "fine-tuning"),
-        jax.random.split(key, 5), strict=True)
+    zip(
+      ("start", "float", "calibration", "search", "fine-tuning"),
+      jax.random.split(key, 5),
+      strict=True,
+    )
   )
-  bits_of = lambda assignment: jnp.asarray(precision.to_array(net, assignment))
+
+  def bits_of(assignment):
+    return jnp.asarray(precision.to_array(net, assignment))
 
   def trainer(stage, model, trained, regularizer=None, **rates):
     """One compiled step for all runs of a stage."""
@@ -224,7 +192,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     path = workdir / "precision" / f"{name.replace('/', '-')}.json"
     write_atomically(path, precision.to_json(net, assignment).encode())
 
-  # ---- Fine-tuning, once for each different assignment, all by one compiled step
+  # ---- Fine-tuning, once for each different assignment, by one compiled step
   model = Model(net, "fixed")
   correct_fixed = steps.evaluator(model)
   tuner = trainer(
@@ -277,81 +245,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
   )
   text = json.dumps(summary, indent=1) + "\n"
   write_atomically(workdir / "result.json", text.encode())
-
-
-def check(config: ConfigDict) -> tuple[nets.Net, digits.Difficulty]:
-  """The network and the difficulty of the data of a sound configuration.
-
-  Raises:
-    ConfigError: naming the setting at fault.
-  """
-  settings.check_keys(config.to_dict(), SETTINGS)
-  require = settings.require
-  try:
-    net = nets.build(config.net.builder, **config.net.arguments)
-    precision.apply_rules(net, precision.uniform(net, 8), config.rules)
-    difficulty = digits.Difficulty.from_config(config.data.difficulty)
-    get_target(config.target)
-    if config.measured_latency:
-      latency_io.merge(
-        latency_table(net.workload, get_target(config.target)),
-        config.measured_latency,
-      )
-  except (ValueError, OSError, AttributeError, ImportError) as error:
-    raise settings.ConfigError(str(error)) from error
-  require(config.data.name == "digits", "data.name", config.data.name, "'digits'")
-  height, width, channels = net.input_shape
-  require(
-    height == width and channels == 1,
-    "net.arguments",
-    dict(config.net.arguments),
-    "a network that reads square grey images (in_channels=1)",
-  )
-  classes = net.shapes[net.nodes[-1].name][2]
-  require(
-    classes == digits.CLASSES,
-    "net.arguments.classes",
-    classes,
-    f"{digits.CLASSES}, the number of digits",
-  )
-  for stage in ("float_training", "search", "fine_tuning"):
-    plan = config[stage]
-    for name, positive in (
-      ("steps", plan.steps >= 1),
-      ("batch_size", plan.batch_size >= 2),
-      ("learning_rate", plan.learning_rate > 0),
-      ("weight_decay", plan.weight_decay >= 0),
-    ):
-      require(positive, f"{stage}.{name}", plan[name], "a positive number")
-  search = config.search
-  require(
-    all(isinstance(s, (int, float)) and s >= 0 for s in search.strengths),
-    "search.strengths", search.strengths, "numbers >= 0")
-  require(
-    len(set(search.strengths)) == len(search.strengths),
-    "search.strengths", search.strengths, "different numbers")
-  require(
-    all(isinstance(locked, bool) for locked in search.locked)
-    and len(set(search.locked)) == len(search.locked),
-    "search.locked", search.locked, "some of True and False")
-  require(
-    search.range_bits in precision.BITS,
-    "search.range_bits", search.range_bits, f"one of {precision.BITS}")
-  require(
-    all(bits in precision.BITS for bits in config.uniform_baselines),
-    "uniform_baselines", config.uniform_baselines, f"some of {precision.BITS}")
-  require(
-    8 in config.uniform_baselines,
-    "uniform_baselines", config.uniform_baselines,
-    "8 among them: the report compares with it")
-  require(0 <= config.tolerance < 1, "tolerance", config.tolerance, "in [0, 1)")
-  for name in ("checkpoint_every", "log_every", "calibration_images"):
-    require(config[name] >= 1, name, config[name], "at least 1")
-  require(
-    config.checkpoint_every % config.log_every == 0,
-    "checkpoint_every", config.checkpoint_every,
-    f"a multiple of log_every, {config.log_every}")
-  return net, difficulty
 
 
 def initial_variables(model: Model, key: jax.Array) -> Mapping[str, Any]:

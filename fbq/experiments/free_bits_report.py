@@ -11,8 +11,7 @@ import jax
 
 from fbq import precision as precision_lib
 from fbq.nets.graph import Net
-from fbq.report import Change, LayerRow, Point, recommend
-from fbq.report import html, plots, tables
+from fbq.report import Change, LayerRow, Point, html, plots, recommend, tables
 from fbq.search.free_bits import Raise
 from fbq.train.log import Log
 from hwsim import proxies
@@ -55,7 +54,10 @@ def write_report(
   best = recommend(points, REFERENCE, config.tolerance)
   tables.write_csv(workdir / "results.csv", points)
   picture = plots.front_png(
-    points, test_count, float_accuracy, best.point.name,
+    points,
+    test_count,
+    float_accuracy,
+    best.point.name,
     f"{net.name} on {target.name}",
   )
   tables.write_atomically(workdir / "front.png", picture)
@@ -100,7 +102,9 @@ def write_report(
 def _points(net, table, found, accuracies, details, parents, uniform):
   """One point for each different assignment; the first name is its name."""
   baselines = {f"{bits}/{bits}" for bits in uniform}
-  order = sorted(found, key=lambda name: (name not in baselines, name in parents))
+  order = sorted(
+    found, key=lambda name: (name not in baselines, name in parents)
+  )
   same: dict[tuple, list[str]] = {}
   for name in order:
     key = tuple(precision_lib.to_array(net, found[name]))
@@ -108,8 +112,10 @@ def _points(net, table, found, accuracies, details, parents, uniform):
   points = []
   for name, *aliases in same.values():
     kind = (
-      "baseline" if name in baselines
-      else "free_bits" if name in parents
+      "baseline"
+      if name in baselines
+      else "free_bits"
+      if name in parents
       else "search"
     )
     assignment = found[name]
@@ -214,7 +220,7 @@ def _assumptions(table):
     "Latency of the network is the sum over its layers, each timed alone with "
     "8-bit outputs, as in the published benchmark.",
     "The test images are several renders of 360 source digits; renders of one "
-    "source are not independent, so the true error of an accuracy is larger than "
-    "the binomial one shown.",
-    "Every accuracy comes from one seed; all fine-tunings see the same batches.",
+    "source are not independent, so the true error of an accuracy is larger "
+    "than the binomial one shown.",
+    "Every accuracy is of one seed; all fine-tunings see the same batches.",
   ]

@@ -15,19 +15,21 @@ class ConfigError(ValueError):
   """A setting that cannot be used; the message names it."""
 
 
-def check_keys(given: Mapping, template: Mapping, where: str = "config") -> None:
+def check_keys(
+  given: Mapping, template: Mapping, where: str = "config"
+) -> None:
   """Raises ConfigError unless `given` has the keys and types of `template`.
 
   Args:
     given: nested settings.
-    template: the same with a type or tuple of types as leaves; `dict` allows any
-      keys below.
+    template: the same with a type or tuple of types as leaves; `dict` allows
+      any keys below.
     where: name of `given` in messages.
   """
   for key in given:
     if key not in template:
       close = difflib.get_close_matches(key, list(template), 1)
-      hint = f"; did you mean {close[0]!r}?" if close else ""
+      hint = f"; did you mean {close[0]!r}?" if close else "."
       raise ConfigError(
         f"{where}.{key} is no setting of this experiment{hint} It has "
         f"{', '.join(template)}."
@@ -72,26 +74,43 @@ def claim_workdir(workdir: Path, config: Mapping) -> str:
   workdir = Path(workdir)
   plain = _plain(config)
   path = workdir / "config.json"
-  if path.exists():
-    try:
-      found = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-      raise ConfigError(f"{path} is damaged: {error}") from error
-    changed = _differences(found, plain)
-    if changed:
+  unfinished = set(workdir.glob("config.json.*.writing"))  # of a killed run
+  try:
+    given = set(workdir.iterdir()) if workdir.exists() else set()
+    if path in given:
+      _compare(path, plain)
+      unfinished |= {*workdir.glob("*.writing"), *workdir.glob("*/*.writing")}
+    elif given - unfinished:
       raise ConfigError(
-        f"workdir {workdir} belongs to another configuration; it differs in "
-        f"{'; '.join(changed[:4])}. Use another --workdir, or delete this one."
+        f"workdir {workdir} is not empty and has no config.json, so it is not "
+        "one of fbq's; use another --workdir"
       )
-  elif workdir.exists() and any(workdir.iterdir()):
+    else:
+      workdir.mkdir(parents=True, exist_ok=True)
+      write_atomically(path, (json.dumps(plain, indent=1) + "\n").encode())
+    for leftover in unfinished:
+      leftover.unlink(missing_ok=True)
+  except OSError as error:
     raise ConfigError(
-      f"workdir {workdir} is not empty and has no config.json, so it is not one of "
-      "fbq's; use another --workdir"
-    )
-  else:
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(plain, indent=1) + "\n").encode())
+      f"workdir {workdir} cannot be used: {error}; use another --workdir"
+    ) from error
   return fingerprint(config)
+
+
+def _compare(path, plain):
+  """Raises ConfigError unless the file holds the same configuration."""
+  try:
+    found = json.loads(path.read_text())
+  except ValueError as error:
+    raise ConfigError(
+      f"{path} is damaged: {error}; use another --workdir, or delete this one"
+    ) from error
+  changed = _differences(found, plain)
+  if changed:
+    raise ConfigError(
+      f"workdir {path.parent} belongs to another configuration; it differs in "
+      f"{'; '.join(changed[:4])}. Use another --workdir, or delete this one."
+    )
 
 
 def _plain(value):

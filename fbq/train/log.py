@@ -26,7 +26,7 @@ class Log:
 
   def __init__(self, path: Path, console: Console | None = None):
     self._path = Path(path)
-    self.console = console or Console(highlight=False)
+    self.console = console or _console()
 
   def resume(self, stage: str, step: int) -> None:
     """Drops lines of `stage` after `step`, which will be written again.
@@ -71,10 +71,20 @@ class Log:
       task = progress.add_task(title, total=steps, completed=done, metrics="")
 
       def move(step: int, metrics: dict[str, float]) -> None:
-        text = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        text = "  ".join(
+          f"{name} {value:.3f}" for name, value in metrics.items()
+        )
         progress.update(task, completed=step, metrics=text)
 
       yield move
+
+
+def _console() -> Console:
+  """As wide as the terminal; wide enough for the table where there is none."""
+  console = Console(highlight=False)
+  if not console.is_terminal and "COLUMNS" not in os.environ:
+    console.width = 120
+  return console
 
 
 class Stopwatch:

@@ -68,8 +68,16 @@ class Net:
   nodes: tuple[Node, ...]
 
   def __post_init__(self):
+    if not self.nodes:
+      raise ValueError(f"net {self.name!r}: has no nodes")
     known = {INPUT}
     for node in self.nodes:
+      expected = 2 if node.op == "add" else 1
+      if len(node.inputs) != expected:
+        raise ValueError(
+          f"net {self.name!r}: node {node.name!r} ({node.op}) reads "
+          f"{len(node.inputs)} tensors, expected {expected}"
+        )
       for name in node.inputs:
         if name not in known:
           raise ValueError(

@@ -39,7 +39,7 @@ def check(net: Net, precision: Precision, where: str = "assignment") -> None:
       raise ValueError(
         f"{where}: {site!r} is {bits} bits, but {net.name} fixes it at {fixed}"
       )
-    if bits not in BITS:
+    if not isinstance(bits, (int, np.integer)) or bits not in BITS:
       raise ValueError(
         f"{where}: {site!r} is {bits!r} bits, expected one of {BITS}"
       )
@@ -107,8 +107,8 @@ def from_json(net: Net, path: str | Path) -> dict[str, int]:
   """
   try:
     stored = json.loads(Path(path).read_text())
-    name, precision = stored["net"], stored["bits"]
-  except (json.JSONDecodeError, KeyError, TypeError) as error:
+    name, precision = stored["net"], dict(stored["bits"])
+  except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f"{path} holds no assignment: {error!r}") from error
   if name != net.name:
     raise ValueError(f"{path} is an assignment of {name!r}, not of {net.name!r}")

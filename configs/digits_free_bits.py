@@ -23,18 +23,18 @@ def get_config() -> ConfigDict:
         split_seed=0,
         test_seed=0,
         renders_per_test_image=4,
-        difficulty=dict(),  # see fbq/data/canvas.py
+        difficulty=dict(size=(0.6, 0.9), fragments=2),  # fbq/data/canvas.py
       ),
       target="xpulpnn_v1",
       measured_latency="",  # CSV or JSON of layers measured on a board
       float_training=dict(
-        steps=1200, batch_size=64, learning_rate=3e-3, weight_decay=1e-4
+        steps=2000, batch_size=32, learning_rate=0.05, weight_decay=1e-4
       ),
       calibration_images=256,
       search=dict(
-        steps=150,
-        batch_size=64,
-        learning_rate=5e-4,
+        steps=200,
+        batch_size=32,
+        learning_rate=5e-3,
         weight_decay=0.0,
         strengths=(0.01, 0.03, 0.1),
         locked=(True, False),
@@ -43,9 +43,9 @@ def get_config() -> ConfigDict:
         faithful=False,
       ),
       fine_tuning=dict(
-        steps=150,
-        batch_size=64,
-        learning_rate=1e-3,
+        steps=200,
+        batch_size=32,
+        learning_rate=1e-2,
         weight_decay=0.0,
         range_learning_rate=1e-2,
       ),

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+SMALLEST_RANGE = 1e-8  # as in `quantizers.calibration`
+
 
 def make(
   steps: int,
@@ -13,28 +15,34 @@ def make(
   range_learning_rate: float = 0.0,
   gate_learning_rate: float = 0.0,
 ) -> optax.GradientTransformation:
-  """Adam for weights, ranges and gates, each with its own rate.
+  """Nesterov's momentum for weights, Adam for ranges and gates.
+
+  Adam on the weights of MobileNetV1-0.25 read 32 % of the digits after 1,500 steps
+  of 64 images where this reads 85 %.
 
   Args:
     steps: of the stage; weights and ranges follow a cosine to 0 over them.
     learning_rate: of the weights.
-    weight_decay: decoupled, of the weights.
+    weight_decay: of the weights, added to their gradient.
     warmup: share of the steps in which the rate rises from 0.
     range_learning_rate: of the logarithm of the ranges, see `in_log_space`.
     gate_learning_rate: of the gates, constant, as in the authors' code.
 
   Returns:
-    A transformation of {"params": .., "ranges": .., "gates": ..}, or of those of
-    these that a stage trains.
+    A transformation of {"params": .., "ranges": .., "gates": ..}, or of those
+    of these that a stage trains.
   """
 
+  rise = min(max(1, round(warmup * steps)), steps - 1)
+
   def cosine(peak):
-    return optax.warmup_cosine_decay_schedule(
-      0.0, peak, max(1, round(warmup * steps)), steps
-    )
+    return optax.warmup_cosine_decay_schedule(0.0, peak, rise, steps)
 
   kinds = {
-    "params": optax.adamw(cosine(learning_rate), weight_decay=weight_decay),
+    "params": optax.chain(
+      optax.add_decayed_weights(weight_decay),
+      optax.sgd(cosine(learning_rate), momentum=0.9, nesterov=True),
+    ),
     "ranges": in_log_space(optax.adam(cosine(range_learning_rate))),
     "gates": optax.adam(gate_learning_rate),
   }
@@ -48,14 +56,18 @@ def in_log_space(
 ) -> optax.GradientTransformation:
   """`inner` applied to the logarithm of positive variables.
 
-  They stay positive whatever the gradient, and a rate means the same for ranges of
-  0.01 and of 10.
+  They stay positive whatever the gradient, and a rate means the same for ranges
+  of 0.01 and of 10.
   """
+
+  def change(update, value):
+    # exp(-20) - 1 is -1 in float32, which would leave nothing.
+    relative = jnp.maximum(jnp.expm1(update), -0.999)
+    return jnp.maximum(value * relative, SMALLEST_RANGE - value)
 
   def update(gradients, state, variables=None):
     gradients = jax.tree.map(jnp.multiply, gradients, variables)
     updates, state = inner.update(gradients, state, variables)
-    relative = lambda update, value: value * jnp.expm1(update)
-    return jax.tree.map(relative, updates, variables), state
+    return jax.tree.map(change, updates, variables), state
 
   return optax.GradientTransformation(inner.init, update)

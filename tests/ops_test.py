@@ -40,7 +40,7 @@ GEOMETRIES = [
 
 
 def taps(height, width, kernel, stride, padding):
-  """(output row and column, tap, input pixel) of every product, by definition."""
+  """(output row, column, tap, input pixel) of every product, by definition."""
   rows = (height + 2 * padding - kernel[0]) // stride + 1
   columns = (width + 2 * padding - kernel[1]) // stride + 1
   for row, column, i, j in np.ndindex(rows, columns, *kernel):

@@ -1,0 +1,160 @@
+"""Imports go one way, and light modules load nothing heavy."""
+
+import ast
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+ROOMS = ("main", "hwsim", "fbq", "launch")
+METHOD = ("fbq.precision", "fbq.nets", "fbq.quantizers", "fbq.ops", "hwsim")
+# Room -> what its files may import of this project, besides each other. The
+# first that a module's name begins with counts; a package's empty __init__ is
+# importable from everywhere.
+MAY_IMPORT = {
+  "hwsim": (),
+  "fbq.precision": METHOD,
+  "fbq.nets": METHOD,
+  "fbq.quantizers": METHOD,
+  "fbq.ops": METHOD,
+  "fbq.model": METHOD,
+  "fbq.data": (),
+  "fbq.train": (*METHOD, "fbq.model", "fbq.data"),
+  "fbq.search": ("fbq.precision", "hwsim"),
+  "fbq.deploy": (*METHOD, "fbq.model", "fbq.train"),
+  "fbq.report": ("fbq.search", "fbq.precision", "hwsim"),
+  "fbq.experiments": ("fbq", "hwsim"),
+  "launch": (),
+  "main": ("fbq", "hwsim"),
+}
+HEAVY = (
+  *("matplotlib", "sklearn", "scipy", "jinja2", "orbax", "tensorstore"),
+  *("onnx", "grain", "pandas"),
+)
+FILES = sorted(
+  path
+  for room in ROOMS
+  for path in (*ROOT.glob(f"{room}.py"), *ROOT.glob(f"{room}/**/*.py"))
+)
+
+
+def module_name(path):
+  parts = path.relative_to(ROOT).with_suffix("").parts
+  return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def is_in(name, room):
+  return name == room or name.startswith(f"{room}.")
+
+
+def is_module(name):
+  return (ROOT / name.replace(".", "/")).is_dir() or (
+    ROOT / f"{name.replace('.', '/')}.py"
+  ).is_file()
+
+
+def imported(tree):
+  """(module of this project, line) for every import, late ones too."""
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f"line {node.lineno}: relative import"
+      whole = [f"{node.module}.{alias.name}" for alias in node.names]
+      names = [name if is_module(name) else node.module for name in whole]
+    else:
+      continue
+    for name in names:
+      if any(is_in(name, room) for room in ROOMS):
+        yield name, node.lineno
+
+
+def wrong_imports(module, source):
+  """Imports of `source`, were it in `module`, that go against the direction."""
+  room = next((r for r in MAY_IMPORT if is_in(module, r)), None)
+  if room is None:
+    assert module == "fbq", f"{module}: which room is it in?"
+    room, allowed = "fbq.nothing", ()
+  else:
+    allowed = (room, *MAY_IMPORT[room])
+  return [
+    f"{module} imports {name} (line {line})"
+    for name, line in imported(ast.parse(source))
+    if not any(is_in(name, a) for a in allowed)
+  ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_go_one_way(path):
+  assert not wrong_imports(module_name(path), path.read_text())
+
+
+@pytest.mark.parametrize(
+  "module, source",
+  [
+    ("hwsim.workload", "import fbq.nets"),
+    ("hwsim.pulp", "from fbq import nets"),
+    ("hwsim.pulp.target", "import launch"),
+    ("fbq.nets.graph", "from fbq.model import Model"),
+    ("fbq.model", "def f():\n  from fbq import train"),
+    ("fbq.search.free_bits", "from fbq.train import steps"),
+    ("fbq.search.exact", "import fbq.model as model"),
+    ("fbq.train.loop", "import fbq.experiments.free_bits"),
+    ("fbq.train.loop", "from fbq.search import free_bits"),
+    ("launch.pool", "from hwsim import workload"),
+    ("fbq", "from fbq import nets"),
+  ],
+)
+def test_wrong_imports_are_found(module, source):
+  assert wrong_imports(module, source)
+
+
+def eagerly_imported(tree):
+  """Top modules imported when a file is loaded, functions excluded."""
+  pending = list(tree.body)
+  while pending:
+    node = pending.pop()
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+      continue
+    if isinstance(node, ast.Import):
+      yield from (alias.name.split(".")[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+      yield node.module.split(".")[0]
+    pending += ast.iter_child_nodes(node)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_heavy_packages_are_imported_where_they_are_used(path):
+  found = set(eagerly_imported(ast.parse(path.read_text())))
+  heavy = {*HEAVY, "jax"} if module_name(path).startswith("launch") else HEAVY
+  assert not found.intersection(heavy)
+
+
+def test_light_modules_load_nothing_heavy():
+  """What they import imports nothing heavy either."""
+  light = [
+    name
+    for name in map(module_name, FILES)
+    if not name.startswith(("main", "fbq.experiments", "fbq.deploy"))
+  ]
+  assert {"fbq.model", "fbq.data.digits", "hwsim.pulp"} <= set(light)
+  script = f"""
+import importlib, sys
+for name in {light!r}:
+  importlib.import_module(name)
+print(*sorted(set({HEAVY!r}).intersection(sys.modules)))
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", ["matplotlib", "sklearn", "orbax", "jinja2"])
+def test_names_of_heavy_packages_are_right(name):
+  """A misspelt one could never be found loaded."""
+  assert name in HEAVY and importlib.util.find_spec(name)

@@ -15,7 +15,7 @@ class Raise(NamedTuple):
   Attributes:
     layer: its name.
     site: of the activation it reads.
-    before: (activation bits, weight bits); weight bits are None without weights.
+    before: (activation bits, weight bits); None for bits of absent weights.
     after: the same, after the pass.
     cycles_before: of the layer.
     cycles_after: of the layer.
@@ -34,12 +34,13 @@ def free_bits(
 ) -> tuple[dict[str, int], list[Raise]]:
   """The assignment after one pass of the Free Bits heuristic.
 
-  For every tensor that layers read, and the weights of these layers, the bits of
-  least latency are taken among those at least as high; a tie goes to the higher
-  ones. Nothing changes where latency would not fall. One pass is enough: with 8-bit
-  outputs, as benchmarked by the authors, a layer's cycles depend on the tensor it
-  reads and on its weights alone (pulp_facts.md 6). Where several layers read one
-  tensor they are decided together; the authors' code keeps the last one's choice.
+  For every tensor that layers read, and the weights of these layers, the bits
+  of least latency are taken among those at least as high; a tie goes to the
+  higher ones. Nothing changes where latency would not fall. One pass is enough:
+  with 8-bit outputs, as benchmarked by the authors, a layer's cycles depend on
+  the tensor it reads and on its weights alone (pulp_facts.md 6). Where several
+  layers read one tensor they are decided together; the authors' code keeps the
+  last one's choice.
 
   Args:
     workload: `L` layers.
@@ -57,37 +58,37 @@ def free_bits(
   for site, readers in _readers(workload).items():
     now = level[precision[site]]
     allowed = [now] if site in fixed else range(now, len(BITS))
-    weights = {l: _weight_level(workload, l, precision) for l in readers}
+    weights = {i: _weight_level(workload, i, precision) for i in readers}
 
     def best_weight(layer, a, weights=weights):
       row = cycles[layer, a, weights[layer] :]
       return weights[layer] + len(row) - 1 - int(np.argmin(row[::-1]))
 
     def total(a, readers=readers, best_weight=best_weight):
-      return sum(cycles[l, a, best_weight(l, a)] for l in readers)
+      return sum(cycles[i, a, best_weight(i, a)] for i in readers)
 
     least = min(total(a) for a in allowed)
-    current = sum(cycles[l, now, weights[l]] for l in readers)
+    current = sum(cycles[i, now, weights[i]] for i in readers)
     if not least < current:
       continue
     chosen = max(a for a in allowed if total(a) == least)
     result[site] = BITS[chosen]
-    for l in readers:
-      layer, w = workload.layers[l], weights[l]
-      after = best_weight(l, chosen)
+    for i in readers:
+      layer, w = workload.layers[i], weights[i]
+      after = best_weight(i, chosen)
       if layer.has_weights:
         result[workload.weight_site(layer)] = BITS[after]
       if (chosen, after) != (now, w):
-        changes.append((l, site, (now, w), (chosen, after)))
+        changes.append((i, site, (now, w), (chosen, after)))
   return result, [
     Raise(
-      workload.layers[l].name,
+      workload.layers[i].name,
       site,
-      *(_bits(workload, l, pair) for pair in (before, after)),
-      int(cycles[(l, *before)]),
-      int(cycles[(l, *after)]),
+      *(_bits(workload, i, pair) for pair in (before, after)),
+      int(cycles[(i, *before)]),
+      int(cycles[(i, *after)]),
     )
-    for l, site, before, after in sorted(changes)
+    for i, site, before, after in sorted(changes)
   ]
 
 
@@ -97,19 +98,19 @@ def _readers(workload: Workload) -> dict[str, list[int]]:
   Both operands of an adder have a fixed precision, so nothing is decided there.
   """
   readers: dict[str, list[int]] = {}
-  for l, sites in enumerate(workload.input_sites):
-    readers.setdefault(sites[0], []).append(l)
+  for i, sites in enumerate(workload.input_sites):
+    readers.setdefault(sites[0], []).append(i)
   return readers
 
 
-def _weight_level(workload, l, precision):
+def _weight_level(workload, i, precision):
   """Index of the layer's weight bits; the last one where it has no weights."""
-  layer = workload.layers[l]
+  layer = workload.layers[i]
   if not layer.has_weights:
     return len(BITS) - 1
   return BITS.index(precision[workload.weight_site(layer)])
 
 
-def _bits(workload, l, pair):
+def _bits(workload, i, pair):
   a, w = pair
-  return BITS[a], BITS[w] if workload.layers[l].has_weights else None
+  return BITS[a], BITS[w] if workload.layers[i].has_weights else None

@@ -1,0 +1,255 @@
+"""The Free Bits pass on random tables and networks, and as published."""
+
+import itertools
+
+import hwsim_networks
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fbq.search.free_bits import Raise, free_bits
+from hwsim.latency_table import BITS, LatencyTable, total_cycles
+from hwsim.pulp import XPULPNN_V1, latency_table
+from hwsim.workload import Layer, Workload
+
+IMAGE = "image.out"
+
+
+@st.composite
+def workloads(draw, most_free=None):
+  """Chains, branches, adders with operands fixed at 8 bits, pools.
+
+  Args:
+    draw: of hypothesis.
+    most_free: layers are added while there are at most so many free sites.
+  """
+  site_of = {IMAGE: IMAGE}  # tensor -> site
+  fixed = {IMAGE: 8}
+  layers, reads, writes, sources = [], [], [], []
+  for i in range(draw(st.integers(1, 7))):
+    free = {*site_of.values()} - fixed.keys()
+    weighted = sum(layer.has_weights for layer in layers)
+    if most_free is not None and len(free) + weighted + 2 > most_free:
+      break
+    op = draw(
+      st.sampled_from(["conv", "depthwise", "linear", "add", "max_pool"])
+    )
+    name = f"{op}{i}"
+    inputs = [draw(st.sampled_from(sorted(site_of)))]
+    if op == "add":
+      inputs.append(draw(st.sampled_from(sorted(site_of))))
+    layers.append(Layer(name, op, 1, 1))
+    reads.append(tuple(site_of[tensor] for tensor in inputs))
+    made = [layer.name for layer in layers]
+    sources.append(tuple(-1 if t == IMAGE else made.index(t) for t in inputs))
+    site_of[name] = reads[-1][0] if op == "max_pool" else f"{name}.out"
+    writes.append(site_of[name])
+    if op == "add":
+      fixed |= dict.fromkeys((*reads[-1], writes[-1]), 8)
+  if layers[-1].op in ("conv", "linear"):  # logits
+    fixed.pop(writes[-1], None)
+    writes[-1] = None
+  return Workload(
+    "random",
+    tuple(layers),
+    tuple(sources),
+    tuple(reads),
+    tuple(writes),
+    tuple(fixed.items()),
+  )
+
+
+@st.composite
+def problems(draw, most_free=None):
+  """(workload, cycles [L, A, W], assignment); few values make many ties."""
+  workload = draw(workloads(most_free))
+  most = draw(st.sampled_from([1, 3, 10**6]))
+  shape = (len(workload.layers), 3, 3)
+  seed = draw(st.integers(0, 2**32 - 1))
+  cycles = np.random.default_rng(seed).integers(0, most, shape, endpoint=True)
+  for i, layer in enumerate(workload.layers):
+    if not layer.has_weights:
+      cycles[i] = cycles[i][:, :1]
+  given_bits = dict(workload.fixed_bits)
+  return (
+    workload,
+    cycles,
+    {
+      site: given_bits.get(site) or draw(st.sampled_from(BITS))
+      for site in workload.sites
+    },
+  )
+
+
+def total(workload, cycles, precision):
+  """Cycles by `hwsim`, which shares no code with the pass."""
+  table = LatencyTable(
+    "random",
+    workload.layers,
+    tuple(site is not None for site in workload.output_sites),
+    np.repeat(cycles[..., None], 3, axis=-1),
+    ("simulated",) * len(workload.layers),
+  )
+  return total_cycles(table, workload, precision)
+
+
+@settings(max_examples=300, deadline=None)
+@given(problems())
+def test_pass_saves_what_it_says_and_lowers_nothing(problem):
+  workload, cycles, start = problem
+  raised, changes = free_bits(workload, cycles, start)
+  before, after = (total(workload, cycles, p) for p in (start, raised))
+  assert after <= before
+  assert before - after == sum(
+    c.cycles_before - c.cycles_after for c in changes
+  )
+  assert raised.keys() == start.keys()
+  assert all(raised[site] >= start[site] for site in start)
+  assert all(raised[site] == bits for site, bits in workload.fixed_bits)
+  # What is reported is what is different, in the order of the layers.
+  assert (raised != start) == bool(changes)
+  order = [workload.index[change.layer] for change in changes]
+  assert order == sorted(set(order))
+  told = dict(start)
+  for change in changes:
+    layer = workload.layers[workload.index[change.layer]]
+    assert change.before[0] == start[change.site]
+    told[change.site] = change.after[0]
+    if layer.has_weights:
+      assert change.before[1] == start[f"{layer.name}.weight"]
+      told[f"{layer.name}.weight"] = change.after[1]
+    else:
+      assert change.before[1] is change.after[1] is None
+  assert told == raised
+  if not changes:
+    assert after == before
+  assert free_bits(workload, cycles, raised) == (raised, [])
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems(most_free=8))
+def test_pass_finds_the_least_latency_of_all_assignments_above(problem):
+  workload, cycles, start = problem
+  raised, _ = free_bits(workload, cycles, start)
+  best, level = None, {bits: i for i, bits in enumerate(BITS)}
+  optima = []
+  choices = [
+    [bits for bits in BITS if bits >= start[site]]
+    if site in workload.free_sites
+    else [start[site]]
+    for site in workload.sites
+  ]
+  for bits in itertools.product(*choices):
+    p = dict(zip(workload.sites, bits, strict=True))
+    cost = sum(
+      cycles[i][level[p[reads[0]]], level[p.get(f"{layer.name}.weight", 8)]]
+      for i, (layer, reads) in enumerate(
+        zip(workload.layers, workload.input_sites, strict=True)
+      )
+    )
+    if best is None or cost < best:
+      best, optima = cost, []
+    if cost == best:
+      optima.append(p)
+  assert total(workload, cycles, raised) == best
+  assert raised in optima
+  assert_ties_go_up(workload, start, raised, optima)
+
+
+def assert_ties_go_up(workload, start, raised, optima):
+  """Of the fastest assignments, no tensor that was raised is higher in one."""
+  weights = {}  # activation site -> weights of its readers
+  for layer, reads in zip(workload.layers, workload.input_sites, strict=True):
+    own = [f"{layer.name}.weight"] if layer.has_weights else []
+    weights[reads[0]] = weights.get(reads[0], []) + own
+  for site, group in weights.items():
+    if any(raised[s] != start[s] for s in (site, *group)):
+      assert raised[site] == max(p[site] for p in optima)
+      peers = [p for p in optima if p[site] == raised[site]]
+      for weight in group:
+        assert raised[weight] == max(p[weight] for p in peers)
+
+
+def chain_of_two():
+  return hwsim_networks.chain(
+    "two", [Layer("first", "conv", 1, 1), Layer("second", "linear", 1, 1)]
+  )
+
+
+def test_a_drawn_example():
+  #  activations of second: 2 bits     4 bits     8 bits
+  #  weights              2  4  8    2  4  8    2  4  8
+  cycles = np.array(
+    [
+      [[0, 0, 0], [0, 0, 0], [50, 60, 50]],  # first reads the 8-bit image
+      [[9, 9, 9], [9, 5, 4], [9, 4, 7]],
+    ]
+  )
+  start = {
+    "image.out": 8,
+    "first.weight": 2,
+    "first.out": 2,
+    "second.weight": 2,
+  }
+  raised, changes = free_bits(chain_of_two(), cycles, start)
+  # 8-bit weights of first are no faster than 2-bit ones: nothing changes. Of
+  # the two ways to 4 cycles the one with more activation bits wins.
+  assert raised == start | {"first.out": 8, "second.weight": 4}
+  assert changes == [Raise("second", "first.out", (2, 2), (8, 4), 9, 4)]
+
+
+def test_nothing_changes_where_all_are_as_fast():
+  start = {
+    "image.out": 8,
+    "first.weight": 2,
+    "first.out": 4,
+    "second.weight": 2,
+  }
+  assert free_bits(chain_of_two(), np.ones((2, 3, 3)), start) == (start, [])
+
+
+def test_readers_of_one_tensor_decide_together():
+  """Each alone would take another precision; the sum decides."""
+  layers = tuple(Layer(name, "linear", 1, 1) for name in ("a", "b", "c"))
+  sites = (("image.out",), ("a.out",), ("a.out",))
+  workload = Workload(
+    "fork",
+    layers,
+    ((-1,), (0,), (0,)),
+    sites,
+    ("a.out", "b.out", None),
+    (("image.out", 8),),
+  )
+  cycles = np.zeros((3, 3, 3), int)
+  cycles[1] = np.array([10, 1, 8])[:, None]  # b alone would take 4 bits
+  cycles[2] = np.array([10, 12, 4])[:, None]  # c alone would take 8
+  start = dict.fromkeys(workload.sites, 2) | {"image.out": 8}
+  raised, changes = free_bits(workload, cycles, start)
+  assert raised["a.out"] == 8  # 12 cycles; at 4 bits 13, at 2 bits 20
+  assert raised["b.weight"] == raised["c.weight"] == 8  # free of charge
+  assert [c.layer for c in changes] == ["b", "c"]
+
+
+def test_published_reductions():
+  """MobileNetV1-0.75-224 on XPulpNNv1: -32.3 % and -37.1 % of 8/8 (slides).
+
+  Published uniform assignments keep the image at 8 bits and time outputs at 8.
+  """
+  workload = hwsim_networks.mobilenet_v1()
+  table = latency_table(workload, XPULPNN_V1)
+
+  def uniform(bits):
+    fixed = dict(workload.fixed_bits)
+    return {site: fixed.get(site, bits) for site in workload.sites}
+
+  eight, four = (total_cycles(table, workload, uniform(b)) for b in (8, 4))
+  cycles = table.for_output_bits(8)
+  raised, changes = free_bits(workload, cycles, uniform(4))
+  free = total_cycles(table, workload, raised)
+  assert four / eight - 1 == pytest.approx(-0.323, abs=0.05)
+  assert free / eight - 1 == pytest.approx(-0.371, abs=0.05)
+  # Layer by layer, as the authors look at it (pulp_facts.md 6).
+  alone = cycles[1:, 1:, 1:].min(axis=(1, 2)).sum() + cycles[0, 2, 1:].min()
+  assert free == alone
+  assert changes and all(c.cycles_after < c.cycles_before for c in changes)

@@ -1,17 +1,13 @@
 """The page: one self-contained file that answers the question of a run.
 
-The picture is embedded, the style is inline and nothing is loaded from
-elsewhere, so the file can be mailed. The layout is in `report.html`.
+The layout is in `report.html`.
 """
 
-import base64
 import dataclasses
-import importlib.resources
-import json
 import os
 from collections.abc import Mapping, Sequence
 
-from fbq.report import records, tables
+from fbq.report import page, records, tables
 from fbq.report.records import Change, LayerRow, Point
 
 
@@ -88,22 +84,7 @@ def render(report: Report) -> str:
   Raises:
     ValueError: there is no reference point to compare with.
   """
-  import jinja2
-
   best = records.recommend(report.points, report.reference, report.tolerance)
-  template = importlib.resources.files("fbq.report") / "report.html"
-  environment = jinja2.Environment(
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  environment.filters.update(
-    grouped=lambda number: f"{number:,}",
-    percent=lambda value, digits=2: f"{value * 100:.{digits}f}",
-    signed=lambda value, digits=1: f"{value * 100:+.{digits}f}",
-    duration=_duration,
-  )
   fronts = records.on_front(report.points)
   fronts = dict(zip(map(id, report.points), fronts, strict=True))
   reference_rows = report.layers.get(best.reference.name, ())
@@ -111,7 +92,8 @@ def render(report: Report) -> str:
   def error(point):
     return records.standard_error(point.accuracy, report.test_count)
 
-  return environment.from_string(template.read_text("utf-8")).render(
+  return page.render(
+    "report.html",
     report=report,
     best=best,
     answer=tables.sentence(best, report.network, report.target),
@@ -120,15 +102,5 @@ def render(report: Report) -> str:
     front=lambda point: fronts[id(point)],
     error=error,
     reference_cycles={row.layer: row.cycles for row in reference_rows},
-    picture=base64.b64encode(report.picture).decode(),
-    config=json.dumps(report.config, indent=2, sort_keys=True),
-    total_seconds=sum(report.stages.values()),
+    picture=report.picture,
   )
-
-
-def _duration(seconds: float) -> str:
-  """For instance '2 min 05 s' or '3.2 s'."""
-  if seconds < 60:
-    return f"{seconds:.1f} s"
-  minutes, rest = divmod(round(seconds), 60)
-  return f"{minutes} min {rest:02d} s"

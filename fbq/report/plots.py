@@ -4,7 +4,6 @@ matplotlib is imported inside the functions and drawn without pyplot, so there
 is no global state and no display. Saving the picture twice gives the same file.
 """
 
-import io
 import itertools
 import math
 import os
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fbq.report import labels, records, tables
+from fbq.report import figures, labels, records, tables
 from fbq.report.records import Point
 
 # Okabe-Ito: told apart by people who do not see all colours, and in grey.
@@ -114,9 +113,7 @@ def front_png(
   canvas.draw()
   for axes, limits in panels:
     _name_points(axes, canvas.get_renderer(), points, by_name, best, limits)
-  out = io.BytesIO()
-  figure.savefig(out, format="png", metadata={"Software": None})
-  return out.getvalue()
+  return figures.png(figure)
 
 
 def accuracy_ranges(points, test_count, float_accuracy=None):

@@ -73,14 +73,14 @@ def core_cycles(
   shown = 8 if out_bits == 32 else out_bits
   key = f"a{in_bits}w{weight_bits}"
   if layer.op == "conv":
-    costs = _row("conv", f"{target.conv_library}|{key}o{shown}")
+    costs = coefficients("conv", f"{target.conv_library}|{key}o{shown}")
     lanes = 8 if target.conv_library == "XpulpV2" else max(in_bits, weight_bits)
     return _conv(layer, tiles, costs, in_bits, lanes)
   if layer.op == "depthwise":
-    costs = _row("depthwise", f"{target.other_library}|{key}o{shown}")
+    costs = coefficients("depthwise", f"{target.other_library}|{key}o{shown}")
     return _depthwise(tiles, costs)
   if layer.op == "linear":
-    costs = _row("linear", f"{target.other_library}|{key}")
+    costs = coefficients("linear", f"{target.other_library}|{key}")
     requant = 0 if out_bits == 32 else _tables()["linear"]["requant"]
     return _linear(layer, tiles, costs, requant)
   if layer.op == "add":
@@ -271,7 +271,7 @@ def _tables() -> dict:
 
 
 @functools.cache
-def _row(kind: str, key: str) -> dict[str, float]:
+def coefficients(kind: str, key: str) -> dict[str, float]:
   """Named coefficients of one kernel; the rules of the JSON fill its gaps."""
   section = _tables()[kind]
   if key not in section["table"]:
@@ -284,7 +284,7 @@ def _row(kind: str, key: str) -> dict[str, float]:
     if "w8" in key:
       leftover = section["leftover_w8"]
     elif "a2w4" in key and not costs["leftK_elem_block"]:
-      leftover = _row(kind, key.replace("a2w4", "a4w4"))
+      leftover = coefficients(kind, key.replace("a2w4", "a4w4"))
     else:
       return costs
     for name in (

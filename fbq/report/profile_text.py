@@ -1,0 +1,115 @@
+"""What a profile says in words: its answer and the three published claims."""
+
+from typing import NamedTuple
+
+from fbq.report.profile import Profile
+
+_CONVOLUTIONS = ("convolution", "pointwise")
+
+
+class Statement(NamedTuple):
+  """A claim of the Free Bits slides and what this profile says to it.
+
+  Attributes:
+    claim: as published, in short.
+    finding: the numbers in a sentence.
+    numbers: the same by name, for result.json.
+  """
+
+  claim: str
+  finding: str
+  numbers: dict[str, float]
+
+
+def short(target: str) -> str:
+  """A target's name without its overrides."""
+  return target.partition(" ")[0]
+
+
+def answer(profile: Profile) -> str:
+  """The profile in one or two sentences."""
+  eight = profile.whole("8/8")
+  macs = sum(cost.macs for cost in profile.uniform[profile.target, "8/8"])
+  best = min(
+    (w for w in profile.wholes if w.target == profile.target),
+    key=lambda w: w.cycles,
+  )
+  sentence = (
+    f"At 8 bits everywhere an image takes {eight.cycles:,} cycles on "
+    f"{short(profile.target)}: {eight.cycles / profile.clock_hertz * 1e3:,.1f} "
+    f"ms at {profile.clock_hertz / 1e6:g} MHz, {macs / eight.cycles:.2f} "
+    "MAC/cycle. "
+  )
+  four, free = profile.whole("4/4"), profile.whole("4/4+FB")
+  sentence += (
+    f"4 bits change that by {four.change:+.1%}, and by {free.change:+.1%} once "
+    f"Free Bits has raised {free.raised} layers. "
+  )
+  if best.name not in ("4/4", "4/4+FB"):
+    sentence += f"Fastest is {best.name}: {best.change:+.1%}."
+  return sentence.strip()
+
+
+def statements(profile: Profile) -> list[Statement]:
+  """The three claims, each with the numbers of all targets."""
+  return [_narrow(profile), _depthwise(profile), _higher(profile)]
+
+
+def _narrow(profile):
+  kinds = [kind for kind in profile.kinds() if kind in _CONVOLUTIONS]
+  numbers = {}
+  for target in profile.targets:
+    for kind in kinds:
+      ratio = profile.relative(target, kind, 8, 4)
+      numbers[f"{short(target)} {kind}"] = round(ratio, 4)
+  said = "; ".join(f"{name} {ratio:.2f}x" for name, ratio in numbers.items())
+  return Statement(
+    "Weights narrower than activations ruin performance on XPulpNNv1",
+    f"Cycles with 8-bit inputs and 4-bit weights over those at 8/8: {said}. "
+    "XPulpNNv1 unpacks such weights in software inside the inner loop, XPulpV2 "
+    "all that is below 8 bits; XPulpNNv2 decodes mixtures in hardware.",
+    numbers,
+  )
+
+
+def _depthwise(profile):
+  claim = "Depthwise layers gain less from fewer bits"
+  kinds = profile.kinds()
+  if "depthwise" not in kinds:
+    return Statement(claim, "This network has no depthwise layers.", {})
+  other = "pointwise" if "pointwise" in kinds else "convolution"
+  numbers = {}
+  for target in profile.targets:
+    for kind in ("depthwise", other):
+      speedup = 1 / profile.relative(target, kind, 4, 4)
+      numbers[f"{short(target)} {kind}"] = round(speedup, 4)
+  said = "; ".join(f"{name} {ratio:.2f}x" for name, ratio in numbers.items())
+  return Statement(
+    claim,
+    f"Speed at 4/4 over that at 8/8: {said}. Depthwise kernels compute at 8 bits "
+    "whatever the operands, so only transfers and tiles get smaller.",
+    numbers,
+  )
+
+
+def _higher(profile):
+  numbers: dict[str, float] = {}
+  said = []
+  for start in ("4/4", "2/2"):
+    found = [gain for gain in profile.gains if gain.start == start]
+    saved = sum(gain.before.cycles - gain.after.cycles for gain in found)
+    share = saved / profile.whole(start).cycles
+    numbers |= {
+      f"{start} layers": len(found),
+      f"{start} cycles saved": saved,
+      f"{start} share": round(share, 4),
+    }
+    said.append(
+      f"of {len(profile.layers)} layers at {start}, {len(found)} are faster at "
+      f"more bits, {saved:,} cycles in all ({share:.1%} of the network)"
+    )
+  return Statement(
+    "Some layers run faster at higher precision",
+    f"On {short(profile.target)}, {'; '.join(said)}.",
+    numbers,
+  )

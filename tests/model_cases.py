@@ -1,0 +1,144 @@
+"""A tiny network with calibrated ranges, and its arithmetic in integers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fbq import model as model_lib
+from fbq import precision
+from fbq.model import Model
+from fbq.nets import Net, Node
+
+CONV = dict(norm=True, activation="relu")
+# Both kinds of convolution and a shortcut; the mean of 9 pixels never ties.
+NET = Net(
+  "tiny",
+  (6, 6, 2),
+  (
+    Node("a", "conv", ("input",), 4, (3, 3), 2, 1, **CONV),
+    Node("b", "depthwise", ("a",), 0, (3, 3), 1, 1, **CONV),
+    Node("c", "conv", ("b",), 4, (1, 1), norm=True),
+    Node("sum", "add", ("c", "a"), activation="relu"),
+    Node("d", "conv", ("sum",), 5, (1, 1), **CONV),
+    Node("pool", "avg_pool", ("d",), kernel=None),
+    Node("fc", "linear", ("pool",), 3, bias=True, is_output=True),
+  ),
+)
+# Of rising contrast: what noise has in common must not hide it.
+IMAGES = jax.random.uniform(jax.random.key(0), (8, 6, 6, 2)) * jnp.linspace(
+  0.1, 1.0, 8
+).reshape(8, 1, 1, 1)
+MIXED = precision.uniform(NET, 4) | {
+  **{"a.weight": 8, "b.weight": 2, "b.out": 8, "c.weight": 8},
+  **{"d.weight": 4, "d.out": 4, "fc.weight": 2},
+}
+
+
+def randomize(tree, key):
+  """Values that no default hides: offsets not 0, scales and variances not 1."""
+  leaves, structure = jax.tree.flatten(tree)
+  keys = jax.random.split(key, len(leaves))
+  return structure.unflatten(
+    leaf + 0.2 * jax.random.uniform(k, leaf.shape)
+    for leaf, k in zip(leaves, keys, strict=True)
+  )
+
+
+@functools.cache
+def calibrated(share=1.0):
+  """Variables of fixed mode with ranges from the float network's tensors.
+
+  Activations are clipped at `share` of their largest value.
+  """
+  network = Model(NET, "fixed")
+  bits = precision.to_array(NET, precision.uniform(NET, 8))
+  variables = dict(network.init(jax.random.key(1), IMAGES, False, bits))
+  for kind in ("params", "batch_stats"):
+    variables[kind] = randomize(variables[kind], jax.random.key(2))
+  _, seen = Model(NET).apply(variables, IMAGES, False, mutable="intermediates")
+  ranges = {}
+  for site in variables["ranges"]:
+    name, kind = site.split(".")
+    if kind == "out":
+      tensor = seen["intermediates"][name][0]
+      tensor = tensor if NET.is_signed[site] else jax.nn.relu(tensor)
+      ranges[site] = share * jnp.abs(tensor).max()
+    else:
+      kernel = variables["params"][f"{name}_kernel"]
+      ranges[site] = model_lib.weight_range(kernel, NET.node[name])
+  return {**variables, "ranges": ranges}
+
+
+def fixed(assignment, share=1.0):
+  bits = precision.to_array(NET, assignment)
+  return Model(NET, "fixed").apply(calibrated(share), IMAGES, False, bits)
+
+
+def integers(x, range_, bits, signed):
+  """(codes int64, step): round to nearest, ends clipped."""
+  steps = 2 ** (bits - 1) if signed else 2**bits - 1
+  step = np.asarray(range_, np.float64) / steps
+  low, high = (-steps, steps - 1) if signed else (0, steps)
+  return np.clip(np.rint(x / step), low, high).astype(np.int64), step
+
+
+def correlate(codes, kernel, stride, padding, depthwise):
+  """Integer convolution, pixel by pixel."""
+  p = padding
+  padded = np.pad(codes, ((0, 0), (p, p), (p, p), (0, 0)))
+  height, width = kernel.shape[:2]
+  rows = (padded.shape[1] - height) // stride + 1
+  columns = (padded.shape[2] - width) // stride + 1
+  out = np.zeros((len(codes), rows, columns, kernel.shape[-1]), np.int64)
+  for i, j in np.ndindex(rows, columns):
+    y, x = i * stride, j * stride
+    window = padded[:, y : y + height, x : x + width]
+    if depthwise:
+      out[:, i, j] = np.einsum("bhwc,hwc->bc", window, kernel[:, :, 0])
+    else:
+      out[:, i, j] = np.einsum("bhwc,hwco->bo", window, kernel)
+  return out
+
+
+def interpret(net, variables, bits, images):
+  """The network in integers: accumulate, scale, shift, round to codes."""
+  tree = jax.tree.map(lambda x: np.asarray(x, np.float64), variables)
+  params, stats, ranges = (
+    tree[kind] for kind in ("params", "batch_stats", "ranges")
+  )
+  image = np.asarray(images, np.float64)
+  tensors = {"input": integers(image, 1.0, bits["input.out"], False)}
+  for node in net.nodes:
+    codes, step = tensors[node.inputs[0]]
+    if node.op == "add":
+      other, other_step = tensors[node.inputs[1]]
+      value = codes * step + other * other_step
+    elif node.op == "avg_pool":
+      value = codes.sum((1, 2), keepdims=True) / codes[0, :, :, 0].size * step
+    else:
+      weight, weight_step = integers(
+        params[f"{node.name}_kernel"],
+        ranges[f"{node.name}.weight"],
+        bits[f"{node.name}.weight"],
+        True,
+      )
+      if node.op == "linear":
+        sums = codes.reshape(len(codes), -1) @ weight
+      else:
+        sums = correlate(
+          codes, weight, node.stride, node.padding, node.op == "depthwise"
+        )
+      value = sums * (step * weight_step)
+    if node.norm:
+      norm, stat = params[f"{node.name}_norm"], stats[f"{node.name}_norm"]
+      slope = norm["scale"] / np.sqrt(stat["var"] + 1e-5)
+      value = (value - stat["mean"]) * slope + norm["bias"]
+    if node.bias:
+      value = value + params[f"{node.name}_bias"]
+    site = net.site_of[node.name]
+    if site is None:
+      return value
+    signed = net.is_signed[site]
+    tensors[node.name] = integers(value, ranges[site], bits[site], signed)

@@ -25,7 +25,7 @@ def workloads(draw, most_free=None):
     most_free: layers are added while there are at most so many free sites.
   """
   site_of = {IMAGE: IMAGE}  # tensor -> site
-  fixed = {IMAGE: 8}
+  fixed = {IMAGE: draw(st.sampled_from(BITS))}
   layers, reads, writes, sources = [], [], [], []
   for i in range(draw(st.integers(1, 7))):
     free = {*site_of.values()} - fixed.keys()

@@ -58,7 +58,7 @@ def activation_ranges(
   tensors: Mapping[str, np.ndarray],
   is_signed: Mapping[str, bool],
   bits: Sequence[int] = BITS,
-  samples: int = 32_768,
+  samples: int = 65_536,
 ) -> dict[str, dict[int, np.ndarray]]:
   """{site: {bits: range []}} from activations on calibration data.
 
@@ -67,12 +67,15 @@ def activation_ranges(
     is_signed: site -> whether its integers are signed; the negative values of the
       others are zeros after the ReLU.
     bits: precisions to calibrate for.
-    samples: values used of each tensor, evenly spaced.
+    samples: values used of each tensor, drawn at random from a fixed seed.
   """
   found = {}
+  random = np.random.default_rng(0)
   for site, values in tensors.items():
     values = np.asarray(values).reshape(-1)
-    values = values[:: max(1, len(values) // samples)]
+    if len(values) > samples:
+      # Not evenly spaced: a stride that channels divide would see one of them.
+      values = random.choice(values, samples, replace=False, shuffle=False)
     signed = is_signed[site]
     values = values if signed else np.maximum(values, 0.0)
     found[site] = {b: best_range(values, b, signed) for b in bits}

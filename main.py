@@ -69,6 +69,17 @@ def _parse_flags(arguments):
   sys.exit(" ".join(f"error: {problem}".split()))
 
 
+def _start_with_large_pages():
+  """Starts this program again with glibc's large pages, see the Makefile.
+
+  They save a third of a training step's processor time, and are read at start.
+  """
+  if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+    os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 if __name__ == "__main__":
+  _start_with_large_pages()
   flags.mark_flags_as_required(["config", "workdir"])
   app.run(main, flags_parser=_parse_flags)

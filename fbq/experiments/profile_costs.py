@@ -7,15 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from fbq import precision
+from fbq.experiments.profile_causes import explain
 from fbq.nets.graph import Net
 from fbq.report.profile import UNIFORM, Budget, Cost, Gain, Whole
 from fbq.search.free_bits import Raise, free_bits
 from hwsim.latency_table import BITS
 from hwsim.pulp import Target, simulate
 from hwsim.pulp.roofline import least_bytes
-from hwsim.pulp.tiling import tile_l1
-from hwsim.pulp.tiling_l3 import tile_l2
-from hwsim.pulp.timeline import pad_channels
 from hwsim.workload import Layer, Workload
 
 _simulate = functools.lru_cache(maxsize=100_000)(simulate)
@@ -192,67 +190,3 @@ def gains(net: Net, target: Target) -> list[Gain]:
         why = explain(layer, *both, target)
         rows.append(Gain(start, *both, why))
   return rows
-
-
-def explain(layer: Layer, before: Cost, after: Cost, target: Target) -> str:
-  """Why a layer is faster at the second precision: the largest causes first.
-
-  Causes that save less than a tenth of the whole are left out.
-  """
-  saved = Gain("", before, after, "").saved
-  least = 0.1 * (before.cycles - after.cycles)
-  words = {
-    "compute": lambda: _work(before, target),
-    "waiting": lambda: _imbalance(layer, before, target),
-    "dma": lambda: "transfers hidden better behind kernels",
-    "overhead": lambda: "fewer tiles",
-    "l3": lambda: "less waiting for L3",
-  }
-  causes = sorted(
-    (name for name in saved if saved[name] >= least), key=lambda n: -saved[n]
-  )
-  said = [f"{words[name]()} ({-saved[name]:+,})" for name in causes]
-  tiles = [_tile(layer, row, target) for row in (before, after)]
-  if tiles[0] != tiles[1]:
-    said.append(f"tiles {tiles[0]} before, {tiles[1]} after")
-  return "; ".join(said)
-
-
-def _work(before, target):
-  """What makes a kernel do more instructions at the lower precision."""
-  in_bits, weight_bits = before.in_bits, before.weight_bits or 8
-  sub_byte = min(in_bits, weight_bits) < 8
-  if before.kind == "depthwise" and sub_byte:
-    return "unpacking: depthwise kernels compute at 8 bits"
-  if before.kind in ("convolution", "pointwise"):
-    if target.conv_library == "XpulpV2" and sub_byte:
-      return "unpacking: no arithmetic below 8 bits"
-    if weight_bits < in_bits and target.conv_library == "XpulpNN":
-      return "unpacking: weights narrower than inputs, in the inner loop"
-  return "less kernel work per tile shape"
-
-
-def _imbalance(layer, before, target):
-  """Which units of work do not divide by the cores."""
-  if layer.op == "depthwise":
-    group = max(
-      1, 8 // min(before.in_bits, before.weight_bits, before.out_bits)
-    )
-    groups = -(-layer.out_channels // group)
-    return (
-      f"core imbalance: channels go in groups of {group}, {groups} in all, to "
-      f"{target.cores} cores"
-    )
-  if layer.op == "linear":
-    return "core imbalance: neurons"
-  return "core imbalance: rows and column halves of a tile"
-
-
-def _tile(layer, row, target) -> str:
-  """The L1 tile in words, or that the layer comes from L3."""
-  bits = row.in_bits, row.weight_bits or 8, row.out_bits
-  padded = pad_channels(layer, *bits)
-  if not tile_l2(padded, *bits, target).is_whole(padded):
-    return "cut between L3 and L2"
-  tile = tile_l1(padded, *bits, target)
-  return f"{tile.out_channels}x{tile.out_height}x{tile.out_width}"

@@ -39,7 +39,7 @@ ASSUMPTIONS = (
   "Cycles are simulated tile by tile, not measured; hwsim/pulp/README.md tells "
   "what the simulator was checked against, and what was not.",
   "Latency of a network is the sum over its layers, each timed alone with "
-  "8-bit outputs and its input in L2 if it fits, as in the published benchmark.",
+  "8-bit outputs and its input in L2 if it fits, as published.",
   "Uniform networks keep 8 bits at the image, at the tensors that meet at an "
   "adder and at signed tensors (linear bottlenecks), as deployed.",
   "Bank conflicts and instruction-cache misses are not modelled.",
@@ -140,8 +140,8 @@ def check(config: ConfigDict) -> tuple[nets.Net, dict[str, Target]]:
   except (ValueError, AttributeError, ImportError) as error:
     raise settings.ConfigError(str(error)) from error
   try:
-    for target in targets.values():
-      costs.check_fits(net.workload, target)
+    for name in (config.target, *targets):
+      costs.check_fits(net.workload, targets[name])
   except ValueError as error:
     sizes = costs.enough_memory(net.workload, targets[config.target])
     hint = " ".join(
@@ -193,10 +193,11 @@ def _uniform(net, targets):
 
 def _peaks(targets):
   return {
-    (target.name, name): peak_macs_per_cycle(
-      "conv", int(name[0]), int(name[2]), target
+    (target.name, op, name): peak_macs_per_cycle(
+      op, int(name[0]), int(name[2]), target
     )
     for target in targets.values()
+    for op in ("conv", "depthwise")
     for name in records.UNIFORM
   }
 

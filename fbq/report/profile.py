@@ -125,8 +125,8 @@ class Profile:
     wholes: networks, target by target.
     gains: layers faster at a higher precision, on `target`.
     budgets: the sweep of L2, ascending.
-    peaks: MAC/cycle of the convolution's inner loop by (target, name of a
-      uniform assignment).
+    peaks: MAC/cycle of inner loops by (target, "conv" or "depthwise", name of
+      a uniform assignment).
     dma_bytes_per_cycle, l3_bytes_per_cycle, clock_hertz: of `target`.
     published_source: where the published figures are from, or "".
     constants: of the target: (name, value, whether overridden).
@@ -142,7 +142,7 @@ class Profile:
   wholes: Sequence[Whole]
   gains: Sequence[Gain]
   budgets: Sequence[Budget]
-  peaks: Mapping[tuple[str, str], float]
+  peaks: Mapping[tuple[str, str, str], float]
   dma_bytes_per_cycle: float
   l3_bytes_per_cycle: float
   clock_hertz: float

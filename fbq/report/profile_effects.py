@@ -17,19 +17,25 @@ def precision_png(profile: Profile) -> bytes:
   from matplotlib.colors import TwoSlopeNorm
 
   kinds = profile.kinds()
+  grids = {
+    (target, kind): [
+      [profile.relative(target, kind, a, w) for w in BITS] for a in BITS
+    ]
+    for target in profile.targets
+    for kind in kinds
+  }
+  most = max(value for grid in grids.values() for row in grid for value in row)
   rows, columns = len(profile.targets), len(kinds)
   figure = figures.new(2.35 * columns + 1.6, 2.15 * rows + 0.7)
   panels = figure.subplots(rows, columns, squeeze=False)
   image = None
   for row, target in zip(panels, profile.targets, strict=True):
     for axes, kind in zip(row, kinds, strict=True):
-      grid = [
-        [profile.relative(target, kind, a, w) for w in BITS] for a in BITS
-      ]
+      grid = grids[target, kind]
       image = axes.imshow(
         grid,
         cmap="RdBu_r",
-        norm=TwoSlopeNorm(1.0, 0.0, 2.5),
+        norm=TwoSlopeNorm(1.0, 0.0, max(most, 1.5)),
         aspect="auto",
       )
       for i, values in enumerate(grid):
@@ -41,7 +47,9 @@ def precision_png(profile: Profile) -> bytes:
             ha="center",
             va="center",
             fontsize=9,
-            color="white" if value < 0.25 or value > 2.2 else "black",
+            color="white"
+            if value < 0.25 or value > 0.45 + 0.55 * most
+            else "black",
           )
       axes.set_xticks(range(3), BITS)
       axes.set_yticks(range(3), BITS)
@@ -57,7 +65,6 @@ def precision_png(profile: Profile) -> bytes:
     image,
     ax=panels,
     label="cycles over those at 8/8",
-    extend="max",
     shrink=0.7,
     aspect=30,
   )

@@ -46,7 +46,20 @@ def render(
     best=_best(profile),
     parts=PARTS,
     bits=bits,
+    gains=_together(profile.gains),
   )
+
+
+def _together(gains):
+  """(names of layers, gain) with the layers that have equal ones in one."""
+  names: dict[object, list[str]] = {}
+  first = {}
+  for gain in gains:
+    both = (cost._replace(layer="") for cost in (gain.before, gain.after))
+    key = gain.start, *both, gain.why
+    names.setdefault(key, []).append(gain.before.layer)
+    first.setdefault(key, gain)
+  return [(", ".join(names[key]), gain) for key, gain in first.items()]
 
 
 def _best(profile):

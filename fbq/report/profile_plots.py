@@ -76,7 +76,13 @@ def layers_png(profile: Profile) -> bytes:
       label="inputs 8, weights 4",
     )
     axes.set_ylabel("million cycles")
-    axes.set_title(short(target), loc="left", fontsize=10, fontweight="bold")
+    totals = ", ".join(
+      f"{sum(cost.cycles for cost in bars[name][target]) / 1e6:.2f} at {name}"
+      for name in UNIFORM
+    )
+    axes.set_title(
+      f"{short(target)}: {totals} in all", loc="left", fontsize=9.5
+    )
   panels[-1].set_xticks(range(count), profile.layers, rotation=90, fontsize=8)
   panels[-1].set_xlim(-0.6, count - 0.4)
   _legend(figure, panels[0], 4)
@@ -155,25 +161,9 @@ def roofline_png(profile: Profile) -> bytes:
         linewidth=1,
         label=label,
       )
-    levels = {}
-    for name in UNIFORM:
-      levels.setdefault(round(profile.peaks[target, name], 1), []).append(name)
-    for peak, names in levels.items():
-      axes.plot(
-        [peak / both_ways, right],
-        [peak] * 2,
-        color=COLORS[names[0]],
-        linewidth=1.4,
-      )
-      axes.annotate(
-        f"{', '.join(names)} inner loop: {peak:.1f}",
-        (right, peak),
-        xytext=(-2, 2),
-        textcoords="offset points",
-        ha="right",
-        fontsize=7.5,
-        color=COLORS[names[0]],
-      )
+    axes.set_xlim(left, right)
+    axes.set_ylim(min(rates) / 1.6, top)
+    _roofs(axes, profile, target, both_ways, right)
     for name in UNIFORM:
       for kind, marker in _MARKERS.items():
         group = [
@@ -189,13 +179,52 @@ def roofline_png(profile: Profile) -> bytes:
           edgecolors=["black" if cost.l3 else "white" for cost in group],
           zorder=3,
         )
-    axes.set_xlim(left, right)
-    axes.set_ylim(min(rates) / 1.6, top)
     axes.set_title(short(target), loc="left", fontsize=10, fontweight="bold")
     axes.set_xlabel("MAC per byte (input, weights and output once)")
   panels[0].set_ylabel("MAC/cycle, 8 cores")
   _roofline_legend(figure, panels[0], {cost.kind for cost in points})
   return figures.png(figure)
+
+
+def _roofs(axes, profile, target, bytes_per_cycle, right):
+  """Peaks of inner loops, named where the transfers begin to bound."""
+  peaks = {name: profile.peaks[target, "conv", name] for name in UNIFORM}
+  for name, peak in peaks.items():
+    # Named below where another roof lies close above.
+    crowded = any(1 < other / peak < 1.5 for other in peaks.values())
+    axes.plot(
+      [peak / bytes_per_cycle, right],
+      [peak] * 2,
+      color=COLORS[name],
+      linewidth=1.4,
+    )
+    axes.annotate(
+      f"{name} inner loop: {peak:.1f}",
+      (max(peak / bytes_per_cycle, axes.get_xlim()[0]), peak),
+      xytext=(14, -3 if crowded else 2),
+      textcoords="offset points",
+      va="top" if crowded else "bottom",
+      fontsize=7.5,
+      color=COLORS[name],
+    )
+  depthwise = [
+    cost.macs / cost.least_bytes
+    for cost in profile.uniform[target, "2/2"]
+    if cost.kind == "depthwise"
+  ]
+  if depthwise:
+    peak = max(profile.peaks[target, "depthwise", name] for name in UNIFORM)
+    ends = [peak / bytes_per_cycle, 2 * max(depthwise)]
+    axes.plot(ends, [peak] * 2, color="#555555", linewidth=1.2)
+    axes.annotate(
+      f"depthwise: {peak:.1f}",
+      (ends[1], peak),
+      xytext=(2, 0),
+      textcoords="offset points",
+      va="center",
+      fontsize=7.5,
+      color="#555555",
+    )
 
 
 def _roofline_legend(figure, axes, kinds):

@@ -86,8 +86,8 @@ def _depthwise(profile):
   said = "; ".join(f"{name} {ratio:.2f}x" for name, ratio in numbers.items())
   return Statement(
     claim,
-    f"Speed at 4/4 over that at 8/8: {said}. Depthwise kernels compute at 8 bits "
-    "whatever the operands, so only transfers and tiles get smaller.",
+    f"Speed at 4/4 over that at 8/8: {said}. Depthwise kernels compute at 8 "
+    "bits whatever the operands, so only transfers and tiles get smaller.",
     numbers,
   )
 

@@ -10,10 +10,10 @@ def peak_macs_per_cycle(
 ) -> float:
   """MAC/cycle of all cores in the inner loop, with nothing around it.
 
-  Convolution: blocks of 4 channels x 2 pixels, without im2col and requantization.
-  Depthwise: the 9 products of an output of a 3x3 kernel with its share of the
-  patch and its requantization, which the loop contains. Linear: 16 inputs of a
-  neuron.
+  Convolution: blocks of 4 channels x 2 pixels, without im2col and
+  requantization. Depthwise: the 9 products of an output of a 3x3 kernel with
+  its share of the patch and its requantization, which the loop contains.
+  Linear: 16 inputs of a neuron.
 
   Args:
     op: "conv", "depthwise" or "linear"; bits: 2, 4 or 8. Outputs have 8 bits.
@@ -40,7 +40,7 @@ def peak_macs_per_cycle(
 def least_bytes(
   layer: Layer, in_bits: int, weight_bits: int, out_bits: int
 ) -> int:
-  """Bytes that must move if every tensor moves once, packed: in, weights, out."""
+  """Bytes of input, weights and output, packed, if each moves once."""
   inputs = 2 if layer.op == "add" else 1
   parts = (
     (inputs * layer.in_count, in_bits),

@@ -182,11 +182,11 @@ def gains(net: Net, target: Target) -> list[Gain]:
       index = net.workload.index[change.layer]
       layer = net.workload.layers[index]
       quantized = net.workload.output_sites[index] is not None
-      both = [
+      before, after = (
         cost(layer, (a, w or 8, 8), quantized, target)
         for a, w in (change.before, change.after)
-      ]
-      if both[1].cycles < both[0].cycles:
-        why = explain(layer, *both, target)
-        rows.append(Gain(start, *both, why))
+      )
+      if after.cycles < before.cycles:
+        why = explain(layer, before, after, target)
+        rows.append(Gain(start, before, after, why))
   return rows

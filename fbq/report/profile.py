@@ -193,20 +193,28 @@ def wholes_table(profile: Profile):
   """A `rich.table.Table` of the uniform networks and their Free Bits ones."""
   from rich.table import Table
 
-  table = Table(title=f"{profile.network}: cycles per image")
+  published = any(whole.published is not None for whole in profile.wholes)
+  overrides = profile.target.partition(" ")[2]
+  table = Table(title=f"{profile.network} {overrides}: cycles per image")
   table.add_column("target")
   table.add_column("assignment")
-  for heading in ("cycles", "ms", "vs 8/8", "published", "layers raised"):
+  headings = ["cycles", "ms", "vs 8/8", "layers raised"]
+  headings += ["published"] * published
+  for heading in headings:
     table.add_column(heading, justify="right", no_wrap=True)
   for whole in profile.wholes:
-    table.add_row(
-      whole.target,
-      whole.name,
+    cells = [
       f"{whole.cycles:,}",
       f"{whole.cycles / profile.clock_hertz * 1e3:,.2f}",
       f"{whole.change:+.1%}",
-      "" if whole.published is None else f"{whole.published:+.1%}",
       str(whole.raised) if "FB" in whole.name else "",
+    ]
+    if published:
+      cells.append("" if whole.published is None else f"{whole.published:+.1%}")
+    table.add_row(
+      whole.target.partition(" ")[0],
+      whole.name,
+      *cells,
       end_section=whole.name == "2/2+FB",
     )
   return table

@@ -108,7 +108,7 @@ def gains_png(profile: Profile, styles) -> bytes:
       [f"{g.before.layer}  {bits(g.before)} to {bits(g.after)}" for g in group],
       fontsize=8,
     )
-    axes.invert_yaxis()
+    axes.set_ylim(len(group) - 0.4, -0.6)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlabel("thousand cycles saved (black line: in all)")
     axes.set_title(
@@ -142,6 +142,8 @@ def budget_png(profile: Profile) -> bytes:
   shown = [budget for budget in profile.budgets if budget.cycles]
   sizes = [budget.size / 1e3 for budget in shown]
   default = next(b.size for b in profile.budgets if b.is_default) / 1e3
+  overridden = any(changed for _, _, changed in profile.constants)
+  marked = "this target" if overridden else "default"
   for name, (color, style) in _NETWORKS.items():
     cycles = [budget.cycles[name] for budget in shown]
     left.plot(
@@ -179,7 +181,7 @@ def budget_png(profile: Profile) -> bytes:
       color="black",
       linestyle="--",
       linewidth=0.9,
-      label=f"default: {default:g} kB",
+      label=f"{marked}: {default:g} kB",
     )
     axes.set_xlabel("L2 left to tensors (kB)")
     axes.legend(fontsize=8, frameon=False)

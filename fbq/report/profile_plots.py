@@ -256,7 +256,7 @@ def _roofline_legend(figure, axes, kinds):
 
 def _width(count):
   """Inches for a number of layers, so that their names can be read."""
-  return min(18.0, max(8.0, 2.0 + 0.32 * count))
+  return max(9.0, 2.0 + 0.32 * count)
 
 
 def _legend(figure, axes, columns):

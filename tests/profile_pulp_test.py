@@ -1,0 +1,270 @@
+"""The latency profile: files, numbers, messages, causes."""
+
+import csv
+import json
+import pathlib
+import re
+import runpy
+
+import numpy as np
+import pytest
+
+from fbq import nets
+from fbq.experiments import profile_causes, profile_costs, profile_pulp
+from fbq.experiments.settings import ConfigError
+from fbq.report import profile as records
+from hwsim import latency_io
+from hwsim.pulp import TARGETS, XPULP_V2, XPULPNN_V1, simulate
+from hwsim.pulp.kernels import Tiles, core_cycles, kernel_cycles
+from hwsim.pulp.roofline import least_bytes, peak_macs_per_cycle
+from hwsim.workload import Layer
+
+CONFIG = pathlib.Path(__file__).parents[1] / "configs/profile_pulp.py"
+get_config = runpy.run_path(str(CONFIG))["get_config"]
+FILES = {
+  "config.json",
+  "latency_table.csv",
+  "results.csv",
+  "result.json",
+  "report.html",
+  "layers.png",
+  "shares.png",
+  "roofline.png",
+  "precision.png",
+  "higher.png",
+  "l2_budget.png",
+}
+
+
+def config(arguments="net=ds_cnn", **changes):
+  made = get_config(arguments)
+  made.l2_sweep_bytes = (0, 40_000)
+  made.update(changes)
+  return made
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("profile") / "run"
+  profile_pulp.run(config(), workdir)
+  return workdir
+
+
+def test_writes_every_file(finished):
+  assert {path.name for path in finished.iterdir()} == FILES
+  for path in finished.glob("*.png"):
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_results_equal_the_simulator(finished):
+  """Every row against `simulate` called by hand, and no row is missing."""
+  net = nets.ds_cnn()
+  layers = {layer.name: layer for layer in net.workload.layers}
+  targets = {target.name: target for target in TARGETS}
+  with (finished / "results.csv").open(newline="") as file:
+    rows = list(csv.DictReader(file))
+  for row in rows:
+    weight_bits = 8 if row["weight_bits"] == "-" else int(row["weight_bits"])
+    bits = int(row["in_bits"]), weight_bits, int(row["out_bits"])
+    cycles = simulate(layers[row["layer"]], *bits, targets[row["target"]])
+    names = ("cycles", "compute", "dma", "overhead", "l3", "waiting")
+    assert cycles == tuple(int(row[name]) for name in names), row
+    assert int(row["macs"]) == layers[row["layer"]].macs
+  weighted, pools = 9, 1  # with quantized outputs; and the classifier
+  assert len(rows) == 3 * (weighted * 27 + pools * 9 + 9)
+
+
+def test_the_table_is_one_that_searches_read(finished):
+  workload = nets.ds_cnn().workload
+  table = latency_io.load(finished / "latency_table.csv", workload)
+  assert table.target == "xpulpnn_v1"
+  assert table.cycles[0, 2, 2, 2] == (
+    simulate(workload.layers[0], 8, 8, 8, XPULPNN_V1).total
+  )
+
+
+def test_result_adds_up(finished):
+  result = json.loads((finished / "result.json").read_text())
+  workload = nets.ds_cnn().workload
+  eight = sum(
+    simulate(layer, 8, 8, 8 if site is not None else 32, XPULPNN_V1).total
+    for layer, site in zip(workload.layers, workload.output_sites, strict=True)
+  )
+  networks = {(n["target"], n["name"]): n for n in result["networks"]}
+  assert networks["xpulpnn_v1", "8/8"]["cycles"] == eight
+  for target in TARGETS:
+    for start in ("4/4", "2/2"):
+      before, after = (
+        networks[target.name, name]["cycles"] for name in (start, start + "+FB")
+      )
+      assert after <= before
+  default = [b for b in result["l2_budgets"] if b["is_default"]]
+  assert default[0]["bytes"] == 352_000 and default[0]["8/8"] == eight
+  numbers = [s["numbers"] for s in result["statements"]]
+  assert numbers[0]["xpulpnn_v1 pointwise"] > 1.5
+  assert numbers[1]["xpulpnn_v1 depthwise"] < numbers[1]["xpulpnn_v1 pointwise"]
+  assert numbers[2]["4/4 layers"] > 0
+
+
+def test_the_page_stands_alone(finished):
+  page = (finished / "report.html").read_text()
+  assert page.count("data:image/png;base64,") == 6
+  assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+  for text in ("ds_cnn-1-49x10", "xpulpnn_v2", "unpacking", "Roofline"):
+    assert text in page
+  assert "published<br>" not in page  # of another network
+
+
+def test_a_finished_workdir_is_left_alone(finished, capsys):
+  def times():
+    return {path: path.stat().st_mtime_ns for path in finished.iterdir()}
+
+  before = times()
+  profile_pulp.run(config(), finished)
+  assert "is finished" in capsys.readouterr().out
+  assert times() == before
+
+
+def test_a_workdir_of_another_run_is_refused(finished, tmp_path):
+  with pytest.raises(ConfigError, match="another configuration"):
+    profile_pulp.run(config("net=resnet8"), finished)
+  (tmp_path / "notes.txt").write_text("mine")
+  with pytest.raises(ConfigError, match="not empty"):
+    profile_pulp.run(config(), tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ("net=lenet", "net is 'lenet', expected one of .*'ds_cnn'"),
+    ("target=arm", "target is 'arm', expected one of .*'xpulpnn_v1'"),
+    ("width=2", "sets 'width', expected net=... and target=..."),
+    ("resnet8", "sets 'resnet8', expected net=..."),
+  ],
+)
+def test_config_arguments_are_checked(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    get_config(arguments)
+
+
+def test_default_config_is_the_published_setting():
+  made = get_config()
+  assert made.net.to_dict() == {
+    "builder": "mobilenet_v1",
+    "arguments": {"width": 0.75, "resolution": 224, "classes": 1000},
+  }
+  assert made.target == "xpulpnn_v1"
+
+
+@pytest.mark.parametrize("net", ["vgg9", "resnet18", "resnet50"])
+def test_too_large_nets_say_which_overrides_they_need(net, tmp_path):
+  """And the overrides that the message names are enough."""
+  with pytest.raises(ConfigError, match="fits no") as error:
+    profile_pulp.run(config(f"net={net}"), tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+  said = re.findall(r"--config.target_overrides.(\w+)=(\d+)", str(error.value))
+  enough = config(f"net={net}")
+  for name, size in said:
+    enough.target_overrides[name] = int(size)
+  _, targets = profile_pulp.check(enough)
+  assert targets["xpulpnn_v1"].l1_bytes in (128_000, 256_000)
+  assert re.match(r"xpulpnn_v1 \(l1_bytes=\d+", targets["xpulpnn_v1"].name)
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    (dict(cores=4), "cores is 4, expected 8"),
+    (dict(l1_byte=1), "l1_byte is no number of a target.*l1_bytes"),
+    (dict(l1_bytes="big"), "l1_bytes is 'big'.*expected int"),
+    (dict(l1_bytes=-1), "l1_bytes is -1"),
+    (dict(conv_library="x"), "conv_library is no number"),
+  ],
+)
+def test_overrides_are_checked(overrides, message):
+  with pytest.raises((ConfigError, ValueError), match=message):
+    profile_pulp.with_overrides(XPULPNN_V1, overrides)
+
+
+def test_wrong_net_arguments_name_the_setting():
+  wrong = config("net=resnet8")
+  wrong.net.arguments = dict(depth=3)
+  with pytest.raises(ConfigError, match="resnet8.*depth"):
+    profile_pulp.check(wrong)
+
+
+def test_published_figures_of_mobilenet_v1():
+  """The whole network of `fbq.nets`, pooling included."""
+  rows = profile_costs.wholes(
+    nets.mobilenet_v1(0.75), XPULPNN_V1, profile_pulp.PUBLISHED
+  )
+  for row in rows:
+    if row.published is not None:
+      assert row.change == pytest.approx(row.published, abs=0.05)
+  assert sum(row.published is not None for row in rows) == 2
+
+
+def whole(op, in_channels, out_channels, size):
+  layer = Layer("x", op, in_channels, out_channels, size, size)
+  values = (out_channels, size, size, size, size, 0, 0, 0, 0)
+  return layer, Tiles(*(np.array([value]) for value in values))
+
+
+@pytest.mark.parametrize("op", ["conv", "depthwise", "add", "avg_pool"])
+def test_the_slowest_core_sets_the_kernels_cycles(op):
+  layer, tiles = whole(op, 24, 24, 12)
+  each = core_cycles(layer, tiles, 4, 4, 4, XPULPNN_V1)
+  assert each.shape == (1, 8)
+  assert kernel_cycles(layer, tiles, 4, 4, 4, XPULPNN_V1) == each.max()
+
+
+def test_waiting_of_a_depthwise_layer_by_hand():
+  """24 channels in groups of 4 are 6 groups: two of eight cores have none."""
+  layer, tiles = whole("depthwise", 24, 24, 8)
+  each = core_cycles(layer, tiles, 2, 2, 2, XPULPNN_V1)[0]
+  assert (each[:6] == each[0]).all() and (each[6:] < each[0]).all()
+  cycles = simulate(layer, 2, 2, 2, XPULPNN_V1)
+  assert cycles.waiting == round((each[0] - each[7]) * 2 / 8)
+
+
+def gain(layer, before, after, target=XPULPNN_V1):
+  both = [
+    profile_costs.cost(layer, (*bits, 8), True, target)
+    for bits in (before, after)
+  ]
+  assert both[1].cycles < both[0].cycles
+  saved = records.Gain("", *both, "").saved
+  assert sum(saved.values()) == both[0].cycles - both[1].cycles
+  return profile_causes.explain(layer, *both, target)
+
+
+def test_causes_are_named():
+  wide = Layer("pw", "conv", 64, 64, 16, 16)
+  assert "weights narrower than inputs" in gain(wide, (8, 4), (8, 8))
+  assert "no arithmetic below 8 bits" in gain(wide, (4, 4), (8, 8), XPULP_V2)
+  # 24 inputs: one and a half inner iterations of 16 2-bit values.
+  odd = Layer("pw", "conv", 24, 48, 32, 32)
+  assert "24 inputs of a patch are no multiple of the 16" in (
+    gain(odd, (2, 2), (4, 4))
+  )
+  narrow = Layer("dw", "depthwise", 24, 24, 112, 112, 3, 3, 1, (1,) * 4)
+  assert "groups of 4, 6 in a layer for 8 cores" in (
+    gain(narrow, (2, 2), (8, 8))
+  )
+
+
+def test_peaks_are_those_of_the_inner_loops():
+  """pulp_facts.md 2.1: 32 MAC in 9 instructions, 64 and 128, on 8 cores."""
+  for bits, macs in ((8, 32), (4, 64), (2, 128)):
+    peak = peak_macs_per_cycle("conv", bits, bits, XPULPNN_V1)
+    assert peak == pytest.approx(8 * macs / 9, rel=0.04)
+  assert peak_macs_per_cycle("depthwise", 8, 8, XPULPNN_V1) < 1.5
+  with pytest.raises(ValueError, match="'add'"):
+    peak_macs_per_cycle("add", 8, 8, XPULPNN_V1)
+
+
+def test_least_bytes_by_hand():
+  layer = Layer("pw", "conv", 3, 5, 2, 2)
+  # 12 inputs of 4 bits, 15 weights of 2, 20 outputs of 8
+  assert least_bytes(layer, 4, 2, 8) == 6 + 4 + 20
+  assert least_bytes(Layer("a", "add", 3, 3, 2, 2), 8, 8, 8) == 24 + 12

@@ -44,7 +44,7 @@ def main(argv):
       raise ConfigError(
         f"config.experiment is {name!r}, expected a pipeline of fbq.experiments"
       )
-    experiment.run(_CONFIG.value, Path(_WORKDIR.value))
+    experiment.run(_CONFIG.value, Path(_WORKDIR.value or ""))
   except (ConfigError, CheckpointError, Diverged) as error:
     sys.exit(f"error: {error}")
 

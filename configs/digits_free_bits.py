@@ -1,23 +1,27 @@
 """Free Bits on real handwritten digits: which precision for each tensor?
 
-  python main.py --config=configs/digits_free_bits.py --workdir=runs/digits
+python main.py --config=configs/digits_free_bits.py --workdir=runs/digits
 """
 
 from ml_collections import ConfigDict
 
+NETS = {
+  "mobilenet_v1": dict(
+    width=0.25, resolution=32, classes=10, in_channels=1, stem_stride=1
+  ),
+  "resnet8": dict(width=0.5, resolution=32, classes=10, in_channels=1),
+}
 
-def get_config() -> ConfigDict:
+
+def get_config(net: str = "mobilenet_v1") -> ConfigDict:
   """Values only; see fbq/experiments/free_bits.py for what they do."""
+  if net not in NETS:
+    raise ValueError(f"the network is {net!r}, expected one of {list(NETS)}")
   return ConfigDict(
     dict(
       experiment="free_bits",
       seed=0,
-      net=dict(
-        builder="mobilenet_v1",
-        arguments=dict(
-          width=0.25, resolution=32, classes=10, in_channels=1, stem_stride=1
-        ),
-      ),
+      net=dict(builder=net, arguments=NETS[net]),
       data=dict(
         name="digits",
         split_seed=0,
@@ -36,14 +40,14 @@ def get_config() -> ConfigDict:
         batch_size=32,
         learning_rate=5e-3,
         weight_decay=0.0,
-        strengths=(0.01, 0.03, 0.1),
+        strengths=(0.003, 0.006, 0.012),
         locked=(True, False),
         gate_learning_rate=0.05,
         range_bits=4,
         faithful=False,
       ),
       fine_tuning=dict(
-        steps=200,
+        steps=300,
         batch_size=32,
         learning_rate=1e-2,
         weight_decay=0.0,

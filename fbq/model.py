@@ -3,8 +3,8 @@
 Variable collections, all plain trees:
   params       weights, biases, batch norm's scale and offset
   batch_stats  batch norm's running mean and variance
-  ranges       site -> largest magnitude of the tensor: [] for activations, [O] for
-               weights, one per output channel (one for the classifier)
+  ranges       site -> largest magnitude of the tensor: [] for activations,
+               [O] for weights, one per output channel ([] for the classifier)
   gates        "logits" [G, 2] of the precision search
 """
 
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbq import ops
-from fbq.nets.graph import INPUT, Net, Node
+from fbq.nets.graph import INPUT, INPUT_SITE, Net, Node
 from fbq.quantizers import bayesian_bits, gates, uniform
 
 Array = jax.Array
@@ -31,8 +31,8 @@ class GateGroups:
   """Which sites share gates.
 
   Attributes:
-    of_site: per site of the workload, the row of its gates in `gates/logits`; -1
-      where the precision is fixed.
+    of_site: per site of the workload, the row of its gates in `gates/logits`;
+      -1 where the precision is fixed.
     count: number of rows `G`.
   """
 
@@ -43,10 +43,10 @@ class GateGroups:
 def gate_groups(net: Net, locked: bool) -> GateGroups:
   """Gates of the search over the free sites of `net`.
 
-  Free gates: one group per site. Locked (the authors' `shared_gates`): the weights
-  of a layer share the gates of the activation it reads. Where several layers read
-  one tensor they are all locked together; the authors tie the first of them only
-  (quantization_facts.md 3.2), which leaves the others unlocked.
+  Free gates: one group per site. Locked (the authors' `shared_gates`): the
+  weights of a layer share the gates of the activation it reads. Where several
+  layers read one tensor they are all locked together; the authors tie the first
+  of them only (quantization_facts.md 3.2), which leaves the others unlocked.
   """
   sites = net.workload.sites
   parent = {site: site for site in sites}
@@ -78,7 +78,7 @@ class Model(nn.Module):
 
   net: Net
   mode: str = "float"
-  groups: GateGroups | None = None
+  groups: GateGroups = GateGroups((), 0)
   faithful: bool = False
 
   @nn.compact
@@ -93,7 +93,8 @@ class Model(nn.Module):
 
     Args:
       images: the batch.
-      train: normalize by the statistics of the batch and update the running ones.
+      train: normalize by the statistics of the batch and update the running
+        ones.
       bits: int [S], precision of every site in the order of the workload (fixed
         mode).
       noise: uniform noise of the gates, see `gate_noise` (search mode); None
@@ -114,7 +115,9 @@ class Model(nn.Module):
 
     tensors = {INPUT: activate(images, INPUT)}
     for node in self.net.nodes:
-      x = self._compute(node, [tensors[name] for name in node.inputs], quantizer)
+      x = self._compute(
+        node, [tensors[name] for name in node.inputs], quantizer
+      )
       if node.norm:
         x = nn.BatchNorm(
           use_running_average=not train,
@@ -158,7 +161,7 @@ class Model(nn.Module):
       pool = nn.avg_pool if node.op == "avg_pool" else nn.max_pool
       window = node.kernel or x.shape[1:3]
       return pool(x, window, (node.stride,) * 2, ops.edges(node.padding))
-    height, width = node.kernel
+    height, width = node.kernel or x.shape[1:3]
     x = x.reshape(len(x), -1) if node.op == "linear" else x
     channels = x.shape[-1]
     features = channels if node.op == "depthwise" else node.features
@@ -169,7 +172,9 @@ class Model(nn.Module):
       "linear": (channels, features),
     }[node.op]
     kernel = self.param(
-      f"{node.name}_kernel", nn.initializers.normal((2.0 / fan_in) ** 0.5), shape
+      f"{node.name}_kernel",
+      nn.initializers.normal((2.0 / fan_in) ** 0.5),
+      shape,
     )
     kernel = self._quantize_weight(kernel, node, quantizer)
     if node.op == "conv":
@@ -204,10 +209,9 @@ class Model(nn.Module):
     """Largest magnitude of every activation site; 1 for the image."""
     if self.mode == "float":
       return {}
-    image = self.net.site_of[INPUT]
-    ranges = {image: jnp.float32(1.0)}
+    ranges = {INPUT_SITE: jnp.float32(1.0)}
     for site in self.net.is_signed:
-      if site != image:
+      if site != INPUT_SITE:
         start = lambda: jnp.float32(6.0)
         ranges[site] = self.variable("ranges", site, start).value
     return ranges
@@ -264,7 +268,7 @@ def weight_range(kernel: Array, node: Node) -> Array:
 
 
 def gate_noise(key: Array, groups: GateGroups, batch: int) -> dict[str, Array]:
-  """Uniform noise in (0, 1): one draw per weight, one per sample's activation."""
+  """Uniform noise in (0, 1): a draw per weight, and per sample's activation."""
   weights, activations = jax.random.split(key)
   tiny = float(np.finfo(np.float32).tiny)
   draw = lambda k, shape: jax.random.uniform(k, shape, minval=tiny)

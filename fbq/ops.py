@@ -1,9 +1,10 @@
 """Convolutions, each in the form that runs fastest where it runs.
 
 On a CPU, XLA's grouped convolution is 5-46 times slower than nine shifted
-products for a depthwise 3x3, its backward pass included, and a convolution whose
-output is smaller than its kernel is 200 times slower than shifted products. On a
-GPU the library's convolutions win. `benchmarks/steps.py` measures both.
+products for a depthwise 3x3, its backward pass included, and a convolution
+whose output is smaller than its kernel is 200 times slower than shifted
+products. On a GPU the library's convolutions win. `benchmarks/steps.py`
+measures both.
 """
 
 import functools
@@ -89,9 +90,10 @@ def _taps(padded: Array, kernel: tuple[int, int], stride: int):
 def _compiled_alone(function):
   """`function(stride, padding, *arrays)` compiled as a unit, on a CPU.
 
-  Otherwise XLA fuses what makes its operands into the shifted products: a batch norm
-  and a quantizer are then computed once for every tap, and a 3x3 kernel's quantizer
-  once for every pixel (8 ms instead of 0.7 for 64x32x32x8, `benchmarks/steps.py`).
+  Otherwise XLA fuses what makes its operands into the shifted products: a batch
+  norm and a quantizer are then computed once for every tap, and a 3x3 kernel's
+  quantizer once for every pixel (8 ms instead of 0.7 for 64x32x32x8,
+  `benchmarks/steps.py`).
   """
   compiled = jax.jit(function, static_argnums=(0, 1))
 
@@ -114,10 +116,10 @@ def _correlate(stride, padding, x, kernel):
 
 @_compiled_alone
 def _kernel_gradient(stride, padding, x, kernel, g):
-  """The gradient of `_correlate` in `kernel`: each tap's view times `g`, summed.
+  """The gradient of `_correlate` in `kernel`: each tap's view times `g`.
 
-  One pass over all taps by a variadic reduction takes 0.7 ms for 64x32x32x8 where
-  tap by tap takes 2.1 ms (`benchmarks/steps.py`, two cores).
+  One pass over all taps by a variadic reduction takes 0.7 ms for 64x32x32x8
+  where tap by tap takes 2.1 ms (`benchmarks/steps.py`, two cores).
   """
   views = [v for _, _, v in _taps(_pad(x, padding), kernel.shape[:2], stride)]
   sums = lax.reduce(

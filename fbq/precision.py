@@ -1,7 +1,7 @@
 """Assignments: the precision of every tensor of a network.
 
-An assignment is a plain mapping {site: bits}, complete for a network, the one form
-that fine-tuning, `hwsim` and deployment take and that is stored as JSON.
+An assignment is a plain mapping {site: bits}, complete for a network, the one
+form that fine-tuning, `hwsim` and deployment take and that is stored as JSON.
 """
 
 import difflib
@@ -21,9 +21,7 @@ Precision = Mapping[str, int]
 
 def uniform(net: Net, bits: int) -> dict[str, int]:
   """`bits` at every free site, the given precision at the fixed ones."""
-  return {
-    site: net.fixed_bits.get(site, bits) for site in net.workload.sites
-  }
+  return {site: net.fixed_bits.get(site, bits) for site in net.workload.sites}
 
 
 def check(net: Net, precision: Precision, where: str = "assignment") -> None:
@@ -32,7 +30,8 @@ def check(net: Net, precision: Precision, where: str = "assignment") -> None:
   for site, bits in precision.items():
     if site not in sites:
       raise ValueError(
-        f"{where}: {net.name} has no tensor {site!r}{_did_you_mean(site, sites)}"
+        f"{where}: {net.name} has no tensor {site!r}"
+        f"{_did_you_mean(site, sites)}"
       )
     fixed = net.fixed_bits.get(site)
     if fixed is not None and bits != fixed:
@@ -59,8 +58,8 @@ def apply_rules(
   Args:
     net: the network.
     precision: assignment to start from.
-    rules: (regular expression, bits) pairs; an expression must match a whole site
-      name, and later rules win.
+    rules: (regular expression, bits) pairs; an expression must match a whole
+      site name, and later rules win.
 
   Raises:
     ValueError: impossible bits, or a rule that matches no free site.
@@ -87,7 +86,7 @@ def apply_rules(
 
 
 def to_array(net: Net, precision: Precision) -> np.ndarray:
-  """int32 [S], in the order of `net.workload.sites`: what compiled code takes."""
+  """int32 [S] in the order of `net.workload.sites`, for compiled code."""
   check(net, precision)
   return np.array([precision[s] for s in net.workload.sites], np.int32)
 
@@ -111,7 +110,9 @@ def from_json(net: Net, path: str | Path) -> dict[str, int]:
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f"{path} holds no assignment: {error!r}") from error
   if name != net.name:
-    raise ValueError(f"{path} is an assignment of {name!r}, not of {net.name!r}")
+    raise ValueError(
+      f"{path} is an assignment of {name!r}, not of {net.name!r}"
+    )
   check(net, precision, str(path))
   return precision
 

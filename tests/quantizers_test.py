@@ -108,26 +108,31 @@ def test_fixed_gate_quantizer_of_bayesian_bits_golden(name):
 
 
 @hypothesis.given(
-  x=hnp.arrays(np.float32, 24, elements=st.floats(-9, 9, width=32, allow_subnormal=False)),
+  x=hnp.arrays(
+    np.float32, 24, elements=st.floats(-9, 9, width=32, allow_subnormal=False)
+  ),
   range_=st.floats(2**-7, 8, width=32),
   bits=st.sampled_from([2, 3, 4, 8]),
   signed=st.booleans(),
 )
 @hypothesis.settings(deadline=None, max_examples=60)
 def test_uniform_properties(x, range_, bits, signed):
-  quantize = lambda v: uniform.quantize(
-    v, jnp.float32(range_), jnp.int32(bits), signed
-  )
+
+  def quantize(v):
+    return uniform.quantize(v, jnp.float32(range_), jnp.int32(bits), signed)
+
   y = np.asarray(quantize(x))
   np.testing.assert_array_equal(quantize(y), y)  # idempotent
   order = np.argsort(x)
   assert (np.diff(y[order]) >= 0).all()  # monotone
-  low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (
-    0, 2**bits - 1)
+  low, high = (
+    (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+  )
   step = np.float32(range_) / np.float32(2 ** (bits - 1) if signed else high)
   oracle = np.clip(np.rint(x * (np.float32(1) / step)), low, high)
   np.testing.assert_array_equal(
-    uniform.codes(x, jnp.float32(range_), jnp.int32(bits), signed), oracle)
+    uniform.codes(x, jnp.float32(range_), jnp.int32(bits), signed), oracle
+  )
   np.testing.assert_array_equal(y, (oracle * step).astype(np.float32))
   assert len(np.unique(oracle)) <= 2**bits
 
@@ -150,9 +155,9 @@ def test_bits_are_data():
 
 def test_lsq_gradient_of_range_is_that_of_the_straight_through_estimator():
   x = jnp.float32([-0.3, 0.2, 0.61, 0.9, 1.7])
-  grad = jax.grad(
-    lambda r: uniform.quantize(x, r, jnp.int32(2), False).sum()
-  )(jnp.float32(1.2))
+  grad = jax.grad(lambda r: uniform.quantize(x, r, jnp.int32(2), False).sum())(
+    jnp.float32(1.2)
+  )
   step = 0.4  # by hand: codes 0, 0 or 1, 2, 2, 3 (clipped)
   inside = [(1, 0.2), (2, 0.61), (2, 0.9)]
   inside[0] = (round(0.2 / step), 0.2)
@@ -261,7 +266,8 @@ def test_nested_with_hard_gates_is_uniform_in_value_and_gradient(signed, z):
   x = jax.random.normal(jax.random.key(1), (64,))
   bits = 2 if z[0] == 0 else 4 if z[1] == 0 else 8
   soft = lambda x, r: bayesian_bits.nested_quantize(
-    x, r, [jnp.float32(v) for v in z], signed)
+    x, r, [jnp.float32(v) for v in z], signed
+  )
   hard = lambda x, r: uniform.quantize(x, r, jnp.int32(bits), signed)
   g = jax.random.normal(jax.random.key(2), (64,))
   y0, vjp0 = jax.vjp(soft, x, jnp.float32(1.3))
@@ -273,7 +279,7 @@ def test_nested_with_hard_gates_is_uniform_in_value_and_gradient(signed, z):
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_nested_gradients_against_automatic_differentiation(signed):
-  """The closed form equals autodiff through three straight-through quantizers."""
+  """The closed form equals autodiff through three plain quantizers."""
   x = jax.random.normal(jax.random.key(3), (5, 7))
   z = (jnp.float32(0.7), jnp.float32(0.4))
   range_ = jnp.float32([[0.9]])
@@ -286,7 +292,10 @@ def test_nested_gradients_against_automatic_differentiation(signed):
   y0, vjp0 = jax.vjp(plain, x, range_, *z)
   y1, vjp1 = jax.vjp(
     lambda x, r, *z: bayesian_bits.nested_quantize(x, r, z, signed),
-    x, range_, *z)
+    x,
+    range_,
+    *z,
+  )
   close(y1, y0)
   for a, b in zip(vjp1(g), vjp0(g), strict=True):
     close(a, b)
@@ -308,16 +317,19 @@ def test_residual_golden(name):
   c = case(BAYESIAN, name)
   z = gates_of(c)
   y, vjp = jax.vjp(
-    lambda x, m, z: bayesian_bits.residual_quantize(
-      x, m, z, bool(c["signed"])), c["x"], c["x_max"], z)
+    lambda x, m, z: bayesian_bits.residual_quantize(x, m, z, bool(c["signed"])),
+    c["x"],
+    c["x_max"],
+    z,
+  )
   dx, dmax, _ = vjp(c["g_out"])
   tolerance = 1e-5
   close(y, c["y"], tolerance)
   if name.startswith("D_"):
     return  # evaluation rounds without a straight-through gradient
   close(dx, c["grad_x"])
-  # A sum that cancels (to 0 on the symmetric tie inputs) is known to the rounding
-  # of its terms, g y / max.
+  # A sum that cancels (to 0 on the symmetric tie inputs) is known to the
+  # rounding of its terms, g y / max.
   terms = np.abs(c["g_out"] * c["y"]).sum() / c["x_max"]
   np.testing.assert_allclose(
     dmax, c["grad_x_max"], rtol=tolerance, atol=tolerance * float(terms[0])
@@ -326,7 +338,7 @@ def test_residual_golden(name):
 
 @pytest.mark.parametrize("name", names(BAYESIAN, "A_", "B_", "C_"))
 def test_residual_gate_gradients_golden(name):
-  """Through the sampled gate to its logit, for logits the authors still train."""
+  """Through the sampled gate to its logit, where the authors still train it."""
   c = case(BAYESIAN, name)
   trained = [b for b in (4, 8, 16, 32) if f"grad_gamma_{b}" in c]
   if not trained:
@@ -353,7 +365,8 @@ def test_residual_gate_gradients_golden(name):
   scale = max(np.abs(c[f"grad_gamma_{b}"]).max() for b in trained)
   for b in trained:
     np.testing.assert_allclose(
-      grads[b], c[f"grad_gamma_{b}"], rtol=1e-5, atol=1e-5 * max(scale, 1e-3))
+      grads[b], c[f"grad_gamma_{b}"], rtol=1e-5, atol=1e-5 * max(scale, 1e-3)
+    )
 
 
 @pytest.mark.parametrize("name", names(BAYESIAN, "E_"))
@@ -373,10 +386,11 @@ def test_residual_codes_on_ties_golden(name):
 
 
 def test_bops_regularizer_golden():
-  """Relative scale of the recorded layer is in its value: solved, then checked."""
+  """The scale of the recorded layer is solved from its value, then checked."""
   c = case(QUANTLIB, "reg_bop")
   one = jax.value_and_grad(
-    lambda w, a, s: gates.expected_bops(w[None], a[None], s), argnums=(0, 1))
+    lambda w, a, s: gates.expected_bops(w[None], a[None], s), argnums=(0, 1)
+  )
   value, (dw, da) = one(c["phi_w"], c["phi_a"], jnp.ones(1))
   scale = float(c["value"]) / float(value)
   assert 0 < scale <= 1
@@ -388,20 +402,24 @@ def test_bops_regularizer_golden():
 def test_bayesian_bits_prior_golden(name):
   c = case(BAYESIAN, name)
   bop = "mac_over_max" in c and int(name.split("_")[2]) not in (0, 3, 6, 9)
-  weights = jnp.float32([2, 4, 8, 16, 32]) * c["mac_over_max"] if bop else (
-    jnp.ones(5))
+  weights = (
+    jnp.float32([2, 4, 8, 16, 32]) * c["mac_over_max"] if bop else (jnp.ones(5))
+  )
   pruning = jnp.asarray(c["gamma_2"]) if "gamma_2" in c else None
   value, grad = jax.value_and_grad(gates.bayesian_bits_prior)(
-    jnp.asarray(c["gammas"]), weights, pruning)
+    jnp.asarray(c["gammas"]), weights, pruning
+  )
   close(value, c["value"])
   close(grad, c["grad_gammas"])
 
 
 def test_joint_bops_is_the_expected_product():
   w, a = jnp.float32([[0.2, -0.7]]), jnp.float32([[1.1, 0.3]])
-  p = lambda phi: np.asarray(gates.FREE_BITS.probability_open(phi))[0]
-  mass = lambda q: np.array([1 - q[0], q[0] * (1 - q[1]), q[0] * q[1]])
+
+  def mass(phi):  # P(2 bits), P(4 bits), P(8 bits)
+    q = np.asarray(gates.FREE_BITS.probability_open(phi))[0]
+    return np.array([1 - q[0], q[0] * (1 - q[1]), q[0] * q[1]])
+
   bits = np.array([2, 4, 8])
-  expected = 0.25 * np.sum(
-    np.outer(mass(p(w)), mass(p(a))) * np.outer(bits, bits))
+  expected = 0.25 * np.sum(np.outer(mass(w), mass(a)) * np.outer(bits, bits))
   close(gates.expected_bops(w, a, jnp.float32([0.25]), joint=True), expected)

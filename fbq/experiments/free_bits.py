@@ -99,11 +99,13 @@ def run(config: ConfigDict, workdir: Path) -> None:
       config.log_every,
     )
 
-  def run_stage(name, stage, *args, finish):
+  def run_stage(name, stage, trainer, variables, run, finish):
     with clock.measure(stage):
       return train(
         name,
-        *args,
+        trainer,
+        variables,
+        run,
         log,
         workdir / "checkpoints" / name,
         f"{fingerprint}:{name}",
@@ -264,7 +266,7 @@ def calibrate(model: Model, variables, images):
     lambda v, x: model.apply(v, x, train=False, mutable=["intermediates"])[1]
   )(variables, images)["intermediates"]
   tensors = {
-    net.site_of[node.name]: np.asarray(seen[node.name][0])
+    f"{node.name}.out": np.asarray(seen[node.name][0])
     for node in net.nodes
     if net.site_of[node.name] == f"{node.name}.out"
   }

@@ -10,6 +10,7 @@ import functools
 from hwsim.workload import WEIGHTED_OPS, Layer, Workload
 
 INPUT = "input"
+INPUT_SITE = "input.out"
 ADDER_BITS = 8
 INPUT_BITS = 8
 ACTIVATIONS = ("relu", "none")
@@ -121,10 +122,11 @@ class Net:
   def site_of(self) -> dict[str, str | None]:
     """Tensor name -> precision site of that tensor.
 
-    A pooled tensor keeps the site of its source: the mean or maximum of integers
-    is rounded to the same grid, as PULP's kernels do. Logits have no site.
+    A pooled tensor keeps the site of its source: the mean or maximum of
+    integers is rounded to the same grid, as PULP's kernels do. Logits have no
+    site.
     """
-    sites: dict[str, str | None] = {INPUT: f"{INPUT}.out"}
+    sites: dict[str, str | None] = {INPUT: INPUT_SITE}
     for node in self.nodes:
       if node.is_output:
         sites[node.name] = None
@@ -134,13 +136,20 @@ class Net:
         sites[node.name] = f"{node.name}.out"
     return sites
 
+  def _site(self, tensor: str) -> str:
+    """The site of a tensor that some node reads."""
+    site = self.site_of[tensor]
+    if site is None:
+      raise ValueError(f"net {self.name!r}: {tensor!r} is not quantized")
+    return site
+
   @functools.cached_property
   def is_signed(self) -> dict[str, bool]:
     """Activation site -> whether its integers are signed."""
-    signed = {self.site_of[INPUT]: False}
+    signed = {INPUT_SITE: False}
     for node in self.nodes:
       if self.site_of[node.name] == f"{node.name}.out":
-        signed[self.site_of[node.name]] = node.activation == "none"
+        signed[f"{node.name}.out"] = node.activation == "none"
     return signed
 
   @functools.cached_property
@@ -151,12 +160,12 @@ class Net:
     signed tensors (linear bottlenecks) have 8 bits, as the Free Bits authors'
     deployment does (quantization_facts.md 3.4, pulp_facts.md 6).
     """
-    fixed = {self.site_of[INPUT]: INPUT_BITS}
+    fixed = {INPUT_SITE: INPUT_BITS}
     for node in self.nodes:
       site = self.site_of[node.name]
       if node.op == "add":
         for name in (*node.inputs, node.name):
-          fixed[self.site_of[name]] = ADDER_BITS
+          fixed[self._site(name)] = ADDER_BITS
       elif site is not None and self.is_signed[site]:
         fixed[site] = ADDER_BITS
     return fixed
@@ -183,7 +192,7 @@ class Net:
         for node in self.nodes
       ),
       input_sites=tuple(
-        tuple(self.site_of[name] for name in node.inputs) for node in self.nodes
+        tuple(self._site(name) for name in node.inputs) for node in self.nodes
       ),
       output_sites=tuple(self.site_of[node.name] for node in self.nodes),
       fixed_bits=tuple(self.fixed_bits.items()),

@@ -1,11 +1,11 @@
-"""Gated quantizers of Bayesian Bits, each one fused op with an analytic gradient.
+"""Gated quantizers of Bayesian Bits, fused, with analytic gradients.
 
-`nested_quantize` is the form of the Free Bits authors (quantization_facts.md 3.2):
-differences of complete 2-, 4- and 8-bit quantizers. `residual_quantize` is the
-original one (arXiv 2005.07093; quantization_facts.md 1.1): residuals on nested
-grids. Automatic differentiation through either keeps every intermediate tensor and
-costs 37-49 ns per element forward and backward on one core; the closed forms
-below keep `x` alone and cost 5-7 ns.
+`nested_quantize` is the form of the Free Bits authors (quantization_facts.md
+3.2): differences of complete 2-, 4- and 8-bit quantizers. `residual_quantize`
+is the original one (arXiv 2005.07093; quantization_facts.md 1.1): residuals on
+nested grids. Automatic differentiation through either keeps every intermediate
+tensor and costs 37-49 ns per element forward and backward on one core; the
+closed forms below keep `x` alone and cost 5-7 ns.
 """
 
 import functools
@@ -28,13 +28,15 @@ def nested_quantize(
   signed: bool,
   faithful: bool = False,
 ) -> Array:
-  """Q2(x) + z4 (Q4(x) - Q2(x)) + z4 z8 (Q8(x) - Q4(x)) on the grids of `uniform`.
+  """Q2(x) + z4 (Q4(x) - Q2(x)) + z4 z8 (Q8(x) - Q4(x)).
 
-  The authors' code passes the gradient of `x` and of the range through Q2 alone,
-  so every weight above half of its channel's range, 12 % of a Gaussian one's, gets
-  none although its 4- and 8-bit levels follow it (quantization_facts.md 3.6). By
-  default the gradient is the one of the mixture that is computed: each quantizer
-  passes its own, weighted as in the sum.
+  Each Q is a complete quantizer on the grid of `uniform`.
+
+  The authors' code passes the gradient of `x` and of the range through Q2
+  alone, so every weight above half of its channel's range, 12 % of a Gaussian
+  one's, gets none although its 4- and 8-bit levels follow it
+  (quantization_facts.md 3.6). By default the gradient is the one of the mixture
+  that is computed: each quantizer passes its own, weighted as in the sum.
 
   Args:
     x: of any shape.
@@ -62,7 +64,9 @@ def _level_codes(x: Array, range_: Array, signed: bool) -> list[Array]:
   """Codes of `x`, as floats, at each precision of the ladder."""
   if signed:
     grids = [_static_grid(bits, signed) for bits in LADDER]
-    return [uniform.round_to_codes(x, range_ / n, lo, hi) for lo, hi, n in grids]
+    return [
+      uniform.round_to_codes(x, range_ / n, lo, hi) for lo, hi, n in grids
+    ]
   clipped = jnp.clip(x, 0.0, range_)  # once for all: the ends are common
   steps = [_static_grid(bits, signed)[2] for bits in LADDER]
   return [jnp.round(clipped * (1.0 / (range_ / n))) for n in steps]
@@ -98,12 +102,14 @@ def _nested_forward(signed, faithful, x, range_, z4, z8):
 def _nested_backward(signed, faithful, residuals, g):
   """Gradients from one sum for each precision, over what gates and range share.
 
-  The gates stay outside of the sums: inside they would be broadcast to the size of
-  `x` in memory, which made the search step of MobileNetV1 a quarter slower.
+  The gates stay outside of the sums: inside they would be broadcast to the size
+  of `x` in memory, which made the search step of MobileNetV1 a quarter slower.
   """
   x, range_, z4, z8 = residuals
   codes = _level_codes(x, range_, signed)
-  q2, q4, q8 = (k * s for k, s in zip(codes, _steps(range_, signed), strict=True))
+  q2, q4, q8 = (
+    k * s for k, s in zip(codes, _steps(range_, signed), strict=True)
+  )
   inside = []
   for bits in LADDER if signed else LADDER[:1]:  # unsigned: one range for all
     low, high, steps = _static_grid(bits, signed)
@@ -142,9 +148,9 @@ def residual_quantize(
 ) -> Array:
   """z2 (x2 + z4 (x4 + z8 (x8 + z16 (x16 + z32 x32)))), the original form.
 
-  x2 rounds `x` to a step of 2 max / 3 (signed) or max / 3, and each x_b rounds what
-  is left to a step 2^(b/2) + 1 times finer, so the signed grid is symmetric: 2 bits
-  are {-1, 0, 1}.
+  x2 rounds `x` to a step of 2 max / 3 (signed) or max / 3, and each x_b rounds
+  what is left to a step 2^(b/2) + 1 times finer, so the signed grid is
+  symmetric: 2 bits are {-1, 0, 1}.
 
   Args:
     x: of any shape.
@@ -154,9 +160,9 @@ def residual_quantize(
     signed: whether `x` has a sign.
 
   Returns:
-    Array of `x`'s shape; differentiable in `x`, `max_` and the gates. Gradients:
-    dx = g z2 [inside]; d max = sum g (y - z2 x [inside]) / max; those of the gates
-    from the residuals.
+    Array of `x`'s shape; differentiable in `x`, `max_` and the gates.
+    Gradients: dx = g z2 [inside]; d max = sum g (y - z2 x [inside]) / max;
+    those of the gates from the residuals.
   """
   return _residual(signed, x, max_, tuple(gates))
 
@@ -167,8 +173,8 @@ def _residuals(x: Array, max_: Array, count: int, signed: bool):
   low = -high if signed else jnp.zeros_like(high)
   clipped = high - jax.nn.relu(high - low - jax.nn.relu(x - low))
   step = (2.0 if signed else 1.0) * max_ / 3.0
-  # The product with 1 / s2 can round a clipped value up to the tie at 1.5 that the
-  # authors' 1 - 1e-7 keeps a division below; the code is clipped for that.
+  # The product with 1 / s2 can round a clipped value up to the tie at 1.5 that
+  # the authors' 1 - 1e-7 keeps a division below; the code is clipped for that.
   top = 1.0 if signed else 3.0
   parts = [step * uniform.round_to_codes(clipped, step, -top, top)]
   left = clipped - parts[0]

@@ -20,11 +20,8 @@ def mean_squared_errors(
     bits: of the quantizer of `uniform`.
     signed: see `uniform.quantize`.
   """
-  low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (
-    0,
-    2**bits - 1,
-  )
-  steps = 2 ** (bits - 1) if signed else high
+  steps = 2 ** (bits - 1) if signed else 2**bits - 1
+  low, high = (-steps, steps - 1) if signed else (0, steps)
   errors = []
   for share in _SHARES:
     step = (share * largest / steps).astype(np.float32)
@@ -64,8 +61,8 @@ def activation_ranges(
 
   Args:
     tensors: site -> values of any shape, before their quantizer.
-    is_signed: site -> whether its integers are signed; the negative values of the
-      others are zeros after the ReLU.
+    is_signed: site -> whether its integers are signed; the negative values of
+      the others are zeros after the ReLU.
     bits: precisions to calibrate for.
     samples: values used of each tensor, drawn at random from a fixed seed.
   """
@@ -82,7 +79,9 @@ def activation_ranges(
   return found
 
 
-def weight_ranges(kernel: np.ndarray, per_channel: bool, bits: int) -> np.ndarray:
+def weight_ranges(
+  kernel: np.ndarray, per_channel: bool, bits: int
+) -> np.ndarray:
   """Range [O] of each output channel of a kernel [..., O], or [] of all."""
   kernel = np.asarray(kernel)
   columns = (-1, kernel.shape[-1]) if per_channel else (-1,)

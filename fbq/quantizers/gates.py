@@ -1,8 +1,8 @@
 """Hard-concrete gates: which of the nested precisions a tensor uses.
 
-A gate is a random number in [0, 1] with mass on both ends (arXiv 1712.01312). Gate
-`k` of a tensor lets the (k+1)-th precision add to the k-th, so the chain 2 -> 4 -> 8
-bits has two gates, and a closed gate closes those above it.
+A gate is a random number in [0, 1] with mass on both ends (arXiv 1712.01312).
+Gate `k` of a tensor lets the (k+1)-th precision add to the k-th, so the chain 2
+-> 4 -> 8 bits has two gates, and a closed gate closes those above it.
 """
 
 import dataclasses
@@ -112,8 +112,9 @@ def expected_bops(
   if not joint:
     guarded = jnp.asarray(bits[1:], jnp.float32)
     return jnp.sum(scale * ((at_least_w + at_least_a) @ guarded))
-  return jnp.sum(scale * _mean_bits(at_least_w, bits)
-                 * _mean_bits(at_least_a, bits))
+  return jnp.sum(
+    scale * _mean_bits(at_least_w, bits) * _mean_bits(at_least_a, bits)
+  )
 
 
 def _mean_bits(at_least: Array, bits: Sequence[int]) -> Array:

@@ -6,8 +6,8 @@ half-to-even, as in PyTorch. Grids, in integer codes of `b` bits:
   weights        signed, -2^(b-1) .. 2^(b-1) - 1, step = range / 2^(b-1)
   activations    unsigned, 0 .. 2^b - 1,          step = range / (2^b - 1)
 
-which are the ones of the Free Bits authors (quantization_facts.md 3.2) and of the
-PULP kernels: no zero-point, so a product of codes needs no correction.
+which are the ones of the Free Bits authors (quantization_facts.md 3.2) and of
+the PULP kernels: no zero-point, so a product of codes needs no correction.
 """
 
 import functools
@@ -40,8 +40,8 @@ def quantize(
 
   Args:
     x: of any shape.
-    range_: the largest magnitude, positive; broadcasts against `x` (a scalar, or
-      [1, .., 1, C] for one range per output channel).
+    range_: the largest magnitude, positive; broadcasts against `x` (a scalar,
+      or [1, .., 1, C] for one range per output channel).
     bits: integer array, broadcasts against `range_`.
     signed: codes -2^(b-1) .. 2^(b-1)-1 if true, else 0 .. 2^b-1.
     rule: gradient of the range. "lsq": that of the straight-through estimator,
@@ -62,12 +62,14 @@ def codes(x: Array, range_: Array, bits: Array, signed: bool) -> Array:
   return round_to_codes(x, range_ / steps, low, high).astype(jnp.int32)
 
 
-def round_to_codes(x: Array, step: Array, low: Array, high: Array) -> Array:
+def round_to_codes(
+  x: Array, step: Array, low: Array | float, high: Array | float
+) -> Array:
   """Codes of `x` as floats: round(x * (1 / step)) clipped to [low, high].
 
-  XLA turns a division by a broadcast array into this product anyhow, but only in
-  some programs; written out, jit, eager and fused code round alike. It can differ
-  from a division where x / step is within one ulp of a tie.
+  XLA turns a division by a broadcast array into this product anyhow, but only
+  in some programs; written out, jit, eager and fused code round alike. It can
+  differ from a division where x / step is within one ulp of a tie.
   """
   return jnp.clip(jnp.round(x * (1.0 / step)), low, high)
 
@@ -75,8 +77,8 @@ def round_to_codes(x: Array, step: Array, low: Array, high: Array) -> Array:
 def is_inside(x: Array, bottom: Array, top: Array, signed: bool) -> Array:
   """Where the straight-through gradient passes.
 
-  The ends count as inside for weights, whose range is often the largest of them,
-  and as outside for activations, where the lower end is that of the ReLU.
+  The ends count as inside for weights, whose range is often the largest of
+  them, and as outside for activations, where the lower end is that of the ReLU.
   """
   if signed:
     return (x >= bottom) & (x <= top)
@@ -86,9 +88,9 @@ def is_inside(x: Array, bottom: Array, top: Array, signed: bool) -> Array:
 def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
   """Sums `x` over the axes along which an array of `shape` was broadcast.
 
-  On a CPU as a product with ones: XLA's reductions of one expression each compute
-  it anew or write it out, its matrix products do neither. Forward and backward of the
-  gated quantizer on 64x32x32x16 then take 1.0 ms instead of 2.1
+  On a CPU as a product with ones: XLA's reductions of one expression each
+  compute it anew or write it out, its matrix products do neither. Forward and
+  backward of the gated quantizer on 64x32x32x16 then take 1.0 ms instead of 2.1
   (`benchmarks/steps.py`, two cores).
   """
   if x.shape == shape:

@@ -82,11 +82,12 @@ def free_bits(
         changes.append((i, site, (now, w), (chosen, after)))
   return result, [
     Raise(
-      workload.layers[i].name,
-      site,
-      *(_bits(workload, i, pair) for pair in (before, after)),
-      int(cycles[(i, *before)]),
-      int(cycles[(i, *after)]),
+      layer=workload.layers[i].name,
+      site=site,
+      before=_bits(workload, i, before),
+      after=_bits(workload, i, after),
+      cycles_before=int(cycles[(i, *before)]),
+      cycles_after=int(cycles[(i, *after)]),
     )
     for i, site, before, after in sorted(changes)
   ]

@@ -109,7 +109,7 @@ class Checkpoints:
       ).reshape(leaf.shape)
       for leaf, end in zip(leaves, ends, strict=True)
     ]
-    return jax.tree.unflatten(structure, values), results
+    return jax.tree.unflatten(structure, values), dict(results or {})
 
   def close(self) -> None:
     self._manager.close()
@@ -140,5 +140,5 @@ def _layout(state: Any) -> str:
 def _digest(content: np.ndarray, layout: str, results: Any) -> str:
   """SHA-256 of everything that a resumed run takes from a checkpoint."""
   digest = hashlib.sha256(f"{layout} {json.dumps(results)}".encode())
-  digest.update(np.ascontiguousarray(content))
+  digest.update(content.tobytes())
   return digest.hexdigest()

@@ -1,5 +1,7 @@
 """One optimizer for each kind of variable."""
 
+from collections.abc import Hashable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -17,8 +19,8 @@ def make(
 ) -> optax.GradientTransformation:
   """Nesterov's momentum for weights, Adam for ranges and gates.
 
-  Adam on the weights of MobileNetV1-0.25 read 32 % of the digits after 1,500 steps
-  of 64 images where this reads 85 %.
+  Adam on the weights of MobileNetV1-0.25 read 32 % of the digits after 1,500
+  steps of 64 images where this reads 85 %.
 
   Args:
     steps: of the stage; weights and ranges follow a cosine to 0 over them.
@@ -38,7 +40,7 @@ def make(
   def cosine(peak):
     return optax.warmup_cosine_decay_schedule(0.0, peak, rise, steps)
 
-  kinds = {
+  kinds: dict[Hashable, optax.GradientTransformation] = {
     "params": optax.chain(
       optax.add_decayed_weights(weight_decay),
       optax.sgd(cosine(learning_rate), momentum=0.9, nesterov=True),
@@ -70,4 +72,5 @@ def in_log_space(
     updates, state = inner.update(gradients, state, variables)
     return jax.tree.map(change, updates, variables), state
 
+  # pyrefly: ignore[bad-argument-type]  # optax's own wrappers do so too
   return optax.GradientTransformation(inner.init, update)

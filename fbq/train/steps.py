@@ -6,7 +6,7 @@ strengths, seeds, is data, so one compilation serves all of them.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +137,7 @@ def train_step(
     )
     cross_entropy, accuracy, batch_stats = aux
     updates, opt_state = optimizer.update(gradients, state.opt_state, values)
-    values = optax.apply_updates(values, updates)
+    values = cast(dict, optax.apply_updates(values, updates))
     is_bad = (state.first_bad_step < 0) & ~jnp.isfinite(loss)
     new = State(
       state.step + 1,
@@ -257,7 +257,7 @@ def evaluator(model: Model) -> Callable[..., Array]:
 
   def correct(variables, images, labels, bits=None):
     logits = model.apply(variables, images, train=False, bits=bits)
-    return jnp.sum(jnp.argmax(logits, -1) == labels)
+    return jnp.sum(jnp.argmax(jnp.asarray(logits), -1) == labels)
 
   return compile_once(correct)
 

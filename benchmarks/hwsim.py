@@ -85,23 +85,23 @@ def growth(net, table, path):
   import matplotlib.pyplot as plt
 
   random = np.random.default_rng(0)
-  figure, axes = plt.subplots(1, 3, figsize=(12, 3.5), layout="constrained")
+  figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
   costs = flat_costs(table, net)
   counts = [10**k for k in range(3, 8)]
   times = []
   for count in counts:
     codes = random.integers(0, 9, (count, len(costs)), dtype=np.uint8)
     times.append(count / rate(costs, codes, 5))
-  axes[0].loglog(counts, times, "o-")
-  axes[0].set(xlabel="candidates (28 layers)", ylabel="seconds")
+  title = f"scoring 28 layers: {counts[-1] / times[-1]:.2g} candidates/s"
+  curve(axes[0], counts, times, "candidates", title)
   depths = [7, 14, 28, 56, 112]
   times = []
   for depth in depths:
     codes = random.integers(0, 9, (10**6, depth), dtype=np.uint8)
     tall = np.resize(costs, (depth, 9))
     times.append(1e6 / rate(tall, codes, 5))
-  axes[1].loglog(depths, times, "o-")
-  axes[1].set(xlabel="layers (1e6 candidates)", ylabel="seconds")
+  title = f"scoring 1e6 candidates: {1e9 * times[-1] / 1e6 / depths[-1]:.2f} "
+  curve(axes[1], depths, times, "layers", title + "ns per layer")
   sizes = [14, 28, 56, 112, 224, 448]
   points, times = [], []
   for size in sizes:
@@ -111,11 +111,32 @@ def growth(net, table, path):
       dataclasses.replace(XPULPNN_V1, l1_bytes=64_000 - i) for i in range(9)
     )  # a new budget each time, so that nothing is cached
     times.append(seconds(lambda: tile_l1(layer, 8, 8, 8, next(targets)), 9))  # noqa: B023
-  axes[2].loglog(points, times, "o-")
-  axes[2].set(xlabel="tile sizes of a layer", ylabel="seconds per tiling")
-  for axis in axes:
-    axis.tick_params(which="minor", labelleft=False, labelbottom=False)
+  title = f"one tiling: {points[-1] / times[-1]:.2g} tiles/s"
+  curve(axes[2], points, times, "tile sizes of a pointwise layer", title)
   figure.savefig(path)
+
+
+def curve(axes, counts, times, xlabel, title):
+  """Times, each with its value, and what proportional growth would be."""
+  axes.loglog(counts, times, "o-", zorder=3)
+  line = [times[-1] * count / counts[-1] for count in counts]
+  axes.loglog(counts, line, "--", color="gray", label="proportional")
+  for count, value in zip(counts, times, strict=True):
+    unit = "ms" if value >= 1e-3 else "us"
+    axes.annotate(
+      f"{value * (1e3 if unit == 'ms' else 1e6):.3g} {unit}",
+      (count, value),
+      xytext=(-4, 5),
+      textcoords="offset points",
+      ha="right",
+      fontsize=8,
+    )
+  axes.set(xlabel=xlabel, ylabel="seconds")
+  axes.set_title(title, fontsize=9.5, loc="left")
+  axes.margins(x=0.2, y=0.12)
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.tick_params(which="minor", labelleft=False, labelbottom=False)
+  axes.legend(fontsize=8, frameon=False, loc="lower right")
 
 
 def main():

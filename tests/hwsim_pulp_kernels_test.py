@@ -160,7 +160,7 @@ def test_conv_equals_loops_over_cores_and_pixels(data):
   assume(min(h_in, w_in) >= 1)
   a, w, o = (draw(st.sampled_from((2, 4, 8))) for _ in range(3))
   library = draw(st.sampled_from(sorted(TARGETS)))
-  costs = hwsim.pulp.kernels._row("conv", f"{library}|a{a}w{w}o{o}")
+  costs = hwsim.pulp.kernels.coefficients("conv", f"{library}|a{a}w{w}o{o}")
   lanes = 8 if library == "XpulpV2" else max(a, w)
   layer = Layer("c", "conv", ci, n, max(h_in, k), max(w_in, k), k, k, s)
   sizes = n, h_in, w_in, h_out, w_out, *pads
@@ -228,7 +228,7 @@ def test_pools_grow_with_the_window_and_the_map(op):
 
 def test_8_bit_blocks_are_near_the_formula_of_dorys_authors():
   """tiler_conv1d_to_up.py:364-372, pixel pair without im2col."""
-  costs = hwsim.pulp.kernels._row("conv", "XpulpV2|a8w8o8")
+  costs = hwsim.pulp.kernels.coefficients("conv", "XpulpV2|a8w8o8")
   for patch in (128, 256, 288, 512, 1152):
     for n in (16, 32, 64, 256):
       ours = costs["pair"] + n // 4 * (
@@ -272,7 +272,7 @@ def test_precisions_rank_as_on_mpic():
 
 def test_an_unknown_library_is_named():
   with pytest.raises(ValueError, match="no conv kernel 'XpulpV9.*XpulpNN"):
-    hwsim.pulp.kernels._row("conv", "XpulpV9|a8w8o8")
+    hwsim.pulp.kernels.coefficients("conv", "XpulpV9|a8w8o8")
 
 
 def test_every_kernel_has_coefficients_and_provenance():

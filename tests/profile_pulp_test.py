@@ -248,7 +248,7 @@ def test_causes_are_named():
     gain(odd, (2, 2), (4, 4))
   )
   narrow = Layer("dw", "depthwise", 24, 24, 112, 112, 3, 3, 1, (1,) * 4)
-  assert "groups of 4, 6 in a layer for 8 cores" in (
+  assert "6 groups of 4 channels in a layer for 8 cores" in (
     gain(narrow, (2, 2), (8, 8))
   )
 

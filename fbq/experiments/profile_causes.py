@@ -89,13 +89,14 @@ def _imbalance(layer, before, tile, target):
   if layer.op == "depthwise":
     bits = before.in_bits, before.weight_bits, before.out_bits
     group = max(1, 8 // min(bits))
-    said = f"core imbalance: channels go to cores in groups of {group}"
     channels = layer.out_channels if tile is None else tile.out_channels
-    groups = -(-channels // group)
+    groups, what = -(-channels // group), "layer" if tile is None else "tile"
     if groups % target.cores:
-      what = "layer" if tile is None else "tile"
-      said += f", {groups} in a {what} for {target.cores} cores"
-    return said
+      return (
+        f"core imbalance: {groups} groups of {group} channels in a {what} for "
+        f"{target.cores} cores"
+      )
+    return f"core imbalance: channels go to cores in groups of {group}"
   if layer.op == "linear":
     return "core imbalance: neurons"
   return "core imbalance: rows and column halves of a tile"

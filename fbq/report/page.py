@@ -34,10 +34,14 @@ def render(template: str, **values: Any) -> str:
     percent=lambda value, digits=2: f"{value * 100:.{digits}f}",
     signed=lambda value, digits=1: f"{value * 100:+.{digits}f}",
     duration=_duration,
-    embedded=lambda png: base64.b64encode(png).decode(),
+    embedded=_embedded,
     pretty=lambda value: json.dumps(value, indent=2, sort_keys=True),
   )
   return environment.get_template(template).render(**values)
+
+
+def _embedded(png: bytes) -> str:
+  return base64.b64encode(png).decode()
 
 
 def _duration(seconds: float) -> str:

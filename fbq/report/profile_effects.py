@@ -28,11 +28,10 @@ def precision_png(profile: Profile) -> bytes:
   rows, columns = len(profile.targets), len(kinds)
   figure = figures.new(2.35 * columns + 1.6, 2.15 * rows + 0.7)
   panels = figure.subplots(rows, columns, squeeze=False)
-  image = None
   for row, target in zip(panels, profile.targets, strict=True):
     for axes, kind in zip(row, kinds, strict=True):
       grid = grids[target, kind]
-      image = axes.imshow(
+      axes.imshow(
         grid,
         cmap="RdBu_r",
         norm=TwoSlopeNorm(1.0, 0.0, max(most, 1.5)),
@@ -62,7 +61,7 @@ def precision_png(profile: Profile) -> bytes:
       if axes is row[0]:
         axes.set_ylabel(f"{short(target)}\ninput bits", fontsize=9.5)
   figure.colorbar(
-    image,
+    panels[0, 0].images[0],
     ax=panels,
     label="cycles over those at 8/8",
     shrink=0.7,

@@ -81,7 +81,9 @@ def layers_png(profile: Profile) -> bytes:
       for name in UNIFORM
     )
     axes.set_title(
-      f"{short(target)}: {totals} in all", loc="left", fontsize=9.5
+      f"{short(target)}: {totals} million cycles in all",
+      loc="left",
+      fontsize=9.5,
     )
   panels[-1].set_xticks(range(count), profile.layers, rotation=90, fontsize=8)
   panels[-1].set_xlim(-0.6, count - 0.4)

@@ -210,7 +210,7 @@ def _draw(axes, points, by_name, test_count, float_accuracy):
   for point in points:
     if point.parent is not None:
       source = by_name[point.parent]
-      axes.annotate(
+      arrow = axes.annotate(
         "",
         xy=(point.cycles / 1e6, point.accuracy * 100),
         xytext=(source.cycles / 1e6, source.accuracy * 100),
@@ -224,6 +224,8 @@ def _draw(axes, points, by_name, test_count, float_accuracy):
         ),
         zorder=1.8,
       )
+      # Where the axis is broken, an arrow from below the break ends at it.
+      arrow.arrow_patch.set_clip_box(axes.bbox)
   for kind, (marker, color, name) in _STYLES.items():
     group = [point for point in points if point.kind == kind]
     if not group:

@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import timeline_referee
 
 from fbq import model as model_lib
 from fbq import nets, ops, precision
 from hwsim import proxies
+from hwsim.pulp import XPULPNN_V1, simulate
 
 COUNTS = json.loads(
   (pathlib.Path(__file__).parent / "golden/bops_counts.json").read_text()
@@ -144,6 +146,17 @@ def test_ds_cnn_is_mlperf_tinys():
   assert net.workload.layers[0].padding == (4, 5, 1, 1)
   macs = 125 * (40 * 64 + 4 * (9 * 64 + 64 * 64)) + 64 * 12
   assert net.workload.macs == macs
+
+
+def test_ds_cnn_takes_the_referees_time():
+  """Its first layer is neither square nor evenly padded."""
+  work = nets.ds_cnn().workload
+  for layer, site in zip(work.layers, work.output_sites, strict=True):
+    for bits in ((8, 8), (4, 4), (8, 2), (2, 2)):
+      out_bits = 8 if site else 32
+      cycles = simulate(layer, *bits, out_bits, XPULPNN_V1).total
+      referee = timeline_referee.simulate(layer, *bits, out_bits, XPULPNN_V1)
+      assert cycles == pytest.approx(referee, rel=0.02), (layer, bits)
 
 
 @pytest.mark.parametrize("op", ["conv", "depthwise"])

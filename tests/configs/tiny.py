@@ -1,0 +1,62 @@
+"""A run of seconds that goes through every stage, for tests.
+
+python main.py --config=tests/configs/tiny.py --workdir=/tmp/tiny
+"""
+
+from ml_collections import ConfigDict
+
+from fbq.nets import Net, Node
+from fbq.nets.graph import INPUT
+
+
+def get_config() -> ConfigDict:
+  """The keys of configs/digits_free_bits.py, values for a tiny network."""
+  stage = dict(steps=8, batch_size=8, learning_rate=1e-2, weight_decay=1e-4)
+  return ConfigDict(
+    dict(
+      experiment="free_bits",
+      seed=0,
+      net=dict(
+        builder="tests.configs.tiny:separable",
+        arguments=dict(channels=8),
+      ),
+      data=dict(
+        name="digits",
+        split_seed=0,
+        test_seed=0,
+        renders_per_test_image=1,
+        difficulty=dict(fragments=0),
+      ),
+      target="xpulpnn_v1",
+      measured_latency="",
+      float_training=dict(stage, steps=12),
+      calibration_images=16,
+      search=dict(
+        stage,
+        strengths=(3.0,),
+        locked=(True, False),
+        gate_learning_rate=0.5,
+        range_bits=4,
+        faithful=False,
+      ),
+      fine_tuning=dict(stage, range_learning_rate=1e-2),
+      rules=(),
+      uniform_baselines=(8, 4, 2),
+      tolerance=0.005,
+      checkpoint_every=4,
+      log_every=2,
+    )
+  )
+
+
+def separable(channels: int = 8, resolution: int = 8) -> Net:
+  """One depthwise separable block between a stem and a classifier."""
+  conv = dict(norm=True, activation="relu")
+  nodes = (
+    Node("stem", "conv", (INPUT,), channels, (3, 3), 1, 1, **conv),
+    Node("dw", "depthwise", ("stem",), 0, (3, 3), 2, 1, **conv),
+    Node("pw", "conv", ("dw",), 2 * channels, **conv),
+    Node("pool", "avg_pool", ("pw",), kernel=None),
+    Node("classifier", "linear", ("pool",), 10, bias=True, is_output=True),
+  )
+  return Net(f"separable-{channels}", (resolution, resolution, 1), nodes)

@@ -1,0 +1,222 @@
+"""What cannot work is told at once, in one line that says what to do."""
+
+import json
+import re
+import time
+
+import experiment_runs
+import pytest
+
+from fbq.experiments import free_bits, settings
+from hwsim import latency_io
+from hwsim.pulp import get_target, latency_table
+from tests.configs import tiny
+
+
+@pytest.fixture(autouse=True)
+def nothing_trains(monkeypatch):
+  """Every error must come before the first stage and before the data."""
+
+  def begins(*_, **__):
+    raise AssertionError("the run went past its checks")
+
+  monkeypatch.setattr(free_bits, "train", begins)
+  monkeypatch.setattr(free_bits.digits, "load", begins)
+
+
+def config_with(changes):
+  """The tiny configuration with settings, by dotted name, changed or added."""
+  config = tiny.get_config()
+  for name, value in changes.items():
+    *path, last = name.split(".")
+    part = config
+    for key in path:
+      part = part[key]
+    with part.ignore_type(), part.unlocked():
+      part[last] = value
+  return config
+
+
+WRONG = [
+  ({"serach": 3}, r"config\.serach is no setting.*did you mean 'search'\?"),
+  ({"search.step": 3}, r"config\.search\.step is .*did you mean 'steps'\?"),
+  ({"zzz": 3}, r"zzz is no setting of this experiment\. It has experiment,"),
+  ({"search.steps": 0}, r"config\.search\.steps is 0, expected at least 1"),
+  ({"search.steps": 2.5}, r"search\.steps is 2\.5 \(float\), expected int"),
+  ({"search": 3}, r"config\.search is 3, expected settings"),
+  ({"seed": -1}, r"config\.seed is -1, expected 0 to 2\^32 - 1"),
+  ({"data.test_seed": 2**40}, r"config\.data\.test_seed is 1099511627776"),
+  ({"data.name": "mnist"}, r"config\.data\.name is 'mnist', expected 'digits'"),
+  ({"data.difficulty": {"blur": 1}}, r"unknown settings \['blur'\].*'noise'"),
+  ({"data.difficulty": {"noise": -1}}, "noise is -1, expected"),
+  ({"rules": [("conv9.weight", 4)]}, r"'conv9\.weight' matches no tensor"),
+  ({"rules": [("stem.wieght", 4)]}, r"did you mean 'stem\.weight'"),
+  ({"rules": [("input.out", 4)]}, r"'input\.out' matches no tensor.*free"),
+  ({"rules": [("stem.weight", 3)]}, r"'stem\.weight': 3 bits, expected one of"),
+  ({"rules": [("stem[", 4)]}, r"'stem\[' is no regular expression"),
+  ({"rules": [("stem.weight",)]}, r"config\.rules is .*expected pairs"),
+  ({"uniform_baselines": (8, 3)}, r"baselines is \(8, 3\), .*of \(2, 4, 8\)"),
+  ({"uniform_baselines": (8.0,)}, r"uniform_baselines is \(8\.0,\)"),
+  ({"uniform_baselines": (4, 2)}, "8 among them: the report compares"),
+  ({"search.range_bits": 5}, r"range_bits is 5, expected one of \(2, 4, 8\)"),
+  ({"search.strengths": (1, -1)}, r"strengths is \(1, -1\), expected numbers"),
+  ({"search.strengths": (0.1, 0.10000001)}, "expected numbers that differ"),
+  ({"search.locked": ("yes",)}, r"locked is \('yes',\), expected some of True"),
+  ({"float_training.learning_rate": 0.0}, "learning_rate is 0.0, expected a"),
+  ({"tolerance": 2.0}, r"config\.tolerance is 2\.0, expected in \[0, 1\)"),
+  ({"checkpoint_every": 3}, "a multiple of log_every, 2"),
+  ({"target": "gap9"}, r"unknown target 'gap9'; expected one of .*xpulpnn_v1"),
+  ({"net.builder": "vgg99"}, r"net\.builder is 'vgg99', expected one of"),
+  ({"net.builder": "no.such:net"}, "No module named 'no'"),
+  ({"net.builder": "tests.configs.tiny:nets"}, "has no attribute 'nets'"),
+  ({"net.arguments": {"width": 1}}, "unexpected keyword argument 'width'"),
+  ({"net.arguments": {"channels": 2.5}}, r"whole numbers of features.*'stem'"),
+  ({"net.arguments": {"resolution": 4}}, "8 pixels or more.*reads 4x4x1"),
+  ({"net.builder": "resnet8", "net.arguments": {"resolution": 8}},
+   r"in_channels=1\); it reads 8x8x3"),
+  ({"net.builder": "resnet8",
+    "net.arguments": {"resolution": 8, "in_channels": 1, "classes": 3}},
+   "expected 10 classes, the digits; it tells 3 apart"),
+  ({"measured_latency": "no/such.csv"}, r"No such file.*no/such\.csv"),
+  ({"measured_latency": "notes.txt"}, r"notes\.txt: expected a name that ends"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"), WRONG, ids=lambda x: "-".join(x)[:40] if x else ""
+)
+def test_a_wrong_setting_is_named(changes, message, tmp_path):
+  workdir = tmp_path / "run"
+  with pytest.raises(settings.ConfigError, match=message) as error:
+    free_bits.run(config_with(changes), workdir)
+  assert "\n" not in str(error.value)
+  assert not workdir.exists()
+
+
+def test_a_missing_setting_is_named(tmp_path):
+  config = tiny.get_config()
+  with config.unlocked():
+    del config.search["strengths"]
+  with pytest.raises(
+    settings.ConfigError, match=r"search\.strengths is missing"
+  ):
+    free_bits.run(config, tmp_path / "run")
+
+
+def test_a_bad_line_of_measurements_is_named(tmp_path):
+  path = tmp_path / "board.csv"
+  table = latency_table(tiny.separable().workload, get_target("xpulpnn_v1"))
+  latency_io.save(table, path)
+  lines = path.read_text().splitlines()
+  cells = lines[6].split(",")
+  cells[lines[0].split(",").index("latency_cycles")] = "fast"
+  path.write_text("\n".join([*lines[:6], ",".join(cells), *lines[7:]]))
+  with pytest.raises(settings.ConfigError, match="line 7: latency_cycles is"):
+    free_bits.run(
+      config_with({"measured_latency": str(path)}), tmp_path / "run"
+    )
+
+
+def test_measurements_of_part_of_a_layer_are_named(tmp_path):
+  path = tmp_path / "board.csv"
+  table = latency_table(tiny.separable().workload, get_target("xpulpnn_v1"))
+  latency_io.save(table, path)
+  lines = path.read_text().splitlines()
+  path.write_text("\n".join(lines[:5] + lines[6:]))
+  message = "board.csv: layer 'stem' is measured only in part"
+  with pytest.raises(settings.ConfigError, match=message):
+    free_bits.run(
+      config_with({"measured_latency": str(path)}), tmp_path / "run"
+    )
+
+
+def test_a_workdir_of_another_configuration_is_refused(tmp_path):
+  plain = tiny.get_config().to_dict()
+  settings.claim_workdir(tmp_path / "run", plain)
+  settings.claim_workdir(tmp_path / "run", plain)  # its own
+  changed = config_with({"search.steps": 9, "rules": [("stem.weight", 8)]})
+  with pytest.raises(settings.ConfigError) as error:
+    free_bits.run(changed, tmp_path / "run")
+  message = str(error.value)
+  assert str(tmp_path / "run") in message
+  assert "config.search.steps (8, now 9)" in message
+  assert "config.rules ([], now [['stem.weight', 8]])" in message
+  assert "another --workdir" in message
+
+
+def test_a_foreign_workdir_is_refused(tmp_path):
+  (tmp_path / "thesis.tex").write_text("precious")
+  with pytest.raises(settings.ConfigError, match="not empty and has no config"):
+    free_bits.run(tiny.get_config(), tmp_path)
+  assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+  with pytest.raises(settings.ConfigError, match="thesis.tex cannot be used"):
+    free_bits.run(tiny.get_config(), tmp_path / "thesis.tex")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"seed": ', b"\xff\x00", b"[]"])
+def test_a_damaged_config_file_of_a_workdir_is_refused(tmp_path, content):
+  (tmp_path / "config.json").write_bytes(content)
+  with pytest.raises(settings.ConfigError) as error:
+    free_bits.run(tiny.get_config(), tmp_path)
+  assert re.search("damaged|another configuration", str(error.value))
+  assert str(tmp_path) in str(error.value)
+  assert "another --workdir" in str(error.value)
+
+
+def test_what_a_kill_left_of_a_claim_is_cleaned_up(tmp_path):
+  (tmp_path / "config.json.12.writing").write_text('{"se')
+  settings.claim_workdir(tmp_path, tiny.get_config().to_dict())
+  assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+  (tmp_path / "precision").mkdir()
+  for name in ("results.csv.7.writing", "precision/4-4.json.7.writing"):
+    (tmp_path / name).write_text("half")
+  settings.claim_workdir(tmp_path, tiny.get_config().to_dict())
+  assert not list(tmp_path.rglob("*.writing"))
+
+
+COMMANDS = [
+  (["--config.serach.steps=3"], '--config.serach.steps=3: no such.*"search"'),
+  (["--config.search.step=3"], '--config.search.step=3: no such.*"steps"'),
+  (["--config.search.steps=x"], "--config.search.steps=x: invalid literal"),
+  (["--config.search.range_bits=3"], "range_bits is 3, expected one of"),
+  (["--config.experiment=settings"], "config.experiment is 'settings'"),
+  (["--wrokdir=x"], "Unknown command line flag 'wrokdir'. Did you mean: work"),
+  (["more"], r"unexpected arguments \['more'\]"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), COMMANDS)
+def test_a_wrong_command_takes_one_line(tmp_path, arguments, message):
+  start = time.monotonic()
+  status, output = experiment_runs.run("", tmp_path / "run", *arguments)
+  assert time.monotonic() - start < 20  # a second, on a machine at rest
+  assert status == 1
+  assert re.search(message, output), output
+  assert "Traceback" not in output
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_run_needs_a_workdir_and_a_config_file(tmp_path):
+  status, output = experiment_runs.run("", None)
+  assert status == 1 and "--workdir must have a value" in output
+  for more in ([], ["--config.seed=1"]):
+    status, output = experiment_runs.run(
+      "", tmp_path / "run", *more, config="configs/nope.py"
+    )
+    assert status == 1 and "No such file or directory" in output
+    assert "configs/nope.py" in output and "Traceback" not in output
+
+
+def test_config_file_mistakes_keep_their_traceback(tmp_path):
+  path = tmp_path / "broken.py"
+  path.write_text("def get_config():\n  return {}['seed']\n")
+  status, output = experiment_runs.run("", tmp_path / "run", config=str(path))
+  assert status == 1 and "broken.py" in output and "KeyError: 'seed'" in output
+
+
+def test_fingerprints_differ_with_any_setting():
+  plain = tiny.get_config().to_dict()
+  changed = config_with({"search.faithful": True}).to_dict()
+  assert settings.fingerprint(plain) != settings.fingerprint(changed)
+  stored = json.loads(json.dumps(plain))
+  assert settings.fingerprint(plain) == settings.fingerprint(stored)

@@ -1,0 +1,76 @@
+"""Runs of main.py in processes of their own, for tests of whole experiments."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = "tests/configs/tiny.py"
+
+
+def start(
+  cache,
+  workdir,
+  *more,
+  program="main.py",
+  moment=None,
+  config=CONFIG,
+  tells_compiles=False,
+):
+  """A process of main.py, or of killed.py with the moment of its death.
+
+  Its programs are compiled without optimization, in half the time.
+  """
+  arguments = [] if moment is None else [moment]
+  arguments += [f"--config={config}", f"--compilation_cache={cache}"]
+  if workdir is not None:
+    arguments.append(f"--workdir={workdir}")
+  environment = os.environ | {
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    "JAX_LOG_COMPILES": "1" if tells_compiles else "0",
+    "JAX_PLATFORMS": "cpu",
+    "PYTHONPATH": str(ROOT),
+  }
+  return subprocess.Popen(
+    [sys.executable, program, *arguments, *more],
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def run(*args, **options):
+  """(exit status, what was printed)."""
+  process = start(*args, **options)
+  output, _ = process.communicate(timeout=300)
+  return process.returncode, output
+
+
+def numbers(workdir):
+  """Everything in a workdir that must not depend on when it was made.
+
+  Notes of checkpoints hold a digest of their numbers and the results.
+  """
+  found = {}
+  for pattern in (
+    "config.json",
+    "metrics.jsonl",
+    "latency_table.csv",
+    "results.csv",
+    "result.json",
+    "precision/*",
+    "checkpoints/*/*/notes/metadata",
+  ):
+    for path in workdir.glob(pattern):
+      found[str(path.relative_to(workdir))] = path.read_bytes()
+  return found
+
+
+def metrics(workdir):
+  """The lines of metrics.jsonl."""
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  return [json.loads(line) for line in lines]

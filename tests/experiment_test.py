@@ -1,0 +1,183 @@
+"""Whole runs: what they leave, that they resume bit for bit, one trace each."""
+
+import csv
+import json
+import re
+import shutil
+import signal
+import time
+
+import experiment_runs
+import pytest
+
+STAGES = ("float", "search-locked-3", "search-free-3")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  """Compiled programs, shared by all processes here."""
+  return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def finished(cache, tmp_path_factory):
+  """The workdir of an uninterrupted run; not to be written to."""
+  workdir = tmp_path_factory.mktemp("runs") / "finished"
+  status, output = experiment_runs.run(cache, workdir)
+  assert status == 0, output
+  return workdir
+
+
+def test_a_finished_run_leaves_all_its_files(finished):
+  names = {path.name for path in finished.iterdir()}
+  assert names == {
+    "config.json",
+    "metrics.jsonl",
+    "checkpoints",
+    "latency_table.csv",
+    "precision",
+    "results.csv",
+    "front.png",
+    "report.html",
+    "result.json",
+  }
+  result = json.loads((finished / "result.json").read_text())
+  with (finished / "results.csv").open(newline="") as file:
+    rows = {row["name"]: row for row in csv.DictReader(file)}
+  assert rows.keys() == result["points"].keys() >= {"8/8", "4/4", "2/2"}
+  for name, point in result["points"].items():
+    assert float(rows[name]["accuracy"]) == point["accuracy"]
+    assert int(rows[name]["cycles"]) == point["cycles"]
+  free = [row for row in rows.values() if row["kind"] == "free_bits"]
+  assert free
+  for row in rows.values():
+    names = [row["name"], *row["aliases"].split()]
+    for name in names:
+      path = finished / "precision" / f"{name.replace('/', '-')}.json"
+      bits = json.loads(path.read_text())["bits"]
+      assert all(int(row[f"bits:{site}"]) == b for site, b in bits.items())
+  assert (finished / "front.png").read_bytes().startswith(b"\x89PNG")
+  page = (finished / "report.html").read_text()
+  assert all(name in page for name in rows)
+
+
+def test_metrics_have_every_logged_step_once(finished):
+  steps = {}
+  for line in experiment_runs.metrics(finished):
+    steps.setdefault(line["stage"], []).append(line["step"])
+  assert {*STAGES} <= steps.keys()
+  tuned = [stage for stage in steps if stage.startswith("fine-tune-")]
+  stages = {path.name for path in (finished / "checkpoints").iterdir()}
+  assert steps.keys() == stages and len(tuned) >= 4
+  assert steps.pop("float") == [2, 4, 6, 8, 10, 12]
+  assert all(found == [2, 4, 6, 8] for found in steps.values())
+
+
+def test_a_finished_run_is_left_alone(cache, finished):
+  def times():
+    return {p: p.stat().st_mtime_ns for p in finished.rglob("*")}
+
+  before = times()
+  start = time.monotonic()
+  status, output = experiment_runs.run(cache, finished)
+  assert status == 0 and "is finished" in output
+  assert time.monotonic() - start < 30  # no training, no compiling
+  assert times() == before
+
+
+# In the order of a run: each process is killed, the next one resumes.
+MOMENTS = (
+  "replacing:config.json",
+  "logged:float:6",  # between checkpoints
+  "saved:float:8",  # right after one
+  "cut:search-locked:6",  # in the middle of a line
+  "saving:search-free:8",  # before the last checkpoint of a stage is whole
+  "saved:fine-tune:4",
+  "replacing:front.png",  # in the report
+)
+
+
+def test_killed_runs_end_with_the_same_numbers(cache, finished, tmp_path):
+  """SIGKILL again and again, the last time from outside, bit for bit."""
+  workdir = tmp_path / "killed"
+  for moment in MOMENTS[:-1]:
+    status, output = experiment_runs.run(
+      cache, workdir, program="tests/killed.py", moment=moment
+    )
+    assert status == -signal.SIGKILL, f"{moment}: {output}"
+    assert not (workdir / "result.json").exists()
+  kill_in_fine_tuning(cache, workdir)
+  status, output = experiment_runs.run(
+    cache, workdir, program="tests/killed.py", moment=MOMENTS[-1]
+  )
+  assert status == -signal.SIGKILL, output
+  assert (workdir / "results.csv").exists()
+  status, output = experiment_runs.run(cache, workdir)
+  assert status == 0, output
+  expected = experiment_runs.numbers(finished)
+  found = experiment_runs.numbers(workdir)
+  assert found.keys() == expected.keys()
+  differing = [name for name in expected if found[name] != expected[name]]
+  assert not differing
+  left = [path.name for path in workdir.rglob("*")]
+  assert not [n for n in left if n.endswith((".writing", ".tmp", ".part"))]
+  assert not [n for n in left if "orbax-checkpoint-tmp" in n]
+
+
+def kill_in_fine_tuning(cache, workdir):
+  """Kills main.py from outside once a second assignment is being tuned."""
+  process = experiment_runs.start(cache, workdir)
+  deadline = time.monotonic() + 200
+  try:
+    while time.monotonic() < deadline and process.poll() is None:
+      stages = {line["stage"] for line in experiment_runs.metrics(workdir)}
+      if sum(stage.startswith("fine-tune-") for stage in stages) >= 2:
+        break
+      time.sleep(0.005)
+  finally:
+    process.kill()
+    output, _ = process.communicate()
+  assert process.returncode == -signal.SIGKILL, output
+
+
+def test_a_damaged_checkpoint_stops_the_run_by_name(cache, finished, tmp_path):
+  workdir = shutil.copytree(finished, tmp_path / "copy")
+  (workdir / "result.json").unlink()
+  step = workdir / "checkpoints/float/12"
+  (data,) = (step / "state/d").iterdir()
+  content = bytearray(data.read_bytes())
+  content[len(content) // 2] ^= 1
+  data.write_bytes(content)
+  status, output = experiment_runs.run(cache, workdir)
+  assert status == 1
+  assert str(step) in output and "is damaged" in output
+  assert "Traceback" not in output
+  assert not (workdir / "result.json").exists()
+
+
+def test_resnet8_and_one_trace_of_each_step(cache, tmp_path):
+  """Adders, and two strengths and seven assignments that share programs."""
+  workdir = tmp_path / "resnet8"
+  status, output = experiment_runs.run(
+    cache,
+    workdir,
+    "--config.net.builder=resnet8",
+    "--config.net.arguments={'width':0.125,'resolution':8,'in_channels':1}",
+    "--config.search.strengths=(0.01, 30.0)",
+    "--config.search.locked=(True,)",
+    "--config.float_training.steps=4",
+    "--config.search.steps=2",
+    "--config.fine_tuning.steps=2",
+    tells_compiles=True,
+  )
+  assert status == 0, output
+  for name, count in (("step", 3), ("correct", 2)):
+    # A step for each of float training, search and fine-tuning.
+    traced = re.findall(rf"Finished tracing {name} for jit", output)
+    assert len(traced) == count
+  stages = {line["stage"] for line in experiment_runs.metrics(workdir)}
+  assert {"search-locked-0.01", "search-locked-30"} <= stages
+  assert sum(stage.startswith("fine-tune-") for stage in stages) >= 3
+  bits = json.loads((workdir / "precision/2-2.json").read_text())["bits"]
+  assert bits["stage0.add.out"] == bits["stage1.conv2.out"] == 8
+  assert bits["stage1.conv1.out"] == bits["classifier.weight"] == 2

@@ -47,7 +47,7 @@ def get_config(net: str = "mobilenet_v1") -> ConfigDict:
         faithful=False,
       ),
       fine_tuning=dict(
-        steps=300,
+        steps=200,
         batch_size=32,
         learning_rate=1e-2,
         weight_decay=0.0,

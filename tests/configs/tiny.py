@@ -1,6 +1,6 @@
 """A run of seconds that goes through every stage, for tests.
 
-python main.py --config=tests/configs/tiny.py --workdir=/tmp/tiny
+python main.py --config=tests/configs/tiny.py --workdir=runs/tiny
 """
 
 from ml_collections import ConfigDict

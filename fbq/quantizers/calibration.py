@@ -26,7 +26,7 @@ def mean_squared_errors(
   for share in _SHARES:
     step = (share * largest / steps).astype(np.float32)
     y = np.clip(np.rint(x / step), low, high) * step
-    errors.append(np.mean((y - x) ** 2, axis=0))
+    errors.append(np.mean((y - x) ** 2, axis=0, dtype=np.float64))
   return np.stack(errors)
 
 
@@ -44,6 +44,8 @@ def best_range(x: np.ndarray, bits: int, signed: bool) -> np.ndarray:
       "calibration data must be finite and not empty, got "
       f"{x.size} values, {int(np.sum(~np.isfinite(x)))} of them not finite"
     )
+  x = x if signed else np.maximum(x, 0.0)  # the quantizer is the ReLU too
+  x = np.sort(x, axis=0)  # sums, and so ties, that no order of the data changes
   largest = np.maximum(np.abs(x).max(axis=0), np.float32(1e-8))
   errors = mean_squared_errors(x, largest, bits, signed)
   # The last of equals: the widest range that is as good.
@@ -61,8 +63,7 @@ def activation_ranges(
 
   Args:
     tensors: site -> values of any shape, before their quantizer.
-    is_signed: site -> whether its integers are signed; the negative values of
-      the others are zeros after the ReLU.
+    is_signed: site -> whether its integers are signed.
     bits: precisions to calibrate for.
     samples: values used of each tensor, drawn at random from a fixed seed.
   """
@@ -73,9 +74,7 @@ def activation_ranges(
     if len(values) > samples:
       # Not evenly spaced: a stride that channels divide would see one of them.
       values = random.choice(values, samples, replace=False, shuffle=False)
-    signed = is_signed[site]
-    values = values if signed else np.maximum(values, 0.0)
-    found[site] = {b: best_range(values, b, signed) for b in bits}
+    found[site] = {b: best_range(values, b, is_signed[site]) for b in bits}
   return found
 
 

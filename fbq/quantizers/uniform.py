@@ -98,12 +98,11 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
   shape_ = (1,) * (x.ndim - len(shape)) + shape
   kept = [i for i, size in enumerate(shape_) if size == x.shape[i] and size > 1]
   if jax.default_backend() == "cpu":
-    if kept == list(range(len(kept))):  # leading axes, or none
-      rows = math.prod(x.shape[: max(1, len(kept))])
-      flat = x.reshape(rows, -1)
-      sums = flat @ jnp.ones(flat.shape[1], x.dtype)
-      return (sums if kept else jnp.sum(sums)).reshape(shape)
-    if kept == list(range(x.ndim - len(kept), x.ndim)):  # trailing axes
+    if x.ndim - 1 not in kept:
+      # Over the last axis alone: flattening more would make the fused loop find
+      # each element's channel by a division.
+      x = (x @ jnp.ones(x.shape[-1], x.dtype))[..., None]
+    elif kept == list(range(x.ndim - len(kept), x.ndim)):  # trailing axes
       columns = math.prod(x.shape[x.ndim - len(kept) :])
       flat = x.reshape(-1, columns)
       return (jnp.ones(flat.shape[0], x.dtype) @ flat).reshape(shape)

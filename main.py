@@ -70,10 +70,7 @@ def _parse_flags(arguments):
 
 
 def _start_with_large_pages():
-  """Starts this program again with glibc's large pages, see the Makefile.
-
-  They save a third of a training step's processor time, and are read at start.
-  """
+  """Starts anew with glibc's large pages, read at start: see the Makefile."""
   if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
     os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -268,7 +268,7 @@ def weight_range(kernel: Array, node: Node) -> Array:
 
 
 def gate_noise(key: Array, groups: GateGroups, batch: int) -> dict[str, Array]:
-  """Uniform noise in (0, 1): a draw per weight, and per sample's activation."""
+  """Uniform noise in (0, 1): a draw per group, and per sample and group."""
   weights, activations = jax.random.split(key)
   tiny = float(np.finfo(np.float32).tiny)
   draw = lambda k, shape: jax.random.uniform(k, shape, minval=tiny)

@@ -53,20 +53,24 @@ def check(net: Net, precision: Precision, where: str = "assignment") -> None:
 def apply_rules(
   net: Net, precision: Precision, rules: Sequence[tuple[str, int]]
 ) -> dict[str, int]:
-  """`precision` with the free sites that rules match set as they say.
+  """`precision` with the sites of `ruled` set as the rules say."""
+  return {**precision, **ruled(net, rules)}
+
+
+def ruled(net: Net, rules: Sequence[tuple[str, int]]) -> dict[str, int]:
+  """{site: bits} of the free sites that rules match.
 
   Args:
     net: the network.
-    precision: assignment to start from.
     rules: (regular expression, bits) pairs; an expression must match a whole
       site name, and later rules win.
 
   Raises:
     ValueError: impossible bits, or a rule that matches no free site.
   """
-  result = dict(precision)
+  result: dict[str, int] = {}
   for pattern, bits in rules:
-    if bits not in BITS:
+    if not isinstance(bits, (int, np.integer)) or bits not in BITS:
       raise ValueError(
         f"rule {pattern!r}: {bits!r} bits, expected one of {BITS}"
       )
@@ -81,7 +85,7 @@ def apply_rules(
         f"rule {pattern!r} matches no tensor of {net.name} whose precision is "
         f"free{_did_you_mean(pattern, net.workload.free_sites)}"
       )
-    result.update(dict.fromkeys(matches, bits))
+    result.update(dict.fromkeys(matches, int(bits)))
   return result
 
 

@@ -112,6 +112,10 @@ def merge(
   cycles, provenance = table.cycles.copy(), list(table.provenance)
   known = {layer.geometry for layer in table.layers}
   for key, row in rows.items():
+    if row.target != table.target:
+      raise ValueError(
+        f"{row.where}: target {row.target!r}, the table is of {table.target!r}"
+      )
     if key.geometry not in known:
       raise ValueError(
         f"{row.where}: wrong geometry: no layer of the table is {key.geometry}"

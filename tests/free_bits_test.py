@@ -1,5 +1,6 @@
 """The Free Bits pass on random tables and networks, and as published."""
 
+import dataclasses
 import itertools
 
 import hwsim_networks
@@ -154,21 +155,25 @@ def test_pass_finds_the_least_latency_of_all_assignments_above(problem):
       optima.append(p)
   assert total(workload, cycles, raised) == best
   assert raised in optima
-  assert_ties_go_up(workload, start, raised, optima)
+  assert_ties(workload, start, raised, optima)
 
 
-def assert_ties_go_up(workload, start, raised, optima):
-  """Of the fastest assignments, no tensor that was raised is higher in one."""
+def assert_ties(workload, start, raised, optima):
+  """A tensor keeps its bits where that is fastest too, else takes the most."""
   weights = {}  # activation site -> weights of its readers
   for layer, reads in zip(workload.layers, workload.input_sites, strict=True):
     own = [f"{layer.name}.weight"] if layer.has_weights else []
     weights[reads[0]] = weights.get(reads[0], []) + own
   for site, group in weights.items():
-    if any(raised[s] != start[s] for s in (site, *group)):
-      assert raised[site] == max(p[site] for p in optima)
-      peers = [p for p in optima if p[site] == raised[site]]
-      for weight in group:
-        assert raised[weight] == max(p[weight] for p in peers)
+    assert raised[site] == expected(site, start, optima)
+    peers = [p for p in optima if p[site] == raised[site]]
+    for weight in group:
+      assert raised[weight] == expected(weight, start, peers)
+
+
+def expected(site, start, optima):
+  bits = {p[site] for p in optima}
+  return start[site] if start[site] in bits else max(bits)
 
 
 def chain_of_two():
@@ -227,7 +232,7 @@ def test_readers_of_one_tensor_decide_together():
   start = dict.fromkeys(workload.sites, 2) | {"image.out": 8}
   raised, changes = free_bits(workload, cycles, start)
   assert raised["a.out"] == 8  # 12 cycles; at 4 bits 13, at 2 bits 20
-  assert raised["b.weight"] == raised["c.weight"] == 8  # free of charge
+  assert raised["b.weight"] == raised["c.weight"] == 2  # nothing gained
   assert [c.layer for c in changes] == ["b", "c"]
 
 
@@ -253,3 +258,19 @@ def test_published_reductions():
   alone = cycles[1:, 1:, 1:].min(axis=(1, 2)).sum() + cycles[0, 2, 1:].min()
   assert free == alone
   assert changes and all(c.cycles_after < c.cycles_before for c in changes)
+
+
+def test_a_fixed_weight_and_one_that_gains_nothing_stay():
+  net = hwsim_networks.chain(
+    "two", [Layer("first", "conv", 1, 1), Layer("second", "linear", 1, 1)]
+  )
+  faster_with_8 = [[9, 9, 1]] * 3
+  start = dict.fromkeys(("first.weight", "second.weight", "first.out"), 2)
+  start["image.out"] = 8
+  cycles = np.array([faster_with_8, [[5, 5, 5]] * 3])
+  raised, _ = free_bits(net, cycles, start)
+  assert raised == start | {"first.weight": 8}
+  fixed = dataclasses.replace(
+    net, fixed_bits=(*net.fixed_bits, ("first.weight", 2))
+  )
+  assert free_bits(fixed, cycles, start) == (start, [])

@@ -411,15 +411,3 @@ def test_bayesian_bits_prior_golden(name):
   )
   close(value, c["value"])
   close(grad, c["grad_gammas"])
-
-
-def test_joint_bops_is_the_expected_product():
-  w, a = jnp.float32([[0.2, -0.7]]), jnp.float32([[1.1, 0.3]])
-
-  def mass(phi):  # P(2 bits), P(4 bits), P(8 bits)
-    q = np.asarray(gates.FREE_BITS.probability_open(phi))[0]
-    return np.array([1 - q[0], q[0] * (1 - q[1]), q[0] * q[1]])
-
-  bits = np.array([2, 4, 8])
-  expected = 0.25 * np.sum(np.outer(mass(w), mass(a)) * np.outer(bits, bits))
-  close(gates.expected_bops(w, a, jnp.float32([0.25]), joint=True), expected)

@@ -5,6 +5,7 @@ locked and free gates, the hardware pass on a latency table, fine-tuning of
 everything found beside the uniform baselines, and a report.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -37,7 +38,12 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Carries out the experiment in `workdir`, or what of it is left to do."""
   # ---- Checks: all that can be wrong is found before anything is trained
   net, difficulty = check(config)
-  fingerprint = settings.claim_workdir(workdir, config.to_dict())
+  claim = config.to_dict()
+  if config.measured_latency:  # its content counts, not its name alone
+    measured = Path(config.measured_latency).read_bytes()
+    claim["measured_sha256"] = hashlib.sha256(measured).hexdigest()
+  fingerprint = settings.claim_workdir(workdir, claim)
+  rules = precision.ruled(net, config.rules)
   log = Log(workdir / "metrics.jsonl")
   if (workdir / "result.json").exists():
     log.say(f"{workdir} is finished: see {workdir / 'report.html'}")
@@ -49,7 +55,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     target = get_target(config.target)
     table = latency_table(net.workload, target)
     if config.measured_latency:
-      table = latency_io.merge(table, config.measured_latency)
+      table = latency_io.merge(table, config.measured_latency, 8)
     latency_io.save(table, workdir / "latency_table.csv")
     cycles = table.for_output_bits(8)
 
@@ -160,7 +166,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
       start = {
         **float_variables,
         "ranges": {
-          site: jnp.asarray(by_bits[config.search.range_bits])
+          site: jnp.asarray(
+            by_bits[net.fixed_bits.get(site, config.search.range_bits)]
+          )
           for site, by_bits in ranges.items()
         },
         "gates": {"logits": jnp.full((groups.count, 2), 2.0)},
@@ -173,19 +181,20 @@ def run(config: ConfigDict, workdir: Path) -> None:
         {"key": keys["search"], "strength": jnp.float32(strength)},
         finish=lambda v: {},
       )
-      found[name] = chosen(net, groups, variables["gates"]["logits"])
+      searched = chosen(net, groups, variables["gates"]["logits"])
+      found[name] = {**searched, **rules}
       details[name] = {"gates": gating, "strength": f"{strength:g}"}
   for bits in config.uniform_baselines:
     found[f"{bits}/{bits}"] = precision.uniform(net, bits)
-  found = {
-    name: precision.apply_rules(net, assignment, config.rules)
-    for name, assignment in found.items()
-  }
 
-  # ---- Hardware pass
+  # ---- Hardware pass; what rules say is not raised either
+  pinned = dataclasses.replace(
+    net.workload, fixed_bits=(*net.workload.fixed_bits, *rules.items())
+  )
   raises, parents = {}, {}
   for name, assignment in list(found.items()):
-    raised, changes = free_bits(net.workload, cycles, assignment)
+    workload = pinned if name in details else net.workload
+    raised, changes = free_bits(workload, cycles, assignment)
     if changes:
       found[f"{name}+FB"] = raised
       raises[f"{name}+FB"], parents[f"{name}+FB"] = changes, name
@@ -256,7 +265,7 @@ def initial_variables(model: Model, key: jax.Array) -> Mapping[str, Any]:
   seed = jax.random.key_data(key)
   key = jax.random.wrap_key_data(jnp.concatenate([seed, seed]), impl="rbg")
   variables = jax.jit(lambda k: model.init(k, images, train=False))(key)
-  return {kind: variables[kind] for kind in ("params", "batch_stats")}
+  return {kind: variables.get(kind, {}) for kind in ("params", "batch_stats")}
 
 
 def calibrate(model: Model, variables, images):

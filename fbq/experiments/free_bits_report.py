@@ -184,9 +184,6 @@ def _change(net: Net, target: Target, change: Raise) -> Change:
     sites.append(change.site)
   if w1 != w0:
     sites.append(net.workload.weight_site(layer))
-  why = ""
-  if w0 is not None and w0 < a0:
-    why = "Weights narrower than activations are unpacked in the inner loop. "
   return Change(
     sites=tuple(sites),
     layer=change.layer,
@@ -194,7 +191,7 @@ def _change(net: Net, target: Target, change: Raise) -> Change:
     to_bits=change.after,
     cycles_before=change.cycles_before,
     cycles_after=change.cycles_after,
-    reason=f"{why}Cycles: {', '.join(parts)}.",
+    reason=f"Simulated cycles: {', '.join(parts)}.",
   )
 
 
@@ -209,7 +206,7 @@ def _facts(config):
 
 
 def _assumptions(table):
-  measured = sum(p == "measured" for p in table.provenance)
+  measured = sum(p.startswith("measured") for p in table.provenance)
   return [
     "Cycles are "
     + (

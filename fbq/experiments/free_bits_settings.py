@@ -73,7 +73,7 @@ def check(config: ConfigDict) -> tuple[nets.Net, digits.Difficulty]:
     target = get_target(config.target)
     if config.measured_latency:
       latency_io.merge(
-        latency_table(net.workload, target), config.measured_latency
+        latency_table(net.workload, target), config.measured_latency, 8
       )
   except (ValueError, OSError) as error:
     raise settings.ConfigError(str(error)) from error

@@ -36,7 +36,9 @@ def nested_quantize(
   alone, so every weight above half of its channel's range, 12 % of a Gaussian
   one's, gets none although its 4- and 8-bit levels follow it
   (quantization_facts.md 3.6). By default the gradient is the one of the mixture
-  that is computed: each quantizer passes its own, weighted as in the sum.
+  that is computed: each quantizer passes its own, weighted as in the sum. Their
+  training loop also never clears the gradients of the gates, which thus add up
+  over the whole run; here every step has its own.
 
   Args:
     x: of any shape.
@@ -44,7 +46,7 @@ def nested_quantize(
     gates: (z4, z8) in [0, 1], each broadcasting against `x`: a scalar, or
       [B, 1, 1, 1] for one draw per sample.
     signed: see `uniform.quantize`.
-    faithful: reproduce the authors' gradients.
+    faithful: reproduce the gradients that the authors' quantizer gives.
 
   Returns:
     Array of `x`'s shape; differentiable in `x`, `range_` and the gates.

@@ -9,6 +9,18 @@ BITS = (2, 4, 8)
 _SHARES = np.linspace(0.04, 1.0, 49)
 
 
+def shares(bits: int, signed: bool) -> np.ndarray:
+  """[K]: candidate ranges as shares of the largest magnitude, rising.
+
+  The highest code of signed integers stands for less than the range, half of it
+  at 2 bits, so a range above the largest magnitude can be the best.
+  """
+  if not signed:
+    return _SHARES
+  steps = 2 ** (bits - 1)
+  return np.append(_SHARES, np.linspace(1.0, steps / (steps - 1), 9)[1:])
+
+
 def mean_squared_errors(
   x: np.ndarray, largest: np.ndarray, bits: int, signed: bool
 ) -> np.ndarray:
@@ -23,7 +35,7 @@ def mean_squared_errors(
   steps = 2 ** (bits - 1) if signed else 2**bits - 1
   low, high = (-steps, steps - 1) if signed else (0, steps)
   errors = []
-  for share in _SHARES:
+  for share in shares(bits, signed):
     step = (share * largest / steps).astype(np.float32)
     y = np.clip(np.rint(x / step), low, high) * step
     errors.append(np.mean((y - x) ** 2, axis=0, dtype=np.float64))
@@ -49,8 +61,8 @@ def best_range(x: np.ndarray, bits: int, signed: bool) -> np.ndarray:
   largest = np.maximum(np.abs(x).max(axis=0), np.float32(1e-8))
   errors = mean_squared_errors(x, largest, bits, signed)
   # The last of equals: the widest range that is as good.
-  best = len(_SHARES) - 1 - np.argmin(errors[::-1], axis=0)
-  return (_SHARES[best] * largest).astype(np.float32)
+  best = len(errors) - 1 - np.argmin(errors[::-1], axis=0)
+  return (shares(bits, signed)[best] * largest).astype(np.float32)
 
 
 def activation_ranges(

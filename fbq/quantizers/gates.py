@@ -93,13 +93,11 @@ def expected_bops(
   scale: Array,
   distribution: HardConcrete = FREE_BITS,
   bits: Sequence[int] = (2, 4, 8),
-  joint: bool = False,
 ) -> Array:
   """The bit-operations regularizer of Free Bits (quantization_facts.md 3.2).
 
   sum_l scale_l [sum_b b P(w_l has b bits or more) + the same for a_l], over the
-  bits that gates guard; or, with `joint`, the expected product
-  sum_l scale_l E[bits(a_l) bits(w_l)], which also counts the lowest precision.
+  bits that gates guard. A tensor that several layers read counts for each.
 
   Args:
     weight_logits: [L, G] gates of the weights of each layer.
@@ -109,18 +107,8 @@ def expected_bops(
   """
   at_least_w = chain(distribution.probability_open(weight_logits))
   at_least_a = chain(distribution.probability_open(activation_logits))
-  if not joint:
-    guarded = jnp.asarray(bits[1:], jnp.float32)
-    return jnp.sum(scale * ((at_least_w + at_least_a) @ guarded))
-  return jnp.sum(
-    scale * _mean_bits(at_least_w, bits) * _mean_bits(at_least_a, bits)
-  )
-
-
-def _mean_bits(at_least: Array, bits: Sequence[int]) -> Array:
-  """E[bits] from P(at least bits[1]), P(at least bits[2]), ..."""
-  gains = jnp.asarray(np.diff(bits), jnp.float32)
-  return bits[0] + at_least @ gains
+  guarded = jnp.asarray(bits[1:], jnp.float32)
+  return jnp.sum(scale * ((at_least_w + at_least_a) @ guarded))
 
 
 def bayesian_bits_prior(

@@ -35,8 +35,9 @@ def free_bits(
   """The assignment after one pass of the Free Bits heuristic.
 
   For every tensor that layers read, and the weights of these layers, the bits
-  of least latency are taken among those at least as high; a tie goes to the
-  higher ones. Nothing changes where latency would not fall. One pass is enough:
+  of least latency are taken among those at least as high; what is raised goes
+  to the highest of equals. Nothing changes where latency would not fall. One
+  pass is enough:
   with 8-bit outputs, as benchmarked by the authors, a layer's cycles depend on
   the tensor it reads and on its weights alone (pulp_facts.md 6). Where several
   layers read one tensor they are decided together; the authors' code keeps the
@@ -60,9 +61,11 @@ def free_bits(
     allowed = [now] if site in fixed else range(now, len(BITS))
     weights = {i: _weight_level(workload, i, precision) for i in readers}
 
-    def best_weight(layer, a, weights=weights):
-      row = cycles[layer, a, weights[layer] :]
-      return weights[layer] + len(row) - 1 - int(np.argmin(row[::-1]))
+    def best_weight(i, a, weights=weights):
+      row = cycles[i, a, weights[i] :]
+      if row[0] == row.min() or _weight_site(workload, i) in fixed:
+        return weights[i]
+      return weights[i] + len(row) - 1 - int(np.argmin(row[::-1]))
 
     def total(a, readers=readers, best_weight=best_weight):
       return sum(cycles[i, a, best_weight(i, a)] for i in readers)
@@ -71,7 +74,11 @@ def free_bits(
     current = sum(cycles[i, now, weights[i]] for i in readers)
     if not least < current:
       continue
-    chosen = max(a for a in allowed if total(a) == least)
+    chosen = (
+      now
+      if total(now) == least
+      else max(a for a in allowed if total(a) == least)
+    )
     result[site] = BITS[chosen]
     for i in readers:
       layer, w = workload.layers[i], weights[i]
@@ -102,6 +109,10 @@ def _readers(workload: Workload) -> dict[str, list[int]]:
   for i, sites in enumerate(workload.input_sites):
     readers.setdefault(sites[0], []).append(i)
   return readers
+
+
+def _weight_site(workload, i):
+  return workload.weight_site(workload.layers[i])
 
 
 def _weight_level(workload, i, precision):

@@ -53,7 +53,7 @@ class Log:
 
   def say(self, text: str) -> None:
     """One line for the reader."""
-    self.console.print(text)
+    self.console.print(text, markup=False)
 
   @contextlib.contextmanager
   def bar(self, title: str, steps: int, done: int) -> Iterator:

@@ -121,7 +121,7 @@ def train_step(
     if regularizer is not None:
       loss += run["strength"] * regularizer({**state.variables, **values})
     accuracy = jnp.mean(jnp.argmax(logits, -1) == labels)
-    return loss, (cross_entropy, accuracy, updates["batch_stats"])
+    return loss, (cross_entropy, accuracy, updates.get("batch_stats", {}))
 
   def step(state: State, run: Mapping[str, Array]):
     key, noise_key = jax.random.split(
@@ -217,7 +217,7 @@ def _is_finite(tree) -> bool:
 
 
 def bops_regularizer(
-  workload: Workload, groups, joint: bool = False
+  workload: Workload, groups
 ) -> Callable[[Variables], Array]:
   """The Free Bits regularizer as a function of the variables.
 
@@ -242,9 +242,7 @@ def bops_regularizer(
     logits = variables["gates"]["logits"]
     open_ = jnp.full((1, logits.shape[1]), 1e3, logits.dtype)
     logits = jnp.concatenate([logits, open_])  # row -1
-    return gates.expected_bops(
-      logits[weights], logits[activations], scale, joint=joint
-    )
+    return gates.expected_bops(logits[weights], logits[activations], scale)
 
   return regularizer
 

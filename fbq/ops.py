@@ -92,7 +92,7 @@ def _compiled_alone(function):
 
   Otherwise XLA fuses what makes its operands into the shifted products: a batch
   norm and a quantizer are then computed once for every tap, and a 3x3 kernel's
-  quantizer once for every pixel: the search step of MobileNetV1 then takes 2.8
+  quantizer once for every pixel: the search step of MobileNetV1 then takes 1.8
   times as long (`benchmarks/steps.py`).
   """
   compiled = jax.jit(function, static_argnums=(0, 1))

@@ -121,8 +121,10 @@ def test_measurements_of_part_of_a_layer_are_named(tmp_path):
   path = tmp_path / "board.csv"
   table = latency_table(tiny.separable().workload, get_target("xpulpnn_v1"))
   latency_io.save(table, path)
-  lines = path.read_text().splitlines()
-  path.write_text("\n".join(lines[:5] + lines[6:]))
+  header, *rows = path.read_text().splitlines()
+  at = header.split(",").index("out_bits")
+  rows.remove(next(row for row in rows if row.split(",")[at] == "8"))
+  path.write_text("\n".join([header, *rows]))
   message = "board.csv: layer 'stem' is measured only in part"
   with pytest.raises(settings.ConfigError, match=message):
     free_bits.run(

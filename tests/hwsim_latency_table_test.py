@@ -325,3 +325,12 @@ def test_mobilenet_has_a_whole_table():
   net = mobilenet_v1()
   table = latency_table(net, XPULPNN_V1)
   assert table.cycles.shape == (28, 3, 3, 3) and (table.cycles > 0).all()
+
+
+def test_merging_refuses_another_target(net, table, tmp_path):
+  path = tmp_path / "other.csv"
+  latency_io.save(latency_table(net, get_target("xpulp_v2")), path)
+  with pytest.raises(
+    ValueError, match="target 'xpulp_v2', the table is of 'xpulpnn_v1'"
+  ):
+    latency_io.merge(table, path)

@@ -4,8 +4,8 @@
 3.2): differences of complete 2-, 4- and 8-bit quantizers. `residual_quantize`
 is the original one (arXiv 2005.07093; quantization_facts.md 1.1): residuals on
 nested grids. Automatic differentiation through either keeps every intermediate
-tensor and costs 9 to 14 ns of processor time per element forward and backward;
-the closed forms below keep `x` alone and cost 4.5 to 6 (`benchmarks/steps.py`).
+tensor and costs 8 to 12 ns of processor time per element forward and backward;
+the closed forms below keep `x` alone and cost 5 to 7 (`benchmarks/steps.py`).
 """
 
 import functools

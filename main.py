@@ -9,12 +9,8 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "What to run: a file in configs/.", lock_config=True
-)
-_WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Where results go; a finished or begun one is continued."
-)
+_CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where results go.")
 _CACHE = flags.DEFINE_string(
   "compilation_cache",
   os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache/fbq")),

@@ -36,8 +36,8 @@ def mobilenet_v1(
 ) -> Net:
   """A 3x3 convolution, 13 depthwise separable blocks, mean, classifier.
 
-  As the Free Bits authors train it.
-  Channels are `int(32 width)` times a power of two (quantization_facts.md 3.1).
+  As the Free Bits authors train it: channels are `int(32 width)` times a power
+  of two (quantization_facts.md 3.1).
 
   Args:
     width: channel multiplier.

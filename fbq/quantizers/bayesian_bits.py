@@ -70,8 +70,7 @@ def _level_codes(x: Array, range_: Array, signed: bool) -> list[Array]:
       uniform.round_to_codes(x, range_ / n, lo, hi) for lo, hi, n in grids
     ]
   clipped = jnp.clip(x, 0.0, range_)  # once for all: the ends are common
-  steps = [_static_grid(bits, signed)[2] for bits in LADDER]
-  return [jnp.round(clipped * (1.0 / (range_ / n))) for n in steps]
+  return [jnp.round(clipped * (1.0 / s)) for s in _steps(range_, signed)]
 
 
 def _steps(range_: Array, signed: bool) -> list[Array]:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import time
 
 import experiment_runs
@@ -168,12 +170,36 @@ def test_a_damaged_config_file_of_a_workdir_is_refused(tmp_path, content):
 def test_what_a_kill_left_of_a_claim_is_cleaned_up(tmp_path):
   (tmp_path / "config.json.12.writing").write_text('{"se')
   settings.claim_workdir(tmp_path, tiny.get_config().to_dict())
-  assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+  assert {p.name for p in tmp_path.iterdir()} == {"config.json", ".lock"}
   (tmp_path / "precision").mkdir()
   for name in ("results.csv.7.writing", "precision/4-4.json.7.writing"):
     (tmp_path / name).write_text("half")
   settings.claim_workdir(tmp_path, tiny.get_config().to_dict())
   assert not list(tmp_path.rglob("*.writing"))
+
+
+def test_a_workdir_is_one_process_s_until_it_dies(tmp_path):
+  plain = tiny.get_config().to_dict()
+  program = (
+    "import json, sys, time\n"
+    "from fbq.experiments import settings\n"
+    "settings.claim_workdir(sys.argv[1], json.loads(sys.argv[2]))\n"
+    "print('claimed', flush=True)\n"
+    "time.sleep(60)\n"
+  )
+  other = subprocess.Popen(
+    [sys.executable, "-c", program, str(tmp_path), json.dumps(plain)],
+    cwd=experiment_runs.ROOT,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  with other:
+    assert other.stdout is not None
+    assert other.stdout.readline() == "claimed\n"
+    with pytest.raises(settings.ConfigError, match="another process is at"):
+      settings.claim_workdir(tmp_path, plain)
+    other.kill()
+  settings.claim_workdir(tmp_path, plain)
 
 
 COMMANDS = [

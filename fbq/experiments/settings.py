@@ -1,9 +1,11 @@
 """Checks of a configuration before anything long starts."""
 
 import difflib
+import fcntl
 import hashlib
 import json
 import numbers
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,15 +70,18 @@ def claim_workdir(workdir: Path, config: Mapping) -> str:
     The fingerprint of the configuration.
 
   Raises:
-    ConfigError: the directory belongs to another configuration, or to something
-      else.
+    ConfigError: the directory belongs to another configuration, to something
+      else, or to a process that is still at work in it.
   """
   workdir = Path(workdir)
   plain = _plain(config)
-  path = workdir / "config.json"
-  unfinished = set(workdir.glob("config.json.*.writing"))  # of a killed run
+  path, lock = workdir / "config.json", workdir / ".lock"
   try:
-    given = set(workdir.iterdir()) if workdir.exists() else set()
+    workdir.mkdir(parents=True, exist_ok=True)
+    unfinished = set(workdir.glob("config.json.*.writing"))  # of a killed run
+    given = set(workdir.iterdir()) - {lock}
+    if path in given or not given - unfinished:
+      _lock(lock)
     if path in given:
       _compare(path, plain)
       unfinished |= {*workdir.glob("*.writing"), *workdir.glob("*/*.writing")}
@@ -86,7 +91,6 @@ def claim_workdir(workdir: Path, config: Mapping) -> str:
         "one of fbq's; use another --workdir"
       )
     else:
-      workdir.mkdir(parents=True, exist_ok=True)
       write_atomically(path, (json.dumps(plain, indent=1) + "\n").encode())
     for leftover in unfinished:
       leftover.unlink(missing_ok=True)
@@ -95,6 +99,19 @@ def claim_workdir(workdir: Path, config: Mapping) -> str:
       f"workdir {workdir} cannot be used: {error}; use another --workdir"
     ) from error
   return fingerprint(config)
+
+
+def _lock(path: Path) -> None:
+  """Takes `path` for this process until it ends, however it ends."""
+  holder = os.open(path, os.O_RDWR | os.O_CREAT)  # stays open for good
+  try:
+    fcntl.lockf(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    os.close(holder)
+    raise ConfigError(
+      f"another process is at work in workdir {path.parent}; wait for it, or "
+      "use another --workdir"
+    ) from None
 
 
 def _compare(path, plain):

@@ -24,8 +24,11 @@ from rich.table import Table
 
 from benchmarks.timing import Program, interleave, machine, new_table
 from fbq import nets, ops
-from fbq.model import Model, gate_groups, gate_noise
+from fbq.model import Model
 from fbq.quantizers import bayesian_bits, uniform
+from fbq.schemes.fixed import Fixed
+from fbq.schemes.free_bits import FreeBits
+from fbq.schemes.groups import gate_groups
 
 BATCH = 64
 TRAINED = {
@@ -49,15 +52,16 @@ NETS = {
 
 def step_program(net, mode) -> Program:
   """A training step of `net` in `mode` on random images."""
-  groups = gate_groups(net, locked=True)
-  model = Model(net, mode, groups)
+  search = FreeBits(gate_groups(net, locked=True))
+  scheme = {"float": None, "fixed": Fixed(), "search": search}[mode]
+  model = Model(net, scheme)
   images = jax.random.uniform(jax.random.key(0), (BATCH, *net.input_shape))
   labels = jax.random.randint(jax.random.key(1), (BATCH,), 0, 10)
   inputs = {}
   if mode == "fixed":
-    inputs["bits"] = jnp.full(len(net.workload.sites), 4, jnp.int32)
+    inputs["data"] = jnp.full(len(net.workload.sites), 4, jnp.int32)
   if mode == "search":
-    inputs["noise"] = gate_noise(jax.random.key(2), groups, BATCH)
+    inputs["noise"] = search.noise(jax.random.key(2), BATCH)
   variables = dict(model.init(jax.random.key(3), images, False, **inputs))
   optimizer = optax.adam(1e-3)
   trained = {kind: variables[kind] for kind in TRAINED[mode]}

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fbq import model as model_lib
 from fbq import precision
 from fbq.model import Model
 from fbq.nets import Net, Node
+from fbq.schemes import ranges as range_lib
+from fbq.schemes.fixed import Fixed
 
 CONV = dict(norm=True, activation="relu")
 # Both kinds of convolution and a shortcut; the mean of 9 pixels never ties.
@@ -52,7 +53,7 @@ def calibrated(share=1.0):
 
   Activations are clipped at `share` of their largest value.
   """
-  network = Model(NET, "fixed")
+  network = Model(NET, Fixed())
   bits = precision.to_array(NET, precision.uniform(NET, 8))
   variables = dict(network.init(jax.random.key(1), IMAGES, False, bits))
   for kind in ("params", "batch_stats"):
@@ -67,13 +68,13 @@ def calibrated(share=1.0):
       ranges[site] = share * jnp.abs(tensor).max()
     else:
       kernel = variables["params"][f"{name}_kernel"]
-      ranges[site] = model_lib.weight_range(kernel, NET.node[name])
+      ranges[site] = range_lib.weight_range(kernel, NET.node[name])
   return {**variables, "ranges": ranges}
 
 
 def fixed(assignment, share=1.0):
   bits = precision.to_array(NET, assignment)
-  return Model(NET, "fixed").apply(calibrated(share), IMAGES, False, bits)
+  return Model(NET, Fixed()).apply(calibrated(share), IMAGES, False, bits)
 
 
 def integers(x, range_, bits, signed):

@@ -7,9 +7,10 @@ import pytest
 from model_cases import CONV, IMAGES, MIXED, NET, calibrated, fixed
 
 from fbq import nets
-from fbq.model import Model, gate_groups, gate_noise
+from fbq.model import Model
 from fbq.nets import Net, Node
-from fbq.quantizers import gates
+from fbq.schemes.free_bits import FreeBits
+from fbq.schemes.groups import gate_groups
 
 MOBILE = nets.mobilenet_v1(1 / 32, 8, classes=4, in_channels=1, stem_stride=1)
 SITES = NET.workload.sites
@@ -32,14 +33,13 @@ def test_decided_gates_equal_the_fixed_precision(noise, faithful):
         20 if MIXED[site] > 2 else -20,
         20 if MIXED[site] > 4 else -20,
       ]
-  network = Model(NET, "search", groups, faithful)
+  scheme = FreeBits(groups, faithful)
   if noise is not None:
-    noise = gate_noise(noise, groups, len(IMAGES))
-  found = network.apply(search_variables(logits), IMAGES, False, noise=noise)
+    noise = scheme.noise(noise, len(IMAGES))
+  variables = search_variables(logits)
+  found = Model(NET, scheme).apply(variables, IMAGES, False, noise=noise)
   np.testing.assert_allclose(found, fixed(MIXED), rtol=1e-4, atol=1e-5)
-  chosen = gates.chosen_bits(jnp.float32(logits), gates.FREE_BITS)
-  for site, row in zip(SITES, groups.of_site, strict=True):
-    assert MIXED[site] == (chosen[row] if row >= 0 else 8)
+  assert scheme.assignment(NET, variables) == MIXED
 
 
 def test_free_gates_are_one_group_for_each_free_site():
@@ -96,7 +96,7 @@ def test_gradients_of_locked_gates_add(noise):
     }
 
     def loss(logits):
-      network = Model(NET, "search", groups)
+      network = Model(NET, FreeBits(groups))
       out = network.apply(search_variables(logits), IMAGES, False, noise=draws)
       return jnp.sum(out[:, 0] ** 2)
 
@@ -116,22 +116,24 @@ def test_gradients_of_locked_gates_add(noise):
 @pytest.mark.parametrize("locked", [False, True])
 def test_gate_noise_lies_in_the_open_interval(locked):
   groups = gate_groups(MOBILE, locked)
-  noise = gate_noise(jax.random.key(0), groups, 500)
+  scheme = FreeBits(groups)
+  noise = scheme.noise(jax.random.key(0), 500)
   assert noise["weights"].shape == (groups.count, 2)
   assert noise["activations"].shape == (500, groups.count, 2)
   for draws in noise.values():
     assert 0 < draws.min() and draws.max() < 1
   assert abs(float(noise["activations"].mean()) - 0.5) < 0.01
   assert len(np.unique(noise["activations"][:, 0, 0])) > 490  # one per sample
-  other = gate_noise(jax.random.key(1), groups, 500)
+  other = scheme.noise(jax.random.key(1), 500)
   assert not np.isclose(noise["weights"], other["weights"]).any()
 
 
 def test_noise_of_an_image_moves_that_image_alone():
   groups = gate_groups(NET, locked=True)
-  network = Model(NET, "search", groups)
+  scheme = FreeBits(groups)
   variables = search_variables(jnp.zeros((groups.count, 2)))
-  noise = gate_noise(jax.random.key(0), groups, len(IMAGES))
+  noise = scheme.noise(jax.random.key(0), len(IMAGES))
+  network = Model(NET, scheme)
   run = jax.jit(lambda n: network.apply(variables, IMAGES, False, noise=n))
   moved = noise["activations"].at[3].set(1 - noise["activations"][3])
   difference = run({**noise, "activations": moved}) - run(noise)

@@ -14,9 +14,12 @@ from model_cases import (
   interpret,
 )
 
-from fbq import model as model_lib
 from fbq import nets, precision
-from fbq.model import Model, gate_groups
+from fbq.model import Model
+from fbq.schemes import ranges as range_lib
+from fbq.schemes.fixed import Fixed
+from fbq.schemes.free_bits import FreeBits
+from fbq.schemes.groups import gate_groups
 
 MOBILE = nets.mobilenet_v1(1 / 32, 8, classes=4, in_channels=1, stem_stride=1)
 
@@ -49,7 +52,7 @@ def test_fixed_mode_equals_integer_arithmetic(assignment):
 
 def test_one_trace_serves_every_assignment():
   chex.clear_trace_counter()
-  network, variables = Model(NET, "fixed"), calibrated()
+  network, variables = Model(NET, Fixed()), calibrated()
 
   @jax.jit
   @chex.assert_max_traces(n=1)
@@ -73,9 +76,9 @@ def test_one_trace_serves_every_assignment():
 # ---- variables ---------------------------------------------------------------
 
 
-def shapes(net, mode, batch=4):
-  """Variables and logits of a mode, traced, not computed."""
-  network = Model(net, mode, gate_groups(net, locked=True))
+def shapes(net, scheme, batch=4):
+  """Variables and logits under a scheme, traced, not computed."""
+  network = Model(net, scheme)
   bits = jnp.zeros(len(net.workload.sites), jnp.int32)
   images = jnp.zeros((batch, *net.input_shape))
   return jax.eval_shape(
@@ -93,8 +96,9 @@ def test_variables_have_the_sites_of_the_workload(net):
   for layer in net.workload.layers:
     if layer.has_weights:
       weights.add(net.workload.weight_site(layer))
-  for mode in model_lib.MODES:
-    out, variables = shapes(net, mode)
+  groups = gate_groups(net, locked=True)
+  for scheme in (None, Fixed(), FreeBits(groups)):
+    out, variables = shapes(net, scheme)
     assert out.shape == (
       4,
       net.node["fc" if net is NET else "classifier"].features,
@@ -102,26 +106,25 @@ def test_variables_have_the_sites_of_the_workload(net):
     sown = {name for name in variables["intermediates"]}
     assert sown == {node.name for node in net.nodes}
     found = set(variables.get("ranges", {}))
-    if mode == "float":
+    if scheme is None:
       assert not found and "gates" not in variables
-    elif mode == "fixed":
+    elif scheme == Fixed():
       assert found == sites - {"input.out"} and "gates" not in variables
     else:
       assert found == sites - {"input.out"} - weights
-      count = gate_groups(net, True).count
-      assert variables["gates"]["logits"].shape == (count, 2)
+      assert variables["gates"]["logits"].shape == (groups.count, 2)
     trained = sum(x.size for x in jax.tree.leaves(variables["params"]))
     assert trained == net.parameter_count
 
 
 def test_weights_have_a_range_for_each_channel_and_the_classifier_one():
-  ranges = shapes(NET, "fixed")[1]["ranges"]
+  ranges = shapes(NET, Fixed())[1]["ranges"]
   found = {s: x.shape for s, x in ranges.items() if s.endswith("weight")}
   expected = {"a": (4,), "b": (4,), "c": (4,), "d": (5,), "fc": ()}
   assert found == {f"{name}.weight": shape for name, shape in expected.items()}
   zeros = jnp.zeros((3, 3, 1, 4))
   np.testing.assert_array_equal(
-    model_lib.weight_range(zeros, NET.node["b"]), np.float32(1e-8)
+    range_lib.weight_range(zeros, NET.node["b"]), np.float32(1e-8)
   )
 
 

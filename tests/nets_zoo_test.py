@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 import timeline_referee
 
-from fbq import model as model_lib
 from fbq import nets, ops, precision
+from fbq.model import Model
+from fbq.schemes.fixed import Fixed
+from fbq.schemes.free_bits import FreeBits
+from fbq.schemes.groups import gate_groups
 from hwsim import proxies
 from hwsim.pulp import XPULPNN_V1, simulate
 
@@ -205,28 +208,29 @@ def test_the_model_has_the_parameters_of_the_table(builder):
   net = nets.build(builder)
   images = jax.ShapeDtypeStruct((2, *net.input_shape), jnp.float32)
   variables = jax.eval_shape(
-    lambda x: model_lib.Model(net).init(jax.random.key(0), x, train=True),
+    lambda x: Model(net).init(jax.random.key(0), x, train=True),
     images,
   )
   count = sum(x.size for x in jax.tree.leaves(variables["params"]))
   assert count == net.parameter_count
 
 
-@pytest.mark.parametrize("mode", model_lib.MODES)
+@pytest.mark.parametrize("mode", ["float", "fixed", "search"])
 @pytest.mark.parametrize("builder", TINY)
 def test_trains(builder, mode):
   """One forward and backward pass: finite, and every kernel has a gradient."""
   net = tiny(builder)
-  groups = model_lib.gate_groups(net, locked=False)
-  model = model_lib.Model(net, mode, groups)
+  search = FreeBits(gate_groups(net, locked=False))
+  scheme = {"float": None, "fixed": Fixed(), "search": search}[mode]
+  model = Model(net, scheme)
   key = jax.random.key(0)
   images = jax.random.uniform(key, (4, *net.input_shape))
   arguments = {}
   if mode == "fixed":
     assignment = precision.uniform(net, 8)
-    arguments["bits"] = jnp.asarray(precision.to_array(net, assignment))
+    arguments["data"] = jnp.asarray(precision.to_array(net, assignment))
   if mode == "search":
-    arguments["noise"] = model_lib.gate_noise(key, groups, len(images))
+    arguments["noise"] = search.noise(key, len(images))
 
   shapes = jax.eval_shape(
     lambda x: model.init(key, x, train=True, **arguments), images

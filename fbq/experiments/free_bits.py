@@ -23,9 +23,12 @@ from fbq.data import digits
 from fbq.experiments import settings
 from fbq.experiments.free_bits_report import write_report
 from fbq.experiments.free_bits_settings import check
-from fbq.model import Model, gate_groups
-from fbq.quantizers import calibration, gates
+from fbq.model import Model
+from fbq.quantizers import calibration
 from fbq.report.tables import write_atomically
+from fbq.schemes.fixed import Fixed
+from fbq.schemes.free_bits import FreeBits
+from fbq.schemes.groups import gate_groups
 from fbq.search.free_bits import free_bits
 from fbq.train import optimizer, steps
 from fbq.train.log import Log, Stopwatch
@@ -151,16 +154,16 @@ def run(config: ConfigDict, workdir: Path) -> None:
   found: dict[str, dict[str, int]] = {}  # by the name of its point
   details: dict[str, dict[str, Any]] = {}
   for locked in config.search.locked:
-    groups = gate_groups(net, locked)
+    scheme = FreeBits(gate_groups(net, locked), config.search.faithful)
     searcher = None
     for strength in config.search.strengths:
       gating = "locked" if locked else "free"
       name = f"{gating}-{strength:g}"
       searcher = searcher or trainer(
         "search",
-        Model(net, "search", groups, config.search.faithful),
+        Model(net, scheme),
         ("params", "gates"),
-        steps.bops_regularizer(net.workload, groups),
+        steps.bops_regularizer(net.workload, scheme.groups),
         gate_learning_rate=config.search.gate_learning_rate,
       )
       start = {
@@ -171,7 +174,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
           )
           for site, by_bits in ranges.items()
         },
-        "gates": {"logits": jnp.full((groups.count, 2), 2.0)},
+        "gates": scheme.start(),
       }
       variables, _ = run_stage(
         f"search-{name}",
@@ -181,8 +184,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         {"key": keys["search"], "strength": jnp.float32(strength)},
         finish=lambda v: {},
       )
-      searched = chosen(net, groups, variables["gates"]["logits"])
-      found[name] = {**searched, **rules}
+      found[name] = {**scheme.assignment(net, variables), **rules}
       details[name] = {"gates": gating, "strength": f"{strength:g}"}
   for bits in config.uniform_baselines:
     found[f"{bits}/{bits}"] = precision.uniform(net, bits)
@@ -204,7 +206,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     write_atomically(path, precision.to_json(net, assignment).encode())
 
   # ---- Fine-tuning, once for each different assignment, by one compiled step
-  model = Model(net, "fixed")
+  model = Model(net, Fixed())
   correct_fixed = steps.evaluator(model)
   tuner = trainer(
     "fine_tuning",
@@ -299,15 +301,6 @@ def starting_ranges(net, variables, activation_ranges, assignment):
         )
       )
   return ranges
-
-
-def chosen(net, groups, logits) -> dict[str, int]:
-  """The assignment that thresholded gates stand for."""
-  bits = np.asarray(gates.chosen_bits(logits, gates.FREE_BITS))
-  return {
-    site: int(net.fixed_bits[site] if row < 0 else bits[row])
-    for site, row in zip(net.workload.sites, groups.of_site, strict=True)
-  }
 
 
 def digest(net, assignment) -> str:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fbq.model import Model, gate_noise
+from fbq.model import Model
 from fbq.quantizers import gates
 from hwsim.workload import Workload
 
@@ -89,13 +89,14 @@ def train_step(
   """A compiled `step(state, run) -> (state, metrics)`.
 
   `run` holds what distinguishes runs: "key", the seed of batches and gates;
-  "bits", int [S], for a model in fixed mode; "strength" of the regularizer.
+  what the model's scheme reads ("bits", int [S], for `Fixed`); "strength"
+  of the regularizer.
   Step n, counted from 0, sees the batch that `sample` makes from fold_in(key,
   n): a function of the seed and of n alone, so a resumed run sees what an
   uninterrupted one does.
 
   Args:
-    model: in any mode.
+    model: of any scheme.
     optimizer: of {kind: variables} for the trained kinds.
     trained: collections that are trained.
     sample: makes a batch (images, labels) from a key, jittable.
@@ -104,14 +105,13 @@ def train_step(
   The state given is donated. A second trace is an error.
   """
 
-  def loss_of(values, state, run, batch, noise):
+  def loss_of(values, state, run, batch, noise_key):
     images, labels = batch
     logits, updates = model.apply(
       {**state.variables, **values},
       images,
       train=True,
-      bits=run.get("bits"),
-      noise=noise,
+      **_scheme_inputs(model, run, state.step, noise_key, len(images)),
       mutable=["batch_stats"],
     )
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
@@ -128,12 +128,9 @@ def train_step(
       jax.random.fold_in(run["key"], state.step)
     )
     batch = sample(key)
-    noise = None
-    if model.mode == "search":
-      noise = gate_noise(noise_key, model.groups, len(batch[0]))
     values = {kind: state.variables[kind] for kind in trained}
     (loss, aux), gradients = jax.value_and_grad(loss_of, has_aux=True)(
-      values, state, run, batch, noise
+      values, state, run, batch, noise_key
     )
     cross_entropy, accuracy, batch_stats = aux
     updates, opt_state = optimizer.update(gradients, state.opt_state, values)
@@ -154,6 +151,16 @@ def train_step(
   return compile_once(step, donate_argnums=0)
 
 
+def _scheme_inputs(model, run, step, noise_key, batch: int) -> dict[str, Any]:
+  """What the scheme of a model needs in one step."""
+  if model.scheme is None:
+    return {}
+  return {
+    "data": model.scheme.data(run, step),
+    "noise": model.scheme.noise(noise_key, batch),
+  }
+
+
 def first_bad_tensor(
   model: Model, sample, state: State, run: Mapping[str, Array]
 ) -> str:
@@ -168,15 +175,11 @@ def first_bad_tensor(
   images, _ = sample(key)
   if not _is_finite(images):
     return "the images"
-  noise = None
-  if model.mode == "search":
-    noise = gate_noise(noise_key, model.groups, len(images))
   _, seen = model.apply(
     state.variables,
     images,
     train=True,
-    bits=run.get("bits"),
-    noise=noise,
+    **_scheme_inputs(model, run, state.step, noise_key, len(images)),
     mutable=["batch_stats", "intermediates"],
   )
   for node in model.net.nodes:
@@ -248,20 +251,20 @@ def bops_regularizer(
 
 
 def evaluator(model: Model) -> Callable[..., Array]:
-  """A compiled `correct(variables, images, labels, bits) -> int32 []`.
+  """A compiled `correct(variables, images, labels, data) -> int32 []`.
 
-  Running batch statistics; the precision of a model in fixed mode is `bits`.
+  Running batch statistics; `data` is of the model's scheme, without noise.
   """
 
-  def correct(variables, images, labels, bits=None):
-    logits = model.apply(variables, images, train=False, bits=bits)
+  def correct(variables, images, labels, data=None):
+    logits = model.apply(variables, images, train=False, data=data)
     return jnp.sum(jnp.argmax(jnp.asarray(logits), -1) == labels)
 
   return compile_once(correct)
 
 
 def accuracy(
-  correct, variables, images: Array, labels: Array, bits=None, batch=360
+  correct, variables, images: Array, labels: Array, data=None, batch=360
 ) -> float:
   """Share of images classified rightly, every image counted once.
 
@@ -274,7 +277,7 @@ def accuracy(
       f"{len(images)} test images do not divide into batches of {batch}"
     )
   counts = [
-    correct(variables, images[i : i + batch], labels[i : i + batch], bits)
+    correct(variables, images[i : i + batch], labels[i : i + batch], data)
     for i in range(0, len(images), batch)
   ]
   return int(sum(counts)) / len(images)

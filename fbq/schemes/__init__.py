@@ -1,0 +1,1 @@
+"""How the tensors of a network are quantized: one file for each scheme."""

@@ -1,0 +1,48 @@
+"""A floating-point network with something added to its tensors."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+
+from fbq.schemes.scheme import Call
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Perturbed:
+  """Adds to tensors what is given: for derivatives by tensors that no variable.
+
+  Data: {site: array of the tensor's shape}; other tensors stay as they are. An
+  activation is changed behind its ReLU, where it would be quantized, and before
+  pools that share its site.
+  """
+
+  def noise(self, key: Array, batch: int) -> None:
+    del key, batch
+
+  def data(self, run: Mapping[str, Array], step: Array) -> None:
+    del run, step
+
+  def quantizer(self, call: Call) -> "_Quantizer":
+    return _Quantizer(call, dict(call.data or {}))
+
+
+class _Quantizer(NamedTuple):
+  """`left` loses what has been added: pools call with their source's site."""
+
+  call: Call
+  left: dict[str, Array]
+
+  def weight(self, kernel, node):
+    return self._add(kernel, f"{node.name}.weight")
+
+  def activation(self, x, site):
+    return self._add(
+      x if self.call.net.is_signed[site] else jax.nn.relu(x), site
+    )
+
+  def _add(self, x, site):
+    return x + self.left.pop(site) if site in self.left else x

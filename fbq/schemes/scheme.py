@@ -1,0 +1,80 @@
+"""What a quantization scheme is: the argument that `fbq.model.Model` takes.
+
+A scheme is a frozen, hashable dataclass of static settings. What it trains
+stands in the variables of the module, what changes from run to run is data.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from fbq.nets.graph import Net, Node
+
+Array = jax.Array
+
+
+class Call(NamedTuple):
+  """One application of a model, as its scheme sees it.
+
+  Attributes:
+    net: that is interpreted.
+    variable: `variable(collection, name, init, *args)` is the value of that
+      variable of the module, made as `init(*args)` where there is none.
+    train: whether this is a training step.
+    batch: number of images.
+    data: of the scheme, see `Scheme.data`; None if none was given.
+    noise: of the scheme, see `Scheme.noise`; None if none was given.
+  """
+
+  net: Net
+  variable: Callable[..., Array]
+  train: bool
+  batch: int
+  data: Any
+  noise: Any
+
+
+class Quantizer(Protocol):
+  """Quantizes the tensors of one call."""
+
+  def weight(self, kernel: Array, node: Node) -> Array:
+    """The kernel of `node`, [h, w, I, O] or [I, O], quantized."""
+    ...
+
+  def activation(self, x: Array, site: str) -> Array:
+    """A tensor [B, ...] of a precision site, quantized.
+
+    Where `net.is_signed[site]` is false the ReLU is the quantizer's to do.
+    """
+    ...
+
+
+class Scheme(Protocol):
+  """How tensors are quantized."""
+
+  def noise(self, key: Array, batch: int) -> Any:
+    """Random draws of one training step; None if the scheme has none."""
+    ...
+
+  def data(self, run: Mapping[str, Array], step: Array) -> Any:
+    """What the scheme takes from the data of a run at a step, or None."""
+    ...
+
+  def quantizer(self, call: Call) -> Quantizer:
+    """The quantizer of one call; declares the variables it reads."""
+    ...
+
+
+class Search(Scheme, Protocol):
+  """A scheme whose variables end in a precision for every site."""
+
+  def start(self) -> dict[str, Array]:
+    """The "gates" collection before the search."""
+    ...
+
+  def assignment(
+    self, net: Net, variables: Mapping[str, Any]
+  ) -> dict[str, int]:
+    """{site: bits} that the variables stand for, complete for `net`."""
+    ...

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fbq.nets.graph import Net
+from hwsim.workload import Workload
 
 BITS = (2, 4, 8)
 
@@ -74,19 +75,30 @@ def ruled(net: Net, rules: Sequence[tuple[str, int]]) -> dict[str, int]:
       raise ValueError(
         f"rule {pattern!r}: {bits!r} bits, expected one of {BITS}"
       )
-    try:
-      matches = [s for s in net.workload.free_sites if re.fullmatch(pattern, s)]
-    except re.error as error:
-      raise ValueError(
-        f"rule {pattern!r} is no regular expression: {error}"
-      ) from error
-    if not matches:
-      raise ValueError(
-        f"rule {pattern!r} matches no tensor of {net.name} whose precision is "
-        f"free{_did_you_mean(pattern, net.workload.free_sites)}"
-      )
+    matches = matching(net.workload, pattern)
     result.update(dict.fromkeys(matches, int(bits)))
   return result
+
+
+def matching(workload: Workload, pattern: str) -> list[str]:
+  """The free sites whose whole name a regular expression matches.
+
+  Raises:
+    ValueError: no regular expression, or one that matches no free site.
+  """
+  free = workload.free_sites
+  try:
+    matches = [site for site in free if re.fullmatch(pattern, site)]
+  except re.error as error:
+    raise ValueError(
+      f"rule {pattern!r} is no regular expression: {error}"
+    ) from error
+  if not matches:
+    raise ValueError(
+      f"rule {pattern!r} matches no tensor of {workload.name} whose precision "
+      f"is free{_did_you_mean(pattern, free)}"
+    )
+  return matches
 
 
 def to_array(net: Net, precision: Precision) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Data movement of block floating point networks, minimised exactly."""

@@ -1,23 +1,30 @@
 """The one Flax module: runs a `Net` in floating point or quantized.
 
 Variable collections, all plain trees:
-  params       weights, biases, batch norm's scale and offset
+  params       weights, biases, norms' scales and offsets, layer scales
   batch_stats  batch norm's running mean and variance
   ranges       site -> largest magnitude of the tensor: [] for activations,
                [O] for weights, one per output channel ([] for the classifier)
   gates        what a search trains to choose precisions, see `fbq.schemes`
 """
 
+import functools
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from fbq import ops
 from fbq.nets.graph import INPUT, Net, Node
 from fbq.schemes.scheme import Call, Quantizer, Scheme
 
 Array = jax.Array
+_SMOOTH = {
+  "gelu": functools.partial(nn.gelu, approximate=False),
+  "sigmoid": nn.sigmoid,
+}
 
 
 class Model(nn.Module):
@@ -46,7 +53,8 @@ class Model(nn.Module):
       noise: of the scheme, from its `noise`; None for a deterministic pass.
 
     Every tensor is also sown as "intermediates" under its node's name, before
-    its quantizer, for calibration and for finding the first bad value.
+    its ReLU and its quantizer, for calibration and for finding the first bad
+    value.
     """
     quantizer = None
     if self.scheme is not None:
@@ -55,11 +63,13 @@ class Model(nn.Module):
         Call(self.net, variable, train, len(images), data, noise)
       )
 
-    def activate(x, name):
+    def activate(x, name, relu=False):
       site = self.net.site_of[name]
       if quantizer is None or site is None:
-        return x
-      return quantizer.activation(x, site)
+        return nn.relu(x) if relu else x
+      if relu and self.net.is_signed[site]:
+        x = nn.relu(x)  # else done by the unsigned quantizer, which clips at 0
+      return x if name in self.net.parts else quantizer.activation(x, site)
 
     tensors = {INPUT: activate(images, INPUT)}
     for node in self.net.nodes:
@@ -73,47 +83,58 @@ class Model(nn.Module):
           epsilon=1e-5,
           name=f"{node.name}_norm",
         )(x)
+      if node.activation in _SMOOTH:
+        x = _SMOOTH[node.activation](x)
       self.sow("intermediates", node.name, x)
-      if node.activation == "relu" and (quantizer is None or node.is_output):
-        x = nn.relu(x)  # else done by the unsigned quantizer, which clips at 0
-      tensors[node.name] = activate(x, node.name)
+      tensors[node.name] = activate(x, node.name, node.activation == "relu")
     return tensors[self.net.nodes[-1].name]
 
   def _compute(
     self, node: Node, inputs: list[Array], quantizer: Quantizer | None
   ) -> Array:
     x = inputs[0]
+    if node.has_weights:
+      return self._multiply(node, x, quantizer)
     if node.op == "add":
       return x + inputs[1]
-    if node.op in ("avg_pool", "max_pool"):
-      pool = nn.avg_pool if node.op == "avg_pool" else nn.max_pool
-      window = node.kernel or x.shape[1:3]
-      return pool(x, window, (node.stride,) * 2, ops.edges(node.padding))
-    height, width = node.kernel or x.shape[1:3]
-    x = x.reshape(len(x), -1) if node.op == "linear" else x
-    channels = x.shape[-1]
-    features = channels if node.op == "depthwise" else node.features
-    fan_in = height * width * (1 if node.op == "depthwise" else channels)
-    shape = {
-      "conv": (height, width, channels, features),
-      "depthwise": (height, width, 1, features),
-      "linear": (channels, features),
-    }[node.op]
+    if node.op == "scale":
+      return x * inputs[1]
+    if node.op == "concat":
+      return jnp.concatenate(inputs, axis=-1)
+    if node.op == "layer_norm":
+      return nn.LayerNorm(epsilon=1e-6, name=f"{node.name}_norm")(x)
+    pool = nn.avg_pool if node.op == "avg_pool" else nn.max_pool
+    window = node.kernel or x.shape[1:3]
+    return pool(x, window, (node.stride,) * 2, ops.edges(node.padding))
+
+  def _multiply(
+    self, node: Node, x: Array, quantizer: Quantizer | None
+  ) -> Array:
+    """`x` by the kernel of a node with weights, bias and layer scale too."""
+    layer = self.net.workload.layers[self.net.workload.index[node.name]]
+    window = layer.kernel_height, layer.kernel_width
+    inputs = 1 if node.op == "depthwise" else layer.in_channels
     kernel = self.param(
       f"{node.name}_kernel",
-      nn.initializers.normal((2.0 / fan_in) ** 0.5),
-      shape,
+      nn.initializers.normal((2.0 / (math.prod(window) * inputs)) ** 0.5),
+      (*(() if node.op == "linear" else window), inputs, layer.out_channels),
     )
     if quantizer is not None:
       kernel = quantizer.weight(kernel, node)
-    if node.op == "conv":
-      x = ops.conv(x, kernel, node.stride, node.padding)
+    if node.op == "linear":
+      x = x.reshape(len(x), -1) @ kernel
     elif node.op == "depthwise":
       x = ops.depthwise(x, kernel, node.stride, node.padding)
+    elif node.op == "channel_conv":  # channels are pixels of one channel
+      row = x.reshape(len(x), 1, -1, 1)
+      x = ops.conv(row, kernel, 1, layer.padding).reshape(x.shape)
     else:
-      x = x @ kernel
+      x = ops.conv(x, kernel, node.stride, node.padding)
     if node.bias:
       x = x + self.param(
-        f"{node.name}_bias", nn.initializers.zeros, (features,)
+        f"{node.name}_bias", nn.initializers.zeros, (layer.out_channels,)
       )
+    if node.layer_scale:
+      start = nn.initializers.constant(node.layer_scale)
+      x = x * self.param(f"{node.name}_scale", start, (layer.out_channels,))
     return x

@@ -50,20 +50,37 @@ def peak_activation_bytes(
 
   While a layer runs, its inputs and its output are alive, and so is every
   earlier tensor that a later layer reads. Outputs that are not quantized take
-  32 bits an element; tensors are packed.
+  32 bits an element; tensors are packed. A concatenated tensor whose parts are
+  written in place takes no more than they do.
   """
   bits = workload.site_bits(precision)
   last_use, size = {}, {}
-  for i, layer in enumerate(workload.layers):
-    for source, site in zip(
-      workload.sources[i], workload.input_sites[i], strict=True
-    ):
-      last_use[source] = i
-      if source == -1:
-        size[-1] = -(-layer.in_count * bits[site] // 8)
+  for i, (layer, sources) in enumerate(
+    zip(workload.layers, workload.sources, strict=True)
+  ):
+    last_use.update(dict.fromkeys(sources, i))
+    if -1 in sources:
+      elements = _image_elements(workload, i)
+      site = workload.input_sites[i][sources.index(-1)]
+      size[-1] = -(-elements * bits[site] // 8)
     site = workload.output_sites[i]
     size[i] = -(-layer.out_count * (32 if site is None else bits[site]) // 8)
+  for i in sorted(workload.in_place, reverse=True):  # outer ones first
+    size[i] = 0
+    for source in workload.sources[i]:
+      last_use[source] = max(last_use[source], last_use.get(i, i))
   return max(
     size[i] + sum(size[j] for j in range(-1, i) if last_use.get(j, -1) >= i)
     for i in range(len(workload.layers))
   )
+
+
+def _image_elements(workload: Workload, reader: int) -> int:
+  """Elements of the network's input, which layer number `reader` reads."""
+  layer, sources = workload.layers[reader], workload.sources[reader]
+  if layer.op == "concat":
+    others = sum(workload.layers[j].out_count for j in sources if j >= 0)
+    return (layer.in_count - others) // sources.count(-1)
+  if layer.op == "scale" and sources[0] >= 0:
+    return layer.in_channels
+  return layer.in_count

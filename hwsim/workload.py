@@ -4,11 +4,15 @@ A `Workload` is what `fbq.nets` hands to a cost model. It can also be written by
 hand, so that hardware can be studied without any of the training code.
 """
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Mapping
 
-OPS = ("conv", "depthwise", "linear", "add", "avg_pool", "max_pool")
+OPS = (
+  *("conv", "depthwise", "linear", "add", "avg_pool", "max_pool"),
+  *("concat", "scale", "layer_norm"),
+)
 WEIGHTED_OPS = ("conv", "depthwise", "linear")
 
 
@@ -16,9 +20,11 @@ WEIGHTED_OPS = ("conv", "depthwise", "linear")
 class Layer:
   """Geometry of one operator, batch norm and activation function included.
 
-  A pointwise convolution is a `conv` with a 1x1 kernel. `add` and the pools
-  have as many output as input channels and no weights. Heights, widths, kernel,
-  stride and padding are in pixels; `linear` has height = width = 1.
+  A pointwise convolution is a `conv` with a 1x1 kernel. The operators without
+  weights have as many output as input channels. Heights, widths, kernel, stride
+  and padding are in pixels; `linear` has height = width = 1. Of `concat`, whose
+  inputs differ, the input is all of them together; of `scale`, the tensor that
+  its second input (one pixel) multiplies; `layer_norm` is over the channels.
 
   Attributes:
     name: unique in its workload; not part of the geometry.
@@ -107,12 +113,12 @@ class Layer:
 
   @property
   def macs(self) -> int:
-    """Multiply-accumulates; `add` and the pools have none by convention."""
+    """Multiply-accumulates; none without weights, by convention."""
     return self.weight_count * self.out_height * self.out_width
 
   @property
   def in_count(self) -> int:
-    """Elements of one input tensor."""
+    """Elements of one input tensor; of all together for `concat`."""
     return self.in_channels * self.in_height * self.in_width
 
   @property
@@ -143,6 +149,8 @@ class Workload:
       where it is not quantized (the logits, 32-bit accumulators).
     fixed_bits: sites whose precision is given, as (site, bits) pairs: the input
       image, tensors that meet at an adder.
+    functions: (layer, activation function) pairs of the layers that end in more
+      than a clip at zero, which integer kernels do not have for nothing.
   """
 
   name: str
@@ -151,6 +159,7 @@ class Workload:
   input_sites: tuple[tuple[str, ...], ...]
   output_sites: tuple[str | None, ...]
   fixed_bits: tuple[tuple[str, int], ...] = ()
+  functions: tuple[tuple[str, str], ...] = ()
 
   def __post_init__(self):
     names = [layer.name for layer in self.layers]
@@ -187,6 +196,32 @@ class Workload:
   def index(self) -> dict[str, int]:
     """Layer name -> position."""
     return {layer.name: i for i, layer in enumerate(self.layers)}
+
+  @functools.cached_property
+  def in_place(self) -> frozenset[int]:
+    """Positions of the `concat` layers that move nothing.
+
+    Those whose inputs are written where they belong: each is the output of
+    another layer, at the precision of the concatenated tensor, and part of no
+    other concatenation.
+    """
+    uses = collections.Counter(
+      source
+      for layer, sources in zip(self.layers, self.sources, strict=True)
+      if layer.op == "concat"
+      for source in sources
+    )
+    return frozenset(
+      i
+      for i, layer in enumerate(self.layers)
+      if layer.op == "concat"
+      and all(
+        source >= 0 and uses[source] == 1 and site == self.output_sites[i]
+        for source, site in zip(
+          self.sources[i], self.input_sites[i], strict=True
+        )
+      )
+    )
 
   @staticmethod
   def weight_site(layer: Layer) -> str:

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwsim.pulp import TARGETS, XPULP_V2, XPULPNN_V1, Target, simulate
+from hwsim.pulp.kernels import OPS
 from hwsim.pulp.schedule import loads, schedule
 from hwsim.pulp.tiling import tile_l1
-from hwsim.workload import OPS, Layer
+from hwsim.workload import Layer
 
 LAYERS = tuple(
   {layer.geometry: layer for layer in mobilenet_v1().layers}.values()

@@ -198,7 +198,7 @@ def a(**changes):
     ((a(inputs=("a",)), FC), "node 'a' reads 'a', which no node before"),
     ((a(), a(), FC), "two nodes named 'a'"),
     ((a(name="input"), FC), "two nodes named 'input'"),
-    ((a(activation="gelu"), FC), "activation 'gelu', expected one of"),
+    ((a(activation="swish"), FC), "activation 'swish', expected one of"),
     ((a(),), "last node must be the only output, got outputs \\[\\]"),
     ((a(is_output=True), FC), "only output, got outputs \\['a', 'fc'\\]"),
     ((a(op="deconv"), FC), "layer 'a': op is 'deconv', expected one of"),

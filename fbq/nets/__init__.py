@@ -6,14 +6,18 @@ A fork adds a network by writing one builder and passing it by its dotted path
 
 import importlib
 
+from fbq.nets.convnext import convnext
 from fbq.nets.ds_cnn import ds_cnn
+from fbq.nets.googlenet import googlenet
 from fbq.nets.graph import Net, Node
 from fbq.nets.mobilenet import mobilenet_v1, mobilenet_v2
 from fbq.nets.resnet import resnet8, resnet18, resnet50
 from fbq.nets.vgg import vgg9
 
 BUILDERS = {
+  "convnext": convnext,
   "ds_cnn": ds_cnn,
+  "googlenet": googlenet,
   "mobilenet_v1": mobilenet_v1,
   "mobilenet_v2": mobilenet_v2,
   "resnet8": resnet8,
@@ -27,7 +31,9 @@ __all__ = [
   "Net",
   "Node",
   "build",
+  "convnext",
   "ds_cnn",
+  "googlenet",
   "mobilenet_v1",
   "mobilenet_v2",
   "resnet8",

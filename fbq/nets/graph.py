@@ -7,51 +7,14 @@ sites, the integer lowering and the exporters all interpret a `Net`.
 import dataclasses
 import functools
 
-from hwsim.workload import WEIGHTED_OPS, Layer, Workload
+from fbq.nets.node import ACTIVATIONS, Node, layer_of, problem, shape_of
+from hwsim.workload import Workload
 
 INPUT = "input"
 INPUT_SITE = "input.out"
 ADDER_BITS = 8
 INPUT_BITS = 8
-ACTIVATIONS = ("relu", "none")
-
-
-@dataclasses.dataclass(frozen=True)
-class Node:
-  """One operator with its batch norm and activation function.
-
-  These three run as one kernel on the target and share one output quantizer, so
-  they are one row of the table.
-
-  Attributes:
-    name: unique; the tensor a node makes is called after it.
-    op: "conv", "depthwise", "linear", "add", "avg_pool" or "max_pool".
-    inputs: names of the nodes read, or "input" for the image.
-    features: output channels of conv and linear; others keep their input's.
-    kernel: (height, width) in pixels; None on a pool means the whole image.
-    stride: in pixels, both axes.
-    padding: pixels of zeros on all four sides, or (top, bottom, left, right).
-    norm: batch norm follows.
-    bias: a bias is added (where there is no batch norm).
-    activation: "relu" or "none"; without one the output tensor is signed.
-    is_output: the logits, which are not quantized.
-  """
-
-  name: str
-  op: str
-  inputs: tuple[str, ...]
-  features: int = 0
-  kernel: tuple[int, int] | None = (1, 1)
-  stride: int = 1
-  padding: int | tuple[int, int, int, int] = 0
-  norm: bool = False
-  bias: bool = False
-  activation: str = "none"
-  is_output: bool = False
-
-  @property
-  def has_weights(self) -> bool:
-    return self.op in WEIGHTED_OPS
+POOLS = ("avg_pool", "max_pool")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +36,8 @@ class Net:
       raise ValueError(f"net {self.name!r}: has no nodes")
     known = {INPUT}
     for node in self.nodes:
-      expected = 2 if node.op == "add" else 1
-      if len(node.inputs) != expected:
-        raise ValueError(
-          f"net {self.name!r}: node {node.name!r} ({node.op}) reads "
-          f"{len(node.inputs)} tensors, expected {expected}"
-        )
+      if wrong := problem(node):
+        raise ValueError(f"net {self.name!r}: node {node.name!r} {wrong}")
       for name in node.inputs:
         if name not in known:
           raise ValueError(
@@ -87,11 +46,6 @@ class Net:
           )
       if node.name in known:
         raise ValueError(f"net {self.name!r}: two nodes named {node.name!r}")
-      if node.activation not in ACTIVATIONS:
-        raise ValueError(
-          f"net {self.name!r}: node {node.name!r} has activation "
-          f"{node.activation!r}, expected one of {ACTIVATIONS}"
-        )
       known.add(node.name)
     outputs = [node.name for node in self.nodes if node.is_output]
     if outputs != [self.nodes[-1].name]:
@@ -111,11 +65,7 @@ class Net:
     """(height, width, channels) of the tensor each node makes, image too."""
     shapes = {INPUT: self.input_shape}
     for node, layer in zip(self.nodes, self.workload.layers, strict=True):
-      shapes[node.name] = (
-        layer.out_height,
-        layer.out_width,
-        layer.out_channels,
-      )
+      shapes[node.name] = shape_of(node, layer)
     return shapes
 
   @functools.cached_property
@@ -123,18 +73,46 @@ class Net:
     """Tensor name -> precision site of that tensor.
 
     A pooled tensor keeps the site of its source: the mean or maximum of
-    integers is rounded to the same grid, as PULP's kernels do. Logits have no
+    integers is rounded to the same grid, as PULP's kernels do. A concatenated
+    tensor and the parts that nothing but the concatenation reads (pools on the
+    way included) are one tensor, with one site: their integers are written side
+    by side as they are. Another part keeps its own site, since its other
+    readers have a say in it; the concatenation requantizes it. Logits have no
     site.
     """
+    owner = {}  # the node whose site a tensor has, pools as if of their own
+    readers = {name: set() for name in (INPUT, *self.node)}
+    for node in reversed(self.nodes):
+      owner[node.name] = node.name
+      if len(readers[node.name]) == 1:
+        (reader,) = readers[node.name]
+        op = self.node[reader].op
+        if (op == "concat" and not self.node[reader].is_output) or (
+          op in POOLS and owner[reader] != reader
+        ):
+          owner[node.name] = owner[reader]
+      for name in node.inputs:
+        readers[name].add(node.name)
     sites: dict[str, str | None] = {INPUT: INPUT_SITE}
     for node in self.nodes:
       if node.is_output:
         sites[node.name] = None
-      elif node.op in ("avg_pool", "max_pool"):
+      elif node.op in POOLS:
         sites[node.name] = sites[node.inputs[0]]
       else:
-        sites[node.name] = f"{node.name}.out"
+        sites[node.name] = f"{owner[node.name]}.out"
     return sites
+
+  @functools.cached_property
+  def parts(self) -> frozenset[str]:
+    """Tensors that are quantized as parts of a concatenated one, not alone."""
+    return frozenset(
+      name
+      for node in self.nodes
+      if node.op == "concat"
+      for name in node.inputs
+      if self.site_of[name] == self.site_of[node.name]
+    )
 
   def _site(self, tensor: str) -> str:
     """The site of a tensor that some node reads."""
@@ -145,11 +123,23 @@ class Net:
 
   @functools.cached_property
   def is_signed(self) -> dict[str, bool]:
-    """Activation site -> whether its integers are signed."""
-    signed = {INPUT_SITE: False}
+    """Activation site -> whether its integers are signed.
+
+    As a tensor can be negative: after a ReLU or a sigmoid it cannot. A scaled
+    or concatenated tensor can be if one of its inputs can.
+    """
+    negative, signed = {INPUT: False}, {INPUT_SITE: False}
     for node in self.nodes:
-      if self.site_of[node.name] == f"{node.name}.out":
-        signed[f"{node.name}.out"] = node.activation == "none"
+      inputs = any(negative[name] for name in node.inputs)
+      if node.activation in ("relu", "sigmoid"):
+        negative[node.name] = False
+      elif node.op in (*POOLS, "concat", "scale"):
+        negative[node.name] = inputs
+      else:
+        negative[node.name] = True
+      site = self.site_of[node.name]
+      if site is not None and node.op not in POOLS:
+        signed[site] = signed.get(site, False) or negative[node.name]
     return signed
 
   @functools.cached_property
@@ -177,12 +167,8 @@ class Net:
     shapes = {INPUT: self.input_shape}
     layers = []
     for node in self.nodes:
-      layer = _layer(self.name, node, [shapes[name] for name in node.inputs])
-      shapes[node.name] = (
-        layer.out_height,
-        layer.out_width,
-        layer.out_channels,
-      )
+      layer = layer_of(self.name, node, [shapes[name] for name in node.inputs])
+      shapes[node.name] = shape_of(node, layer)
       layers.append(layer)
     return Workload(
       name=self.name,
@@ -196,46 +182,19 @@ class Net:
       ),
       output_sites=tuple(self.site_of[node.name] for node in self.nodes),
       fixed_bits=tuple(self.fixed_bits.items()),
+      functions=tuple(
+        (node.name, node.activation)
+        for node in self.nodes
+        if not ACTIVATIONS[node.activation]
+      ),
     )
 
   @property
   def parameter_count(self) -> int:
-    """Trained numbers: weights, biases, batch norm's scale and offset."""
+    """Trained numbers: weights, biases, norms' scales and offsets, factors."""
     count = self.workload.weight_count
     for node in self.nodes:
       features = self.shapes[node.name][2]
-      count += features * (node.bias + 2 * node.norm)
+      norms = node.norm + (node.op == "layer_norm")
+      count += features * (node.bias + bool(node.layer_scale) + 2 * norms)
     return count
-
-
-def _layer(net: str, node: Node, shapes: list[tuple[int, int, int]]) -> Layer:
-  """The geometry of `node` on inputs of the given (H, W, C) shapes."""
-  height, width, channels = shapes[0]
-  if node.op == "add" and len(set(shapes)) != 1:
-    raise ValueError(
-      f"net {net!r}: node {node.name!r} adds tensors of shapes {shapes}, "
-      "expected equal shapes"
-    )
-  if node.op == "linear":  # flattens its input
-    return Layer(
-      name=node.name,
-      op="linear",
-      in_channels=height * width * channels,
-      out_channels=node.features,
-    )
-  kernel_height, kernel_width = node.kernel or (height, width)
-  padding = node.padding
-  if isinstance(padding, int):
-    padding = (padding,) * 4
-  return Layer(
-    name=node.name,
-    op=node.op,
-    in_channels=channels,
-    out_channels=node.features if node.op == "conv" else channels,
-    in_height=height,
-    in_width=width,
-    kernel_height=kernel_height,
-    kernel_width=kernel_width,
-    stride=node.stride,
-    padding=padding,
-  )

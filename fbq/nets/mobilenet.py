@@ -1,5 +1,7 @@
 """MobileNetV1 (arXiv 1704.04861) and MobileNetV2 (arXiv 1801.04381)."""
 
+import math
+
 from fbq.nets.graph import INPUT, Net, Node
 
 # (output channels at width 1, stride of the depthwise convolution)
@@ -84,6 +86,7 @@ def mobilenet_v2(
   classes: int = 1000,
   in_channels: int = 3,
   stem_stride: int = 2,
+  attention: str = "none",
 ) -> Net:
   """A 3x3 convolution, 17 inverted residuals, a 1x1 one, mean, classifier.
 
@@ -100,12 +103,22 @@ def mobilenet_v2(
     classes: of the classifier.
     in_channels: of the image.
     stem_stride: of the first convolution; 1 is common below 64 pixels.
+    attention: "none", or efficient channel attention (ECA, arXiv 1910.03151)
+      after every projection: "adaptive", over as many channels as the paper's
+      formula says, or "released", over one channel up to 96 channels and over
+      three above, as in the authors' ECA-MobileNetV2.
 
   Raises:
-    ValueError: a width that is not positive, a resolution too small.
+    ValueError: a width that is not positive, a resolution too small, an unknown
+      attention.
   """
   if width <= 0:
     raise ValueError(f"width is {width}, expected a positive multiplier")
+  if attention not in _ATTENTION:
+    raise ValueError(
+      f"attention is {attention!r}, expected one of {tuple(_ATTENTION)}"
+    )
+  reach = _ATTENTION[attention]
   relu = dict(norm=True, activation="relu")
   channels = _divisible(32 * width)
   nodes = [
@@ -126,8 +139,10 @@ def mobilenet_v2(
       Node(f"{block}.dw", "depthwise", (wide,), 0, (3, 3), stride, 1, **relu),
       Node(f"{block}.project", "conv", (f"{block}.dw",), features, norm=True),
     ]
+    if reach is not None:
+      nodes += _eca(block, reach(features))
     if stride == 1 and features == channels:
-      nodes.append(Node(f"{block}.add", "add", (f"{block}.project", before)))
+      nodes.append(Node(f"{block}.add", "add", (nodes[-1].name, before)))
     channels = features
   last = _divisible(1280 * max(1.0, width))
   nodes += [
@@ -136,10 +151,40 @@ def mobilenet_v2(
     Node("classifier", "linear", ("pool",), classes, bias=True, is_output=True),
   ]
   return Net(
-    f"mobilenet_v2-{width:g}-{resolution}",
+    f"{'eca_' if reach else ''}mobilenet_v2-{width:g}-{resolution}",
     (resolution, resolution, in_channels),
     tuple(nodes),
   )
+
+
+def _eca(block: str, kernel: int) -> list[Node]:
+  """Scales the output of a block's projection: a gate for every channel."""
+  project, mean, gate = f"{block}.project", f"{block}.mean", f"{block}.gate"
+  return [
+    Node(mean, "avg_pool", (project,), kernel=None),
+    Node(
+      gate, "channel_conv", (mean,), kernel=(1, kernel), activation="sigmoid"
+    ),
+    Node(f"{block}.scale", "scale", (project, gate)),
+  ]
+
+
+def _adaptive(channels: int) -> int:
+  """Channels that a gate sees: (log2(channels) + 1) / 2, made odd.
+
+  The paper's "nearest odd number" is in its code the whole part, plus one where
+  that is even.
+  """
+  whole = int((math.log2(channels) + 1) / 2)
+  return whole + 1 - whole % 2
+
+
+# Name -> kernel size for a number of channels.
+_ATTENTION = {
+  "none": None,
+  "adaptive": _adaptive,
+  "released": lambda channels: 1 if channels <= 96 else 3,
+}
 
 
 def _divisible(channels: float) -> int:

@@ -13,7 +13,7 @@ from hwsim.pulp.target import (
   Target,
   get_target,
 )
-from hwsim.pulp.timeline import LayerCycles, simulate
+from hwsim.pulp.timeline import LayerCycles, check_op, simulate
 from hwsim.workload import Layer, Workload
 
 __all__ = [
@@ -37,8 +37,17 @@ def latency_table(workload: Workload, target: Target) -> LatencyTable:
   equal geometries are timed once per process.
 
   Raises:
-    ValueError: a layer fits no tiling of the target.
+    ValueError: a layer fits no tiling of the target, or asks for an operator or
+      an activation function that its kernels do not have.
   """
+  for layer in workload.layers:  # before any is timed
+    check_op(layer, target)
+  for name, function in workload.functions:
+    raise ValueError(
+      f"layer {name!r}: the kernels of {target.name!r} end in a ReLU or in "
+      f"nothing, not in {function}; take a network without it, or load a table "
+      "that was measured on a board (hwsim.latency_io.load)"
+    )
   quantized = tuple(site is not None for site in workload.output_sites)
   cycles = []
   for layer, q in zip(workload.layers, quantized, strict=True):

@@ -17,6 +17,8 @@ import numpy as np
 from hwsim.pulp.target import Target
 from hwsim.workload import Layer
 
+OPS = ("conv", "depthwise", "linear", "add", "avg_pool", "max_pool")
+
 
 class Tiles(NamedTuple):
   """Sizes of `T` tiles as a kernel receives them; each an int64[T].

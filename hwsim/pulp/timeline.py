@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hwsim.pulp.kernels import OPS
 from hwsim.pulp.schedule import bias_cycles, loads, schedule
 from hwsim.pulp.target import Target
 from hwsim.pulp.tiling import tile_l1
@@ -52,8 +53,10 @@ def simulate(
       not matter). out_bits: 2, 4, 8, or 32 for outputs that stay accumulators.
 
   Raises:
-    ValueError: other bits, or a layer that fits no tiling.
+    ValueError: other bits, an operator without a kernel, or a layer that fits
+      no tiling.
   """
+  check_op(layer, target)
   for what, bits, allowed in (
     ("input", in_bits, (2, 4, 8)),
     ("weight", weight_bits, (2, 4, 8)),
@@ -69,6 +72,16 @@ def simulate(
   if tile.is_whole(layer):
     return l2_cycles(layer, in_bits, weight_bits, out_bits, target)
   return l3_cycles(layer, in_bits, weight_bits, out_bits, tile, target)
+
+
+def check_op(layer: Layer, target: Target) -> None:
+  """Raises ValueError if the target has no kernel for a layer."""
+  if layer.op not in OPS:
+    raise ValueError(
+      f"layer {layer.name!r}: the kernels of {target.name!r} have no "
+      f"{layer.op}, only {', '.join(OPS)}; take a network without it, or load "
+      "a table that was measured on a board (hwsim.latency_io.load)"
+    )
 
 
 def pad_channels(

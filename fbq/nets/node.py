@@ -1,0 +1,153 @@
+"""One row of a network's table: an operator, and its geometry."""
+
+import dataclasses
+
+from hwsim.workload import WEIGHTED_OPS, Layer
+
+# Activation function -> whether integer kernels have it for nothing, as the
+# clip of their requantization.
+ACTIVATIONS = {"relu": True, "none": True, "gelu": False, "sigmoid": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+  """One operator with its batch norm and activation function.
+
+  These three run as one kernel on the target and share one output quantizer, so
+  they are one row of the table.
+
+  Operators: "conv", "depthwise", "linear", "add", "avg_pool", "max_pool";
+  "concat" of two or more tensors along the channels; "scale" of the first input
+  by the second, a number per channel; "channel_conv", a convolution of one
+  pixel's channels with each other, one kernel for all; "layer_norm" over the
+  channels of each pixel, with a learned scale and offset. The last one computes
+  its statistics at run time, so unlike batch norm it is a row of its own.
+
+  Attributes:
+    name: unique; the tensor a node makes is called after it.
+    op: see above.
+    inputs: names of the nodes read, or "input" for the image.
+    features: output channels of conv and linear; others keep their input's.
+    kernel: (height, width) in pixels; None on a pool means the whole image. Of
+      a channel_conv (1, odd number of channels); zeros go around the channels.
+    stride: in pixels, both axes.
+    padding: pixels of zeros on all four sides, or (top, bottom, left, right).
+    norm: batch norm follows.
+    bias: a bias is added (where there is no batch norm).
+    layer_scale: start of a learned factor per channel that comes after the
+      bias, and is folded into both (ConvNeXt); 0 for none.
+    activation: one of `ACTIVATIONS`; see `Net.is_signed`.
+    is_output: the logits, which are not quantized.
+  """
+
+  name: str
+  op: str
+  inputs: tuple[str, ...]
+  features: int = 0
+  kernel: tuple[int, int] | None = (1, 1)
+  stride: int = 1
+  padding: int | tuple[int, int, int, int] = 0
+  norm: bool = False
+  bias: bool = False
+  layer_scale: float = 0.0
+  activation: str = "none"
+  is_output: bool = False
+
+  @property
+  def has_weights(self) -> bool:
+    return self.op in (*WEIGHTED_OPS, "channel_conv")
+
+
+def problem(node: Node) -> str:
+  """What is wrong with `node` whatever it reads; empty if nothing is."""
+  expected = {"add": 2, "scale": 2}.get(node.op, 1)
+  if node.op == "concat" and len(node.inputs) < 2:
+    return f"(concat) reads {len(node.inputs)} tensors, expected two or more"
+  if node.op != "concat" and len(node.inputs) != expected:
+    return f"({node.op}) reads {len(node.inputs)} tensors, expected {expected}"
+  if node.activation not in ACTIVATIONS:
+    return (
+      f"has activation {node.activation!r}, expected one of "
+      f"{tuple(ACTIVATIONS)}"
+    )
+  if node.op == "concat" and (node.norm or node.activation != "none"):
+    return (
+      "(concat) has a norm or an activation function, expected neither: give "
+      "them to the nodes it reads"
+    )
+  if node.op == "layer_norm" and node.norm:
+    return "(layer_norm) has a batch norm, expected one norm"
+  if (node.bias or node.layer_scale) and node.op not in WEIGHTED_OPS:
+    return f"({node.op}) has a bias or a layer scale: expected {WEIGHTED_OPS}"
+  return ""
+
+
+def shape_of(node: Node, layer: Layer) -> tuple[int, int, int]:
+  """(height, width, channels) of the tensor a node makes."""
+  if node.op == "channel_conv":
+    return 1, 1, layer.out_width
+  return layer.out_height, layer.out_width, layer.out_channels
+
+
+def layer_of(net: str, node: Node, shapes: list[tuple[int, int, int]]) -> Layer:
+  """The geometry of `node` on inputs of the given (H, W, C) shapes.
+
+  A channel_conv is a convolution over an image of one channel, whose pixels are
+  the channels: the same numbers at the same addresses.
+  """
+  height, width, channels = shapes[0]
+  kernel_height, kernel_width = node.kernel or (height, width)
+  given = f"net {net!r}: node {node.name!r}"
+  if node.op == "add" and len(set(shapes)) != 1:
+    raise ValueError(
+      f"{given} adds tensors of shapes {shapes}, expected equal shapes"
+    )
+  if node.op == "concat":
+    if len({shape[:2] for shape in shapes}) != 1:
+      raise ValueError(
+        f"{given} concatenates tensors of shapes {shapes}, expected equal "
+        "heights and widths"
+      )
+    channels = sum(shape[2] for shape in shapes)
+  if node.op == "scale" and shapes[1] != (1, 1, channels):
+    raise ValueError(
+      f"{given} scales a tensor of shape {shapes[0]} by one of shape "
+      f"{shapes[1]}, expected {(1, 1, channels)}"
+    )
+  if node.op == "channel_conv":
+    if (height, width) != (1, 1) or kernel_height != 1 or not kernel_width % 2:
+      raise ValueError(
+        f"{given} (channel_conv) reads shape {shapes[0]} with kernel "
+        f"{node.kernel}, expected one pixel and a kernel of (1, odd number)"
+      )
+    return Layer(
+      name=node.name,
+      op="conv",
+      in_channels=1,
+      out_channels=1,
+      in_width=channels,
+      kernel_width=kernel_width,
+      padding=(0, 0, kernel_width // 2, kernel_width // 2),
+    )
+  if node.op == "linear":  # flattens its input
+    return Layer(
+      name=node.name,
+      op="linear",
+      in_channels=height * width * channels,
+      out_channels=node.features,
+    )
+  padding = node.padding
+  if isinstance(padding, int):
+    padding = (padding,) * 4
+  return Layer(
+    name=node.name,
+    op=node.op,
+    in_channels=channels,
+    out_channels=node.features if node.op == "conv" else channels,
+    in_height=height,
+    in_width=width,
+    kernel_height=kernel_height,
+    kernel_width=kernel_width,
+    stride=node.stride,
+    padding=padding,
+  )

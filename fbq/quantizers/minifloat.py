@@ -1,0 +1,168 @@
+"""Block minifloat BM<e, m>: small floats whose exponents share a bias.
+
+Fox et al., ICLR 2021; the format that the released code of BitQ trains with
+(bitq_facts.md 0.2 and 1.2), where the paper describes block floating point. An
+element has a sign, e bits of an exponent of its own and m of a mantissa. Its
+block has 8 bits more, for
+
+  E = floor(log2(max |x| + 1e-28))
+
+An element of exponent k, kept within E - (2^e - 2) .. E, is rounded to a
+multiple of 2^(k - m); the lowest exponent is also that of subnormal numbers.
+With one bit of exponent this is a sign and m + 1 bits on one grid: block
+floating point.
+
+The released code rounds stochastically, in evaluation too; its nearest rounding
+raises an error, so "nearest" here, ties away from zero, is ours. Subnormals of
+FP32 count as zero, a block that has an infinity or a NaN is all NaN, and the
+gradient is straight through, to all elements.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fbq.quantizers import blocks, roundings
+
+Array = jax.Array
+
+# What the authors add to the largest magnitude, that of a block of zeros too.
+_FLOOR = np.float32(1e-28)
+
+
+class Format(NamedTuple):
+  """BM<e, m> as data.
+
+  Attributes:
+    exponent_bits: e, of each element; 1 .. 8.
+    mantissa_bits: m, of each element; 1 .. 22.
+  """
+
+  exponent_bits: Array | int
+  mantissa_bits: Array | int
+
+
+def check(format_: Format) -> None:
+  """Raises ValueError if a number of `format_`, not traced, is out of range."""
+  for name, high in (("exponent_bits", 8), ("mantissa_bits", 22)):
+    value = getattr(format_, name)
+    if isinstance(value, jax.core.Tracer):
+      continue
+    value = np.asarray(value)
+    is_integer = np.issubdtype(value.dtype, np.integer)
+    if not is_integer or not ((value >= 1) & (value <= high)).all():
+      raise ValueError(
+        f"{name} is {value}, expected 1 .. {high} (elements without exponent "
+        "or mantissa are block floating point: fbq.quantizers.bfp)"
+      )
+
+
+def quantize(
+  x: Array,
+  format_: Format,
+  tile: blocks.Tile,
+  rounding: str = "stochastic",
+  key: Array | None = None,
+) -> Array:
+  """`x` rounded to the numbers of BM<e, m>.
+
+  Args:
+    x: float32 of any shape.
+    format_: integers, or int32 arrays [] if they are to change from call to
+      call.
+    tile: size of a block along every axis, 0 for a whole axis; see
+      `activation_tile` and `weight_tile` for the authors' choice.
+    rounding: see `roundings.to_integer`.
+    key: for stochastic rounding.
+
+  Returns:
+    float32 of `x`'s shape.
+
+  Raises:
+    ValueError: a number of `format_` is out of range, the rounding is unknown,
+      or has no key, `tile` does not fit; `x` is not float32.
+  """
+  check(format_)
+  if x.dtype != jnp.float32:
+    raise ValueError(f"x is {x.dtype}, expected float32")
+  noise = roundings.noise(rounding, key, x.shape)
+  bits = Format(*(jnp.asarray(b, jnp.int32) for b in format_))
+  return _compiled(tile, rounding, x, bits, noise)
+
+
+def quantize_activations(
+  x: Array,
+  format_: Format,
+  size: int,
+  rounding: str = "stochastic",
+  key: Array | None = None,
+) -> Array:
+  """`quantize` of [B, H, W, C] in the authors' blocks.
+
+  Args:
+    x: float32 [B, H, W, C].
+    format_: see `quantize`.
+    size: blocks have `size` channels of `size` pixels of one sample, rows after
+      rows. One block for each sample if it is -1 or more than there are
+      channels, one for the whole batch if it is 0.
+    rounding: see `quantize`.
+    key: see `quantize`.
+  """
+  batch, height, width, channels = x.shape
+  flat = x.reshape(batch, height * width, channels)
+  tile = (1, size, size)
+  if size == 0:
+    tile = (0, 0, 0)
+  elif size == -1 or size > channels:
+    tile = (1, 0, 0)
+  return quantize(flat, format_, tile, rounding, key).reshape(x.shape)
+
+
+def weight_tile(shape: tuple[int, ...], size: int) -> blocks.Tile:
+  """The authors' blocks of an HWIO or [I, O] kernel, as a tile.
+
+  They have `size` input and `size` output channels, and the whole kernel. One
+  block for each output channel if `size` is -1 or more than there are input
+  channels, one for the whole tensor if it is 0.
+  """
+  whole = (0,) * (len(shape) - 2)
+  if size == -1 or size > shape[-2]:
+    return (*whole, 0, 1)
+  return (*whole, size, size)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _quantize(tile, mode, x, bits, noise):
+  fields = blocks.field(blocks.largest(x, tile) + _FLOOR).astype(jnp.uint8)
+  shared = blocks.spread(fields, tile, x.shape)
+  top = shared.astype(jnp.int32) - blocks.BIAS
+  lowest = top - jnp.left_shift(1, bits.exponent_bits) + 2
+  own = blocks.field(x) - blocks.BIAS
+  step = jnp.clip(own, jnp.maximum(lowest, -126), top) - bits.mantissa_bits
+  up, up_too = blocks.two_powers(-step)
+  down, down_too = blocks.two_powers(step)
+  scaled = blocks.flush(x) * up * up_too
+  codes = roundings.to_integer(scaled, mode, noise)
+  # Only those of the highest exponent can leave the format; the others, rounded
+  # up to a power of two, are the first number of the next exponent.
+  largest = jnp.left_shift(2, bits.mantissa_bits) - 1
+  largest = jnp.where(own == top, largest, largest + 1).astype(jnp.float32)
+  y = jnp.clip(codes, -largest, largest) * down * down_too
+  return jnp.where(shared == blocks.NOT_FINITE, jnp.nan, y)
+
+
+def _quantize_forward(tile, mode, x, bits, noise):
+  return _quantize(tile, mode, x, bits, noise), None
+
+
+def _quantize_backward(tile, mode, residuals, g):
+  del tile, mode, residuals
+  return g, None, None
+
+
+_quantize.defvjp(_quantize_forward, _quantize_backward)
+# Outside of a compiled function each operation would be compiled by itself.
+_compiled = jax.jit(_quantize, static_argnums=(0, 1))

@@ -28,7 +28,7 @@ MAY_IMPORT = {
   "fbq.deploy": (*METHOD, "fbq.schemes", "fbq.model", "fbq.train"),
   "fbq.report": ("fbq.search", "fbq.precision", "hwsim"),
   "fbq.experiments": ("fbq", "hwsim"),
-  "launch": (),
+  "launch": ("fbq.report.figures", "fbq.search.pareto"),  # for pictures
   "main": ("fbq", "hwsim"),
 }
 HEAVY = (
@@ -108,6 +108,8 @@ def test_imports_go_one_way(path):
     ("fbq.train.loop", "import fbq.experiments.free_bits"),
     ("fbq.train.loop", "from fbq.search import free_bits"),
     ("launch.pool", "from hwsim import workload"),
+    ("launch.pool", "from fbq.report import plots"),
+    ("launch.pool", "import fbq.train.steps"),
     ("fbq", "from fbq import nets"),
   ],
 )

@@ -9,7 +9,7 @@ import time
 import experiment_runs
 import pytest
 
-from fbq.experiments import free_bits, settings
+from fbq.experiments import free_bits, settings, stages
 from hwsim import latency_io
 from hwsim.pulp import get_target, latency_table
 from tests.configs import tiny
@@ -22,8 +22,8 @@ def nothing_trains(monkeypatch):
   def begins(*_, **__):
     raise AssertionError("the run went past its checks")
 
-  monkeypatch.setattr(free_bits, "train", begins)
-  monkeypatch.setattr(free_bits.digits, "load", begins)
+  monkeypatch.setattr(stages, "train", begins)
+  monkeypatch.setattr(stages.digits, "load", begins)
 
 
 def config_with(changes):

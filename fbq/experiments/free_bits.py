@@ -6,33 +6,34 @@ everything found beside the uniform baselines, and a report.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from fbq import precision
-from fbq.data import digits
 from fbq.experiments import settings
 from fbq.experiments.free_bits_report import write_report
 from fbq.experiments.free_bits_settings import check
+from fbq.experiments.stages import (
+  Lab,
+  calibrate,
+  digest,
+  initial_variables,
+  starting_ranges,
+)
 from fbq.model import Model
-from fbq.quantizers import calibration
 from fbq.report.tables import write_atomically
 from fbq.schemes.fixed import Fixed
 from fbq.schemes.free_bits import FreeBits
 from fbq.schemes.groups import gate_groups
 from fbq.search.free_bits import free_bits
-from fbq.train import optimizer, steps
+from fbq.train import steps
 from fbq.train.log import Log, Stopwatch
-from fbq.train.loop import Trainer, train
 from hwsim import latency_io
 from hwsim.pulp import get_target, latency_table
 
@@ -62,17 +63,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     latency_io.save(table, workdir / "latency_table.csv")
     cycles = table.for_output_bits(8)
 
-  # ---- Data
-  with clock.measure("data"):
-    source = digits.load(config.data.split_seed)
-    resolution = net.input_shape[0]
-    test = digits.test_set(
-      source,
-      resolution,
-      difficulty,
-      config.data.renders_per_test_image,
-      config.data.test_seed,
-    )
+  # ---- Data and keys
+  lab = Lab(config, net, difficulty, workdir, fingerprint, log, clock)
   key = jax.random.key(config.seed)
   keys = dict(
     zip(
@@ -82,72 +74,23 @@ def run(config: ConfigDict, workdir: Path) -> None:
     )
   )
 
-  def bits_of(assignment):
-    return jnp.asarray(precision.to_array(net, assignment))
-
-  def trainer(stage, model, trained, regularizer=None, **rates):
-    """One compiled step for all runs of a stage."""
-    plan = config[stage]
-    sample = functools.partial(
-      digits.train_batch,
-      digits=source,
-      batch_size=plan.batch_size,
-      resolution=resolution,
-      difficulty=difficulty,
-    )
-    updates = optimizer.make(
-      plan.steps, plan.learning_rate, plan.weight_decay, **rates
-    )
-    return Trainer(
-      model,
-      steps.train_step(model, updates, trained, sample, regularizer),
-      sample,
-      plan.steps,
-      lambda variables: steps.initial_state(variables, trained, updates),
-      config.checkpoint_every,
-      config.log_every,
-    )
-
-  def run_stage(name, stage, trainer, variables, run, finish):
-    with clock.measure(stage):
-      return train(
-        name,
-        trainer,
-        variables,
-        run,
-        log,
-        workdir / "checkpoints" / name,
-        f"{fingerprint}:{name}",
-        finish,
-      )
-
-  def test_accuracy(correct, variables, assignment=None):
-    bits = None if assignment is None else bits_of(assignment)
-    return steps.accuracy(correct, variables, *test, bits)
-
   # ---- Float training
   model = Model(net)
   correct = steps.evaluator(model)
-  variables, result = run_stage(
+  variables, result = lab.run(
     "float",
     "float training",
-    trainer("float_training", model, ("params",)),
+    lab.trainer("float_training", model, ("params",)),
     initial_variables(model, keys["start"]),
     {"key": keys["float"]},
-    finish=lambda v: {"test_accuracy": test_accuracy(correct, v)},
+    finish=lambda v: {"test_accuracy": lab.accuracy(correct, v)},
   )
   float_variables, float_accuracy = variables, result["test_accuracy"]
   log.say(f"float: test accuracy {float_accuracy:.2%}")
 
   # ---- Ranges of activations on training data
   with clock.measure("calibration"):
-    images, _ = digits.calibration_set(
-      keys["calibration"],
-      source,
-      config.calibration_images,
-      resolution,
-      difficulty,
-    )
+    images, _ = lab.calibration_set(keys["calibration"])
     ranges = calibrate(model, float_variables, images)
 
   # ---- Precision search
@@ -159,7 +102,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     for strength in config.search.strengths:
       gating = "locked" if locked else "free"
       name = f"{gating}-{strength:g}"
-      searcher = searcher or trainer(
+      searcher = searcher or lab.trainer(
         "search",
         Model(net, scheme),
         ("params", "gates"),
@@ -176,13 +119,12 @@ def run(config: ConfigDict, workdir: Path) -> None:
         },
         "gates": scheme.start(),
       }
-      variables, _ = run_stage(
+      variables, _ = lab.run(
         f"search-{name}",
         "precision search",
         searcher,
         start,
         {"key": keys["search"], "strength": jnp.float32(strength)},
-        finish=lambda v: {},
       )
       found[name] = {**scheme.assignment(net, variables), **rules}
       details[name] = {"gates": gating, "strength": f"{strength:g}"}
@@ -208,7 +150,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   # ---- Fine-tuning, once for each different assignment, by one compiled step
   model = Model(net, Fixed())
   correct_fixed = steps.evaluator(model)
-  tuner = trainer(
+  tuner = lab.trainer(
     "fine_tuning",
     model,
     ("params", "ranges"),
@@ -223,14 +165,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
       **float_variables,
       "ranges": starting_ranges(net, float_variables, ranges, assignment),
     }
-    _, result = run_stage(
+    _, result = lab.run(
       f"fine-tune-{digest(net, assignment)}",
       "fine-tuning",
       tuner,
       start,
-      {"key": keys["fine-tuning"], "bits": bits_of(assignment)},
+      {"key": keys["fine-tuning"], "bits": lab.bits(assignment)},
       finish=lambda v, a=assignment: {
-        "test_accuracy": test_accuracy(correct_fixed, v, a)
+        "test_accuracy": lab.accuracy(correct_fixed, v, a)
       },
     )
     accuracies[digest(net, assignment)] = result["test_accuracy"]
@@ -252,59 +194,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
     details,
     parents,
     raises,
-    len(test[0]),
+    len(lab.test[0]),
     clock.seconds,
     log,
   )
   text = json.dumps(summary, indent=1) + "\n"
   write_atomically(workdir / "result.json", text.encode())
-
-
-def initial_variables(model: Model, key: jax.Array) -> Mapping[str, Any]:
-  """Variables of a model in float mode before training."""
-  images = jnp.zeros((2, *model.net.input_shape))
-  # The "rbg" generator: threefry's thirty copies take 5 s to compile.
-  seed = jax.random.key_data(key)
-  key = jax.random.wrap_key_data(jnp.concatenate([seed, seed]), impl="rbg")
-  variables = jax.jit(lambda k: model.init(k, images, train=False))(key)
-  return {kind: variables.get(kind, {}) for kind in ("params", "batch_stats")}
-
-
-def calibrate(model: Model, variables, images):
-  """{activation site: {bits: range}} of least squared error on `images`."""
-  net = model.net
-  seen = jax.jit(
-    lambda v, x: model.apply(v, x, train=False, mutable=["intermediates"])[1]
-  )(variables, images)["intermediates"]
-  tensors = {
-    f"{node.name}.out": np.asarray(seen[node.name][0])
-    for node in net.nodes
-    if net.site_of[node.name] == f"{node.name}.out"
-  }
-  return calibration.activation_ranges(tensors, net.is_signed)
-
-
-def starting_ranges(net, variables, activation_ranges, assignment):
-  """Ranges of every quantizer at the bits of an assignment."""
-  ranges = {
-    site: jnp.asarray(by_bits[assignment[site]])
-    for site, by_bits in activation_ranges.items()
-  }
-  for node in net.nodes:
-    if node.has_weights:
-      site = f"{node.name}.weight"
-      ranges[site] = jnp.asarray(
-        calibration.weight_ranges(
-          variables["params"][f"{node.name}_kernel"],
-          node.op != "linear",
-          assignment[site],
-        )
-      )
-  return ranges
-
-
-def digest(net, assignment) -> str:
-  """A short name for an assignment: equal for equal ones."""
-  return hashlib.sha256(
-    precision.to_array(net, assignment).tobytes()
-  ).hexdigest()[:10]

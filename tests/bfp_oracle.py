@@ -32,10 +32,11 @@ def flushed(x):
 
 def largest_of_blocks(values, tile):
   """The largest of its block for each element."""
-  largest = np.empty_like(values)
-  for block in blocks_of(values.shape, tile):
-    largest[block] = values[block].max()
-  return largest
+  for axis, size in enumerate(values.shape):
+    starts = np.arange(0, size, tile[axis] or size)
+    counts = np.diff([*starts, size])
+    values = np.maximum.reduceat(values, starts, axis).repeat(counts, axis)
+  return values
 
 
 def by_formula(x, bits, tile, mode, exponent_bits=8, top=127):

@@ -60,7 +60,7 @@ def compiled(axis: int, mode: str, shape=(3, 4, WIDTH)):
 
 
 def as_data(bits, exponent_bits, block_size) -> bfp.Format:
-  return bfp.Format(*map(jnp.int32, (bits, exponent_bits, block_size)))
+  return bfp.Format(*map(np.int32, (bits, exponent_bits, block_size)))
 
 
 @pytest.mark.parametrize("mode", DETERMINISTIC)
@@ -172,7 +172,7 @@ MODERATE = st.integers(-2000, 2000).map(lambda v: v / 16) | st.floats(
 TENSORS = hnp.arrays(np.float32, SHAPE, elements=MODERATE)
 MODES = st.sampled_from(DETERMINISTIC)
 TOPS = st.integers(-12, 12)
-settings = hypothesis.settings(max_examples=40, deadline=None)
+settings = hypothesis.settings(max_examples=25, deadline=None)
 
 
 def apply(mode, x, format_, top):
@@ -276,12 +276,9 @@ def test_compiled_equals_eager():
   """Operation by operation, nothing is fused or reassociated."""
   x, g = jnp.asarray(rows(9)), jnp.asarray(rows(8)[:, ::-1])
   format_ = as_data(5, 3, 24)
-  key = jax.random.key(1)
 
   def both(x, g, format_):
-    quantize = lambda x: bfp.quantize(
-      x, format_, top=3, rounding="stochastic", key=key, sizes=(24,)
-    )
+    quantize = lambda x: bfp.quantize(x, format_, top=3, sizes=(24,))
     y, vjp = jax.vjp(quantize, x)
     return y, vjp(g)[0]
 
@@ -295,7 +292,7 @@ def test_formats_batched_equal_formats_in_turn():
   x = rows(6)
   all_ = [(2, 8, 1), (9, 3, 16), (6, 5, 48), (16, 2, 0)]
   batch = bfp.Format(*(jnp.int32(column) for column in zip(*all_, strict=True)))
-  quantize = lambda f: bfp.quantize(x, f, top=2, sizes=SIZES)
+  quantize = lambda f: bfp.quantize(x, f, top=2, sizes=(1, 16, 48, 0))
   for y, one in zip(jax.vmap(quantize)(batch), all_, strict=True):
     bfp_oracle.assert_same_bits(y, quantize(as_data(*one)))
 

@@ -76,7 +76,7 @@ def encode(
   )
   lowest = int(highest) - (2**exponent_bits - 1)
   return Encoded(
-    np.asarray(codes).astype(_code_type(bits)),
+    np.asarray(codes).astype(code_type(bits)),
     (np.asarray(fields, np.int32) - lowest).astype(np.uint8),
     lowest - blocks.BIAS,
     bits,
@@ -151,7 +151,7 @@ def unpack(
   magnitude = signed & (1 << bits - 1) - 1
   codes = np.where(signed >> bits - 1, -magnitude, magnitude)
   return Encoded(
-    codes.astype(_code_type(bits)).reshape(shape),
+    codes.astype(code_type(bits)).reshape(shape),
     _from_bits(exponents, exponent_bits).astype(np.uint8).reshape(blocks_shape),
     bias,
     bits,
@@ -160,7 +160,8 @@ def unpack(
   )
 
 
-def _code_type(bits: int) -> type:
+def code_type(bits: int) -> type:
+  """The smallest type of integers that holds codes of `bits` bits."""
   return np.int8 if bits <= 8 else np.int16 if bits <= 16 else np.int32
 
 

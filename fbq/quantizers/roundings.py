@@ -38,7 +38,7 @@ def to_integer(x: Array, mode: str, noise: Array | None = None) -> Array:
     x: float32.
     mode: "nearest" (ties away from zero), "even" (ties to even), "floor"
       (towards zero, as hardware drops bits; the name is microxcaling's) or
-      "stochastic" (up with the probability of the fraction).
+      "stochastic" (away from zero with the probability of the fraction).
     noise: of `noise`, of `x`'s shape, for stochastic rounding.
   """
   if mode == "nearest":
@@ -50,5 +50,5 @@ def to_integer(x: Array, mode: str, noise: Array | None = None) -> Array:
   if noise is None:
     raise ValueError(f"rounding is {mode!r}, which needs noise")
   # Not floor(x + noise): that sum is rounded itself, up to the next integer.
-  below = jnp.floor(x)
-  return below + (noise < x - below).astype(x.dtype)
+  whole = jnp.trunc(x)
+  return whole + jnp.where(noise < jnp.abs(x - whole), jnp.sign(x), 0.0)

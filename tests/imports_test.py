@@ -24,7 +24,7 @@ MAY_IMPORT = {
   "fbq.model": (*METHOD, "fbq.schemes"),
   "fbq.data": (),
   "fbq.train": (*METHOD, "fbq.schemes", "fbq.model", "fbq.data"),
-  "fbq.search": ("fbq.precision", "hwsim"),
+  "fbq.search": (*METHOD, "fbq.schemes"),
   "fbq.deploy": (*METHOD, "fbq.schemes", "fbq.model", "fbq.train"),
   "fbq.report": ("fbq.search", "fbq.precision", "hwsim"),
   "fbq.experiments": ("fbq", "hwsim"),

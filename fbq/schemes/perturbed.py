@@ -27,22 +27,31 @@ class Perturbed:
     del run, step
 
   def quantizer(self, call: Call) -> "_Quantizer":
-    return _Quantizer(call, dict(call.data or {}))
+    return _Quantizer(call, dict(call.data or {}), set())
 
 
 class _Quantizer(NamedTuple):
-  """`left` loses what has been added: pools call with their source's site."""
-
   call: Call
-  left: dict[str, Array]
+  added: Mapping[str, Array]
+  seen: set[str]
 
   def weight(self, kernel, node):
     return self._add(kernel, f"{node.name}.weight")
 
   def activation(self, x, site):
+    if site in self.seen:  # a pool of the tensor with that site
+      return x
+    self.seen.add(site)
     return self._add(
       x if self.call.net.is_signed[site] else jax.nn.relu(x), site
     )
 
   def _add(self, x, site):
-    return x + self.left.pop(site) if site in self.left else x
+    if site not in self.added:
+      return x
+    added = self.added[site]
+    if added.shape != x.shape:
+      raise ValueError(
+        f"{site!r} has shape {x.shape}, what is added to it {added.shape}"
+      )
+    return x + added

@@ -1,0 +1,110 @@
+"""Ranges of every site of a network at every precision, from data."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from fbq.nets.graph import INPUT_SITE, Net
+from fbq.quantizers import calibration, uniform
+
+Ranges = Mapping[str, Mapping[int, np.ndarray]]
+
+# A tensor "left in float" is one of 24 bits. Float32 has as many, so the codes
+# are exact and the step is 2^-23 of the largest magnitude: MobileNetV1 0.25 has
+# the float network's logits to 3e-6 of the largest, to 9e-5 at 16 bits
+# (`benchmarks/sensitivity.py`).
+FLOAT_BITS = 24
+
+
+def site_ranges(
+  net: Net,
+  params: Mapping[str, Any],
+  tensors: Mapping[str, np.ndarray],
+  bits: Sequence[int] = calibration.BITS,
+) -> dict[str, dict[int, np.ndarray]]:
+  """{site: {bits: range}} of every site but the image's, whose range is 1.
+
+  The ranges of least squared error at each of `bits`; at `FLOAT_BITS` twice the
+  largest magnitude, so that what other quantizers add is not clipped.
+
+  Args:
+    net: the network.
+    params: of its model, for the weights.
+    tensors: activation site -> values [N, ...] before their quantizer.
+    bits: precisions to calibrate for.
+
+  Raises:
+    ValueError: a tensor is missing, empty, or has values that are not finite.
+  """
+  wanted = [site for site in net.is_signed if site != INPUT_SITE]
+  missing = [site for site in wanted if site not in tensors]
+  if missing:
+    raise ValueError(f"{net.name}: no calibration data for {missing}")
+  for site in wanted:
+    _check_finite(f"calibration data of {site!r}", tensors[site])
+  tensors = {site: tensors[site] for site in wanted}
+  found = calibration.activation_ranges(tensors, net.is_signed, bits)
+  for site, values in tensors.items():
+    largest = np.max(np.abs(values)) if net.is_signed[site] else np.max(values)
+    found[site][FLOAT_BITS] = _twice(largest)
+  for node in net.nodes:
+    if node.has_weights:
+      kernel = np.asarray(params[f"{node.name}_kernel"])
+      _check_finite(f"params['{node.name}_kernel']", kernel)
+      per_channel = node.op != "linear"
+      site = f"{node.name}.weight"
+      found[site] = {
+        b: calibration.weight_ranges(kernel, per_channel, b) for b in bits
+      }
+      axes = tuple(range(kernel.ndim - per_channel))
+      found[site][FLOAT_BITS] = _twice(np.max(np.abs(kernel), axes))
+  return found
+
+
+def squared_errors(
+  net: Net,
+  params: Mapping[str, Any],
+  tensors: Mapping[str, np.ndarray],
+  ranges: Ranges,
+  bits: Sequence[int] = calibration.BITS,
+) -> dict[str, dict[int, float]]:
+  """{free site: {bits: ||Q(x) - x||^2}}: of an activation, the images' mean.
+
+  Args:
+    net: the network.
+    params: of its model.
+    tensors: activation site -> values [N, ...] before their quantizer.
+    ranges: of `site_ranges`.
+    bits: precisions to tell the error of.
+  """
+  quantize = jax.jit(uniform.quantize, static_argnames="signed")
+  result = {}
+  for site in net.workload.free_sites:
+    name, kind = site.rsplit(".", 1)
+    signed = kind == "weight" or net.is_signed[site]
+    if kind == "weight":
+      x, images = np.asarray(params[f"{name}_kernel"]), 1
+    else:
+      x, images = np.asarray(tensors[site]), len(tensors[site])
+    x = x if signed else np.maximum(x, 0.0)  # the quantizer is the ReLU too
+    result[site] = {}
+    for b in bits:
+      y = quantize(x, ranges[site][b], np.int32(b), signed=signed)
+      error = np.sum(np.square(np.asarray(y) - x), dtype=np.float64)
+      result[site][b] = float(error) / images
+  return result
+
+
+def _twice(largest: np.ndarray) -> np.ndarray:
+  return np.maximum(2.0 * largest, 1e-8).astype(np.float32)
+
+
+def _check_finite(what: str, values: np.ndarray) -> None:
+  bad = int(np.sum(~np.isfinite(values)))
+  if bad or not np.size(values):
+    raise ValueError(
+      f"{what}: expected finite values, got {np.size(values)} values, {bad} of "
+      "them not finite"
+    )

@@ -9,62 +9,50 @@ def nondominated(rows: np.ndarray) -> np.ndarray:
   """Indices, ascending, of distinct rows with no row below them: int64[M].
 
   A row is dropped if another is at most as large in all columns and differs;
-  of equal rows the first stays. Rows are sorted by their sum of ranks, so that
-  only earlier rows can dominate, and split in halves; a half is held against
-  the other with one bit per row: the rows that are at most x in one column are
-  a bit set, found once per distinct x, and the rows that dominate a row are
-  the intersection over its columns. Measured on the 6-D tables of ResNet-18:
-  about 64 comparisons per machine word (`benchmarks/movement.py`).
+  of equal rows the first stays. Sorted by their sum of ranks, only earlier rows
+  can dominate: so what is left of the first block is final, and everything
+  that it dominates is dropped before the next block is looked at.
 
   Args:
-    rows: int64[N, D].
+    rows: int64[N, D], D at least 1.
   """
   _, index = np.unique(rows, axis=0, return_index=True)
   ranks = np.stack(
     [np.unique(column, return_inverse=True)[1] for column in rows[index].T], 1
   ).astype(np.int32)
   by_sum = np.argsort(ranks.sum(1), kind="stable")
-  return np.sort(index[by_sum[_front(ranks[by_sum])]])
+  index, ranks = index[by_sum], ranks[by_sum]
+  kept = []
+  while len(index):
+    block = ranks[:_BLOCK]
+    best = ~_dominated(block, block)
+    kept.append(index[:_BLOCK][best])
+    index, ranks = index[_BLOCK:], ranks[_BLOCK:]
+    left = ~_dominated(ranks, block[best])
+    index, ranks = index[left], ranks[left]
+  return np.sort(np.concatenate(kept))
 
 
-def _front(ranks):
-  """Positions of the non-dominated among distinct rows, sorted by sum."""
-  if len(ranks) <= _BLOCK:
-    below = _dominated(ranks, ranks, strictly=True)
-    return np.flatnonzero(~below)
-  half = len(ranks) // 2
-  first = _front(ranks[:half])
-  second = half + _front(ranks[half:])
-  below = _dominated(ranks[second], ranks[first])
-  return np.concatenate((first, second[~below]))
+def _dominated(rows, others):
+  """Whether one of `others`, but for the row itself, is below: bool[N].
 
-
-def _dominated(rows, others, strictly=False):
-  """Whether one of `others` is at most each row in every column: bool[N].
+  One bit per other row: those that are at most x in one column are a bit set,
+  found once per distinct x, and the rows that are at most as large as a row are
+  the intersection over its columns. 64 pairs are compared at once.
 
   Args:
     rows: int32[N, D].
-    others: int32[M, D], distinct rows.
-    strictly: `rows` are the others: a row does not dominate itself.
+    others: int32[M, D], distinct; may be the rows themselves.
   """
-  found = np.zeros(len(rows), bool)
-  for start in range(0, len(others), _BLOCK):
-    left = np.flatnonzero(~found)
-    block = others[start : start + _BLOCK]
-    common = None
-    for j in range(rows.shape[1]):
-      order = np.argsort(block[:, j], kind="stable")
-      sets = _prefixes(order)
-      place = np.searchsorted(block[order, j], rows[left, j], side="right")
-      common = sets[place] if common is None else common & sets[place]
-    if common is None:
-      raise ValueError("rows have no columns")
-    if strictly:
-      own = start + np.arange(len(left))
-      word, bit = own >> 6, (own & 63).astype(np.uint64)
-      common[np.arange(len(left)), word] &= ~(np.uint64(1) << bit)
-    found[left] = common.any(1)
-  return found
+  common = np.full((len(rows), -(-len(others) // 64)), ~np.uint64(0))
+  for row, other in zip(rows.T, others.T, strict=True):
+    order = np.argsort(other, kind="stable")
+    common &= _prefixes(order)[np.searchsorted(other[order], row, "right")]
+  if rows is others:
+    own = np.arange(len(rows))
+    bit = np.uint64(1) << (own & 63).astype(np.uint64)
+    common[own, own >> 6] &= ~bit
+  return common.any(1)
 
 
 def _prefixes(order):

@@ -108,7 +108,10 @@ def tiling_table(nest: Nest) -> Table:
   Cached by shape, read-only.
   """
   parts = []
+  square = (nest.h, nest.r) == (nest.w, nest.s)
   for index, order in enumerate(ORDERS):
+    if square and index % 2:
+      continue  # the order before it, rows and columns exchanged
     tiles = candidates(nest, index)
     keys = np.concatenate(
       (volumes(nest, tiles, order), footprints(nest, tiles)), 1

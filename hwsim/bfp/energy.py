@@ -1,0 +1,237 @@
+"""Traffic at two levels of memory, and its energy.
+
+DRAM traffic is what `tiling` minimises. The tile that lies in SRAM is a layer
+of its own, whose operands move between SRAM and registers: SRAM traffic is the
+least movement of every tile, clipped ones too, through the registers. BitQ's
+released code adds up three such levels of a desktop CPU instead.
+"""
+
+import functools
+import itertools
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from hwsim.bfp.formats import FP32, BlockFormat, common_denominator, scaled
+from hwsim.bfp.movement import (
+  LOOPS,
+  ORDERS,
+  Nest,
+  footprints,
+  nest_of,
+  volumes,
+)
+from hwsim.bfp.tiling import (
+  OUT_MOVES,
+  Tiling,
+  best_tiling,
+  candidates,
+  check_memory,
+  critical_sizes,
+  exact_dtype,
+  tiling_table,
+)
+from hwsim.workload import Workload
+
+
+class Memories(NamedTuple):
+  """Capacities of a device, and what a bit costs at each boundary.
+
+  Attributes:
+    sram_bits: for one tile of each tensor.
+    register_bits: for one tile of a tile; 128 words of 32 bits, as in MOpt.
+    dram_joules_per_bit, sram_joules_per_bit: E_D and E_S of eq. 8 (BitQ,
+      section 5: 20 and 0.16 pJ).
+  """
+
+  sram_bits: int
+  register_bits: int = 128 * 32
+  dram_joules_per_bit: float = 20e-12
+  sram_joules_per_bit: float = 0.16e-12
+
+
+class Traffic(NamedTuple):
+  """What one layer moves between DRAM, SRAM and registers.
+
+  Attributes:
+    name: of the layer.
+    dram_bits: the least possible through this SRAM.
+    tensor_bits: its parts: input, weights, output.
+    sram_bits: between SRAM and registers.
+    tile: in SRAM, sizes in the order of `movement.LOOPS`.
+    order: of the loops over tiles, innermost first.
+  """
+
+  name: str
+  dram_bits: Fraction
+  tensor_bits: tuple[Fraction, Fraction, Fraction]
+  sram_bits: Fraction
+  tile: tuple[int, ...]
+  order: str
+
+  def joules(self, memories: Memories) -> float:
+    """Energy of the layer's data movement (eq. 8)."""
+    return float(
+      self.dram_bits * Fraction(memories.dram_joules_per_bit)
+      + self.sram_bits * Fraction(memories.sram_joules_per_bit)
+    )
+
+
+def network_traffic(
+  workload: Workload,
+  formats: Mapping[str, BlockFormat],
+  memories: Memories,
+  *,
+  batch: int = 1,
+  out_moves: int = OUT_MOVES,
+) -> tuple[Traffic, ...]:
+  """Traffic of every layer with weights under one assignment of formats.
+
+  Args:
+    workload: names the sites; outputs without one are priced at 32 bits.
+    formats: of every input, weight and output site.
+    memories: capacities.
+    batch: images that are processed together.
+    out_moves: times a moved output counts.
+
+  Raises:
+    ValueError: a site has no format, or a memory holds no tile of a layer.
+  """
+  rows = []
+  for i, layer in enumerate(workload.layers):
+    if not layer.has_weights:
+      continue
+    sites = (
+      workload.input_sites[i][0],
+      workload.weight_site(layer),
+      workload.output_sites[i],
+    )
+    missing = [s for s in sites if s is not None and s not in formats]
+    if missing:
+      raise ValueError(f"workload {workload.name!r}: no formats for {missing}")
+    area = layer.kernel_height * layer.kernel_width
+    inputs, weights, outputs = (
+      FP32 if site is None else formats[site] for site in sites
+    )
+    prices = (
+      inputs.activation_bits,
+      weights.weight_bits(area),
+      outputs.activation_bits,
+    )
+    try:
+      traffic = layer_traffic(
+        nest_of(layer, batch), prices, memories, out_moves
+      )
+    except ValueError as error:
+      raise ValueError(f"layer {layer.name!r}: {error}") from error
+    rows.append(traffic._replace(name=layer.name))
+  return tuple(rows)
+
+
+@functools.lru_cache(maxsize=10_000)
+def layer_traffic(
+  nest: Nest,
+  prices: tuple[Fraction, Fraction, Fraction],
+  memories: Memories,
+  out_moves: int = OUT_MOVES,
+) -> Traffic:
+  """Traffic of one layer: the least DRAM traffic, then the least of SRAM.
+
+  Lexicographic, since a DRAM bit costs 125 times an SRAM bit: of the tilings
+  that move the least from DRAM and cannot be enlarged, the one whose tiles move
+  the least from SRAM. A tiling that moves a little more from DRAM and much less
+  from SRAM is not looked for.
+  """
+  best = best_tiling(nest, prices, memories.sram_bits, out_moves)
+  check_memory(prices, memories.register_bits)
+  least = None
+  for tile, order in _largest(nest, prices, best, memories, out_moves):
+    sram = sram_movement(nest, tile, prices, memories.register_bits, out_moves)
+    if least is None or sram < least[0]:
+      least = sram, tile, order
+  assert least is not None  # the best tiling itself is among them
+  sram, tile, order = least
+  moved = volumes(nest, np.array(tile), order) * (1, 1, out_moves)
+  inputs, weights, outputs = (
+    int(n) * p for n, p in zip(moved, prices, strict=True)
+  )
+  return Traffic("", best.bits, (inputs, weights, outputs), sram, tile, order)
+
+
+def _largest(nest, prices, best: Tiling, memories, out_moves):
+  """Tilings that move as little as the best and cannot grow: (tile, order)."""
+  unit = common_denominator(prices)
+  price = scaled(prices, unit)
+  table = tiling_table(nest)
+  optimal = (table.moved * (1, 1, out_moves)) @ price == best.bits * unit
+  optimal &= table.held @ price <= memories.sram_bits * unit
+  found: dict[tuple[int, ...], str] = {}
+  for tile, index in zip(
+    table.tiles[optimal], table.orders[optimal], strict=True
+  ):
+    order = ORDERS[index]
+    sizes = []
+    for first, size in zip(tile, nest.sizes, strict=True):
+      larger = critical_sizes(size)
+      sizes.append(np.append(first, larger[larger > first]))
+    sizes[LOOPS.index("g")] = np.array([1])
+    tiles = _grid(sizes)
+    tiles = tiles[footprints(nest, tiles) @ price <= memories.sram_bits * unit]
+    moved = volumes(nest, tiles, order) * (1, 1, out_moves)
+    for row in tiles[moved @ price == best.bits * unit].tolist():
+      found.setdefault(tuple(row), order)
+  tiles = np.array(list(found))
+  return [
+    (tile, order)
+    for tile, order in found.items()
+    if (tiles >= tile).all(1).sum() == 1
+  ]
+
+
+def sram_movement(
+  nest: Nest,
+  tile: tuple[int, ...],
+  prices: tuple[Fraction, Fraction, Fraction],
+  register_bits: int,
+  out_moves: int = OUT_MOVES,
+) -> Fraction:
+  """Bits that all tiles of a layer move between SRAM and registers.
+
+  Each tile is run by its own best order and tiling; the clipped tiles at the
+  edges are smaller layers.
+  """
+  pieces = []
+  for size, step in zip(nest.sizes, tile, strict=True):
+    rest = size % step
+    pieces.append([(step, size // step)] + [(rest, 1)] * (rest > 0))
+  total = Fraction(0)
+  for combination in itertools.product(*pieces):
+    sizes, counts = zip(*combination, strict=True)
+    part = Nest(*sizes, stride=nest.stride)
+    total += int(np.prod(counts)) * _least(
+      part, prices, register_bits, out_moves
+    )
+  return total
+
+
+@functools.lru_cache(maxsize=100_000)
+def _least(nest, prices, memory_bits, out_moves) -> Fraction:
+  """As `best_tiling`, for a memory in which few tiles fit: without a table."""
+  unit = common_denominator(prices)
+  price = scaled(prices, unit)
+  costs = []
+  for index, order in enumerate(ORDERS):
+    tiles = candidates(nest, index)
+    held = footprints(nest, tiles)
+    tiles = tiles[held @ price <= memory_bits * unit]
+    moved = volumes(nest, tiles, order) * (1, 1, out_moves)
+    exact_dtype(moved, held, price)
+    costs.append(int((moved @ price).min()))
+  return Fraction(min(costs), unit)
+
+
+def _grid(sizes):
+  axes = np.meshgrid(*sizes, indexing="ij")
+  return np.stack([axis.ravel() for axis in axes], 1)

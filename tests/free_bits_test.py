@@ -8,57 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from search_cases import workloads
 
 from fbq.search.free_bits import Raise, free_bits
 from hwsim.latency_table import BITS, LatencyTable, total_cycles
 from hwsim.pulp import XPULPNN_V1, latency_table
 from hwsim.workload import Layer, Workload
-
-IMAGE = "image.out"
-
-
-@st.composite
-def workloads(draw, most_free=None):
-  """Chains, branches, adders with operands fixed at 8 bits, pools.
-
-  Args:
-    draw: of hypothesis.
-    most_free: layers are added while there are at most so many free sites.
-  """
-  site_of = {IMAGE: IMAGE}  # tensor -> site
-  fixed = {IMAGE: draw(st.sampled_from(BITS))}
-  layers, reads, writes, sources = [], [], [], []
-  for i in range(draw(st.integers(1, 7))):
-    free = {*site_of.values()} - fixed.keys()
-    weighted = sum(layer.has_weights for layer in layers)
-    if most_free is not None and len(free) + weighted + 2 > most_free:
-      break
-    op = draw(
-      st.sampled_from(["conv", "depthwise", "linear", "add", "max_pool"])
-    )
-    name = f"{op}{i}"
-    inputs = [draw(st.sampled_from(sorted(site_of)))]
-    if op == "add":
-      inputs.append(draw(st.sampled_from(sorted(site_of))))
-    layers.append(Layer(name, op, 1, 1))
-    reads.append(tuple(site_of[tensor] for tensor in inputs))
-    made = [layer.name for layer in layers]
-    sources.append(tuple(-1 if t == IMAGE else made.index(t) for t in inputs))
-    site_of[name] = reads[-1][0] if op == "max_pool" else f"{name}.out"
-    writes.append(site_of[name])
-    if op == "add":
-      fixed |= dict.fromkeys((*reads[-1], writes[-1]), 8)
-  if layers[-1].op in ("conv", "linear"):  # logits
-    fixed.pop(writes[-1], None)
-    writes[-1] = None
-  return Workload(
-    "random",
-    tuple(layers),
-    tuple(sources),
-    tuple(reads),
-    tuple(writes),
-    tuple(fixed.items()),
-  )
 
 
 @st.composite

@@ -1,0 +1,136 @@
+"""What users demand of precisions: bounds, ties and memory, as plain data."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fbq.precision import matching
+from hwsim.latency_table import BITS
+from hwsim.workload import Workload
+
+_LOGIT_BITS = 32
+
+
+def tie(
+  workload: Workload, ties: Sequence[str | Sequence[str]]
+) -> tuple[tuple[str, ...], ...]:
+  """Groups of sites that share one precision; every site is in one.
+
+  Ties that overlap join into one group. Groups are in the order of their first
+  sites.
+
+  Args:
+    workload: whose sites they are.
+    ties: a regular expression ties the free sites whose whole names it matches,
+      separately for each text that its (groups) have; a list ties its sites.
+
+  Raises:
+    ValueError: an expression ties no two sites, or a list names unknown ones.
+  """
+  leader = {site: site for site in workload.sites}
+
+  def find(site):
+    while leader[site] != site:
+      site = leader[site]
+    return site
+
+  order = {site: i for i, site in enumerate(workload.sites)}
+  for rule in ties:
+    for group in _tied(workload, rule):
+      roots = sorted({find(site) for site in group}, key=order.__getitem__)
+      leader.update(dict.fromkeys(roots, roots[0]))
+  groups: dict[str, list[str]] = {}
+  for site in workload.sites:
+    groups.setdefault(find(site), []).append(site)
+  return tuple(map(tuple, groups.values()))
+
+
+def _tied(workload, rule):
+  if not isinstance(rule, str):
+    unknown = [site for site in rule if site not in workload.sites]
+    if unknown or len(rule) < 2:
+      raise ValueError(
+        f"tie {list(rule)}: expected two or more sites of {workload.name}"
+        + (f", which has no {unknown}" if unknown else "")
+      )
+    return [list(rule)]
+  by_text: dict[tuple[str | None, ...], list[str]] = {}
+  for site in matching(workload, rule):
+    found = re.fullmatch(rule, site)
+    by_text.setdefault(found.groups() if found else (), []).append(site)
+  if all(len(group) < 2 for group in by_text.values()):
+    raise ValueError(
+      f"tie {rule!r} ties nothing: it matches {sorted(by_text.values())[:5]}, "
+      "expected two or more sites with the same text in its (groups)"
+    )
+  return list(by_text.values())
+
+
+def allowed_bits(
+  workload: Workload,
+  groups: Sequence[Sequence[str]],
+  bounds: Sequence[tuple[str, int, int]],
+) -> tuple[tuple[int, ...], ...]:
+  """Per group the bits all its sites may have, the most first.
+
+  Args:
+    workload: whose fixed sites have their one precision.
+    groups: of sites that share a precision.
+    bounds: (regular expression, least bits, most bits); later ones win.
+
+  Raises:
+    ValueError: impossible bounds, an expression that matches no free site, or
+      sites tied together that have no precision in common.
+  """
+  allowed: dict[str, tuple[int, ...]] = dict.fromkeys(workload.sites, BITS)
+  allowed |= {site: (bits,) for site, bits in workload.fixed_bits}
+  for pattern, least, most in bounds:
+    if least not in BITS or most not in BITS or least > most:
+      raise ValueError(
+        f"bounds {pattern!r}: {least} to {most} bits, expected two of {BITS}, "
+        "the smaller one first"
+      )
+    bits = tuple(b for b in BITS if least <= b <= most)
+    allowed.update(dict.fromkeys(matching(workload, pattern), bits))
+  result = []
+  for group in groups:
+    common = set(BITS).intersection(*(allowed[site] for site in group))
+    if not common:
+      raise ValueError(
+        "no precision is allowed for all of these, which are tied together: "
+        + ", ".join(f"{site} {list(allowed[site])}" for site in group)
+      )
+    result.append(tuple(sorted(common, reverse=True)))
+  return tuple(result)
+
+
+def live_bytes(workload: Workload) -> tuple[Mapping[str, np.ndarray], ...]:
+  """Per layer the bytes of the activations alive while it runs.
+
+  {site: int64 [3] by bits}; under "" what does not depend on bits. Their sum is
+  what `hwsim.proxies.peak_activation_bytes` takes the maximum of.
+  """
+  last_use = {s: i for i, reads in enumerate(workload.sources) for s in reads}
+  tensors: dict[int, tuple[str, np.ndarray]] = {}
+  for i, layer in enumerate(workload.layers):
+    if -1 in workload.sources[i]:
+      site = workload.input_sites[i][workload.sources[i].index(-1)]
+      tensors[-1] = site, _bytes(layer.in_count, BITS)
+    site = workload.output_sites[i]
+    bits = (_LOGIT_BITS,) * len(BITS) if site is None else BITS
+    tensors[i] = site or "", _bytes(layer.out_count, bits)
+  result = []
+  for i in range(len(workload.layers)):
+    alive = [i, *(j for j in range(-1, i) if last_use.get(j, -2) >= i)]
+    total: dict[str, np.ndarray] = {}
+    for site, size in (tensors[j] for j in alive):
+      total[site] = total.get(site, 0) + size
+    if "" in total:
+      total[""] = total[""][0]
+    result.append(total)
+  return tuple(result)
+
+
+def _bytes(count, bits):
+  return np.array([-(-count * b // 8) for b in bits], np.int64)

@@ -75,6 +75,9 @@ def _submit(options, sweep, claims, lines):
   from launch import slurm
 
   todo = [line for line, point in lines if not sweep.is_done(point)]
+  if not todo:
+    print(f"{sweep.workdir}: all points are done")
+    return 0
   path = sweep.workdir / "slurm" / "array.sh"
   path.parent.mkdir(exist_ok=True)
   text = slurm.script(

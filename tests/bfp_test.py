@@ -63,8 +63,10 @@ def as_data(bits, exponent_bits, block_size) -> bfp.Format:
   return bfp.Format(*map(np.int32, (bits, exponent_bits, block_size)))
 
 
-@pytest.mark.parametrize("mode", DETERMINISTIC)
-@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize(
+  ("axis", "mode"),
+  [(0, "nearest"), (1, "nearest"), (2, "nearest"), (2, "even"), (2, "floor")],
+)
 def test_grid_of_formats_is_exact(axis, mode):
   """The formats and inputs of bitq_facts.md 4.2, from one compilation."""
   for bits in range(2, 17):
@@ -97,8 +99,8 @@ def test_few_exponent_bits_are_exact(mode):
         bfp_oracle.assert_same_bits(again, expected)
 
 
-@pytest.mark.parametrize("size", [1, 4, 24, 48, 0, 50, 64])
-@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("size", [4, 5, 24, 48, 0, 64])
+@pytest.mark.parametrize("axis", [1, -1])
 def test_block_size_fixed_is_as_exact(axis, size):
   x = np.moveaxis(rows(7).reshape(3, 4, WIDTH), 2, axis).copy()
   tile = bfp.tile_of(3, axis, None, size)

@@ -220,18 +220,19 @@ class _Numbers(NamedTuple):
   noise: Array | None
 
 
-def fields_of_blocks(
-  x: Array,
-  tile: blocks.Tile,
-  exponent_bits: Array | int,
-  top: Array | int | None,
+def held_fields(
+  fields: Array, exponent_bits: Array | int, top: Array | int | None
 ) -> tuple[Array, Array]:
-  """Shared exponents as FP32 fields, 255 where a block is not finite.
+  """The nearest exponents that SE bits hold; 255 stays where it is.
+
+  Args:
+    fields: uint8 FP32 fields, of any shape.
+    exponent_bits: SE.
+    top: the largest exponent; None for that of `fields`.
 
   Returns:
-    uint8, one for each block, and int32 [], the highest that SE bits hold.
+    uint8 of the same shape, and int32 [], the highest field that is held.
   """
-  fields = blocks.largest_field(x, tile)
   if top is None:
     finite = jnp.where(fields == blocks.NOT_FINITE, 0, fields)
     top = _int32(finite.max(initial=1)) - blocks.BIAS
@@ -280,25 +281,16 @@ def _quantize_forward(tiles, mode, x, numbers):
   byte, and what comes after them is compiled once.
   """
 
-  def fields_with(tile):
-    def fields_of(x, exponent_bits, top):
-      fields, highest = fields_of_blocks(x, tile, exponent_bits, top)
-      return blocks.spread(fields, tile, x.shape), highest
+  def fields_of(x, tile):
+    return blocks.spread(blocks.largest_field(x, tile), tile, x.shape)
 
-    return fields_of
-
-  operands = x, numbers.exponent_bits, numbers.top
   if numbers.index is None:
-    fields, highest = fields_with(tiles[0])(*operands)
+    fields = fields_of(x, tiles[0])
   else:
-    none = lambda x, exponent_bits, top: (
-      jnp.full(x.shape, blocks.NOT_FINITE, jnp.uint8),
-      jnp.int32(_ALL),
-    )
-    branches = [fields_with(tile) for tile in tiles]
-    fields, highest = jax.lax.switch(
-      numbers.index, [*branches, none], *operands
-    )
+    branches = [functools.partial(fields_of, tile=tile) for tile in tiles]
+    none = lambda x: jnp.full(x.shape, blocks.NOT_FINITE, jnp.uint8)
+    fields = jax.lax.switch(numbers.index, [*branches, none], x)
+  fields, highest = held_fields(fields, numbers.exponent_bits, numbers.top)
   codes, (down, down_too) = to_codes(
     x, fields, numbers.bits, mode, numbers.noise
   )

@@ -88,7 +88,8 @@ def encode(
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _encode(tile, mode, x, bits, exponent_bits, top, noise):
   """Codes as floats, fields of the blocks and the highest of them."""
-  fields, highest = bfp.fields_of_blocks(x, tile, exponent_bits, top)
+  fields = blocks.largest_field(x, tile)
+  fields, highest = bfp.held_fields(fields, exponent_bits, top)
   shared = blocks.spread(fields, tile, x.shape)
   return bfp.to_codes(x, shared, bits, mode, noise)[0], fields, highest
 

@@ -48,29 +48,44 @@ def peak_activation_bytes(
 ) -> int:
   """Most bytes of activations that are alive at once, layers run in order.
 
-  While a layer runs, its inputs and its output are alive, and so is every
-  earlier tensor that a later layer reads. Outputs that are not quantized take
-  32 bits an element; tensors are packed. A concatenated tensor whose parts are
-  written in place takes no more than they do.
+  Tensors are packed; those without a site take 32 bits an element.
   """
-  bits = workload.site_bits(precision)
-  last_use, size = {}, {}
+  bits = {**workload.site_bits(precision), None: 32}
+  return max(
+    sum(-(-elements * bits[site] // 8) for elements, site in alive)
+    for alive in live_tensors(workload)
+  )
+
+
+def live_tensors(
+  workload: Workload,
+) -> tuple[tuple[tuple[int, str | None], ...], ...]:
+  """Per layer, (elements, site) of each activation alive while it runs.
+
+  These are its inputs, its output, and every earlier tensor that a later layer
+  reads. Outputs that are not quantized have no site. A concatenated tensor
+  whose parts are written in place is no tensor besides them.
+  """
+  last_use: dict[int, int] = {}
+  tensors: dict[int, tuple[int, str | None]] = {}
   for i, (layer, sources) in enumerate(
     zip(workload.layers, workload.sources, strict=True)
   ):
     last_use.update(dict.fromkeys(sources, i))
     if -1 in sources:
-      elements = _image_elements(workload, i)
       site = workload.input_sites[i][sources.index(-1)]
-      size[-1] = -(-elements * bits[site] // 8)
-    site = workload.output_sites[i]
-    size[i] = -(-layer.out_count * (32 if site is None else bits[site]) // 8)
+      tensors[-1] = _image_elements(workload, i), site
+    tensors[i] = layer.out_count, workload.output_sites[i]
   for i in sorted(workload.in_place, reverse=True):  # outer ones first
-    size[i] = 0
+    del tensors[i]
     for source in workload.sources[i]:
       last_use[source] = max(last_use[source], last_use.get(i, i))
-  return max(
-    size[i] + sum(size[j] for j in range(-1, i) if last_use.get(j, -1) >= i)
+  return tuple(
+    tuple(
+      tensor
+      for j, tensor in tensors.items()
+      if j == i or (j < i and last_use.get(j, -1) >= i)
+    )
     for i in range(len(workload.layers))
   )
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_cases import random_table, workloads
 
-from fbq.search import exact, milp, pareto_sets
-from fbq.search.exact_free_bits import distance, least_latency
+from fbq.search import exact, milp, pareto_sets, solve
+from fbq.search.exact import distance, least_latency
 from fbq.search.free_bits import free_bits
 from fbq.search.problem import PEAK, SIZE, Infeasible, make
 from hwsim.latency_table import BITS, encode, flat_costs
@@ -147,7 +147,7 @@ def assert_is(case, found, rows=None):
   return at
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(cases())
 def test_front_is_that_of_all_assignments(case):
   found = exact.front(case.problem)
@@ -162,7 +162,7 @@ def test_front_is_that_of_all_assignments(case):
   assert found.error == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(cases(), st.integers(0, 10**6), st.integers(1, 4))
 def test_thinned_front_keeps_the_error_it_reports(case, resolution, above):
   with mock.patch.object(pareto_sets, "THIN_ABOVE", above):
@@ -204,7 +204,7 @@ def test_best_value_under_each_budget(case, data):
   assert (np.diff(found.value[np.argsort(budgets)]) >= 0).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(cases(most_free=6), st.data())
 def test_best_value_under_several_limits(case, data):
   """All three ways agree with brute force on cycles, size and memory."""
@@ -220,16 +220,16 @@ def test_best_value_under_several_limits(case, data):
   fits = cycles <= budget
   for name, most in limits.items():
     fits &= sums[name] <= most
-  for solve in (
+  for choose in (
     lambda: exact.best_value(problem, [budget]),
-    lambda: exact._best_within(problem, "cycles", budget),
+    lambda: solve.best_within(problem, "cycles", budget),
     lambda: milp.best_value(problem, {"cycles": budget}),
   ):
     if not fits.any():
       with pytest.raises(Infeasible):
-        solve()
+        choose()
       continue
-    found = solve()
+    found = choose()
     (at,) = assert_is(case, found)
     assert fits[at]
     assert found.costs[SIZE] == sums[SIZE][at]
@@ -238,8 +238,8 @@ def test_best_value_under_several_limits(case, data):
     assert found.value[0] == pytest.approx(most, abs=1e-7)
 
 
-@settings(max_examples=40, deadline=None)
-@given(cases(most_free=6), st.data())
+@settings(max_examples=25, deadline=None)
+@given(cases(most_free=5), st.data())
 def test_front_under_a_limit_on_size(case, data):
   sizes, _ = case.bytes()
   most = data.draw(st.integers(int(sizes.min()), int(sizes.max())))
@@ -268,7 +268,7 @@ def test_tradeoffs_are_the_least_of_the_sum(case):
     assert (one.bits[0] == found.bits[i]).all()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(cases(), st.data())
 def test_least_latency_and_its_ties(case, data):
   """Brute force over what is above, then site by site as documented."""
@@ -293,7 +293,7 @@ def test_least_latency_and_its_ties(case, data):
   assert told <= set(sites)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(workloads(), st.integers(0, 2**32 - 1), st.sampled_from([1, 3, 10**6]))
 def test_least_latency_is_the_greedy_pass_for_8_bit_outputs(net, seed, most):
   table = random_table(net, seed, most)
@@ -350,7 +350,7 @@ def test_least_latency_under_a_limit_on_size(case, data):
   assert fits[at] and case.cycles[at] == case.cycles[fits].min()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(cases(most_free=6), st.data())
 def test_infeasible_states_the_least(case, data):
   _, peaks = case.bytes()
@@ -361,9 +361,9 @@ def test_infeasible_states_the_least(case, data):
     f"cycles <= {least - 1} cannot be met: the least achievable is {least}"
   )
   tight = dataclasses.replace(case.problem, limits={PEAK: lowest - 1})
-  for solve in (exact.front, exact.least):
+  for choose in (exact.front, solve.least):
     with pytest.raises(Infeasible) as error:
-      solve(tight)
+      choose(tight)
     assert str(error.value) == (
       f"{PEAK} <= {lowest - 1} cannot be met: the least achievable is {lowest}"
     )
@@ -378,7 +378,7 @@ def test_infeasible_names_the_limit_that_binds():
   cycles[1] = np.array([30, 20, 10])[:, None]  # by bits of a.out
   limits = {PEAK: 36, SIZE: 10**6}  # while b runs: a.out and 8 x 32 bits
   problem = make(net, {"cycles": cycles}, limits=limits)
-  assert exact.least(problem).costs["cycles"] == 21
+  assert solve.least(problem).costs["cycles"] == 21
   with pytest.raises(Infeasible) as error:
     exact.best_value(problem, [15])
   assert str(error.value) == (

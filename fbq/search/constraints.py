@@ -7,6 +7,7 @@ import numpy as np
 
 from fbq.precision import matching
 from hwsim.latency_table import BITS
+from hwsim.proxies import live_tensors
 from hwsim.workload import Workload
 
 _LOGIT_BITS = 32
@@ -111,21 +112,12 @@ def live_bytes(workload: Workload) -> tuple[Mapping[str, np.ndarray], ...]:
   {site: int64 [3] by bits}; under "" what does not depend on bits. Their sum is
   what `hwsim.proxies.peak_activation_bytes` takes the maximum of.
   """
-  last_use = {s: i for i, reads in enumerate(workload.sources) for s in reads}
-  tensors: dict[int, tuple[str, np.ndarray]] = {}
-  for i, layer in enumerate(workload.layers):
-    if -1 in workload.sources[i]:
-      site = workload.input_sites[i][workload.sources[i].index(-1)]
-      tensors[-1] = site, _bytes(layer.in_count, BITS)
-    site = workload.output_sites[i]
-    bits = (_LOGIT_BITS,) * len(BITS) if site is None else BITS
-    tensors[i] = site or "", _bytes(layer.out_count, bits)
   result = []
-  for i in range(len(workload.layers)):
-    alive = [i, *(j for j in range(-1, i) if last_use.get(j, -2) >= i)]
+  for alive in live_tensors(workload):
     total: dict[str, np.ndarray] = {}
-    for site, size in (tensors[j] for j in alive):
-      total[site] = total.get(site, 0) + size
+    for elements, site in alive:
+      bits = BITS if site else (_LOGIT_BITS,) * len(BITS)
+      total[site or ""] = total.get(site or "", 0) + _bytes(elements, bits)
     if "" in total:
       total[""] = total[""][0]
     result.append(total)

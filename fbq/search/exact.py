@@ -1,4 +1,4 @@
-"""Provably best assignments: least cost, most value, whole fronts.
+"""Provably best assignments: least latency, most value, whole fronts.
 
 All take a `Problem` and are exact: the optimum over every assignment that its
 rules, ties and limits allow, not over the ones some walk visits. Networks that
@@ -6,63 +6,128 @@ are too entangled for elimination go to `fbq.search.milp`.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from fbq.search import bounded, elimination, milp, pareto_sets, terms
-from fbq.search.problem import (
-  PEAK,
-  Candidates,
-  Factor,
-  Infeasible,
-  Problem,
-  score,
+from fbq.search import elimination, pareto_sets, terms
+from fbq.search.free_bits import Raise, free_bits
+from fbq.search.problem import Candidates, Infeasible, Problem, evaluate, score
+from fbq.search.solve import (
+  NO_LIMIT,
+  best_scores,
+  best_within,
+  binding_limits,
+  factors_of,
+  infeasible,
+  least,
+  limited,
+  without,
 )
+from hwsim.latency_table import BITS
 
-_NO_LIMIT = 2**53
+
+class Distance(NamedTuple):
+  """How far the greedy Free Bits pass stays from the optimum, in cycles."""
+
+  start: int
+  greedy: int
+  least: int
 
 
-def least(problem: Problem, cost: str = "cycles") -> Candidates:
-  """The one candidate of least cost within the limits on all costs.
+def least_latency(
+  problem: Problem, at_least: Mapping[str, int], cost: str = "cycles"
+) -> tuple[dict[str, int], list[Raise]]:
+  """The assignment of least latency that is at least as precise everywhere.
 
-  Of several optima: group by group in the order of the problem, each has the
-  first of its allowed bits that some optimum has that agrees on the groups
-  before. (Any of them where a limit on another cost binds, or where the network
-  is too entangled for elimination.)
+  The Free Bits pass made exact. Of several optima: site by site in the order of
+  the workload, each keeps its bits if some optimum that agrees on the sites
+  before does, and else takes the most bits of such an optimum. With that rule
+  the result is the greedy pass's, bit for bit, wherever that pass is optimal
+  because outputs stay at 8 bits. (Not so under a limit on another cost that
+  this optimum exceeds: there any of the fastest is returned.)
+
+  Args:
+    problem: its value does not matter.
+    at_least: bits of every site; sites below their bounds are raised to them.
+    cost: what to make least.
+
+  Returns:
+    (assignment, changes by layer in the order of the workload). A layer is
+    listed if its bits or its cycles changed.
 
   Raises:
-    Infeasible: no assignment meets the limits.
+    Infeasible: `at_least` or the limits cannot be met.
   """
-  negative = tuple(
-    Factor(f.name, f.sites, -f.table.astype(np.float64))
-    for f in _costs(problem, cost)
+  start = problem.workload.site_bits(at_least)
+  options = tuple(
+    _raised(problem, group, allowed, start)
+    for group, allowed in zip(problem.groups, problem.allowed, strict=True)
   )
-  problem = dataclasses.replace(problem, value=negative)
-  try:
-    model = terms.compile_model(problem, ())
-    backwards = range(len(problem.groups))[::-1]
-    steps = elimination.plan(model, backwards)
-  except terms.TooWide:
-    return milp.best_value(problem, {})
-  chosen, best = _best_scores(model, steps, np.ones(1), np.empty((0, 1)))
-  if best[0] > -np.inf:
-    bits = terms.to_bits(problem, model, chosen)
-    found = score(problem, bits)
-    if all(
-      found.costs[name][0] <= most for name, most in problem.limits.items()
-    ):
-      return found
-  if not _binding(problem, cost):
-    raise _infeasible(problem, cost)
-  return _best_within(problem, cost, None)
+  above = dataclasses.replace(problem, allowed=options, value=())
+  found = least(above, cost)
+  precision = found.precision(0)
+  return precision, _raises(problem, cost, start, precision)
 
 
-def _best_scores(model, steps, value, costs):
-  """(options [V, K], score [K]) of the best assignment of each weighting."""
-  scored = elimination.scores(model, value, costs)
-  tables, messages = elimination.upward(steps, scored)
-  return elimination.decode(model, steps, tables), messages[-1]
+def _raised(problem, group, allowed, start):
+  """Bits a group may take: its least first, then from the most downwards."""
+  needed = max(start[site] for site in group)
+  bits = [b for b in sorted(allowed) if b >= needed]
+  if not bits:
+    raise Infeasible(
+      f"{', '.join(group)}: {needed} bits are asked for at least, but only "
+      f"{sorted(allowed)} are allowed"
+    )
+  return (bits[0], *reversed(bits[1:]))
+
+
+def distance(
+  problem: Problem, cycles: np.ndarray, at_least: Mapping[str, int]
+) -> Distance:
+  """The cycles of the greedy pass and of `least_latency`, by `problem`.
+
+  The greedy pass looks at outputs of 8 bits, as published.
+
+  Args:
+    problem: with a cost "cycles", without ties, bounds or limits that the
+      greedy pass knows nothing of.
+    cycles: int64 [L, A, W] or [L, A, W, O], that of the problem.
+    at_least: bits of every site.
+  """
+  seen = cycles if cycles.ndim == 3 else cycles[..., -1]
+  start = problem.workload.site_bits(at_least)
+  greedy, _ = free_bits(problem.workload, seen, start)
+  exact, _ = least_latency(problem, start)
+  return Distance(
+    *(
+      int(evaluate(problem, p).costs["cycles"][0])
+      for p in (start, greedy, exact)
+    )
+  )
+
+
+def _raises(problem, cost, before, after):
+  """What changed, by layer."""
+  workload = problem.workload
+  factors = {factor.name: factor for factor in problem.costs[cost]}
+  changes = []
+  for i, layer in enumerate(workload.layers):
+    site = workload.input_sites[i][0]
+    weight = workload.weight_site(layer) if layer.has_weights else None
+    old, new = (
+      (bits[site], bits[weight] if weight else None) for bits in (before, after)
+    )
+    then, now = (_entry(factors[layer.name], b) for b in (before, after))
+    if old != new or then != now:
+      changes.append(Raise(layer.name, site, old, new, then, now))
+  return changes
+
+
+def _entry(factor, bits):
+  at = tuple(BITS.index(bits[site]) for site in factor.sites)
+  return int(factor.table[at])
 
 
 def best_value(
@@ -82,37 +147,20 @@ def best_value(
   Raises:
     Infeasible: nothing meets a budget; names the least achievable cost.
   """
-  _costs(problem, cost)
-  if not _binding(problem, cost):
+  factors_of(problem, cost)
+  if not binding_limits(problem, cost):
     try:
-      whole = front(_without(problem, cost), cost=cost)
+      whole = front(without(problem, cost), cost=cost)
     except pareto_sets.TooMany:
       pass
     else:
-      allowed = np.minimum(budgets, problem.limits.get(cost, _NO_LIMIT))
+      allowed = np.minimum(budgets, problem.limits.get(cost, NO_LIMIT))
       at = np.searchsorted(whole.costs[cost], allowed, side="right") - 1
       if at.min(initial=0) < 0:
-        raise _infeasible(_limited(problem, cost, min(budgets)), cost)
+        raise infeasible(limited(problem, cost, min(budgets)), cost)
       return score(problem, whole.bits[at])
-  found = [_best_within(problem, cost, budget) for budget in budgets]
+  found = [best_within(problem, cost, budget) for budget in budgets]
   return score(problem, np.concatenate([candidate.bits for candidate in found]))
-
-
-def _best_within(problem, cost, budget):
-  """One candidate: the most valuable one under a budget and all limits."""
-  if budget is not None:
-    problem = _limited(problem, cost, budget)
-  names = (cost, *_binding(problem, cost))
-  try:
-    model = terms.compile_model(problem, names)
-    limits = [problem.limits.get(name, _NO_LIMIT) for name in names]
-    options = bounded.best(model, elimination.plan(model), np.array(limits))
-  except (terms.TooWide, pareto_sets.TooMany):
-    return milp.best_value(problem, {})
-  if options is None:
-    raise _infeasible(problem, cost)
-  bits = terms.to_bits(problem, model, options[:, None])
-  return score(problem, bits)
 
 
 def front(
@@ -136,19 +184,19 @@ def front(
     pareto_sets.TooMany: the front is too large for this resolution.
     terms.TooWide: the network is too entangled.
   """
-  _costs(problem, cost)
+  factors_of(problem, cost)
   if resolution < 0:
     raise ValueError(f"resolution is {resolution}, expected at least 0")
-  if _binding(problem, cost):
+  if binding_limits(problem, cost):
     return _front_by_budgets(problem, resolution, cost)
   model = terms.compile_model(problem, (cost,))
   steps = elimination.plan(model)
   keep = pareto_sets.Thin(steps, resolution)
   sets = pareto_sets.eliminate(model, steps, keep)
   points = sets[-1].points
-  on = np.flatnonzero(points.costs[0] <= problem.limits.get(cost, _NO_LIMIT))
+  on = np.flatnonzero(points.costs[0] <= problem.limits.get(cost, NO_LIMIT))
   if not len(on):
-    raise _infeasible(problem, cost)
+    raise infeasible(problem, cost)
   bits = terms.to_bits(
     problem, model, pareto_sets.trace(model, steps, sets, on)
   )
@@ -160,7 +208,7 @@ def _front_by_budgets(problem, resolution, cost):
   found, budget = [], problem.limits.get(cost)
   while True:
     try:
-      candidate = _best_within(problem, cost, budget)
+      candidate = best_within(problem, cost, budget)
     except Infeasible:
       if not found:
         raise
@@ -188,87 +236,24 @@ def tradeoffs(
   Raises:
     Infeasible: no assignment fits the memory.
   """
-  _costs(problem, cost)
+  factors_of(problem, cost)
   weights = np.asarray(lambdas, np.float64)
   if weights.ndim != 1 or not (np.isfinite(weights) & (weights >= 0)).all():
     raise ValueError(
       f"lambdas have shape {weights.shape}, expected a list of finite numbers, "
       "none negative"
     )
-  binding = [*_binding(problem, cost), *({cost} & problem.limits.keys())]
+  binding = [*binding_limits(problem, cost), *({cost} & problem.limits.keys())]
   if binding:
     raise ValueError(
       f"trade-offs cannot keep the limits on {binding}: use best_value or front"
     )
   model = terms.compile_model(problem, (cost,))
   steps = elimination.plan(model)
-  chosen, best = _best_scores(
+  chosen, best = best_scores(
     model, steps, weights, np.full((1, len(weights)), -1.0)
   )
   if np.isneginf(best).any():
-    raise _infeasible(problem, cost)
+    raise infeasible(problem, cost)
   bits = terms.to_bits(problem, model, chosen)
   return score(problem, np.broadcast_to(bits, (len(weights), bits.shape[1])))
-
-
-def _costs(problem, cost):
-  if cost not in problem.costs:
-    raise ValueError(
-      f"no cost {cost!r}, the problem has {sorted(problem.costs)}"
-    )
-  return problem.costs[cost]
-
-
-def _binding(problem, cost):
-  """Limits on sums, besides those on `cost`, that some assignment exceeds."""
-  return [
-    name
-    for name, most in problem.limits.items()
-    if name not in (cost, PEAK)
-    and sum(int(f.table.max()) for f in problem.costs[name]) > most
-  ]
-
-
-def _limited(problem, cost, budget):
-  most = min(budget, problem.limits.get(cost, budget))
-  return dataclasses.replace(problem, limits={**problem.limits, cost: most})
-
-
-def _without(problem, *names):
-  rest = {n: v for n, v in problem.limits.items() if n not in names}
-  return dataclasses.replace(problem, limits=rest)
-
-
-def _infeasible(problem, cost):
-  """The error that says which limit cannot be met, and what could be."""
-  alone = {}
-  for name in problem.limits:
-    free = dataclasses.replace(problem, limits={})
-    if name == PEAK:  # grows with every tensor's bits
-      low = tuple((min(allowed),) for allowed in problem.allowed)
-      free = dataclasses.replace(free, allowed=low)
-    found = least(free, cost if name == PEAK else name)
-    alone[name] = int(found.costs[name][0])
-  said = [
-    f"{name} <= {most} cannot be met: the least achievable is {alone[name]}"
-    for name, most in problem.limits.items()
-    if alone[name] > most
-  ]
-  if said:
-    return Infeasible("; ".join(said))
-  if cost not in problem.limits:
-    cost = next(reversed(problem.limits))
-  others = _without(problem, cost)
-  try:
-    reach = int(least(others, cost).costs[cost][0])
-  except Infeasible as error:
-    return error
-  said = [
-    f"{cost} <= {problem.limits[cost]} cannot be met together with "
-    + ", ".join(f"{n} <= {v}" for n, v in others.limits.items())
-    + f": the least achievable is {reach}"
-  ]
-  for name in others.limits:
-    without = int(least(_without(others, name), cost).costs[cost][0])
-    said.append(f"without the limit on {name} it would be {without}")
-  return Infeasible("; ".join(said))

@@ -27,7 +27,7 @@ def registers(prices):
   return int(sum(prices) * 4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(problems())
 def test_sram_traffic_is_the_sum_over_tiles(problem):
   nest, prices, memory_bits = problem

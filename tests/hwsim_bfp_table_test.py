@@ -90,6 +90,28 @@ def test_additions_and_pools_can_move_once():
   )
 
 
+def test_joins_of_tensors_move_once_unless_they_lie_in_place():
+  """Two 4-channel parts of 3x3 pixels; an attention of one pixel."""
+  layers = (
+    Layer("left", "conv", 2, 4, 3, 3),
+    Layer("right", "conv", 2, 4, 3, 3),
+    Layer("join", "concat", 8, 8, 3, 3),
+    Layer("pool", "avg_pool", 8, 8, 3, 3, 3, 3),
+    Layer("scaled", "scale", 8, 8, 3, 3),
+  )
+  sources = ((-1,), (-1,), (0, 1), (2,), (2, 3))
+
+  def moved(right):
+    inputs = (("x",), ("x",), ("j", right), ("j",), ("j", "p"))
+    net = Workload("n", layers, sources, inputs, ("j", right, "j", "p", "s"))
+    table = movement_table(net, [FP32], MEMORY_BITS, others="once")
+    return [int(table.bits(units[0, 0, 0])) for units in table.units[2:]]
+
+  rest = [32 * (72 + 8), 32 * (72 + 8 + 72)]
+  assert moved("j") == [0, *rest]
+  assert moved("own") == [32 * (72 + 72), *rest]
+
+
 def test_scores_of_many_are_sums_of_layers():
   workload = residual()
   table = table_of(workload, others="once")

@@ -18,6 +18,7 @@ from hwsim.bfp.tiling import (
   best_tiling,
   critical_sizes,
   exact_dtype,
+  search_tiling,
   tiling_table,
 )
 
@@ -49,7 +50,8 @@ def test_every_golden_optimum_is_equal():
   assert len(rows) == 157
   for row in rows:
     nest = NESTS[row["layer"]]
-    found = best_tiling(nest, prices(row["q"]), row["MC_KB"] * 8192)
+    problem = nest, prices(row["q"]), row["MC_KB"] * 8192
+    found = best_tiling(*problem)
     assert found.bits == Fraction(row["exact_DM_bits"]), row
     assert found.bits <= row.get("ipopt_floor_DM", found.bits), row
 
@@ -69,6 +71,12 @@ def test_outputs_that_move_once_are_those_of_zigzag():
 def test_table_finds_the_optimum_of_all_tiles(problem):
   found = best_tiling(*problem)
   assert found.bits == by_brute_force(*problem)
+
+
+@settings(max_examples=40, deadline=None)
+@given(problems())
+def test_search_without_a_table_finds_the_same(problem):
+  assert search_tiling(*problem).bits == best_tiling(*problem).bits
 
 
 @settings(max_examples=40, deadline=None)

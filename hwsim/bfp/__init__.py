@@ -22,7 +22,12 @@ from hwsim.bfp.table import (
   movement_table,
   score,
 )
-from hwsim.bfp.tiling import Tiling, best_tiling, tiling_table
+from hwsim.bfp.tiling import (
+  Tiling,
+  best_tiling,
+  search_tiling,
+  tiling_table,
+)
 
 __all__ = [
   "BlockFormat",
@@ -44,5 +49,6 @@ __all__ = [
   "nest_of",
   "network_traffic",
   "score",
+  "search_tiling",
   "tiling_table",
 ]

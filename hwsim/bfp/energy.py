@@ -27,10 +27,9 @@ from hwsim.bfp.tiling import (
   OUT_MOVES,
   Tiling,
   best_tiling,
-  candidates,
   check_memory,
   critical_sizes,
-  exact_dtype,
+  search_tiling,
   tiling_table,
 )
 from hwsim.workload import Workload
@@ -218,18 +217,7 @@ def sram_movement(
 
 @functools.lru_cache(maxsize=100_000)
 def _least(nest, prices, memory_bits, out_moves) -> Fraction:
-  """As `best_tiling`, for a memory in which few tiles fit: without a table."""
-  unit = common_denominator(prices)
-  price = scaled(prices, unit)
-  costs = []
-  for index, order in enumerate(ORDERS):
-    tiles = candidates(nest, index)
-    held = footprints(nest, tiles)
-    tiles = tiles[held @ price <= memory_bits * unit]
-    moved = volumes(nest, tiles, order) * (1, 1, out_moves)
-    exact_dtype(moved, held, price)
-    costs.append(int((moved @ price).min()))
-  return Fraction(min(costs), unit)
+  return search_tiling(nest, prices, memory_bits, out_moves).bits
 
 
 def _grid(sizes):

@@ -97,21 +97,26 @@ def movement_table(
     out_moves: times a moved output of a convolution or linear layer counts:
       2 as in eq. 5, which reads and writes it.
     others: what layers without weights move: "nothing", as in the paper, which
-      counts convolutions only; or every input and the output "once".
+      counts convolutions only; or every input and the output "once", but for
+      concatenations whose inputs are written in place.
 
   Raises:
     ValueError: not even tiles of one element fit; names the layer.
   """
+  if others not in ("nothing", "once"):
+    raise ValueError(f"others is {others!r}, expected 'nothing' or 'once'")
   activations = tuple(activations)
   weights = activations if weights is None else tuple(weights)
   found: dict[tuple, tuple[np.ndarray, int]] = {}
   costs = []
-  for layer, site in zip(workload.layers, workload.output_sites, strict=True):
-    key = (layer.geometry, site is None)
+  for i, layer in enumerate(workload.layers):
+    final, still = workload.output_sites[i] is None, i in workload.in_place
+    key = (layer.geometry, final, still)
     if key not in found:
-      outputs = [FP32] * len(activations) if site is None else activations
+      outputs = [FP32] * len(activations) if final else activations
       if not layer.has_weights:
-        found[key] = _unweighted(layer, activations, outputs, batch, others)
+        kept = "nothing" if still else others
+        found[key] = _unweighted(layer, activations, outputs, batch, kept)
       else:
         nest = nest_of(layer, batch)
         try:
@@ -144,12 +149,11 @@ def _weighted(nest: Nest, inputs, weights, outputs, memory_bits, out_moves):
 
 
 def _unweighted(layer, inputs, outputs, batch, others):
-  """Movement [I, 1, O] of an addition or a pool, and its unit."""
-  if others not in ("nothing", "once"):
-    raise ValueError(f"others is {others!r}, expected 'nothing' or 'once'")
+  """Movement [I, 1, O] of an operator without weights, and its unit."""
   if others == "nothing":
     return np.zeros((len(inputs), 1, len(outputs)), np.int64), 1
-  reads = batch * layer.in_count * (2 if layer.op == "add" else 1)
+  second = {"add": layer.in_count, "scale": layer.in_channels}
+  reads = batch * (layer.in_count + second.get(layer.op, 0))
   writes = batch * layer.out_count
   in_bits = [reads * f.activation_bits for f in inputs]
   out_bits = [writes * f.activation_bits for f in outputs]

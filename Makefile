@@ -32,6 +32,7 @@ lint: .venv/stamp
 bench: .venv/stamp
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.hwsim
+	$(BIN)/python -m benchmarks.movement
 
 .venv/stamp: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -33,6 +33,7 @@ bench: .venv/stamp
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.hwsim
 	$(BIN)/python -m benchmarks.movement
+	$(BIN)/python -m benchmarks.sensitivity
 
 .venv/stamp: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

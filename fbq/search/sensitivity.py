@@ -195,8 +195,8 @@ def sensitivities(
     loss, others in float     0.963     0.450      0.844   0.298
     Omega (`hessian`)         0.808     0.550      0.580   0.245
 
-  So prefer the KL divergence; and sums mean little where much has 2 bits: there
-  all assignments are about as bad as guessing without fine-tuning.
+  So prefer the KL divergence. Sums mean little where a third of the tensors has
+  2 bits.
 
   Args:
     judge: the network and its calibration set.

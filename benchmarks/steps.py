@@ -8,12 +8,13 @@ runs on the machine weighs on all alike. Rows give medians; a ratio is the
 median of the ratios within a round. CPU time, over all threads of the process,
 is what to compare on a busy machine; on a GPU it is the host's.
 
-The search step does not train the ranges, as the authors keep them fixed, so
-their gradient is stopped; the fixed step trains them.
+The step of Free Bits does not train the ranges, as the authors keep them fixed,
+so their gradient is stopped; all others train them.
 """
 
 import argparse
 import contextlib
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -26,17 +27,29 @@ from benchmarks.timing import Program, interleave, machine, new_table
 from fbq import nets, ops
 from fbq.model import Model
 from fbq.quantizers import bayesian_bits, uniform
+from fbq.schemes.bayesian_bits import BayesianBits
 from fbq.schemes.fixed import Fixed
+from fbq.schemes.fractional import Fractional
 from fbq.schemes.free_bits import FreeBits
 from fbq.schemes.groups import gate_groups
+from fbq.schemes.mixture import Mixture
 
 BATCH = 64
-TRAINED = {
-  "float": ("params",),
-  "fixed": ("params", "ranges"),
-  "search": ("params", "gates"),
+SEARCHED = ("params", "gates", "ranges")
+# What is timed: scheme of the locked groups, and what it trains.
+ROWS = {
+  "float": (lambda groups: None, ("params",)),
+  "fixed": (lambda groups: Fixed(), ("params", "ranges")),
+  "Free Bits": (FreeBits, ("params", "gates")),
+  "Bayesian Bits": (BayesianBits, SEARCHED),
+  "Bayesian Bits, pruning": (
+    functools.partial(BayesianBits, prunes=True),
+    SEARCHED,
+  ),
+  "mixture": (Mixture, SEARCHED),
+  "fractional bits": (Fractional, SEARCHED),
 }
-AIMS = {"fixed": "<= 1.15", "search": "<= 1.3"}
+AIMS = {name: "<= 1.3" for name in ROWS} | {"float": "", "fixed": "<= 1.15"}
 NETS = {
   "MobileNetV1 0.25": dict(
     builder="mobilenet_v1",
@@ -50,21 +63,23 @@ NETS = {
 }
 
 
-def step_program(net, mode) -> Program:
-  """A training step of `net` in `mode` on random images."""
-  search = FreeBits(gate_groups(net, locked=True))
-  scheme = {"float": None, "fixed": Fixed(), "search": search}[mode]
+def step_program(net, scheme, kinds) -> Program:
+  """A training step of `net` on random images, that trains some `kinds`."""
   model = Model(net, scheme)
   images = jax.random.uniform(jax.random.key(0), (BATCH, *net.input_shape))
   labels = jax.random.randint(jax.random.key(1), (BATCH,), 0, 10)
   inputs = {}
-  if mode == "fixed":
-    inputs["data"] = jnp.full(len(net.workload.sites), 4, jnp.int32)
-  if mode == "search":
-    inputs["noise"] = search.noise(jax.random.key(2), BATCH)
+  if scheme is not None:
+    run = {
+      "bits": jnp.full(len(net.workload.sites), 4, jnp.int32),
+      "temperature": jnp.float32([1.0, 0.1]),
+      "temperature_steps": jnp.int32(100),
+    }
+    inputs["data"] = scheme.data(run, jnp.int32(0))
+    inputs["noise"] = scheme.noise(jax.random.key(2), BATCH)
   variables = dict(model.init(jax.random.key(3), images, False, **inputs))
   optimizer = optax.adam(1e-3)
-  trained = {kind: variables[kind] for kind in TRAINED[mode]}
+  trained = {kind: variables[kind] for kind in kinds}
 
   def step(variables, opt_state, images, labels, inputs):
     def loss_of(trained):
@@ -78,7 +93,7 @@ def step_program(net, mode) -> Program:
       loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
       return loss.mean(), updates
 
-    values = {kind: variables[kind] for kind in TRAINED[mode]}
+    values = {kind: variables[kind] for kind in kinds}
     (loss, stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(values)
     updates, opt_state = optimizer.update(gradients, opt_state, values)
     values = optax.apply_updates(values, updates)
@@ -110,19 +125,25 @@ def steps_table(rounds) -> Table:
     table.add_column(column, justify="right")
   for name, settings in NETS.items():
     net = nets.build(**settings)
-    programs = {mode: step_program(net, mode) for mode in TRAINED}
+    groups = gate_groups(net, locked=True)
+    programs = {
+      row: step_program(net, scheme(groups), kinds)
+      for row, (scheme, kinds) in ROWS.items()
+    }
     if name.startswith("MobileNet") and jax.default_backend() == "cpu":
       with inlined():
-        programs["search, depthwise inlined"] = step_program(net, "search")
+        programs["Free Bits, depthwise inlined"] = step_program(
+          net, FreeBits(groups), ("params", "gates")
+        )
     interleave(programs.values(), rounds)
-    for mode, program in programs.items():
+    for row, program in programs.items():
       wall, cpu = program.milliseconds
       wall_ratio, cpu_ratio = program.over(programs["float"])
       table.add_row(
-        f"{name}: {mode}",
+        f"{name}: {row}",
         f"{wall:.1f}",
         f"{wall_ratio:.2f}",
-        AIMS.get(mode, ""),
+        AIMS.get(row, ""),
         f"{cpu:.1f}",
         f"{cpu_ratio:.2f}",
         f"{program.traces}",

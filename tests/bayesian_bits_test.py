@@ -179,3 +179,36 @@ def test_residual_codes_on_ties_golden(name):
   step = c["x_max"] * (2 if signed else 1) / (2**bits - 1)
   y = bayesian_bits.residual_quantize(c["x"], c["x_max"], gates_of(c), signed)
   np.testing.assert_array_equal(np.rint(y / step), np.rint(c["y"] / step))
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_residual_gradients_of_channels_against_automatic_differentiation(
+  signed,
+):
+  """Ranges and pruning gates of output channels, scalar gates above."""
+  x = jax.random.normal(jax.random.key(5), (6, 3, 4))
+  g = jax.random.normal(jax.random.key(6), x.shape)
+  max_ = jnp.float32([[[0.5, 1.0, 1.5, 2.0]]])
+  z = [jnp.float32([1.0, 0.6, 0.3, 0.0]), jnp.float32(0.7), jnp.float32(0.4)]
+
+  def round_(v):
+    return v + jax.lax.stop_gradient(jnp.round(v) - v)
+
+  def plain(x, max_, z):
+    high = (1 - 1e-7) * max_
+    clipped = jnp.clip(x, -high if signed else 0.0, high)
+    step = (2.0 if signed else 1.0) * max_ / 3.0
+    parts = []
+    for ratio in (1.0, 5.0, 17.0):
+      step = step / ratio
+      parts.append(step * round_((clipped - sum(parts)) / step))
+    return z[0] * (parts[0] + z[1] * (parts[1] + z[2] * parts[2]))
+
+  ours = lambda *a: bayesian_bits.residual_quantize(*a, signed)
+  y, vjp = jax.vjp(ours, x, max_, z)
+  expected, expected_vjp = jax.vjp(plain, x, max_, z)
+  close(y, expected)
+  for mine, other in zip(
+    jax.tree.leaves(vjp(g)), jax.tree.leaves(expected_vjp(g)), strict=True
+  ):
+    close(mine, other)

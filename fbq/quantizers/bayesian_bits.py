@@ -55,26 +55,27 @@ def nested_quantize(
   return _nested(signed, faithful, x, range_, z4, z8)
 
 
-def _static_grid(bits: int, signed: bool) -> tuple[int, int, int]:
+def static_grid(bits: int, signed: bool) -> tuple[int, int, int]:
   """(lowest code, highest code, steps per range), see `uniform.grid`."""
   if signed:
     return -(1 << bits - 1), (1 << bits - 1) - 1, 1 << bits - 1
   return 0, (1 << bits) - 1, (1 << bits) - 1
 
 
-def _level_codes(x: Array, range_: Array, signed: bool) -> list[Array]:
+def level_codes(x: Array, range_: Array, signed: bool) -> list[Array]:
   """Codes of `x`, as floats, at each precision of the ladder."""
   if signed:
-    grids = [_static_grid(bits, signed) for bits in LADDER]
+    grids = [static_grid(bits, signed) for bits in LADDER]
     return [
       uniform.round_to_codes(x, range_ / n, lo, hi) for lo, hi, n in grids
     ]
   clipped = jnp.clip(x, 0.0, range_)  # once for all: the ends are common
-  return [jnp.round(clipped * (1.0 / s)) for s in _steps(range_, signed)]
+  return [jnp.round(clipped * (1.0 / s)) for s in level_steps(range_, signed)]
 
 
-def _steps(range_: Array, signed: bool) -> list[Array]:
-  return [range_ / _static_grid(bits, signed)[2] for bits in LADDER]
+def level_steps(range_: Array, signed: bool) -> list[Array]:
+  """Step of each precision of the ladder."""
+  return [range_ / static_grid(bits, signed)[2] for bits in LADDER]
 
 
 def _mix(values: Sequence[Array], z4: Array, z8: Array) -> Array:
@@ -86,8 +87,8 @@ def _mix(values: Sequence[Array], z4: Array, z8: Array) -> Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _nested(signed, faithful, x, range_, z4, z8):
   del faithful
-  s2, s4, s8 = _steps(range_, signed)
-  k2, k4, k8 = _level_codes(x, range_, signed)
+  s2, s4, s8 = level_steps(range_, signed)
+  k2, k4, k8 = level_codes(x, range_, signed)
   # The factors are small arrays: three products and two sums for each element.
   return (
     ((1.0 - z4) * s2) * k2
@@ -107,13 +108,13 @@ def _nested_backward(signed, faithful, residuals, g):
   of `x` in memory, which made the search step of MobileNetV1 a quarter slower.
   """
   x, range_, z4, z8 = residuals
-  codes = _level_codes(x, range_, signed)
+  codes = level_codes(x, range_, signed)
   q2, q4, q8 = (
-    k * s for k, s in zip(codes, _steps(range_, signed), strict=True)
+    k * s for k, s in zip(codes, level_steps(range_, signed), strict=True)
   )
   inside = []
   for bits in LADDER if signed else LADDER[:1]:  # unsigned: one range for all
-    low, high, steps = _static_grid(bits, signed)
+    low, high, steps = static_grid(bits, signed)
     ends = (low / steps) * range_, (high / steps) * range_
     inside.append(uniform.is_inside(x, *ends, signed).astype(g.dtype))
   inside = inside * 3 if len(inside) == 1 else inside
@@ -206,19 +207,33 @@ def _residual_forward(signed, x, max_, gates):
 
 
 def _residual_backward(signed, residuals, g):
+  """Gradients from one sum for each part, over what gates and range share.
+
+  As in `_nested_backward` the gates stay outside of the sums: whatever they
+  multiply follows from sums of g x2, g x4, ... and g (x2 - x [inside]).
+  """
   x, max_, gates = residuals
   low, high, parts = _residuals(x, max_, len(gates), signed)
-  sums = _nest(parts, gates)
   inside = ((x > low) & (x < high)).astype(g.dtype)
-  slope = gates[0] * inside
-  dmax = g * (sums[0] - slope * x) / max_
-  dgates, before = [], g
-  for part, gate, above in zip(
-    parts, gates, [*sums[1:], jnp.zeros_like(x)], strict=True
-  ):
-    dgates.append(uniform.sum_to(before * (part + above), jnp.shape(gate)))
+  small = jnp.broadcast_shapes(max_.shape, *map(jnp.shape, gates))
+  small = (1,) * (x.ndim - len(small)) + small
+  sums = [uniform.sum_to(g * part, small) for part in parts]
+  nested = _nest(sums, gates)
+  # y - z2 x [inside], of which x2 - x [inside] cancels before it is summed.
+  first = uniform.sum_to(g * (parts[0] - inside * x), small)
+  above = nested[1] if len(gates) > 1 else jnp.zeros(small, g.dtype)
+  dmax = gates[0] * (first + above) / max_
+  dgates, before = [], jnp.ones((), g.dtype)
+  for i, gate in enumerate(gates):
+    higher = nested[i + 1] if i + 1 < len(gates) else 0.0
+    total = before * (sums[i] + higher)
+    dgates.append(uniform.sum_to(total, jnp.shape(gate)))
     before = before * gate
-  return g * slope, uniform.sum_to(dmax, max_.shape), tuple(dgates)
+  return (
+    g * (gates[0] * inside),
+    uniform.sum_to(dmax, max_.shape),
+    tuple(dgates),
+  )
 
 
 _residual.defvjp(_residual_forward, _residual_backward)

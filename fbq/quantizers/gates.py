@@ -70,6 +70,14 @@ def chain(gates: Array) -> Array:
   return jnp.cumprod(gates, axis=-1)
 
 
+def level_probabilities(logits: Array, distribution: HardConcrete) -> Array:
+  """Probability of each nested precision, [..., G + 1] from logits [..., G]."""
+  at_least = chain(distribution.probability_open(logits))
+  one = jnp.ones_like(at_least[..., :1])
+  more = jnp.concatenate([at_least, jnp.zeros_like(one)], axis=-1)
+  return jnp.concatenate([one, at_least], axis=-1) - more
+
+
 def chosen_bits(
   logits: Array, distribution: HardConcrete, bits: Sequence[int] = (2, 4, 8)
 ) -> Array:

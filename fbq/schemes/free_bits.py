@@ -51,6 +51,14 @@ class FreeBits:
   def start(self) -> dict[str, Array]:
     return {"logits": jnp.full((self.groups.count, 2), 2.0)}
 
+  def distribution(
+    self, variables: Mapping[str, Any], data: None = None
+  ) -> Array:
+    """Probability [G, 3] of 2, 4 and 8 bits in every group."""
+    del data
+    logits = variables["gates"]["logits"]
+    return gates.level_probabilities(logits, gates.FREE_BITS)
+
   def quantizer(self, call: Call) -> "_Quantizer":
     logits = call.variable("gates", "logits", lambda: self.start()["logits"])
     if call.noise is None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 
 from fbq.nets.graph import Net, Node
+from fbq.schemes.groups import GateGroups
 
 Array = jax.Array
 
@@ -69,8 +70,19 @@ class Scheme(Protocol):
 class Search(Scheme, Protocol):
   """A scheme whose variables end in a precision for every site."""
 
+  @property
+  def groups(self) -> GateGroups:
+    """Which sites share gates."""
+    ...
+
   def start(self) -> dict[str, Array]:
     """The "gates" collection before the search."""
+    ...
+
+  def distribution(
+    self, variables: Mapping[str, Any], data: Any = None
+  ) -> Array:
+    """Shares or probabilities [G, 3] of 2, 4 and 8 bits in every group."""
     ...
 
   def assignment(

@@ -1,9 +1,10 @@
 """One optimizer for each kind of variable."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 SMALLEST_RANGE = 1e-8  # as in `quantizers.calibration`
@@ -73,4 +74,25 @@ def in_log_space(
     return jax.tree.map(change, updates, variables), state
 
   # pyrefly: ignore[bad-argument-type]  # optax's own wrappers do so too
+  return optax.GradientTransformation(inner.init, update)
+
+
+def holding(
+  inner: optax.GradientTransformation, kept: Mapping[str, np.ndarray]
+) -> optax.GradientTransformation:
+  """`inner` that leaves the kernels of pruned channels as they are.
+
+  Args:
+    inner: of `make`.
+    kept: {node: bool [O]} from `fbq.schemes.pruning.kept_channels`.
+  """
+
+  def update(gradients, state, variables=None):
+    updates, state = inner.update(gradients, state, variables)
+    params = dict(updates["params"])
+    for name, mask in kept.items():
+      params[f"{name}_kernel"] = params[f"{name}_kernel"] * mask
+    return {**updates, "params": params}, state
+
+  # pyrefly: ignore[bad-argument-type]  # as above
   return optax.GradientTransformation(inner.init, update)

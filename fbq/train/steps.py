@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 from fbq.model import Model
-from fbq.quantizers import gates
-from hwsim.workload import Workload
+from fbq.train.regularizers import Regularizer
+from fbq.train.regularizers import bops_regularizer as bops_regularizer
 
 Array = jax.Array
 Batch = tuple[Array, Array]
@@ -61,6 +61,25 @@ def compile_once(function: Callable, **options) -> Callable:
   return jax.jit(counted, **options)
 
 
+def complete(model: Model, variables: Variables, data: Any = None) -> Variables:
+  """`variables` and those of the model's scheme that they lack, at their start.
+
+  Ranges of weights start from the weights given.
+
+  Args:
+    model: with a scheme.
+    variables: params, batch_stats and what else is known, such as calibrated
+      ranges of activations.
+    data: of the scheme, where it has some.
+  """
+  images = jnp.zeros((1, *model.net.input_shape))
+  kinds = ("ranges", "gates")
+  start = jax.jit(
+    lambda v: model.apply(v, images, False, data=data, mutable=list(kinds))[1]
+  )
+  return {**variables, **start(dict(variables))}
+
+
 def initial_state(
   variables: Variables, trained: tuple[str, ...], optimizer
 ) -> State:
@@ -84,7 +103,7 @@ def train_step(
   optimizer: optax.GradientTransformation,
   trained: tuple[str, ...],
   sample: Callable[[Array], Batch],
-  regularizer: Callable[[Variables], Array] | None = None,
+  regularizer: Regularizer | None = None,
 ) -> Callable[[State, Mapping[str, Array]], tuple[State, Mapping[str, Array]]]:
   """A compiled `step(state, run) -> (state, metrics)`.
 
@@ -100,7 +119,8 @@ def train_step(
     optimizer: of {kind: variables} for the trained kinds.
     trained: collections that are trained.
     sample: makes a batch (images, labels) from a key, jittable.
-    regularizer: of the variables, added to the loss with the run's strength.
+    regularizer: from `fbq.train.regularizers`, added to the loss with the run's
+      strength.
 
   The state given is donated. A second trace is an error.
   """
@@ -119,7 +139,8 @@ def train_step(
     ).mean()
     loss = cross_entropy
     if regularizer is not None:
-      loss += run["strength"] * regularizer({**state.variables, **values})
+      cost = regularizer({**state.variables, **values}, run, state.step)
+      loss += run["strength"] * cost
     accuracy = jnp.mean(jnp.argmax(logits, -1) == labels)
     return loss, (cross_entropy, accuracy, updates.get("batch_stats", {}))
 
@@ -217,37 +238,6 @@ def bad_variable(
 
 def _is_finite(tree) -> bool:
   return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
-
-
-def bops_regularizer(
-  workload: Workload, groups
-) -> Callable[[Variables], Array]:
-  """The Free Bits regularizer as a function of the variables.
-
-  Every weighted layer counts with its multiply-accumulates over those of the
-  largest one. Operands of fixed precision have open gates, a constant.
-  """
-  row = dict(zip(workload.sites, groups.of_site, strict=True))
-  weighted = [
-    (layer, reads[0])
-    for layer, reads in zip(workload.layers, workload.input_sites, strict=True)
-    if layer.has_weights
-  ]
-  macs = np.array([layer.macs for layer, _ in weighted], np.float64)
-  scale = jnp.asarray(macs / macs.max(), jnp.float32)
-  # One row more, for operands without gates.
-  weights = np.array(
-    [row[workload.weight_site(layer)] for layer, _ in weighted]
-  )
-  activations = np.array([row[site] for _, site in weighted])
-
-  def regularizer(variables):
-    logits = variables["gates"]["logits"]
-    open_ = jnp.full((1, logits.shape[1]), 1e3, logits.dtype)
-    logits = jnp.concatenate([logits, open_])  # row -1
-    return gates.expected_bops(logits[weights], logits[activations], scale)
-
-  return regularizer
 
 
 def evaluator(model: Model) -> Callable[..., Array]:

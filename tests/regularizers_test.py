@@ -1,0 +1,263 @@
+"""Regularizers against sums over every assignment, and what they drive to."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from model_cases import CONV, MIXED, NET
+
+from fbq import precision
+from fbq.model import Model
+from fbq.nets import Net, Node
+from fbq.quantizers import gates
+from fbq.schemes.bayesian_bits import BayesianBits
+from fbq.schemes.fractional import Fractional
+from fbq.schemes.free_bits import FreeBits
+from fbq.schemes.groups import gate_groups
+from fbq.schemes.mixture import Mixture
+from fbq.train import optimizer, regularizers, steps
+from hwsim import proxies
+from hwsim.latency_table import LatencyTable, total_cycles
+
+SCHEMES = (FreeBits, BayesianBits, Mixture, Fractional)
+WORKLOAD = NET.workload
+
+
+def random_table(net, seed=0):
+  """Cycles of any layers: nothing of the hardware is needed here."""
+  layers = net.workload.layers
+  rng = np.random.default_rng(seed)
+  cycles = rng.integers(10, 1000, (len(layers), 3, 3, 3))
+  quantized = tuple(site is not None for site in net.workload.output_sites)
+  for i, layer in enumerate(layers):
+    if not layer.has_weights:
+      cycles[i] = cycles[i][:, :1]
+    if not quantized[i]:
+      cycles[i] = cycles[i][:, :, :1]
+  return LatencyTable(
+    "random", layers, quantized, cycles, ("simulated",) * len(layers)
+  )
+
+
+def random_gates(scheme, seed=1):
+  rng = np.random.default_rng(seed)
+  return {
+    name: jnp.float32(rng.uniform(0.2, 1.8, value.shape))
+    for name, value in scheme.start().items()
+  }
+
+
+def assignments(net, groups):
+  """(level [G], assignment) of every way to choose."""
+  for levels in itertools.product(range(3), repeat=groups.count):
+    bits = np.array(precision.BITS)[list(levels)]
+    yield np.array(levels), groups.assignment(net, bits)
+
+
+@pytest.mark.parametrize("output_bits", [8, "site"])
+@pytest.mark.parametrize("locked", [False, True])
+@pytest.mark.parametrize("make", SCHEMES)
+def test_expected_cycles_are_the_sum_over_all_assignments(
+  make, locked, output_bits
+):
+  groups = gate_groups(NET, locked)
+  scheme, table = make(groups), random_table(NET)
+  costs = table.cycles if output_bits == "site" else table.for_output_bits(8)
+  variables = {"gates": random_gates(scheme)}
+  shares = np.asarray(scheme.distribution(variables), np.float64)
+  expected = 0.0
+  for levels, assignment in assignments(NET, groups):
+    likely = shares[np.arange(groups.count), levels].prod()
+    if likely:
+      cycles = total_cycles(table, WORKLOAD, assignment, output_bits)
+      expected += likely * cycles
+  eight = total_cycles(table, WORKLOAD, precision.uniform(NET, 8), output_bits)
+  cost = regularizers.expected_cost(NET, scheme, costs)
+  assert float(cost(variables)) == pytest.approx(expected / eight, rel=1e-5)
+
+
+@pytest.mark.parametrize("make", SCHEMES)
+def test_decided_gates_cost_what_their_assignment_does(make):
+  groups = gate_groups(NET, False)
+  scheme = make(groups)
+  level = np.zeros(groups.count, int)
+  for site, row in groups.rows(NET).items():
+    if row >= 0:
+      level[row] = precision.BITS.index(MIXED[site])
+  gates_ = {"logits": jnp.where(level[:, None] > np.arange(2), 40.0, -40.0)}
+  if make is Mixture:
+    gates_ = {"logits": 1e3 * jax.nn.one_hot(level, 3)}
+  if make is Fractional:
+    gates_ = {"index": jnp.float32(level)}
+  table = proxies.bops_table(WORKLOAD)
+  found = regularizers.expected_cost(NET, scheme, table)({"gates": gates_})
+  expected = proxies.bops(WORKLOAD, MIXED) / proxies.bops(
+    WORKLOAD, precision.uniform(NET, 8)
+  )
+  assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_chances_of_precisions_follow_the_chain_of_gates():
+  for distribution in (gates.FREE_BITS, gates.BAYESIAN_BITS):
+    logits = jnp.float32([[0.7, -0.4], [9.0, -9.0]])
+    z4, z8 = np.asarray(distribution.probability_open(logits), np.float64).T
+    np.testing.assert_allclose(
+      gates.level_probabilities(logits, distribution),
+      np.stack([1 - z4, z4 * (1 - z8), z4 * z8], 1),
+      atol=1e-6,
+    )
+
+
+def test_temperature_sharpens_the_cost_of_a_mixture():
+  groups = gate_groups(NET, True)
+  scheme = Mixture(groups)
+  cost = regularizers.expected_cost(NET, scheme, proxies.bops_table(WORKLOAD))
+  run = {
+    "temperature": jnp.float32([1.0, 0.01]),
+    "temperature_steps": jnp.int32(10),
+  }
+  variables = {"gates": scheme.start()}  # 8 bits have the largest share
+  found = [float(cost(variables, run, jnp.int32(n))) for n in (0, 5, 10)]
+  assert found[0] == pytest.approx(float(cost(variables)))
+  assert found[0] < found[1] < found[2] == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("locked", [False, True])
+@pytest.mark.parametrize("kind", ["bops", "const"])
+@pytest.mark.parametrize("prunes", [False, True])
+def test_bayesian_bits_prior_is_the_sum_over_tensors(prunes, kind, locked):
+  scheme = BayesianBits(gate_groups(NET, locked), prunes=prunes)
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(scheme.groups.count, 2))
+  channels = {
+    f"{name}.weight.channels": rng.normal(size=size)
+    for name, size in (("a", 4), ("b", 4), ("c", 4), ("d", 5))
+  }
+  variables = {"logits": logits, **(channels if prunes else {})}
+  variables = {"gates": jax.tree.map(jnp.float32, variables)}
+  q = lambda logit: 1 / (1 + np.exp(-logit - 2 / 3 * np.log(11)))
+  # Of the free tensors: the MACs of the layers that read them.
+  macs = {layer.name: layer.macs for layer in WORKLOAD.layers}
+  readers = {
+    **{f"{name}.weight": [name] for name in ("a", "b", "c", "d", "fc")},
+    "b.out": ["c"],
+    "d.out": ["fc"],
+  }
+  assert set(readers) == set(WORKLOAD.free_sites)
+  rows, total = scheme.groups.rows(NET), 0.0
+  for site, names in readers.items():
+    share = sum(macs[name] for name in names) / max(macs.values())
+    weight = lambda b, s=share: b * s if kind == "bops" else 1.0
+    q4, q8 = q(logits[rows[site]])
+    higher = weight(4) * q4 + weight(8) * q4 * q8
+    if f"{site}.channels" in channels and prunes:
+      kept = q(channels[f"{site}.channels"]).mean()
+      total += kept * (weight(2) + higher)
+    else:
+      total += 1.0 + higher
+  prior = regularizers.bayesian_bits_regularizer(NET, scheme, kind)
+  assert float(prior(variables)) == pytest.approx(total, rel=1e-5)
+
+
+def test_wrong_tables_are_refused():
+  scheme = FreeBits(gate_groups(NET, False))
+  with pytest.raises(ValueError, match=r"shape \(2, 3, 3\), expected \(7, 3"):
+    regularizers.expected_cost(NET, scheme, np.ones((2, 3, 3)))
+  with pytest.raises(ValueError, match="not all finite"):
+    regularizers.expected_cost(NET, scheme, np.full((7, 3, 3), np.nan))
+  with pytest.raises(ValueError, match="at 8 bits add up to 0"):
+    regularizers.expected_cost(NET, scheme, np.zeros((7, 3, 3)))
+  more = BayesianBits(scheme.groups, ladder=(2, 4, 8, 16))
+  cost = regularizers.expected_cost(NET, more, np.ones((7, 3, 3)))
+  with pytest.raises(ValueError, match="among 4 precisions"):
+    cost({"gates": more.start()})
+  with pytest.raises(ValueError, match="kind is 'bop'"):
+    regularizers.bayesian_bits_regularizer(NET, more, "bop")
+
+
+# ---- what they drive to ------------------------------------------------------
+
+
+CHAIN = Net(
+  "chain",
+  (4, 4, 1),
+  (
+    Node("a", "conv", ("input",), 4, (3, 3), 1, 1, **CONV),
+    Node("b", "conv", ("a",), 4, **CONV),
+    Node("fc", "linear", ("b",), 3, is_output=True),
+  ),
+)
+
+
+@pytest.fixture(scope="module")
+def search():
+  """(scheme, cycles, final variables as a function of the budget)."""
+  scheme = Fractional(gate_groups(CHAIN, False))
+  # Fastest: 4-bit inputs with 2-bit weights, far from uniform.
+  cycles = np.tile([[6, 7, 9], [2, 5, 8], [4, 6, 10]], (3, 1, 1))
+  cost = regularizers.expected_cost(CHAIN, scheme, cycles)
+  model = Model(CHAIN, scheme)
+
+  def sample(key):
+    images = jax.random.uniform(key, (6, *CHAIN.input_shape))
+    return images, jnp.arange(6, dtype=jnp.int32) % 3
+
+  updates = optimizer.make(
+    350, 1e-2, range_learning_rate=1e-3, gate_learning_rate=0.01
+  )
+  kinds = ("params", "gates", "ranges")
+  step = steps.train_step(
+    model, updates, kinds, sample, regularizers.within_budget(cost)
+  )
+  start = Model(CHAIN).init(
+    jax.random.key(0), sample(jax.random.key(1))[0], False
+  )
+  start = steps.complete(model, start)
+
+  def search_at(budget, count):
+    state = steps.initial_state(start, kinds, updates)
+    run = {
+      "key": jax.random.key(2),
+      "strength": jnp.float32(20.0),
+      "budget": jnp.float32(budget),
+      "ramp_steps": jnp.int32(30),
+    }
+    costs = []
+    for _ in range(count):
+      state, _ = step(state, run)
+      costs.append(float(cost(state.variables)))
+    return state.variables, costs
+
+  return scheme, search_at
+
+
+def test_a_strong_regularizer_finds_the_fastest_assignment(search):
+  scheme, search_at = search
+  variables, _ = search_at(0.01, 350)
+  found = scheme.assignment(CHAIN, variables)
+  precision.check(CHAIN, found)
+  # The stem reads 8 bits, where 2-bit weights are fastest too.
+  assert found == {
+    "input.out": 8,
+    **dict.fromkeys(("a.out", "b.out"), 4),
+    **{f"{name}.weight": 2 for name in ("a", "b", "fc")},
+  }
+
+
+def test_the_budget_is_met_and_not_more(search):
+  _, search_at = search
+  _, costs = search_at(0.8, 250)
+  assert costs[0] > 0.95
+  assert 0.7 < costs[-1] < 0.82
+
+
+def test_the_penalty_rises_to_the_excess():
+  cost = lambda variables, run, step: variables["cost"]
+  penalty = regularizers.within_budget(cost)
+  run = {"budget": jnp.float32(0.5), "ramp_steps": jnp.int32(4)}
+  variables = {"cost": jnp.float32(0.75)}
+  found = [float(penalty(variables, run, jnp.int32(n))) for n in range(6)]
+  np.testing.assert_allclose(found, [0.125, 0.25, 0.375, 0.5, 0.5, 0.5])
+  assert penalty({"cost": jnp.float32(0.4)}, run, jnp.int32(9)) == 0.0

@@ -103,6 +103,8 @@ def test_nested_and_shared_concatenations():
               concat("cat", "ab", "bc"))  # fmt: skip
   assert table.site_of["b"] == "b.out"
   assert table.workload.in_place == {5}
+  twice = net(conv("a", "input"), concat("cat", "a", "a"))
+  assert twice.parts == {"a"} and twice.workload.in_place == frozenset()
   image = net(conv("a", "input"), concat("cat", "input", "a"))
   assert image.workload.input_sites[1] == ("input.out", "cat.out")
   assert image.parts == {"a"} and image.workload.in_place == frozenset()

@@ -151,7 +151,7 @@ def best_value(
   if not binding_limits(problem, cost):
     try:
       whole = front(without(problem, cost), cost=cost)
-    except pareto_sets.TooMany:
+    except (pareto_sets.TooMany, terms.TooWide):
       pass
     else:
       allowed = np.minimum(budgets, problem.limits.get(cost, NO_LIMIT))
@@ -189,8 +189,11 @@ def front(
     raise ValueError(f"resolution is {resolution}, expected at least 0")
   if binding_limits(problem, cost):
     return _front_by_budgets(problem, resolution, cost)
-  model = terms.compile_model(problem, (cost,))
-  steps = elimination.plan(model)
+  try:
+    model = terms.compile_model(problem, (cost,))
+    steps = elimination.plan(model)
+  except terms.TooWide:
+    return _front_by_budgets(problem, resolution, cost)
   keep = pareto_sets.Thin(steps, resolution)
   sets = pareto_sets.eliminate(model, steps, keep)
   points = sets[-1].points

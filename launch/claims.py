@@ -180,7 +180,7 @@ class Claims:
       data = f"{json.dumps(owner)}\n".encode()
       if os.write(descriptor, data) != len(data):
         raise OSError(f"{private}: no space left")
-      os.fsync(descriptor)
+      os.fsync(descriptor)  # for an open on another machine; it stays open here
       path = self._path(point_id, number)
       try:
         os.link(private, path)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,11 +32,12 @@ def start(
 ) -> subprocess.Popen:
   """A command in a process group of its own that is killed if this one dies.
 
+  For a process with one thread, as Python code runs between fork and exec.
+
   Args:
     log: file or descriptor for what it prints.
     keep: descriptors that it inherits.
   """
-  assert threading.active_count() == 1  # what runs before exec may not wait
   parent = os.getpid()
   if sys.platform == "linux":
     _prctl()  # loaded before the fork

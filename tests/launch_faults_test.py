@@ -11,6 +11,8 @@ import launch_runs
 import pytest
 from launch_runs import check_history, is_alive, owners, wait_for, witness
 
+from launch.claims import Claims
+
 MOMENTS = (
   "before the claim",
   "before the claim has its name",
@@ -160,8 +162,6 @@ def test_3_kinds_of_failure_are_told_and_run_again_only_on_request(tmp_path):
 
 def test_a_worker_that_slept_through_a_takeover_stops_its_run(tmp_path):
   """Suspended, taken over by another machine, continued: 0 more steps."""
-  from launch.claims import Claims
-
   launch_runs.run(
     tmp_path, seeds(1, steps=9, step_s=1.5), "--executor=slurm", "--dry_run"
   )

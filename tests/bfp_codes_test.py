@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from fbq.quantizers import bfp, bfp_codes
+from fbq.quantizers import bfp, bfp_codes, blocks
 
 
 def normal(shape, seed=0) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_decoded_tensor_is_the_quantized_one(shape, format_, axis, over, top):
   y = bfp.quantize(x, *arguments)
   bfp_oracle.assert_same_bits(bfp_codes.decode(encoded), y)
   data = bfp_codes.pack(encoded)
-  tile = bfp.tile_of(x.ndim, axis, over, format_.block_size)
+  tile = blocks.tile_of(x.ndim, axis, over, format_.block_size)
   bits = bfp_codes.storage_bits(shape, tile, *format_[:2])
   assert len(data) == -(-bits // 8)
   again = bfp_codes.unpack(data, shape, tile, *format_[:2])

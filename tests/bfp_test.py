@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fbq.quantizers import bfp
+from fbq.quantizers import bfp, blocks
 from fbq.train.steps import compile_once
 
 SIZES = (*bfp.BLOCK_SIZES, 0)
@@ -72,7 +72,7 @@ def test_grid_of_formats_is_exact(axis, mode):
   for bits in range(2, 17):
     x = np.moveaxis(rows(bits).reshape(3, 4, WIDTH), 2, axis).copy()
     for size in SIZES:
-      tile = bfp.tile_of(3, axis, None, size)
+      tile = blocks.tile_of(3, axis, None, size)
       expected = bfp_oracle.by_formula(x, bits, tile, mode)
       y = compiled(axis, mode, x.shape)(x, as_data(bits, 8, size), jnp.int32(0))
       bfp_oracle.assert_same_bits(y, expected)
@@ -88,7 +88,7 @@ def test_few_exponent_bits_are_exact(mode):
     x = rows(exponent_bits + 4).reshape(3, 4, WIDTH)
     for top in (-126, -30, 0, 1, 5, 126, 127):
       for bits, size in ((2, 16), (9, 8), (16, 0)):
-        tile = bfp.tile_of(3, 2, None, size)
+        tile = blocks.tile_of(3, 2, None, size)
         arguments = x, bits, tile, mode, exponent_bits, top
         expected = bfp_oracle.by_formula(*arguments)
         y = compiled(2, mode, x.shape)(
@@ -103,7 +103,7 @@ def test_few_exponent_bits_are_exact(mode):
 @pytest.mark.parametrize("axis", [1, -1])
 def test_block_size_fixed_is_as_exact(axis, size):
   x = np.moveaxis(rows(7).reshape(3, 4, WIDTH), 2, axis).copy()
-  tile = bfp.tile_of(3, axis, None, size)
+  tile = blocks.tile_of(3, axis, None, size)
   expected = bfp_oracle.by_formula(x, 7, tile, "nearest")
   y = jax.jit(lambda x: bfp.quantize(x, bfp.Format(7, 8, size), axis))(x)
   bfp_oracle.assert_same_bits(y, expected)
@@ -316,10 +316,25 @@ def test_bad_formats_are_named(format_, match):
     bfp.quantize(jnp.ones(4), bfp.Format(*format_))
 
 
-@pytest.mark.parametrize("format_", [(1, 8, 16), (26, 8, 16), (8, 8, 12)])
+@pytest.mark.parametrize(
+  "format_", [(1, 8, 16), (26, 8, 16), (8, 0, 16), (8, 9, 16), (8, 8, 12)]
+)
 def test_bad_formats_that_are_traced_give_nan(format_):
-  y = jax.jit(bfp.quantize)(jnp.ones(4), bfp.Format(*format_))
+  x = rows(4)[:3].reshape(3, 1, WIDTH).repeat(4, 1)
+  y = compiled(2, "nearest", x.shape)(x, as_data(*format_), jnp.int32(3))
   assert np.isnan(y).all()
+
+
+def test_few_exponent_bits_are_as_good_as_8_within_their_range():
+  """microxcaling's scale of 5 bits: exponents -15 .. 15."""
+  random = np.random.default_rng(6)
+  x = random.uniform(1, 2, (3, 4, WIDTH)) * np.exp2(
+    random.integers(-15, 16, (3, 4, WIDTH))
+  )
+  x = x.astype(np.float32)
+  few = compiled(2, "nearest")(x, as_data(5, 5, 8), jnp.int32(15))
+  all_ = compiled(2, "nearest")(x, as_data(5, 8, 8), jnp.int32(15))
+  bfp_oracle.assert_same_bits(few, all_)
 
 
 def test_exponent_that_leaves_no_mantissa_is_named():

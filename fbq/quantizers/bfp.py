@@ -15,9 +15,13 @@ X = q_b - SE for a budget of q_b bits. What the paper leaves open (bitq_facts.md
              coarser grid of the lowest exponent.
   subnormals of FP32 count as zero. No result is subnormal.
   not finite A block that has an infinity or a NaN is all NaN.
-  gradient   Straight through, to elements that are rounded down from above the
-             largest code too: their block's exponent follows them, so the error
-             stays under one step. Elements that `top` clips get none.
+  gradient   Straight through, also above the largest code of a block: the
+             exponent follows the elements, so the error stays under one step.
+             Elements beyond the exponents of `top` get none.
+
+Forward and backward take 1.0 to 1.5 ns an element of one core at block 16
+(`benchmarks/bfp.py`), compiling 0.06 s a tensor, 0.4 with the block size as
+data. Stochastic rounding takes 5 ns more for its draws.
 """
 
 import functools
@@ -29,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbq.quantizers import blocks, roundings
+from fbq.quantizers.formats import check_integers, within
 
 Array = jax.Array
 
@@ -43,7 +48,7 @@ class Format(NamedTuple):
     bits: X, of an element, its sign included; 2 .. 25.
     exponent_bits: SE, of the shared exponent; 1 .. 8.
     block_size: elements along the block's axis; 0 is the whole axis. An int
-      here gives the fastest code, compiled for this size alone.
+      is compiled alone, in a sixth of the time of an array.
   """
 
   bits: Array | int
@@ -75,23 +80,16 @@ def check(format_: Format, sizes: tuple[int, ...] | None = None) -> None:
     format_: numbers that are traced are not looked at; see `quantize`.
     sizes: the block sizes that are compiled; None allows any.
   """
-  expected = {
-    "bits": (lambda v: (v >= 2) & (v <= 25), "2 .. 25"),
-    "exponent_bits": (
-      lambda v: (v >= 1) & (v <= 8),
-      "1 .. 8 (8 hold every exponent of FP32)",
-    ),
-    "block_size": (lambda v: v >= 0, "at least 1, or 0 for the whole axis"),
-  }
-  if sizes is not None:
-    expected["block_size"] = (lambda v: np.isin(v, sizes), f"one of {sizes}")
-  for name, (is_valid, text) in expected.items():
-    value = getattr(format_, name)
-    if isinstance(value, jax.core.Tracer):
-      continue
-    value = np.asarray(value)
-    if not np.issubdtype(value.dtype, np.integer) or not is_valid(value).all():
-      raise ValueError(f"{name} is {value}, expected {text}")
+  bits, exponent_bits, size = format_
+  check_integers("bits", bits, within(2, 25), "2 .. 25")
+  eight = "1 .. 8 (8 hold every exponent of FP32)"
+  check_integers("exponent_bits", exponent_bits, within(1, 8), eight)
+  if sizes is None:
+    expected = "at least 1, or 0 for the whole axis"
+    check_integers("block_size", size, lambda v: v >= 0, expected)
+  else:
+    is_compiled = lambda v: np.isin(v, sizes)
+    check_integers("block_size", size, is_compiled, f"one of {sizes}")
 
 
 def check_input(x: Array) -> None:
@@ -138,8 +136,11 @@ def quantize(
 ) -> Array:
   """`x` rounded to the numbers of a block floating point format.
 
-  Equal to microxcaling's intX for 8 exponent bits, bit for bit but for one
-  value: it rounds |x| / step = 0.5 - 2^-25 up, since it adds 0.5 in FP32.
+  Equal to microxcaling's intX, bit for bit, for 8 exponent bits and where no
+  input is subnormal. One value is different: it rounds |x| / step = 0.5 - 2^-25
+  up, since it adds 0.5 in FP32. Its fewer exponent bits have no bias: a block
+  above 2^(SE-1) - 1 is NaN, not saturated, and the lowest exponent is the
+  negative of that; in between it is the same as `top` = 2^(SE-1) - 1 here.
 
   Args:
     x: float32 of any shape.
@@ -171,7 +172,7 @@ def quantize(
   check(format_, None if is_static else sizes)
   check_input(x)
   tiles = tuple(
-    tile_of(x.ndim, axis, over, int(size))
+    blocks.tile_of(x.ndim, axis, over, int(size))
     for size in ((format_.block_size,) if is_static else sizes)
   )
   index = None
@@ -187,27 +188,6 @@ def quantize(
     roundings.noise(rounding, key, x.shape),
   )
   return _compiled(tiles, rounding, x, numbers)
-
-
-def tile_of(
-  ndim: int, axis: int, over: Mapping[int, int] | None, block_size: int
-) -> blocks.Tile:
-  """Size of a block along every axis, 0 for a whole one.
-
-  Raises:
-    ValueError: an axis does not exist, or is given twice.
-  """
-  tile = [1] * ndim
-  given = [*(over or {}).items(), (axis, block_size)]
-  axes = [a % ndim for a, _ in given if -ndim <= a < ndim]
-  if len(set(axes)) < len(given):
-    raise ValueError(
-      f"axis is {axis} and over {dict(over or {})} for {ndim} axes, expected "
-      "different ones of them"
-    )
-  for a, (_, size) in zip(axes, given, strict=True):
-    tile[a] = size
-  return tuple(tile)
 
 
 class _Numbers(NamedTuple):
@@ -227,7 +207,7 @@ def held_fields(
 
   Args:
     fields: uint8 FP32 fields, of any shape.
-    exponent_bits: SE.
+    exponent_bits: SE; all fields become 255 if it is not 1 .. 8.
     top: the largest exponent; None for that of `fields`.
 
   Returns:
@@ -236,9 +216,11 @@ def held_fields(
   if top is None:
     finite = jnp.where(fields == blocks.NOT_FINITE, 0, fields)
     top = _int32(finite.max(initial=1)) - blocks.BIAS
+  exponent_bits = _int32(exponent_bits)
   lowest, highest = exponent_fields(exponent_bits, top)
   held = jnp.clip(fields, lowest.astype(jnp.uint8), highest.astype(jnp.uint8))
-  return jnp.where(fields == blocks.NOT_FINITE, fields, held), highest
+  is_lost = (fields == blocks.NOT_FINITE) | ~within(1, 8)(exponent_bits)
+  return jnp.where(is_lost, jnp.uint8(blocks.NOT_FINITE), held), highest
 
 
 def to_codes(
@@ -262,7 +244,7 @@ def to_codes(
   down, down_too = blocks.two_powers(-exponent)
   largest = (jnp.left_shift(1, bits - 1) - 1).astype(jnp.float32)
   # No clipping happens at NaN, and everything becomes NaN.
-  largest = jnp.where((bits >= 2) & (bits <= 25), largest, jnp.nan)
+  largest = jnp.where(within(2, 25)(bits), largest, jnp.nan)
   scaled = blocks.flush(x) * up * up_too
   codes = jnp.clip(roundings.to_integer(scaled, mode, noise), -largest, largest)
   down = jnp.where(fields == blocks.NOT_FINITE, jnp.nan, down)

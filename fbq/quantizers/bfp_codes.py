@@ -69,7 +69,7 @@ def encode(
       "which there is no code"
     )
   bits, exponent_bits, block_size = (int(v) for v in format_)
-  tile = bfp.tile_of(x.ndim, axis, over, block_size)
+  tile = blocks.tile_of(x.ndim, axis, over, block_size)
   noise = roundings.noise(rounding, key, x.shape)
   codes, fields, highest = _encode(
     tile, rounding, x, bits, exponent_bits, top, noise

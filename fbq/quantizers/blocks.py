@@ -10,7 +10,7 @@ XLA's log2 and exp2 are not exact, so exponents are cut out of the bits and
 powers of two are put together from them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -105,6 +105,27 @@ def spread(blocks: Array, tile: Tile, shape: Sequence[int]) -> Array:
   values = jnp.broadcast_to(blocks.reshape(split), full)
   padded = [n * t for n, t in zip(blocks.shape, tile, strict=True)]
   return values.reshape(padded)[tuple(slice(size) for size in shape)]
+
+
+def tile_of(
+  ndim: int, axis: int, over: Mapping[int, int] | None, block_size: int
+) -> Tile:
+  """Size of a block along every axis, 0 for a whole one.
+
+  Raises:
+    ValueError: an axis does not exist, or is given twice.
+  """
+  tile = [1] * ndim
+  given = [*(over or {}).items(), (axis, block_size)]
+  axes = [a % ndim for a, _ in given if -ndim <= a < ndim]
+  if len(set(axes)) < len(given):
+    raise ValueError(
+      f"axis is {axis} and over {dict(over or {})} for {ndim} axes, expected "
+      "different ones of them"
+    )
+  for a, (_, size) in zip(axes, given, strict=True):
+    tile[a] = size
+  return tuple(tile)
 
 
 def whole_tile(shape: Sequence[int], tile: Tile) -> Tile:

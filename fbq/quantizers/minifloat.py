@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbq.quantizers import blocks, roundings
+from fbq.quantizers.formats import check_integers, within
 
 Array = jax.Array
 
@@ -47,17 +48,12 @@ class Format(NamedTuple):
 
 def check(format_: Format) -> None:
   """Raises ValueError if a number of `format_`, not traced, is out of range."""
-  for name, high in (("exponent_bits", 8), ("mantissa_bits", 22)):
-    value = getattr(format_, name)
-    if isinstance(value, jax.core.Tracer):
-      continue
-    value = np.asarray(value)
-    is_integer = np.issubdtype(value.dtype, np.integer)
-    if not is_integer or not ((value >= 1) & (value <= high)).all():
-      raise ValueError(
-        f"{name} is {value}, expected 1 .. {high} (elements without exponent "
-        "or mantissa are block floating point: fbq.quantizers.bfp)"
-      )
+  without = "elements without one are block floating point: see bfp"
+  for (name, value), high in zip(
+    format_._asdict().items(), (8, 22), strict=True
+  ):
+    expected = f"1 .. {high} ({without})"
+    check_integers(name, value, within(1, high), expected)
 
 
 def quantize(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_cases import QUANTLIB, case, close
 from model_cases import CONV, MIXED, NET
 
 from fbq import precision
@@ -175,6 +176,30 @@ def test_wrong_tables_are_refused():
     cost({"gates": more.start()})
   with pytest.raises(ValueError, match="kind is 'bop'"):
     regularizers.bayesian_bits_regularizer(NET, more, "bop")
+
+
+def test_expected_latency_golden():
+  """The authors' joint latency regularizer, of one activation and its reader.
+
+  Their table was not recorded. These round numbers are the one solution, with 0
+  as its least entry, of the ten equations that `reg_lat` and
+  `reg_lat_split_marg` (values and gradients) are for its nine entries; the two
+  equations too many hold to 1e-8.
+  """
+  latency = np.array([[50, 125, 300], [200, 0, 150], [450, 250, 100]]) / 1e3
+  scheme = FreeBits(gate_groups(CHAIN, False))
+  costs = np.stack([np.zeros((3, 3)), np.zeros((3, 3)), latency])
+  cost = regularizers.expected_cost(CHAIN, scheme, costs)
+  c, rows = case(QUANTLIB, "reg_lat"), scheme.groups.rows(CHAIN)
+  logits = np.zeros((scheme.groups.count, 2), np.float32)
+  logits[rows["b.out"]], logits[rows["fc.weight"]] = c["phi_a"], c["phi_w"]
+  value, gradient = jax.value_and_grad(cost)({"gates": {"logits": logits}})
+  at_8_bits = latency[2, 2]
+  gradient = at_8_bits * gradient["gates"]["logits"]
+  close(at_8_bits * value, c["value"])
+  close(gradient[rows["fc.weight"]], c["grad_w"])
+  close(gradient[rows["b.out"]], c["grad_a"])
+  assert np.count_nonzero(np.abs(gradient).sum(1)) == 2
 
 
 # ---- what they drive to ------------------------------------------------------

@@ -32,6 +32,7 @@ lint: .venv/stamp
 bench: .venv/stamp
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.hwsim
+	$(BIN)/python -m benchmarks.launch
 	$(BIN)/python -m benchmarks.movement
 	$(BIN)/python -m benchmarks.sensitivity
 

@@ -65,7 +65,7 @@ class Claims:
     directory: shared by all who run points.
     heartbeat_s: period in which owners touch their claims.
     stale_s: silence after which a claim from elsewhere is taken over.
-    machine: name of this machine until it boots again; for tests.
+    machine: name of this machine, for tests.
   """
 
   def __init__(
@@ -155,8 +155,8 @@ class Claims:
       return None
     entries = []
     for line in lines:
-      with contextlib.suppress(ValueError):
-        entries.append(json.loads(line))
+      with contextlib.suppress(ValueError, TypeError):
+        entries.append(dict(json.loads(line)))
     owner = entries[0] if entries else {}
     outcome = entries[1] if len(entries) > 1 else None
     return Attempt(path, number, owner, outcome, touched_ns)
@@ -244,10 +244,15 @@ class Claim:
 
 
 def machine_name() -> str:
-  """A name that no other machine has, nor this one after its next boot."""
+  """A name that no other machine has.
+
+  On Linux that of its last boot: other ids are copied with images of disks.
+  """
   with contextlib.suppress(OSError):
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-  return f"{socket.gethostname()} {os.getpid()}"  # unknown: trust heartbeats
+  import uuid
+
+  return f"{socket.gethostname()} {uuid.getnode()}"
 
 
 def _append(path, entry):

@@ -173,7 +173,7 @@ class _Pool:
     ]
     worker = subprocess.Popen(
       command,
-      env=environment(slot.environment),
+      env=_environment(slot.environment),
       stdin=subprocess.DEVNULL,
       stdout=subprocess.DEVNULL,
       stderr=subprocess.PIPE,
@@ -197,7 +197,7 @@ class _Pool:
         worker.communicate()
 
 
-def environment(more: Mapping[str, str]) -> dict[str, str]:
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
   """This process's environment, in which `launch` is found as well."""
   paths = [str(MAIN.parent), os.environ.get("PYTHONPATH", "")]
   path = os.pathsep.join(filter(None, paths))

@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_beating(claims, point):
-  """Waits half a heartbeat or so; whether the owner of a claim was heard."""
+  """Whether the owner of a claim is heard within two heartbeats or so."""
   before = claims.last(point.id)
   period_s = before.owner.get("heartbeat_s", claims.heartbeat_s)
   deadline = time.monotonic() + 2.5 * period_s

@@ -9,8 +9,7 @@ import time
 import launch_runs
 import pytest
 
-from launch import claims as claims_module
-from launch.claims import ClaimLost, Claims
+from launch.claims import ClaimLost, Claims, machine_name
 
 HOUR_NS = 3600 * 10**9
 
@@ -274,5 +273,5 @@ def test_each_of_30_stale_claims_goes_to_exactly_one_of_8_contenders(
   assert not list(tmp_path.glob(".*.probe"))
 
 
-def test_names_of_machines_last():
-  assert claims_module.machine_name() == claims_module.machine_name()
+def test_this_machine_has_one_name():
+  assert machine_name() == machine_name() != ""

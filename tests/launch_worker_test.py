@@ -1,5 +1,6 @@
 """One worker, one point: what it runs, what it leaves, when it stops."""
 
+import os
 import time
 
 import launch_runs
@@ -104,6 +105,24 @@ def test_a_run_whose_claim_is_lost_is_killed(sweep, children, monkeypatch):
   status, last = run(sweep, step_s=60)
   assert status is Exit.LOST and last.outcome["outcome"] == "lost"
   assert children[0].returncode == -9
+
+
+def test_a_run_that_outlives_its_worker_keeps_the_claim(
+  sweep, children, monkeypatch
+):
+  """The kernel kills the run with the worker, but maybe a moment later."""
+
+  def worker_is_gone(claim):
+    os.close(claim.descriptor)
+    claims = Claims(sweep.claims)
+    seen.append(claims.is_free(claims.last("p")))
+    claim.descriptor = os.open(claim.path, os.O_RDONLY)
+    raise ClaimLost
+
+  seen = []
+  monkeypatch.setattr(Claim, "beat", worker_is_gone)
+  run(sweep, step_s=60)
+  assert seen == [False]
 
 
 def test_a_file_server_that_stays_away_ends_the_run(

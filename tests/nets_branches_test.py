@@ -233,6 +233,10 @@ def test_parts_written_in_place_need_no_memory_of_their_own():
   bits = dict.fromkeys(table.workload.free_sites, 4)
   peak = proxies.peak_activation_bytes(table.workload, bits)
   assert peak == 128 + (64 * 3 + 64 * 5) // 2  # image and both, at layer b
+  table = net(*parts, concat("cat", "a", "b"), conv("c", "cat", 16))
+  bits = dict.fromkeys(table.workload.free_sites, 4)
+  peak = proxies.peak_activation_bytes(table.workload, bits)
+  assert peak == (64 * 8 + 64 * 16) // 2  # they stay for layer c
   # A copy where the parts stay for others.
   table = net(*parts, concat("cat", "a", "b"), conv("c", "a", 8),
               Node("sum", "add", ("cat", "c")))  # fmt: skip

@@ -139,7 +139,7 @@ class Net:
         negative[node.name] = True
       site = self.site_of[node.name]
       if site is not None and node.op not in POOLS:
-        signed[site] = signed.get(site, False) or negative[node.name]
+        signed[site] = negative[node.name]  # a concatenation's after its parts'
     return signed
 
   @functools.cached_property

@@ -94,32 +94,15 @@ def layer_of(net: str, node: Node, shapes: list[tuple[int, int, int]]) -> Layer:
 
   A channel_conv is a convolution over an image of one channel, whose pixels are
   the channels: the same numbers at the same addresses.
+
+  Raises:
+    ValueError: shapes that do not fit the operator; names the net and the node.
   """
+  if wrong := _mismatch(node, shapes):
+    raise ValueError(f"net {net!r}: node {node.name!r} {wrong}")
   height, width, channels = shapes[0]
   kernel_height, kernel_width = node.kernel or (height, width)
-  given = f"net {net!r}: node {node.name!r}"
-  if node.op == "add" and len(set(shapes)) != 1:
-    raise ValueError(
-      f"{given} adds tensors of shapes {shapes}, expected equal shapes"
-    )
-  if node.op == "concat":
-    if len({shape[:2] for shape in shapes}) != 1:
-      raise ValueError(
-        f"{given} concatenates tensors of shapes {shapes}, expected equal "
-        "heights and widths"
-      )
-    channels = sum(shape[2] for shape in shapes)
-  if node.op == "scale" and shapes[1] != (1, 1, channels):
-    raise ValueError(
-      f"{given} scales a tensor of shape {shapes[0]} by one of shape "
-      f"{shapes[1]}, expected {(1, 1, channels)}"
-    )
   if node.op == "channel_conv":
-    if (height, width) != (1, 1) or kernel_height != 1 or not kernel_width % 2:
-      raise ValueError(
-        f"{given} (channel_conv) reads shape {shapes[0]} with kernel "
-        f"{node.kernel}, expected one pixel and a kernel of (1, odd number)"
-      )
     return Layer(
       name=node.name,
       op="conv",
@@ -136,6 +119,8 @@ def layer_of(net: str, node: Node, shapes: list[tuple[int, int, int]]) -> Layer:
       in_channels=height * width * channels,
       out_channels=node.features,
     )
+  if node.op == "concat":
+    channels = sum(shape[2] for shape in shapes)
   padding = node.padding
   if isinstance(padding, int):
     padding = (padding,) * 4
@@ -151,3 +136,28 @@ def layer_of(net: str, node: Node, shapes: list[tuple[int, int, int]]) -> Layer:
     stride=node.stride,
     padding=padding,
   )
+
+
+def _mismatch(node: Node, shapes: list[tuple[int, int, int]]) -> str:
+  """Why `node` cannot read tensors of `shapes`; empty if it can."""
+  height, width, channels = shapes[0]
+  if node.op == "add" and len(set(shapes)) != 1:
+    return f"adds tensors of shapes {shapes}, expected equal shapes"
+  if node.op == "concat" and len({shape[:2] for shape in shapes}) != 1:
+    return (
+      f"concatenates tensors of shapes {shapes}, expected equal heights and "
+      "widths"
+    )
+  if node.op == "scale" and shapes[1] != (1, 1, channels):
+    return (
+      f"scales a tensor of shape {shapes[0]} by one of shape {shapes[1]}, "
+      f"expected {(1, 1, channels)}"
+    )
+  if node.op == "channel_conv":
+    kernel = node.kernel or (height, width)
+    if (height, width) != (1, 1) or kernel[0] != 1 or not kernel[1] % 2:
+      return (
+        f"(channel_conv) reads shape {shapes[0]} with kernel {node.kernel}, "
+        "expected one pixel and a kernel of (1, odd number)"
+      )
+  return ""

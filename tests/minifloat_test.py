@@ -206,6 +206,11 @@ def test_bad_arguments_are_named(arguments, match):
     minifloat.quantize(**arguments)
 
 
+@pytest.mark.parametrize("format_", [(0, 5), (9, 5), (2, 0), (2, 23)])
+def test_bad_formats_that_are_traced_give_nan(format_):
+  assert np.isnan(apply(tensor(), format_)).all()
+
+
 def test_bfp_agrees_on_the_largest_exponent():
   """Both cut the exponent out of the same bits."""
   x = tensor()

@@ -48,12 +48,10 @@ class Format(NamedTuple):
 
 def check(format_: Format) -> None:
   """Raises ValueError if a number of `format_`, not traced, is out of range."""
-  without = "elements without one are block floating point: see bfp"
-  for (name, value), high in zip(
-    format_._asdict().items(), (8, 22), strict=True
-  ):
-    expected = f"1 .. {high} ({without})"
-    check_integers(name, value, within(1, high), expected)
+  exponent_bits, mantissa_bits = format_
+  expected = "1 .. 8 (for 0 bits there is fbq.quantizers.bfp)"
+  check_integers("exponent_bits", exponent_bits, within(1, 8), expected)
+  check_integers("mantissa_bits", mantissa_bits, within(1, 22), "1 .. 22")
 
 
 def quantize(
@@ -70,12 +68,12 @@ def quantize(
     format_: integers, or int32 arrays [] if they are to change from call to
       call.
     tile: size of a block along every axis, 0 for a whole axis; see
-      `activation_tile` and `weight_tile` for the authors' choice.
+      `quantize_activations` and `weight_tile` for the authors' blocks.
     rounding: see `roundings.to_integer`.
     key: for stochastic rounding.
 
   Returns:
-    float32 of `x`'s shape.
+    float32 of `x`'s shape. NaN if traced numbers of `format_` are out of range.
 
   Raises:
     ValueError: a number of `format_` is out of range, the rounding is unknown,
@@ -146,6 +144,9 @@ def _quantize(tile, mode, x, bits, noise):
   # up to a power of two, are the first number of the next exponent.
   largest = jnp.left_shift(2, bits.mantissa_bits) - 1
   largest = jnp.where(own == top, largest, largest + 1).astype(jnp.float32)
+  is_format = within(1, 8)(bits.exponent_bits)
+  is_format &= within(1, 22)(bits.mantissa_bits)
+  largest = jnp.where(is_format, largest, jnp.nan)  # and so is everything
   y = jnp.clip(codes, -largest, largest) * down * down_too
   return jnp.where(shared == blocks.NOT_FINITE, jnp.nan, y)
 

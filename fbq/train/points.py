@@ -1,0 +1,168 @@
+"""Many runs of one stage at once: strengths, budgets, seeds.
+
+Runs that share a compiled step differ in data alone, so on a GPU or TPU they
+are one program with a leading axis `P`, spread over the devices; on a CPU they
+are trained one after the other, since a vmapped convolution takes 4 times as
+long there as the same number of single ones.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from fbq.train.checkpoints import Checkpoints
+from fbq.train.log import Log
+from fbq.train.loop import Diverged, Trainer, train
+from fbq.train.steps import compile_once, first_bad_tensor
+
+Variables = Mapping[str, Any]
+Results = tuple[Variables, dict[str, float]]
+AXIS = "point"
+
+
+def mesh_of(count: int) -> Mesh:
+  """Devices in a row: as many as divide `count` points evenly."""
+  devices = jax.devices()
+  used = max(n for n in range(1, len(devices) + 1) if count % n == 0)
+  return jax.make_mesh(
+    (used,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices[:used]
+  )
+
+
+def points_step(step: Callable, mesh: Mesh) -> Callable:
+  """`step(state, run)` over a leading axis `P` of both, compiled once.
+
+  Args:
+    step: from `steps.train_step`.
+    mesh: from `mesh_of`. Every device trains its points alone: the program has
+      no communication.
+
+  The states given are donated.
+  """
+  spec = PartitionSpec(AXIS)
+  mapped = jax.shard_map(
+    jax.vmap(inspect.unwrap(step)),
+    mesh=mesh,
+    in_specs=spec,
+    out_specs=spec,
+    check_vma=False,  # optax makes constants that do not vary
+  )
+  mapped.__name__ = "points_step"
+  return compile_once(mapped, donate_argnums=0)
+
+
+def stack(trees: Sequence[Any], mesh: Mesh) -> Any:
+  """Trees of equal structure as one with a leading axis, over the mesh."""
+  sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+  return jax.tree.map(
+    lambda *leaves: jax.device_put(jnp.stack(leaves), sharding), *trees
+  )
+
+
+def point(tree: Any, index: int) -> Any:
+  """One of the trees that were stacked."""
+  return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def train_points(
+  names: Sequence[str],
+  trainer: Trainer,
+  variables: Sequence[Variables],
+  runs: Sequence[Mapping[str, jax.Array]],
+  log: Log,
+  directories: Sequence[Path],
+  fingerprints: Sequence[str],
+  finish: Callable[[Variables], dict[str, float]],
+  together: bool | None = None,
+) -> list[Results]:
+  """What `loop.train` gives for each of `P` runs, in their order.
+
+  One after the other the results are those of separate runs, bit for bit.
+  Together they differ by the order of sums alone, which training amplifies:
+  1e-5 of the largest parameter after 5 steps (`tests/points_test.py`). A
+  checkpoint then holds all points; one made by the other way is refused.
+
+  Args:
+    names, variables, runs, directories, fingerprints: of each run, see
+      `loop.train`; the variables have equal shapes.
+    trainer: of all.
+    log: of the experiment.
+    finish: see `loop.train`, applied to each run.
+    together: as one program; by default wherever there is no CPU.
+
+  Raises:
+    CheckpointError: a damaged or foreign checkpoint.
+    Diverged: the loss of a run is not finite.
+  """
+  if together is None:
+    together = jax.default_backend() != "cpu"
+  if not together:
+    columns = (names, variables, runs, directories, fingerprints)
+    return [
+      train(name, trainer, start, run, log, directory, fingerprint, finish)
+      for name, start, run, directory, fingerprint in zip(*columns, strict=True)
+    ]
+  checkpoints = Checkpoints(directories[0], "&".join(fingerprints))
+  try:
+    states = _train_together(names, trainer, variables, runs, log, checkpoints)
+  finally:
+    checkpoints.close()
+  found = [point(states.variables, i) for i in range(len(names))]
+  return [(trained, finish(trained)) for trained in found]
+
+
+def _train_together(names, trainer, variables, runs, log, checkpoints):
+  mesh = mesh_of(len(names))
+  title = f"{names[0]} and {len(names) - 1} more"
+  states = stack([trainer.start(v) for v in variables], mesh)
+  data = stack(runs, mesh)
+  done = checkpoints.latest() or 0
+  if done:
+    restored, _ = checkpoints.restore(done, states)
+    states = jax.tree.map(
+      lambda x, like: jax.device_put(jnp.array(x), like.sharding),
+      restored,
+      states,
+    )
+    if done < trainer.steps:
+      log.say(f"{title}: resume after step {done}")
+  if done == trainer.steps:
+    return states
+  for name in names:
+    log.resume(name, done or -1)
+  step = points_step(trainer.step, mesh)
+  kept = jax.tree.map(jnp.copy, states)  # the last known to be sound
+  with log.bar(title, trainer.steps, done) as move:
+    for n in range(done + 1, trainer.steps + 1):
+      states, metrics = step(states, data)
+      if n % trainer.log_every and n != trainer.steps:
+        continue
+      _check(names, trainer, kept, states, runs)
+      for i, name in enumerate(names):
+        log.write(name, n, **{k: float(v[i]) for k, v in metrics.items()})
+      move(n, {"loss": float(jnp.mean(metrics["loss"]))})
+      kept = jax.tree.map(jnp.copy, states)
+      if n % trainer.checkpoint_every == 0 or n == trainer.steps:
+        checkpoints.save(n, states, {})
+  return states
+
+
+def _check(names, trainer, kept, states, runs):
+  """Raises Diverged for the first point that is."""
+  for i, bad_step in enumerate(states.first_bad_step.tolist()):
+    if bad_step < 0:
+      continue
+    state = point(kept, i)
+    while int(state.step) < bad_step:
+      state, _ = trainer.step(state, runs[i])
+    culprit = first_bad_tensor(trainer.model, trainer.sample, state, runs[i])
+    raise Diverged(
+      f"{names[i]}: the loss of step {bad_step + 1} is not finite; first not "
+      f"finite: {culprit}. Lower the learning rate of this stage, or look at "
+      "its data."
+    )

@@ -24,7 +24,7 @@ from fbq.experiments.stages import (
   calibrate,
   digest,
   initial_variables,
-  starting_ranges,
+  ranges_at,
 )
 from fbq.model import Model
 from fbq.report.tables import write_atomically
@@ -91,9 +91,13 @@ def run(config: ConfigDict, workdir: Path) -> None:
   # ---- Ranges of activations on training data
   with clock.measure("calibration"):
     images, _ = lab.calibration_set(keys["calibration"])
-    ranges = calibrate(model, float_variables, images)
+    ranges, _ = calibrate(model, float_variables, images)
 
-  # ---- Precision search
+  # ---- Precision search, from activations' ranges at `range_bits`
+  grown_from = {
+    site: net.fixed_bits.get(site, config.search.range_bits)
+    for site in net.is_signed
+  }
   found: dict[str, dict[str, int]] = {}  # by the name of its point
   details: dict[str, dict[str, Any]] = {}
   for locked in config.search.locked:
@@ -111,12 +115,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
       )
       start = {
         **float_variables,
-        "ranges": {
-          site: jnp.asarray(
-            by_bits[net.fixed_bits.get(site, config.search.range_bits)]
-          )
-          for site, by_bits in ranges.items()
-        },
+        "ranges": ranges_at(ranges, grown_from),
         "gates": scheme.start(),
       }
       variables, _ = lab.run(
@@ -163,7 +162,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
       continue
     start = {
       **float_variables,
-      "ranges": starting_ranges(net, float_variables, ranges, assignment),
+      "ranges": ranges_at(ranges, assignment),
     }
     _, result = lab.run(
       f"fine-tune-{digest(net, assignment)}",

@@ -1,15 +1,11 @@
 """What a Free Bits run leaves for people: table, picture, page."""
 
-import datetime
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from fbq import precision as precision_lib
+from fbq.experiments.stages import machine_facts
 from fbq.nets.graph import Net
 from fbq.report import Change, LayerRow, Point, html, plots, recommend, tables
 from fbq.search.free_bits import Raise
@@ -79,7 +75,7 @@ def write_report(
       reference=REFERENCE,
       tolerance=config.tolerance,
       clock_hertz=target.frequency_hz,
-      facts=_facts(config),
+      facts={**machine_facts(), "seed": config.seed},
       stages=dict(seconds),
       config=config.to_dict(),
       assumptions=_assumptions(table),
@@ -193,16 +189,6 @@ def _change(net: Net, target: Target, change: Raise) -> Change:
     cycles_after=change.cycles_after,
     reason=f"Simulated cycles: {', '.join(parts)}.",
   )
-
-
-def _facts(config):
-  return {
-    "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
-    f"jax backend {jax.default_backend()}",
-    "versions": f"Python {platform.python_version()}, jax {jax.__version__}",
-    "seed": config.seed,
-  }
 
 
 def _assumptions(table):

@@ -1,8 +1,11 @@
 """What experiments that train on the digits share: data, stages, ranges."""
 
 import dataclasses
+import datetime
 import functools
 import hashlib
+import os
+import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from fbq import precision
 from fbq.data import digits
 from fbq.model import Model
 from fbq.nets.graph import Net
-from fbq.quantizers import calibration
+from fbq.quantizers.site_ranges import Ranges, site_ranges
 from fbq.train import optimizer, steps
 from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer, train
@@ -69,10 +72,19 @@ class Lab:
     model: Model,
     trained: tuple[str, ...],
     regularizer: Callable | None = None,
+    more_steps: int = 0,
     **rates: float,
   ) -> Trainer:
-    """One compiled step for all runs of a stage."""
+    """One compiled step for all runs of a stage.
+
+    Args:
+      stage: its plan is the setting of this name.
+      model, trained, regularizer: see `fbq.train.steps.train_step`.
+      more_steps: than the plan says.
+      rates: of other variables than weights, see `optimizer.make`.
+    """
     plan = self.config[stage]
+    count = plan.steps + more_steps
     sample = functools.partial(
       digits.train_batch,
       digits=self.source,
@@ -81,13 +93,13 @@ class Lab:
       difficulty=self.difficulty,
     )
     updates = optimizer.make(
-      plan.steps, plan.learning_rate, plan.weight_decay, **rates
+      count, plan.learning_rate, plan.weight_decay, **rates
     )
     return Trainer(
       model,
       steps.train_step(model, updates, trained, sample, regularizer),
       sample,
-      plan.steps,
+      count,
       lambda variables: steps.initial_state(variables, trained, updates),
       self.config.checkpoint_every,
       self.config.log_every,
@@ -145,7 +157,15 @@ def initial_variables(model: Model, key: jax.Array) -> Mapping[str, Any]:
 
 
 def calibrate(model: Model, variables, images):
-  """{activation site: {bits: range}} of least squared error on `images`."""
+  """({site: {bits: range}}, {activation site: values [N, ...]}) on `images`.
+
+  See `fbq.quantizers.site_ranges`; the values are those before quantizers.
+
+  Args:
+    model: in float.
+    variables: of it.
+    images: [N, H, W, C].
+  """
   net = model.net
   seen = jax.jit(
     lambda v, x: model.apply(v, x, train=False, mutable=["intermediates"])[1]
@@ -155,26 +175,21 @@ def calibrate(model: Model, variables, images):
     for node in net.nodes
     if net.site_of[node.name] == f"{node.name}.out"
   }
-  return calibration.activation_ranges(tensors, net.is_signed)
+  return site_ranges(net, variables["params"], tensors), tensors
 
 
-def starting_ranges(net, variables, activation_ranges, assignment):
-  """Ranges of every quantizer at the bits of an assignment."""
-  ranges = {
+def ranges_at(
+  ranges: Ranges, assignment: precision.Precision
+) -> dict[str, jax.Array]:
+  """The "ranges" of a model at the bits of an assignment.
+
+  Of those sites of `ranges` that the assignment has.
+  """
+  return {
     site: jnp.asarray(by_bits[assignment[site]])
-    for site, by_bits in activation_ranges.items()
+    for site, by_bits in ranges.items()
+    if site in assignment
   }
-  for node in net.nodes:
-    if node.has_weights:
-      site = f"{node.name}.weight"
-      ranges[site] = jnp.asarray(
-        calibration.weight_ranges(
-          variables["params"][f"{node.name}_kernel"],
-          node.op != "linear",
-          assignment[site],
-        )
-      )
-  return ranges
 
 
 def digest(net, assignment) -> str:
@@ -182,3 +197,13 @@ def digest(net, assignment) -> str:
   return hashlib.sha256(
     precision.to_array(net, assignment).tobytes()
   ).hexdigest()[:10]
+
+
+def machine_facts() -> dict[str, str]:
+  """When and on what a run ended, for its report."""
+  return {
+    "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
+    f"jax backend {jax.default_backend()}",
+    "versions": f"Python {platform.python_version()}, jax {jax.__version__}",
+  }

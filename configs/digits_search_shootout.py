@@ -1,0 +1,71 @@
+"""Which way to choose precisions wins, at equal budgets of training?
+
+  python main.py --config=configs/digits_search_shootout.py --workdir=runs/shoot
+  python main.py --config=configs/digits_search_shootout.py:quick --workdir=...
+
+All strategies on the digits, three seeds, one table and one picture.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import digits_free_bits
+
+BUDGETS = (0.75, 0.8, 0.85, 0.9)
+
+
+def get_config(size: str = "full") -> ConfigDict:
+  """Values only; see fbq/experiments/shootout.py for what they do."""
+  if size not in ("full", "quick"):
+    raise ValueError(f"the size is {size!r}, expected 'full' or 'quick'")
+  base = digits_free_bits.get_config().to_dict()
+
+  def gated(*strengths):
+    return dict(settings=strengths, gate_learning_rate=0.05)
+
+  def chosen():
+    return dict(settings=BUDGETS)
+
+  config = dict(
+    experiment="shootout",
+    seeds=(0, 1, 2),
+    net=base["net"],
+    data=base["data"],
+    target="xpulpnn_v1",
+    strategies={
+      "free-bits": gated(0.003, 0.006, 0.012, 0.024),
+      "free-bits-locked": gated(0.003, 0.006, 0.012, 0.024),
+      "bayesian-bits": gated(0.003, 0.006, 0.012, 0.024),
+      "bb-deterministic": gated(0.003, 0.006, 0.012, 0.024),
+      "bb-post-training": gated(0.003, 0.006, 0.012, 0.024),
+      "latency": gated(0.5, 1.0, 2.0, 4.0),
+      "latency-budget": gated(*BUDGETS),
+      "softmax": gated(0.5, 1.0, 2.0, 4.0),
+      "gumbel": gated(0.5, 1.0, 2.0, 4.0),
+      "fractional": gated(0.5, 1.0, 2.0, 4.0),
+      "fractional-budget": gated(*BUDGETS),
+      "loss-exact": chosen(),
+      "kl-exact": chosen(),
+      "hessian-exact": chosen(),
+      "gates-exact": chosen(),
+    },
+    float_training=base["float_training"],
+    calibration_images=512,
+    search=dict(
+      steps=200,
+      batch_size=32,
+      learning_rate=5e-3,
+      weight_decay=0.0,
+      range_learning_rate=1e-2,
+      range_bits=4,
+      temperature=(1.0, 0.1),
+      budget_strength=10.0,
+    ),
+    fine_tuning=base["fine_tuning"],
+    budgets=BUDGETS,
+    least_accuracy=0.9,
+    checkpoint_every=200,
+    log_every=25,
+  )
+  if size == "quick":
+    config["seeds"] = (0,)
+  return ConfigDict(config)

@@ -1,0 +1,101 @@
+"""Every tensor in block floating point, at formats that are data: BitQ's QAT.
+
+Blocks run along channels and never reach into another image. Those of weights
+span the kernel: BS Kw Ky weights of BS input channels, as in eq. 6 of BitQ
+(arXiv 2409.17093); a depthwise kernel has one input channel, so its blocks span
+its channels instead.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+
+from fbq.nets.graph import Node
+from fbq.quantizers import bfp
+from fbq.schemes.scheme import Call
+
+Array = jax.Array
+
+
+class Data(NamedTuple):
+  """What `BlockFloat` takes.
+
+  Attributes:
+    formats: int32 [S, 3]: bits X of an element, exponent bits SE, block size
+      of every site in the order of the workload.
+    tops: int32 [S], largest exponent of every activation, see `bfp.quantize`;
+      those of weights are taken from the weights.
+  """
+
+  formats: Array
+  tops: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockFloat:
+  """Quantizes every tensor to a block format.
+
+  Data: `Data`; a run has it as "formats" and "tops". X = 25 with 8 exponent
+  bits and blocks of one element is FP32 itself.
+
+  Attributes:
+    sizes: the block sizes that formats may have, all compiled; one size alone
+      is compiled as such, in a sixth of the time.
+    rounding: see `fbq.quantizers.roundings`, "stochastic" excepted.
+    window: blocks of activations span so many pixels in both directions, as
+      FlexBlock's do.
+  """
+
+  sizes: tuple[int, ...] = bfp.BLOCK_SIZES
+  rounding: str = "nearest"
+  window: int = 1
+
+  def noise(self, key: Array, batch: int) -> None:
+    del key, batch
+
+  def data(self, run: Mapping[str, Array], step: Array) -> Data:
+    del step
+    return Data(run["formats"], run["tops"])
+
+  def quantizer(self, call: Call) -> "_Quantizer":
+    if call.data is None:
+      raise ValueError(
+        "a model in block floating point was given no formats: pass "
+        "`block_float.Data` of every site of the workload"
+      )
+    place = {site: i for i, site in enumerate(call.net.workload.sites)}
+    return _Quantizer(self, call, place)
+
+
+class _Quantizer(NamedTuple):
+  scheme: BlockFloat
+  call: Call
+  place: Mapping[str, int]
+
+  def weight(self, kernel, node: Node):
+    axis = kernel.ndim - 2
+    over = dict.fromkeys(range(kernel.ndim - 2), 0)
+    if node.op in ("depthwise", "channel_conv"):
+      axis = kernel.ndim - 1
+    return self._quantize(kernel, f"{node.name}.weight", axis, over, None)
+
+  def activation(self, x, site):
+    if not self.call.net.is_signed[site]:
+      x = jax.nn.relu(x)
+    over = {}
+    if x.ndim == 4 and self.scheme.window > 1:
+      over = {1: self.scheme.window, 2: self.scheme.window}
+    top = self.call.data.tops[self.place[site]]
+    return self._quantize(x, site, -1, over, top)
+
+  def _quantize(self, x, site, axis, over, top):
+    bits, exponent_bits, size = self.call.data.formats[self.place[site]]
+    sizes = self.scheme.sizes
+    format_ = bfp.Format(bits, exponent_bits, size)
+    if len(sizes) == 1:
+      format_ = bfp.Format(bits, exponent_bits, sizes[0])
+    return bfp.quantize(
+      x, format_, axis, over, top, self.scheme.rounding, sizes=sizes
+    )

@@ -1,0 +1,277 @@
+"""BitQ's choice of block formats, exactly: loss plus alpha times data movement.
+
+For losses that add up over tensors, eq. 1 of BitQ (arXiv 2409.17093) is a sum
+over layers of functions of three formats: of input, weights and output. Weights
+are minimised first, then formats of shared activations by elimination along the
+network (`fbq.search.elimination`); the released code picks among a list.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from fbq.search import elimination, pareto_sets
+from fbq.search.terms import Model, Term
+from hwsim.bfp.formats import BlockFormat
+from hwsim.bfp.table import MovementTable
+from hwsim.workload import Workload
+
+Losses = Mapping[str, Mapping[BlockFormat, float]]
+Formats = dict[str, BlockFormat]
+
+
+class Found(NamedTuple):
+  """`P` assignments of formats.
+
+  Attributes:
+    formats: {site: format} of each.
+    loss: float64 [P], sum of the losses of the sites.
+    movement_bits: exact, of each.
+    objective: float64 [P], loss + alpha movement / largest; NaN for a front.
+    error_bits: of a front: for every assignment there is one here that loses no
+      more and moves at most so many bits more; 0 if exact.
+  """
+
+  formats: tuple[Formats, ...]
+  loss: np.ndarray
+  movement_bits: tuple[Fraction, ...]
+  objective: np.ndarray
+  error_bits: Fraction = Fraction(0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Choice:
+  """What may be chosen; made by `make`.
+
+  Attributes:
+    workload: the network.
+    groups: activation sites that share a format, and each weight site alone.
+    options: per group, positions of its formats in the movement table: those
+      that no other one beats in bits and loss at once.
+    losses: float64 per group, of its options.
+    table: the data movement.
+    largest: its units if every tensor has the widest format.
+  """
+
+  workload: Workload
+  groups: tuple[tuple[str, ...], ...]
+  options: tuple[tuple[int, ...], ...]
+  losses: tuple[np.ndarray, ...]
+  table: MovementTable
+  largest: int
+
+
+def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
+  """The choice of formats of a network.
+
+  The operands of an addition and their sum share one format, as BFP adders
+  need no alignment then. A format that another one of its group beats in bits
+  per element and loss is left out: movement never falls as bits rise, so no
+  optimum needs it.
+
+  Args:
+    workload: `L` layers.
+    losses: {site: {format: loss}}, for all sites; the formats of a site are
+      those that it may have, among those of the table.
+    table: of the same layers.
+
+  Raises:
+    ValueError: a site or a loss is missing, or a format is not in the table.
+  """
+  weights = {
+    workload.weight_site(layer): layer
+    for layer in workload.layers
+    if layer.has_weights
+  }
+  groups = _groups(workload, weights)
+  options, group_losses = [], []
+  for group in groups:
+    known = table.weights if group[0] in weights else table.activations
+    layer = weights.get(group[0])
+    area = layer.kernel_height * layer.kernel_width if layer else 0
+    sums: dict[BlockFormat, float] = {}
+    for format_ in known:
+      if all(format_ in losses.get(site, {}) for site in group):
+        sums[format_] = float(sum(losses[site][format_] for site in group))
+    unknown = [
+      (site, f)
+      for site in group
+      for f in losses.get(site, {})
+      if f not in known
+    ]
+    if unknown or not sums or not np.isfinite(list(sums.values())).all():
+      raise ValueError(
+        f"tensors {group}: losses of formats {list(sums)[:4]} are "
+        f"{list(sums.values())[:4]}, those of {unknown[:2]} are not in the "
+        "movement table; expected a finite loss for one format at least, and "
+        "formats of the table only"
+      )
+    price = (
+      (lambda f, area=area: f.weight_bits(area))
+      if layer
+      else (lambda f: f.activation_bits)
+    )
+    kept = _unbeaten([(price(f), loss, f) for f, loss in sums.items()])
+    options.append(tuple(known.index(f) for f in kept))
+    group_losses.append(np.array([sums[f] for f in kept]))
+  widest = table.units.reshape(len(table.layers), -1).max(axis=1)
+  return Choice(
+    workload,
+    groups,
+    tuple(options),
+    tuple(group_losses),
+    table,
+    int(widest.sum()),
+  )
+
+
+def optima(choice: Choice, alphas: Sequence[float]) -> Found:
+  """The assignment of least loss + alpha movement / largest for each alpha.
+
+  Raises:
+    ValueError: an alpha is negative or not finite.
+  """
+  alphas = np.asarray(alphas, np.float64)
+  if alphas.ndim != 1 or not (np.isfinite(alphas) & (alphas >= 0)).all():
+    raise ValueError(
+      f"alphas are {alphas.tolist()}, expected finite numbers, none negative"
+    )
+  model = _model(choice)
+  steps = elimination.plan(model)
+  scored = elimination.scores(
+    model, np.ones(len(alphas)), -alphas[None] / choice.largest
+  )
+  tables, _ = elimination.upward(steps, scored)
+  return _found(choice, elimination.decode(model, steps, tables), alphas)
+
+
+def front(choice: Choice, resolution: float = 0.0) -> Found:
+  """Every assignment that no other beats in loss and movement, cheapest first.
+
+  The whole front, of which `optima` reach the convex hull only.
+
+  Args:
+    choice: with losses.
+    resolution: allowed error in movement, as a share of the largest; 0 is
+      exact, and may take long.
+
+  Raises:
+    pareto_sets.TooMany: the front is too large for this resolution.
+  """
+  model = _model(choice)
+  steps = elimination.plan(model)
+  keep = pareto_sets.Thin(steps, int(resolution * choice.largest))
+  sets = pareto_sets.eliminate(model, steps, keep)
+  every = np.arange(len(sets[-1].points.value))
+  chosen = pareto_sets.trace(model, steps, sets, every)
+  found = _found(choice, chosen, np.full(len(every), np.nan))
+  return found._replace(error_bits=choice.table.bits(keep.error))
+
+
+def _groups(workload, weights):
+  """Sites that share a format: what adders join, and all others alone."""
+  parent = {site: site for site in workload.sites}
+
+  def root(site):
+    while parent[site] != site:
+      site = parent[site]
+    return site
+
+  for layer, reads, writes in zip(
+    workload.layers, workload.input_sites, workload.output_sites, strict=True
+  ):
+    if layer.op == "add":
+      for site in (*reads, *(() if writes is None else (writes,))):
+        parent[root(site)] = root(reads[0])
+  found: dict[str, list[str]] = {}
+  for site in workload.sites:
+    found.setdefault(root(site), []).append(site)
+  return tuple(tuple(group) for group in found.values())
+
+
+def _unbeaten(rows):
+  """Formats of (price, loss, format) in the order of falling loss."""
+  kept, best = [], np.inf
+  for _, loss, format_ in sorted(rows, key=lambda row: row[:2]):
+    if loss < best:
+      kept.append(format_)
+      best = loss
+  return kept
+
+
+def _model(choice: Choice) -> Model:
+  """Terms over groups: losses, and the movement of every layer."""
+  group_of = {s: i for i, group in enumerate(choice.groups) for s in group}
+  workload, terms = choice.workload, []
+  for i, losses in enumerate(choice.losses):
+    terms.append(_term((i,), np.zeros(losses.shape, np.int64), -losses))
+  for units, layer, reads, writes in zip(
+    choice.table.units,
+    workload.layers,
+    workload.input_sites,
+    workload.output_sites,
+    strict=True,
+  ):
+    if not units.any():
+      continue
+    site = workload.weight_site(layer) if layer.has_weights else None
+    if len({group_of[r] for r in reads}) > 1:
+      raise ValueError(
+        f"layer {layer.name!r} moves tensors of different formats, "
+        f"{reads}, which one axis of the movement table does not price"
+      )
+    places = (reads[0], site, writes)
+    axes = [None if p is None else group_of[p] for p in places]
+    terms.append(_folded(choice, units, axes))
+  return Model(choice.options, tuple(terms), ("movement",))
+
+
+def _folded(choice, units, axes):
+  """Units [I, W, O] at the options of their groups, one axis for each group."""
+  scope = tuple(sorted({axis for axis in axes if axis is not None}))
+  index = []
+  for axis in axes:
+    if axis is None:
+      index.append(0)
+      continue
+    shape = [-1 if axis == other else 1 for other in scope]
+    index.append(np.array(choice.options[axis]).reshape(shape))
+  costs = np.asarray(units[tuple(index)], np.int64)
+  shape = tuple(len(choice.options[v]) for v in scope)
+  return _term(scope, np.broadcast_to(costs, shape), np.zeros(shape))
+
+
+def _term(scope, costs, value):
+  return Term(scope, costs[..., None], value, np.ones(value.shape, bool))
+
+
+def _found(choice, chosen, alphas) -> Found:
+  """Assignments from options [V, P] of the groups."""
+  model = _model(choice)
+  units = np.zeros(chosen.shape[1], np.int64)
+  loss = np.zeros(chosen.shape[1])
+  for term in model.terms:
+    at = tuple(chosen[v] for v in term.scope)
+    units += term.costs[(*at, 0)]
+    loss -= term.value[at]
+  weights = {
+    choice.workload.weight_site(layer) for layer in choice.workload.layers
+  }
+  table, formats = choice.table, []
+  for p in range(chosen.shape[1]):
+    one = {}
+    for group, options, rows in zip(
+      choice.groups, choice.options, chosen, strict=True
+    ):
+      known = table.weights if group[0] in weights else table.activations
+      one |= dict.fromkeys(group, known[options[rows[p]]])
+    formats.append({site: one[site] for site in choice.workload.sites})
+  return Found(
+    tuple(formats),
+    loss,
+    tuple(table.bits(n) for n in units),
+    loss + alphas * units / choice.largest,
+  )

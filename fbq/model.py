@@ -25,6 +25,10 @@ _SMOOTH = {
   "gelu": functools.partial(nn.gelu, approximate=False),
   "sigmoid": nn.sigmoid,
 }
+# Means of an even number of integers often end in a half, where the noise of
+# float32 would decide. This much more, they are rounded up, as integer kernels
+# do; means that end in less are still rounded down, up to 512 pixels of 8 bits.
+_ABOVE_A_TIE = 2.0**-17
 
 
 class Model(nn.Module):
@@ -105,7 +109,10 @@ class Model(nn.Module):
       return nn.LayerNorm(epsilon=1e-6, name=f"{node.name}_norm")(x)
     pool = nn.avg_pool if node.op == "avg_pool" else nn.max_pool
     window = node.kernel or x.shape[1:3]
-    return pool(x, window, (node.stride,) * 2, ops.edges(node.padding))
+    x = pool(x, window, (node.stride,) * 2, ops.edges(node.padding))
+    if node.op == "avg_pool" and quantizer is not None:
+      x = x + jnp.abs(x) * _ABOVE_A_TIE
+    return x
 
   def _multiply(
     self, node: Node, x: Array, quantizer: Quantizer | None

@@ -92,7 +92,10 @@ def correlate(codes, kernel, stride, padding, depthwise):
   height, width = kernel.shape[:2]
   rows = (padded.shape[1] - height) // stride + 1
   columns = (padded.shape[2] - width) // stride + 1
-  out = np.zeros((len(codes), rows, columns, kernel.shape[-1]), np.int64)
+  out = np.zeros(
+    (len(codes), rows, columns, kernel.shape[-1]),
+    np.result_type(codes, kernel),
+  )
   for i, j in np.ndindex(rows, columns):
     y, x = i * stride, j * stride
     window = padded[:, y : y + height, x : x + width]

@@ -1,0 +1,277 @@
+"""From a trained network and an assignment to integers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fbq import precision
+from fbq.deploy import requant as rq
+from fbq.deploy.integer import IntegerNet, code_range
+from fbq.nets.graph import INPUT_SITE, Net, Node
+from fbq.quantizers import uniform
+
+OPS = ("conv", "depthwise", "linear", "add", "avg_pool", "max_pool")
+BN_EPSILON = 1e-5  # of fbq.model
+
+
+class UnsupportedError(ValueError):
+  """A layer that a target cannot run; the message names it and a cure."""
+
+
+def check_supported(net: Net) -> None:
+  """Raises UnsupportedError, naming the layer, unless `net` can be lowered."""
+  for node in net.nodes:
+    where = f"net {net.name!r}: layer {node.name!r} ({node.op})"
+    if node.op not in OPS:
+      raise UnsupportedError(
+        f"{where} has no integer form; supported are {', '.join(OPS)}"
+      )
+    if node.activation not in ("relu", "none"):
+      raise UnsupportedError(
+        f"{where} has activation {node.activation!r}; use 'relu' or 'none'"
+      )
+    if node.layer_scale:
+      raise UnsupportedError(
+        f"{where} has a layer scale, which is not lowered; fold it into the "
+        "layer's weights and bias"
+      )
+    if node.is_output and (
+      node.op != "linear" or node.norm or node.activation != "none"
+    ):
+      raise UnsupportedError(
+        f"{where} makes the logits; only a linear layer without batch norm and "
+        "activation can, which leaves them in one scale"
+      )
+    if not node.has_weights and (node.norm or node.activation == "relu"):
+      if node.norm or node.op != "add":
+        raise UnsupportedError(
+          f"{where} has batch norm or an activation of its own; put them into "
+          "the layer before"
+        )
+
+
+def lower(
+  net: Net,
+  variables: Mapping[str, Any],
+  assignment: precision.Precision,
+  width: int = 32,
+) -> IntegerNet:
+  """The integers of a trained network.
+
+  Args:
+    net: of the network.
+    variables: "params", "batch_stats" and "ranges" of a model under the scheme
+      `Fixed`.
+    assignment: bits of every site.
+    width: bits in which requantization is computed; 32 is what PULP does by
+      default, 64 leaves hardly a code different and costs time and memory.
+
+  Raises:
+    UnsupportedError: a layer has no integer form.
+    ValueError: variables or assignment do not fit the network.
+  """
+  check_supported(net)
+  precision.check(net, assignment)
+  lowering = _Lowering(net, _numpy(variables), dict(assignment), width)
+  for node in net.nodes:
+    lowering.add(node)
+  return IntegerNet(
+    net,
+    lowering.bits,
+    width,
+    lowering.layers,
+    lowering.steps,
+    lowering.affine,
+    lowering.reach,
+  )
+
+
+class _Lowering:
+  """Collects the constants of layer after layer."""
+
+  def __init__(self, net, variables, bits, width):
+    self.net, self.bits, self.width = net, bits, width
+    self.params = variables.get("params", {})
+    self.stats = variables.get("batch_stats", {})
+    self.ranges = variables.get("ranges", {})
+    self.layers: dict[str, dict[str, np.ndarray]] = {}
+    self.affine: dict[str, rq.Affine] = {}
+    self.reach: dict[str, rq.Range] = {}
+    self.steps: dict[str, np.ndarray] = {
+      site: self._step(site, signed) for site, signed in net.is_signed.items()
+    }
+
+  def add(self, node: Node) -> None:
+    if node.op == "max_pool":
+      low, _ = self._code_range(node.inputs[0])
+      self.layers[node.name] = {"low": np.array(low, np.int32)}
+    elif node.op == "avg_pool":
+      self._average(node)
+    elif node.op == "add":
+      self._adder(node)
+    else:
+      self._weighted(node)
+
+  def _weighted(self, node):
+    kernel = self._variable("params", f"{node.name}_kernel")
+    weight, weight_step = self._weight(node, kernel)
+    reach = reachable(weight, self._code_range(node.inputs[0]))
+    limit = np.max(np.abs(reach))
+    if limit >= 2**31:
+      raise UnsupportedError(
+        f"net {self.net.name!r}: layer {node.name!r} can sum up to {limit}, "
+        "more than 32 bits hold; lower the bits of its weights or input"
+      )
+    self.layers[node.name] = {"weight": weight.astype(np.int8)}
+    # acc stands for acc * step + bias
+    step = self._step_of(node.inputs[0]) * weight_step
+    step = np.broadcast_to(step, weight.shape[-1:])
+    bias = np.zeros(weight.shape[-1])
+    if node.bias:
+      bias = bias + self._variable("params", f"{node.name}_bias")
+    if node.is_output:
+      self._logits(node, step, bias, reach)
+      return
+    if node.norm:
+      norm = self._variable("params", f"{node.name}_norm")
+      stat = self._variable("batch_stats", f"{node.name}_norm")
+      slope = norm["scale"] / np.sqrt(stat["var"] + BN_EPSILON)
+      step, bias = step * slope, (bias - stat["mean"]) * slope + norm["bias"]
+    scale = self._step_of(node.name)
+    self._requantize(node, rq.Affine(step / scale, bias / scale), reach)
+
+  def _logits(self, node, step, bias, reach):
+    codes = np.rint(bias / step)
+    if max(np.abs(end + codes).max() for end in reach) >= 2**31:
+      raise UnsupportedError(
+        f"net {self.net.name!r}: the biases of layer {node.name!r} are too "
+        f"large for 32-bit logits in steps of {step[0]:.3g}"
+      )
+    self.layers[node.name]["bias"] = codes.astype(np.int32)
+    self.steps[node.name] = step[0]
+
+  def _average(self, node):
+    height, width = node.kernel or self.net.shapes[node.inputs[0]][:2]
+    count = height * width
+    low, high = self._code_range(node.inputs[0])
+    self.layers[node.name] = {}
+    self._requantize(
+      node,
+      rq.Affine(np.array([1 / count]), np.zeros(1)),
+      rq.Range(np.array([low * count]), np.array([high * count])),
+      half_up=True,
+    )
+
+  def _adder(self, node):
+    """Both inputs on the coarser grid: that one passes unchanged."""
+    steps = [self._step_of(name) for name in node.inputs]
+    common = max(steps)
+    parts, low, high = [], 0, 0
+    for name, step in zip(node.inputs, steps, strict=True):
+      ends = self._code_range(name)
+      reach = rq.Range(*(np.array([end]) for end in ends))
+      affine = rq.Affine(np.array([step / common]), np.zeros(1))
+      parts.append(rq.fit(affine, reach, *ends, self.width))
+      codes = [parts[-1](np.array(end)) for end in ends]
+      low, high = low + int(codes[0][0]), high + int(codes[1][0])
+    self.steps[f"{node.name}.common"] = common
+    self.layers[node.name] = {
+      f"in_{key}": np.array(
+        [np.ravel(getattr(part, key))[0] for part in parts],
+        self._integer if key in ("mul", "add") else np.int32,
+      )
+      for key in ("mul", "add", "shift", "low", "high")
+    }
+    affine = rq.Affine(
+      np.array([common / self._step_of(node.name)]), np.zeros(1)
+    )
+    self._requantize(node, affine, rq.Range(np.array([low]), np.array([high])))
+
+  def _requantize(self, node, affine, reach, half_up=False):
+    low, high = self._code_range(node.name)
+    try:
+      found = rq.fit(affine, reach, low, high, self.width, half_up)
+    except ValueError as error:
+      raise UnsupportedError(
+        f"net {self.net.name!r}: layer {node.name!r}: {error}"
+      ) from error
+    self.affine[node.name], self.reach[node.name] = affine, reach
+    self.layers[node.name] |= {
+      "mul": found.mul.astype(self._integer),
+      "add": found.add.astype(self._integer),
+      "shift": np.array(found.shift, np.int32),
+      "low": np.array(low, np.int32),
+      "high": np.array(high, np.int32),
+    }
+
+  @property
+  def _integer(self):
+    return np.int32 if self.width == 32 else np.int64
+
+  def _weight(self, node, kernel):
+    """(codes int64, step [O] or []) of a kernel, as the quantizer rounds."""
+    site = f"{node.name}.weight"
+    range_ = self._range(site)
+    bits = jnp.int32(self.bits[site])
+    axes = tuple(range(kernel.ndim - range_.ndim))
+    codes = uniform.codes(
+      jnp.asarray(kernel, jnp.float32),
+      jnp.asarray(np.expand_dims(range_, axes), jnp.float32),
+      bits,
+      True,
+    )
+    step = range_.astype(np.float32) / np.float32(2 ** (self.bits[site] - 1))
+    self.steps[site] = step.astype(np.float64)
+    return np.asarray(codes, np.int64), self.steps[site]
+
+  def _step(self, site, signed):
+    if site == INPUT_SITE:
+      return np.array(np.float32(1) / np.float32(255), np.float64)
+    _, high = code_range(self.bits[site], signed)
+    steps = np.float32(high + signed)
+    return np.array(np.float32(self._range(site)) / steps, np.float64)
+
+  def _step_of(self, tensor):
+    return self.steps[self.net.site_of[tensor]]
+
+  def _code_range(self, tensor):
+    site = self.net.site_of[tensor]
+    return code_range(self.bits[site], self.net.is_signed[site])
+
+  def _range(self, site):
+    range_ = self._variable("ranges", site)
+    if not (np.isfinite(range_) & (range_ > 0)).all():
+      raise ValueError(
+        f"range of {site!r} is {np.min(range_):.4g} at least, expected "
+        "positive numbers: train or calibrate the network first"
+      )
+    return range_
+
+  def _variable(self, kind, name):
+    found = getattr(self, {"batch_stats": "stats"}.get(kind, kind))
+    if name not in found:
+      raise ValueError(
+        f"variables have no {kind}[{name!r}], which {self.net.name} needs; "
+        "pass those of a fine-tuned or calibrated model"
+      )
+    return found[name]
+
+
+def reachable(weight: np.ndarray, ends: tuple[int, int]) -> rq.Range:
+  """The accumulators that inputs between `ends` can give: int64 [O].
+
+  Every input takes the end that its weight makes worst; padding is 0, which
+  lies between.
+  """
+  axes = tuple(range(weight.ndim - 1))
+  low = np.minimum(weight * ends[0], weight * ends[1])
+  high = np.maximum(weight * ends[0], weight * ends[1])
+  return rq.Range(low.sum(axes), high.sum(axes))
+
+
+def _numpy(tree):
+  """Numbers in float64, which holds float32 exactly."""
+  return jax.tree.map(lambda x: np.asarray(x, np.float64), dict(tree))

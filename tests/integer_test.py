@@ -1,0 +1,235 @@
+"""The integer network: against numpy, against float64, and what it refuses."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from deploy_cases import (
+  MIX,
+  ZOO,
+  assignments,
+  exact,
+  images,
+  integers,
+  one_layer,
+  variables,
+)
+
+from fbq import nets, precision
+from fbq.deploy import integer, lowering
+from fbq.nets import Node
+from fbq.nets.graph import INPUT, Net
+
+
+def codes_of(net):
+  return np.asarray(integer.quantize_images(images(net)))
+
+
+@pytest.mark.parametrize("net", [MIX, ZOO["resnet8"]], ids=lambda n: n.name)
+def test_one_compiled_run_equals_int64_for_every_assignment(net):
+  before = integer._tensors._cache_size()
+  for bits in (precision.uniform(net, 8), *assignments(net, 3)):
+    network = lowering.lower(net, variables(net), bits)
+    found = integer.integer_tensors(network, codes_of(net))
+    expected, largest = integers(network, codes_of(net))
+    assert largest < 2**31
+    assert set(found) == set(expected) == {INPUT, *net.node}
+    for tensor, value in expected.items():
+      assert found[tensor].dtype == np.int32
+      np.testing.assert_array_equal(found[tensor], value, tensor)
+  assert integer._tensors._cache_size() == before + 1
+
+
+@pytest.mark.parametrize("name", ["mix", *ZOO])
+def test_with_64_bits_it_is_the_fake_quantized_network(name):
+  """End to end, adders included, all tensors: nothing is off by even one."""
+  net = ZOO.get(name, MIX)
+  for bits in (precision.uniform(net, 8), *assignments(net, 3, seed=1)):
+    network = lowering.lower(net, variables(net), bits, width=64)
+    found, _ = integers(network, codes_of(net))
+    expected = exact(net, variables(net), bits, images(net))
+    for node in net.nodes[:-1]:
+      assert np.ptp(expected[node.name]) > 0  # something to compare
+      np.testing.assert_array_equal(
+        found[node.name], expected[node.name], node.name
+      )
+      if node.op not in ("add", "max_pool"):
+        assert network.agreement(node.name).is_equal
+    logits = found[net.nodes[-1].name] * network.steps[net.nodes[-1].name]
+    np.testing.assert_allclose(
+      logits,
+      expected[net.nodes[-1].name],
+      rtol=0,
+      atol=0.51 * network.steps[net.nodes[-1].name],  # the bias is rounded
+    )
+
+
+def test_64_bits_in_jax_equal_int64():
+  network = lowering.lower(MIX, variables(MIX), precision.uniform(MIX, 8), 64)
+  expected, largest = integers(network, codes_of(MIX))
+  assert largest > 2**31  # 32 bits would not do
+  found = integer.integer_tensors(network, codes_of(MIX))
+  for tensor, value in expected.items():
+    np.testing.assert_array_equal(found[tensor], value, tensor)
+  np.testing.assert_array_equal(
+    integer.integer_apply(network, codes_of(MIX)), expected["fc"]
+  )
+
+
+def test_32_bits_differ_only_where_the_proof_says_so():
+  """Given the exact codes, a layer errs as often as its thresholds allow."""
+  differing = 0
+  for bits in (precision.uniform(MIX, 8), *assignments(MIX, 8, seed=2)):
+    network = lowering.lower(MIX, variables(MIX), bits)
+    expected = exact(MIX, variables(MIX), bits, images(MIX))
+    for node in MIX.nodes[:-1]:
+      if node.op in ("add", "max_pool"):
+        continue
+      agreement = network.agreement(node.name)
+      inputs = [expected[name] for name in node.inputs]
+      found = one_layer(network, node, inputs, [])
+      apart = np.abs(found - expected[node.name])
+      channels = tuple(range(apart.ndim - 1))
+      assert (apart.max(channels) <= agreement.largest).all()
+      differing += int((apart > 0).sum())
+      equal = np.broadcast_to(agreement.differing == 0, apart.shape[-1:])
+      assert not apart[..., equal].any()
+  assert differing > 0  # else this test compares nothing
+
+
+def test_an_adder_reports_every_pair_of_codes():
+  network = lowering.lower(MIX, variables(MIX), precision.uniform(MIX, 8))
+  node, part = MIX.node["sum"], network.layers["sum"]
+  a, b = np.meshgrid(np.arange(-128, 128), np.arange(256))
+  found = one_layer(network, node, [a, b], [])
+  steps = network.steps["c.out"], network.steps["a.out"]
+  value = (a * steps[0] + b * steps[1]) / network.steps["sum.out"]
+  apart = np.abs(found - np.clip(np.rint(value), 0, 255))
+  agreement = network.agreement("sum")
+  assert agreement.reachable == 65536
+  assert agreement.differing == (apart > 0).sum() > 0
+  assert agreement.largest == apart.max() == 1
+  # The input of the coarser step passes as it is.
+  coarser = int(np.argmax(steps))
+  passed = [a, b][coarser] * np.int64(part["in_mul"][coarser])
+  passed = (passed + part["in_add"][coarser]) >> part["in_shift"][coarser]
+  np.testing.assert_array_equal(passed, [a, b][coarser])
+
+
+# ---- overflow ----------------------------------------------------------------
+
+
+def worst_inputs(weight, low, high):
+  """Inputs [h, w, I, O] that make the sums of every channel least and most."""
+  least = np.where(weight > 0, low, high)
+  most = np.where(weight > 0, high, low)
+  return least, most
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("width", [32, 64])
+def test_the_worst_inputs_of_every_layer_do_not_overflow(bits, width):
+  network = lowering.lower(
+    MIX, variables(MIX), precision.uniform(MIX, bits), width
+  )
+  limit = 2 ** (width - 1)
+  for node in MIX.nodes:
+    part = network.layers[node.name]
+    low, high = ends_of(network, node.inputs[0])
+    if node.has_weights:
+      weight = part["weight"].astype(object)
+      sums = [
+        (weight * worst).reshape(-1, weight.shape[-1]).sum(0)
+        for worst in worst_inputs(weight.astype(int), low, high)
+      ]
+      assert all(abs(x) < 2**31 for x in np.ravel(sums))
+      if node.is_output:
+        assert all(abs(x) < 2**31 for x in np.ravel(sums + part["bias"]))
+        continue
+      np.testing.assert_array_equal(sums, network.reach[node.name])
+    elif node.op == "avg_pool":
+      sums = [np.array([4 * low], object), np.array([4 * high], object)]
+    elif node.op == "add":
+      sums = [0, 0]
+      for i, name in enumerate(node.inputs):
+        for j, end in enumerate(ends_of(network, name)):
+          constants = {key: part[f"in_{key}"][i] for key in ("mul", "add")}
+          check_products([end], constants, limit)
+          value = end * int(constants["mul"]) + int(constants["add"])
+          value >>= int(part["in_shift"][i])
+          sums[j] += min(max(value, part["in_low"][i]), part["in_high"][i])
+      sums = [np.array([x], object) for x in sums]
+    else:
+      continue
+    check_products(sums, part, limit)
+
+
+def ends_of(network, tensor):
+  site = network.net.site_of[tensor]
+  return integer.code_range(network.bits[site], network.net.is_signed[site])
+
+
+def check_products(sums, part, limit):
+  """In Python's integers, which do not overflow."""
+  for total in sums:
+    mul = np.asarray(part["mul"]).astype(object)
+    add = np.asarray(part["add"]).astype(object)
+    for value in np.ravel([total * mul, total * mul + add]):
+      assert -limit <= int(value) < limit
+
+
+def test_sums_too_long_for_32_bits_are_refused_by_name():
+  node = Node("wide", "linear", (INPUT,), 1, bias=True, is_output=True)
+  net = Net("net", (260, 260, 1), (node,))
+  found = dict(
+    params={"wide_kernel": np.ones((67600, 1)), "wide_bias": np.zeros(1)},
+    ranges={"wide.weight": np.float32(1)},
+  )
+  with pytest.raises(lowering.UnsupportedError, match="'wide' can sum up to"):
+    lowering.lower(net, found, precision.uniform(net, 8))
+
+
+# ---- refusals ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    (dict(op="layer_norm"), "'b' .layer_norm. has no integer form"),
+    (dict(activation="gelu"), "'b' .* has activation 'gelu'"),
+    (dict(layer_scale=0.1), "'b' .* has a layer scale"),
+  ],
+)
+def test_layers_without_an_integer_form_are_refused_by_name(change, message):
+  nodes = list(MIX.nodes)
+  nodes[2] = dataclasses.replace(
+    nodes[2], **{"norm": "op" not in change, "activation": "none"} | change
+  )
+  net = Net("other", MIX.input_shape, tuple(nodes))
+  with pytest.raises(lowering.UnsupportedError, match=message):
+    lowering.check_supported(net)
+
+
+@pytest.mark.parametrize("build", [nets.googlenet, nets.convnext])
+def test_networks_with_other_operators_are_refused(build):
+  with pytest.raises(lowering.UnsupportedError, match="has no integer form"):
+    lowering.check_supported(build())
+
+
+def test_logits_must_come_from_a_plain_linear_layer():
+  node = dataclasses.replace(MIX.nodes[-1], norm=True, bias=False)
+  net = Net("other", MIX.input_shape, (*MIX.nodes[:-1], node))
+  with pytest.raises(
+    lowering.UnsupportedError, match="'fc' .* makes the logits"
+  ):
+    lowering.check_supported(net)
+
+
+def test_variables_must_be_those_of_the_network():
+  bits = precision.uniform(MIX, 8)
+  full = variables(MIX)
+  with pytest.raises(ValueError, match="no ranges\\['a.out'\\]"):
+    lowering.lower(MIX, {**full, "ranges": {}}, bits)
+  ranges = {**full["ranges"], "b.out": np.float32(0)}
+  with pytest.raises(ValueError, match="range of 'b.out' is 0 at least"):
+    lowering.lower(MIX, {**full, "ranges": ranges}, bits)

@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.steps import text
+from benchmarks.choices import text
 from benchmarks.timing import Program, interleave, machine, new_table
 from fbq.quantizers import bfp, minifloat
 

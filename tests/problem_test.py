@@ -131,6 +131,8 @@ def test_wrong_calls_are_told():
     exact.front(problem, -1)
   with pytest.raises(ValueError, match="none negative"):
     exact.tradeoffs(problem, [1.0, -2.0])
+  with pytest.raises(ValueError, match="has no factor for every layer"):
+    exact.least_latency(problem, dict.fromkeys(NET.sites, 8), cost=SIZE)
   limited = dataclasses.replace(problem, limits={SIZE: 20})
   with pytest.raises(ValueError, match="limits on \\['weight_bytes'\\]"):
     exact.tradeoffs(limited, [1.0])
@@ -154,6 +156,9 @@ def test_any_cost_can_be_the_one():
     w0, a0, w1, a1, w2 = np.searchsorted(BITS, level)
     total = table[0, 2, w0, a0] + table[1, a0, w1, a1] + table[2, a1, w2, 0]
     assert least[cost] == total.min()
+  # Its value is that of the problem.
+  found = exact.least(problem, "joules")
+  assert found.value == evaluate(problem, found.precision(0)).value
 
 
 def test_reasons_are_single_changes():

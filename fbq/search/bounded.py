@@ -66,14 +66,16 @@ def best(
       model, steps, _keeper(bounds, limits, at_least - _ROUNDING * size)
     )
     value = sets[-1].points.value
-    # Below `at_least` nothing is sure: a better one may have been left out.
-    if value.max(initial=-np.inf) >= at_least and len(value):
+    most = value.max(initial=-np.inf)
+    if len(value) and most >= at_least:
       # Sorted by the first cost: the first of the most valuable ones.
-      best = np.flatnonzero(value >= value.max() - _ROUNDING * size)[:1]
-      return pareto_sets.trace(model, steps, sets, best)[:, 0]
+      found = np.flatnonzero(value >= most - _ROUNDING * size)[:1]
+      return pareto_sets.trace(model, steps, sets, found)[:, 0]
     if at_least == -np.inf:
       return None
-    gap *= 8
+    # A better one than those found may have been left out, but none is worse
+    # than they are. (0.13 s instead of 2.6 in `benchmarks/search.py`.)
+    gap = min(4 * gap, (bounds.upper - most) * (1 + 1e-9))
 
 
 def _keeper(bounds, limits, at_least):

@@ -3,6 +3,12 @@
 All take a `Problem` and are exact: the optimum over every assignment that its
 rules, ties and limits allow, not over the ones some walk visits. Networks that
 are too entangled for elimination go to `fbq.search.milp`.
+
+Measured for MobileNetV1-0.75-224 with outputs at the bits of their sites (55
+free sites, `benchmarks/search.py`, processor time): the exact front of 1,342
+points 28 ms, 1,024 trade-offs 6 ms, the least latency 3 ms; one budget with the
+size limited too 0.2 s, which HiGHS needs 0.4 s for. With 8-bit outputs 12, 5, 3
+and 90 ms. The greedy Free Bits pass is 3.9 % above the least latency there.
 """
 
 import dataclasses
@@ -51,7 +57,7 @@ def least_latency(
   Args:
     problem: its value does not matter.
     at_least: bits of every site; sites below their bounds are raised to them.
-    cost: what to make least.
+    cost: what to make least; one made of a table of layers.
 
   Returns:
     (assignment, changes by layer in the order of the workload). A layer is
@@ -60,6 +66,9 @@ def least_latency(
   Raises:
     Infeasible: `at_least` or the limits cannot be met.
   """
+  names = {factor.name for factor in factors_of(problem, cost)}
+  if not names.issuperset(problem.workload.index):
+    raise ValueError(f"cost {cost!r} has no factor for every layer")
   start = problem.workload.site_bits(at_least)
   options = tuple(
     _raised(problem, group, allowed, start)
@@ -112,7 +121,7 @@ def _raises(problem, cost, before, after):
   """What changed, by layer."""
   workload = problem.workload
   factors = {factor.name: factor for factor in problem.costs[cost]}
-  changes = []
+  changes: list[Raise] = []
   for i, layer in enumerate(workload.layers):
     site = workload.input_sites[i][0]
     weight = workload.weight_site(layer) if layer.has_weights else None
@@ -169,14 +178,16 @@ def front(
   """Every assignment no other dominates in cost and value, by ascending cost.
 
   The whole front, not its convex hull: of each (cost, value) on it one
-  assignment, the more precise one of two where that is free.
+  assignment. Where a limit on another sum binds (the size of the model), every
+  point is the optimum of one budget, 0.1 s or more each for MobileNetV1: give a
+  resolution there.
 
   Args:
     problem: with value.
-    resolution: allowed error in cost. With it, sets of more than 256 points are
-      thinned; what that cost is in `Candidates.error`, at most `resolution`:
+    resolution: allowed error in cost; 0 is exact. Sets of more than 256 points
+      are thinned. `Candidates.error` says by how much, at most `resolution`:
       for every assignment there is a candidate that is worth no less and costs
-      at most `error` more. 0 is exact.
+      at most `error` more.
     cost: cycles or bytes.
 
   Raises:

@@ -18,6 +18,10 @@ from fbq.search.terms import Model
 MOST_POINTS = 1 << 19  # before dominated ones are left out
 THIN_ABOVE = 256  # points; smaller sets stay exact at any resolution
 _BLOCK = 512
+_TOO_MANY = (
+  f"more than {MOST_POINTS} points in one set: a front needs a (larger) "
+  "resolution"
+)
 
 
 class TooMany(Exception):
@@ -233,7 +237,7 @@ def _union(at, choice, tables, sources):
   if len(parts) == 1:
     return parts[0]
   if sum(len(points.value) for points in parts) > MOST_POINTS:
-    raise TooMany(f"step {at}")
+    raise TooMany(_TOO_MANY)
   return Points(*(np.concatenate(f, axis=-1) for f in zip(*parts, strict=True)))
 
 
@@ -254,7 +258,7 @@ def _sum(points, sets, start, stop):
   """
   count, more = len(points.value), stop - start
   if count * more > MOST_POINTS:
-    raise TooMany(f"{count} x {more} points")
+    raise TooMany(_TOO_MANY)
   ours = np.arange(count)
   theirs = np.arange(start, stop, dtype=np.int32)
   if count < more:

@@ -91,9 +91,8 @@ class Candidates(NamedTuple):
     bits: uint8 [P, S].
     costs: by name, int64 [P], `PEAK` included.
     value: float64 [P].
-    error: of a front, by how much it may cost more than the exact one: no
-      assignment is both worth more than a candidate and cheaper by more than
-      this than the next one. 0 where the candidates are exact.
+    error: for every assignment there is a candidate that is worth no less and
+      costs at most this much more. 0 where the candidates are exact.
   """
 
   sites: tuple[str, ...]

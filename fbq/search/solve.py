@@ -32,13 +32,13 @@ def least(problem: Problem, cost: str = "cycles") -> Candidates:
     Factor(f.name, f.sites, -f.table.astype(np.float64))
     for f in factors_of(problem, cost)
   )
-  problem = dataclasses.replace(problem, value=negative)
+  inner = dataclasses.replace(problem, value=negative)
   try:
-    model = terms.compile_model(problem, ())
+    model = terms.compile_model(inner, ())
     backwards = range(len(problem.groups))[::-1]
     steps = elimination.plan(model, backwards)
   except terms.TooWide:
-    return milp.best_value(problem, {})
+    return score(problem, milp.best_value(inner, {}).bits)
   chosen, best = best_scores(model, steps, np.ones(1), np.empty((0, 1)))
   if best[0] > -np.inf:
     bits = terms.to_bits(problem, model, chosen)
@@ -49,7 +49,7 @@ def least(problem: Problem, cost: str = "cycles") -> Candidates:
       return found
   if not binding_limits(problem, cost):
     raise infeasible(problem, cost)
-  return best_within(problem, cost)
+  return score(problem, best_within(inner, cost).bits)
 
 
 def best_scores(model, steps, value, costs):

@@ -8,6 +8,7 @@ import pytest
 from hwsim_bfp_problems import problems
 from hwsim_networks import chain
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hwsim.bfp.energy import (
   Memories,
@@ -28,11 +29,11 @@ def registers(prices):
 
 
 @settings(max_examples=12, deadline=None)
-@given(problems())
-def test_sram_traffic_is_the_sum_over_tiles(problem):
-  nest, prices, memory_bits = problem
-  tile = best_tiling(*problem).tile
-  expected = Fraction(0)
+@given(problems(), st.data())
+def test_sram_traffic_is_the_sum_over_tiles(problem, data):
+  nest, prices, _ = problem
+  tile = tuple(data.draw(st.integers(-(-size // 3), size)) for size in nest[:8])
+  expected, least = Fraction(0), {}
   starts = [
     range(0, size, step) for size, step in zip(nest.sizes, tile, strict=True)
   ]
@@ -42,7 +43,9 @@ def test_sram_traffic_is_the_sum_over_tiles(problem):
       for at, step, size in zip(start, tile, nest.sizes, strict=True)
     ]
     part = Nest(*sizes, stride=nest.stride)
-    expected += best_tiling(part, prices, registers(prices)).bits
+    if part not in least:
+      least[part] = best_tiling(part, prices, registers(prices)).bits
+    expected += least[part]
   found = sram_movement(nest, tile, tuple(prices), registers(prices))
   assert found == expected
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from hwsim_bfp_referee import walk
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hwsim.bfp.movement import (
@@ -31,8 +31,16 @@ def tiled(draw, groups=2):
   return nest, tile, "".join(draw(st.permutations(LOOPS)))
 
 
+GAPS = (  # one kernel row at a time at stride 2: sliding over them fills gaps
+  Nest(1, 1, 1, 1, 4, 1, 3, 1, stride=2),
+  np.array([1, 1, 1, 1, 2, 1, 1, 1]),
+  "rgnkchws",
+)
+
+
 @settings(max_examples=300, deadline=None)
 @given(tiled())
+@example(GAPS)
 def test_volumes_of_any_order_and_tile_are_those_of_a_walk(case):
   nest, tile, order = case
   inputs, weights, outputs = volumes(nest, tile, order)

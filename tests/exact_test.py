@@ -386,3 +386,34 @@ def test_infeasible_names_the_limit_that_binds():
     f"1000000: the least achievable is 21; without the limit on {PEAK} it "
     f"would be 11; without the limit on {SIZE} it would be 21"
   )
+
+
+def test_one_tensor_may_exceed_memory_at_several_layers():
+  """Two pools of one precision: the second one needs more."""
+  layers = (
+    Layer("a", "conv", 1, 10),
+    Layer("small", "max_pool", 10, 10),
+    Layer("large", "max_pool", 40, 40),
+    Layer("b", "linear", 40, 1),
+  )
+  site = ("a.out",)
+  net = Workload(
+    "pools",
+    layers,
+    ((-1,), (0,), (1,), (2,)),
+    (("image.out",), site, site, site),
+    (*site * 3, None),
+    (("image.out", 8),),
+  )
+  value = {"a.out": {2: 0.0, 4: 1.0, 8: 2.0}}
+  for most, bits in ((50, 8), (49, 4), (25, 4), (24, 2), (19, 2), (14, 2)):
+    problem = make(
+      net, {"cycles": np.ones((4, 3, 3), int)}, value, limits={PEAK: most}
+    )
+    chosen = exact.front(problem).precision(0)
+    assert chosen["a.out"] == bits
+    assert peak_activation_bytes(net, chosen) <= most
+  with pytest.raises(Infeasible, match="the least achievable is 14"):
+    exact.front(
+      make(net, {"cycles": np.ones((4, 3, 3), int)}, value, limits={PEAK: 13})
+    )

@@ -196,6 +196,11 @@ def verdict(standings_: Sequence[Standing], seeds: int) -> str:
     f"{best.strategy} covers the largest area, {best.hypervolume} % of what is "
     f"possible (mean of {seeds} seeds)"
   )
+  if seeds == 1:
+    return (
+      f"{best.strategy} covers the largest area, {best.hypervolume} % of what "
+      "is possible; one seed tells nothing about how sure that is."
+    )
   if not level:
     return (
       f"{text}; every other strategy is more than two standard errors behind."

@@ -1,0 +1,145 @@
+"""Standings from numbers made by hand, and a shootout from start to end."""
+
+import json
+import math
+
+import experiment_runs
+import pytest
+
+from fbq.experiments import shootout_settings
+from fbq.experiments.settings import ConfigError
+from fbq.report import shootout, shootout_plots
+from fbq.report.shootout import Outcome
+from tests.configs import tiny_shootout
+
+
+def outcome(strategy, seed, setting, cycles, accuracy):
+  bits = {"a.weight": 8 if cycles > 50 else 4}
+  return Outcome(strategy, seed, setting, cycles, accuracy, bits)
+
+
+def outcomes():
+  """Two seeds; "good" is 0.02 better than "fair" in both, "poor" is slow."""
+  found = []
+  for seed, more in ((0, 0.0), (1, 0.04)):
+    found += [
+      outcome("uniform", seed, "8/8", 100, 0.90 + more),
+      outcome("uniform", seed, "4/4", 50, 0.70 + more),
+      outcome("good", seed, "1", 50, 0.88 + more),
+      outcome("good", seed, "2", 80, 0.85 + more),
+      outcome("fair", seed, "1", 50, 0.86 + more),
+      outcome("poor", seed, "1", 120, 0.95),
+    ]
+  return found
+
+
+def test_standings_of_numbers_made_by_hand():
+  rows = shootout.standings(outcomes(), (0.4, 0.5, 0.8), 0.5, {"good": 230.0})
+  assert [row.strategy for row in rows] == ["good", "fair", "uniform", "poor"]
+  good, fair, uniform, poor = rows
+  # Area of seed 0: from 50 to 100 cycles, (0.88 - 0.5) of 0.5.
+  areas = [0.5 * (0.38 + more) / 0.5 for more in (0.0, 0.04)]
+  assert good.hypervolume.value == pytest.approx(sum(areas) / 2)
+  assert good.hypervolume.error == pytest.approx((areas[1] - areas[0]) / 2)
+  assert good.best[0] is None
+  assert good.best[1].value == pytest.approx(0.90)
+  assert good.best[1].error == pytest.approx(0.02)
+  assert good.best[2].value == pytest.approx(0.90)  # the better of its two
+  assert good.search_steps == 230 and fair.search_steps == 0
+  assert good.assignments == 4
+  assert poor.hypervolume.value == 0  # slower than 8/8, which covers nothing
+  assert uniform.best[1].value == pytest.approx(0.72)
+  # Within seeds the difference is the same: nothing is left to chance.
+  assert fair.behind.value == pytest.approx(0.02)
+  assert fair.behind.error == pytest.approx(0.0, abs=1e-12)
+  assert good.is_level and not fair.is_level
+  assert "every other strategy is more than two" in shootout.verdict(rows, 2)
+
+
+def test_a_noisy_difference_is_no_difference():
+  found = outcomes()
+  found.append(outcome("fair", 1, "2", 50, 0.93))
+  rows = shootout.standings(found, (0.5,), 0.5, {})
+  fair = next(row for row in rows if row.strategy == "fair")
+  assert fair.is_level
+  assert "not told apart by 2 seeds: fair" in shootout.verdict(rows, 2)
+
+
+def test_a_single_seed_has_no_error_and_no_verdict():
+  found = [o for o in outcomes() if o.seed == 0]
+  rows = shootout.standings(found, (0.5,), 0.5, {})
+  assert all(math.isnan(row.hypervolume.error) for row in rows)
+  assert str(rows[0].best[0]) == "88.00"
+  assert "one seed" in shootout.verdict(rows, 1)
+
+
+def test_a_seed_that_a_strategy_lacks_is_named():
+  with pytest.raises(ValueError, match=r"'fair': seeds \[1\] lack"):
+    shootout.standings(
+      [o for o in outcomes() if (o.strategy, o.seed) != ("fair", 1)],
+      (0.5,),
+      0.5,
+      {},
+    )
+
+
+def test_the_picture_is_the_same_twice():
+  rows = shootout.standings(outcomes(), (0.5,), 0.5, {})
+  first = shootout_plots.picture(outcomes(), rows, 360)
+  assert first == shootout_plots.picture(outcomes(), rows, 360)
+  assert first.startswith(b"\x89PNG")
+
+
+WRONG = [
+  ("strategies.softmax.settings", (0.0,), "softmax.settings.*positive"),
+  ("strategies.loss-exact.settings", (0.5,), "shares of the cycles.*to 100 %"),
+  ("strategies.latency.settings", (1.0, 1.0), "differ"),
+  ("seeds", (1, 1), "seeds.*different"),
+  ("search.temperature", (1.0,), "temperature.*two positive"),
+  ("budgets", (1.2,), "budgets.*at most 1"),
+]
+
+
+@pytest.mark.parametrize("name, value, message", WRONG)
+def test_wrong_settings_are_named(name, value, message):
+  config = tiny_shootout.get_config()
+  *path, last = name.split(".")
+  place = config
+  for part in path:
+    place = place[part]
+  place[last] = value
+  with pytest.raises(ConfigError, match=message):
+    shootout_settings.check(config)
+
+
+def test_an_unknown_strategy_is_named():
+  config = tiny_shootout.get_config()
+  config.strategies["sofmax"] = dict(settings=(1.0,))
+  with pytest.raises(ConfigError, match="sofmax.*did you mean 'softmax'"):
+    shootout_settings.check(config)
+  del config.strategies["sofmax"], config.strategies["free-bits"]
+  with pytest.raises(ConfigError, match="free-bits with gates-exact"):
+    shootout_settings.check(config)
+
+
+def test_a_whole_shootout_resumes_and_repeats(tmp_path):
+  cache, first = tmp_path / "cache", tmp_path / "first"
+  options = dict(config="tests/configs/tiny_shootout.py:few")
+  status, output = experiment_runs.run(cache, first, **options)
+  assert status == 0, output
+  result = json.loads((first / "result.json").read_text())
+  assert set(result["standings"]) == {
+    "uniform",
+    "free-bits",
+    "fractional-budget",
+    "loss-exact",
+    "gates-exact",
+  }
+  assert (first / "report.html").stat().st_size > 50_000
+  numbers = (first / "results.csv").read_bytes()
+  # Without the mark of the end, everything is found and nothing trained again.
+  (first / "result.json").unlink()
+  (first / "results.csv").unlink()
+  status, output = experiment_runs.run(cache, first, **options)
+  assert status == 0, output
+  assert (first / "results.csv").read_bytes() == numbers

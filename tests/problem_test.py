@@ -52,6 +52,10 @@ def test_later_bounds_win_and_fixed_sites_stay():
       [("l0.out", "l1.weight"), ["l1.weight", "l2.weight"]],  # they overlap
       [("l0.out", "l1.weight", "l2.weight")],
     ),
+    (
+      [("l1.weight", "l2.weight"), ("l0.out", "l2.weight")],
+      [("l0.out", "l1.weight", "l2.weight")],
+    ),
     ([], []),
   ],
 )

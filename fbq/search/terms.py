@@ -1,6 +1,5 @@
 """A problem compiled for elimination: tables over groups with a choice."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -46,10 +45,7 @@ class Model(NamedTuple):
   names: tuple[str, ...]
 
 
-def compile_model(
-  problem: Problem,
-  names: Sequence[str],
-) -> Model:
+def compile_model(problem: Problem, names: Sequence[str]) -> Model:
   """The terms of a problem, with its costs called `names`.
 
   Args:
@@ -59,58 +55,55 @@ def compile_model(
   Raises:
     TooWide: more tensors are alive at once than a table can have axes.
   """
-  options = problem.allowed
-  found: dict[tuple[int, ...], list] = {}
-
-  def place(factor, slot):
-    scope, table = _over_groups(problem, options, factor)
-    parts = found.setdefault(scope, [])
-    parts.append((slot, table))
-
-  for c, name in enumerate(names):
-    for factor in problem.costs[name]:
-      place(factor, c)
-  for factor in problem.value:
-    place(factor, "value")
+  factors = [(c, f) for c, n in enumerate(names) for f in problem.costs[n]]
+  factors += [("value", f) for f in problem.value]
   if PEAK in problem.limits:
-    for factor in _too_large(problem, options):
-      place(factor, "legal")
-  for group, bits in enumerate(options):
-    if len(bits) > 1:
-      found.setdefault((group,), [])  # one that nothing depends on, too
+    factors += [("legal", f) for f in _fitting(problem)]
+  found: dict[tuple[int, ...], list] = {
+    (group,): []  # one that nothing depends on, too
+    for group, bits in enumerate(problem.allowed)
+    if len(bits) > 1
+  }
+  for slot, factor in factors:
+    scope, table = _over_groups(problem, factor)
+    found.setdefault(scope, []).append((slot, table))
   # Smaller scopes go into a larger one around them.
-  home = {}
+  terms: dict[tuple[int, ...], Term] = {}
   for scope in sorted(found, key=len, reverse=True):
-    around = (s for s in home.values() if set(scope) <= set(s))
-    home[scope] = next(around, scope)
-  terms = {}
-  for scope in found:
-    target = home[scope]
-    if target not in terms:
-      shape = tuple(len(options[v]) for v in target)
-      terms[target] = Term(
-        target,
-        np.zeros((*shape, len(names)), np.int64),
-        np.zeros(shape),
-        np.ones(shape, bool),
-      )
-    into = terms[target]
-    shape = shape_among(scope, target, options)
+    around = next((s for s in terms if set(scope) <= set(s)), scope)
+    if around == scope:
+      terms[scope] = _empty(problem, scope, len(names))
+    shape = shape_among(scope, around, problem.allowed)
     for slot, table in found[scope]:
-      if slot == "value":
-        into.value[...] += table.reshape(shape)
-      elif slot == "legal":
-        into.legal[...] &= table.reshape(shape)
-      else:
-        into.costs[..., slot] += table.reshape(shape)
-  return Model(options, tuple(terms.values()), tuple(names))
+      _add(terms[around], slot, table.reshape(shape))
+  return Model(problem.allowed, tuple(terms.values()), tuple(names))
 
 
-def _over_groups(problem, options, factor: Factor):
+def _empty(problem, scope, costs):
+  shape = tuple(len(problem.allowed[group]) for group in scope)
+  return Term(
+    scope,
+    np.zeros((*shape, costs), np.int64),
+    np.zeros(shape),
+    np.ones(shape, bool),
+  )
+
+
+def _add(term, slot, table):
+  if slot == "value":
+    term.value[...] += table
+  elif slot == "legal":
+    term.legal[...] &= table
+  else:
+    term.costs[..., slot] += table
+
+
+def _over_groups(problem, factor: Factor):
   """(scope, table) of a factor over the groups of its sites.
 
   Groups that have no choice are not in the scope.
   """
+  options = problem.allowed
   groups = [problem.group_of[site] for site in factor.sites]
   scope = tuple(sorted({g for g in groups if len(options[g]) > 1}))
   index = []
@@ -118,35 +111,34 @@ def _over_groups(problem, options, factor: Factor):
     levels = np.array([BITS.index(b) for b in options[group]])
     shape = [-1 if g == group else 1 for g in scope]
     index.append(levels.reshape(shape) if group in scope else levels[0])
-  table = factor.table[tuple(index)]
+  table = np.asarray(factor.table[tuple(index)])
   return scope, np.broadcast_to(table, [len(options[g]) for g in scope])
 
 
-def _too_large(problem, options):
-  """Bool factors of the layers whose activations may exceed the limit."""
+def _fitting(problem):
+  """Bool factors, one for each layer whose activations may be too large."""
   limit = problem.limits[PEAK]
   known = set()
   for layer, live in zip(problem.workload.layers, problem.live, strict=True):
-    sites = tuple(site for site in live if site)
-    ranges = [
-      [live[s][BITS.index(b)] for b in options[problem.group_of[s]]]
-      for s in sites
-    ]
-    if sum(map(max, ranges)) + live.get("", 0) <= limit:
+    free, table, most = [], np.array(live.get("", 0)), 0
+    for site in filter(None, live):
+      bits = problem.allowed[problem.group_of[site]]
+      sizes = live[site][[BITS.index(b) for b in bits]]
+      if len(bits) > 1:
+        free.append(site)
+        most += sizes.max()
+      else:
+        table = table + sizes[0]
+    if table + most <= limit:
       continue
-    free = {problem.group_of[s] for s in sites}
-    free = [g for g in free if len(options[g]) > 1]
-    if (
-      math.prod(len(options[g]) for g in free) > MOST_ENTRIES or len(sites) > 20
-    ):
-      raise TooWide(f"{len(sites)} tensors are alive at {layer.name}")
-    table = np.array(live.get("", 0))
-    for site in sites:
+    if len(BITS) ** len(free) > MOST_ENTRIES:
+      raise TooWide(f"{len(free)} tensors are alive at {layer.name}")
+    for site in free:
       table = table[..., None] + live[site]
-    key = sites, table.tobytes()
+    key = tuple(free), table.tobytes()
     if key not in known:
       known.add(key)
-      yield Factor(layer.name, sites, table <= limit)
+      yield Factor(layer.name, tuple(free), table <= limit)
 
 
 def shape_among(

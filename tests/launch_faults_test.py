@@ -63,16 +63,13 @@ def test_workers_killed_at_8_moments_lose_nothing(tmp_path):
 
 def test_workers_killed_6_times_under_a_controller_lose_nothing(tmp_path):
   process = launch_runs.launch(
-    tmp_path, seeds(4, steps=8, step_s=0.05), "--slots=2", "--attempts=9"
+    tmp_path, seeds(4, steps=8, step_s=0.2), "--slots=2", "--attempts=9"
   )
   killed = set()
   while len(killed) < 6:
     pid = wait_for(
-      lambda: set(owners(tmp_path).values()) - killed or process.poll(),
-      "a worker",
-    )
-    assert process.poll() is None, process.communicate()
-    pid = pid.pop()
+      lambda: set(owners(tmp_path).values()) - killed, "a worker"
+    ).pop()
     time.sleep(0.05 * (len(killed) % 4))  # at different places of a run
     killed.add(pid)
     try:
@@ -163,7 +160,7 @@ def test_3_kinds_of_failure_are_told_and_run_again_only_on_request(tmp_path):
 def test_a_worker_that_slept_through_a_takeover_stops_its_run(tmp_path):
   """Suspended, taken over by another machine, continued: 0 more steps."""
   launch_runs.run(
-    tmp_path, seeds(1, steps=9, step_s=1.5), "--executor=slurm", "--dry_run"
+    tmp_path, seeds(1, step_s=60), "--executor=slurm", "--dry_run"
   )
   worker = launch_runs.start(
     [

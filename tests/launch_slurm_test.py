@@ -144,7 +144,10 @@ def test_without_slurm_the_message_names_the_script(tmp_path, monkeypatch):
 def has_cluster():
   if not shutil.which("sbatch"):
     return False
-  done = subprocess.run(["sinfo", "-h"], capture_output=True, timeout=20)
+  try:
+    done = subprocess.run(["sinfo", "-h"], capture_output=True, timeout=5)
+  except subprocess.TimeoutExpired:
+    return False
   return done.returncode == 0 and bool(done.stdout.strip())
 
 
@@ -167,7 +170,12 @@ def test_an_array_of_3_points_on_this_cluster(tmp_path_factory):
 
   found = wait_for(ended, "the end of the array")
   assert [a.outcome["outcome"] for a in found] == ["done", "done", "failed"]
-  bad = ids[2]
   assert "learning rate" in found[2].outcome["error"]
-  logs = [path.read_text() for path in (tmp_path / "slurm").glob("*.txt")]
-  assert f"{bad}: failed\n" in logs and len(logs) == 3
+
+  def said_so():
+    logs = [path.read_text() for path in (tmp_path / "slurm").glob("*.txt")]
+    return sorted(logs) == sorted(
+      [f"{ids[0]}: done\n", f"{ids[1]}: done\n", f"{ids[2]}: failed\n"]
+    )
+
+  wait_for(said_so, "what the tasks print")

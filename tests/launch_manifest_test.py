@@ -213,6 +213,17 @@ def test_missing_files_are_named(config, sweep, message):
     resolve.points(config, sweep)
 
 
+@pytest.mark.parametrize(
+  "path",
+  sorted((launch_runs.ROOT / "configs/sweeps").glob("*.py")),
+  ids=lambda path: path.stem,
+)
+def test_every_sweep_file_fits_the_config_of_its_name(path, monkeypatch):
+  monkeypatch.chdir(launch_runs.ROOT)
+  found = resolve.points(f"configs/{path.name}", str(path))
+  assert len({point.id for point in found}) == len(found) > 1
+
+
 def test_a_config_may_load_anything_but_the_controller_loads_no_jax(tmp_path):
   """Not even when the configuration imports it; nor numpy."""
   config = tmp_path / "heavy.py"

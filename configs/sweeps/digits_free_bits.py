@@ -4,7 +4,8 @@
     --sweep=configs/sweeps/digits_free_bits.py --workdir=runs/digits_sweep
   python -m launch.sweep collect --workdir=runs/digits_sweep
 
-9 points of 3 minutes on two cores.
+9 points. One takes 3 minutes with two cores to itself; here it gets one core
+and two run at a time. The whole was not timed yet: expect half an hour.
 """
 
 

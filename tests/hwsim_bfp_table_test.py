@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hwsim_networks import network
+from hwsim_networks import chain, network
 
 from hwsim.bfp.formats import FP32, bitq_format, bitq_grid
 from hwsim.bfp.movement import nest_of
@@ -223,3 +223,16 @@ def test_wrong_input_is_refused(call, message):
 def test_fractions_of_bits_are_exact():
   table = table_of(residual())
   assert table.bits(1) == Fraction(1, table.per_bit)
+
+
+def test_units_that_64_bits_do_not_hold_are_refused():
+  """Alone each layer would fit; in the unit that all share they do not."""
+  layers = [
+    Layer(f"k{k}", "conv", 3, 3, 16, 16, k, k, 1, (k // 2,) * 4)
+    for k in (3, 5, 7, 11)
+  ]
+  odd = [bitq_format(16, 2, 99_999_989)]
+  for layer in layers:
+    movement_table(chain("one", [layer]), odd, MEMORY_BITS)
+  with pytest.raises(OverflowError, match="the network can move"):
+    movement_table(chain("all", layers), odd, MEMORY_BITS)

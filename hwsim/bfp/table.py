@@ -102,6 +102,7 @@ def movement_table(
 
   Raises:
     ValueError: not even tiles of one element fit; names the layer.
+    OverflowError: the sum over layers could pass 2^63 units.
   """
   if others not in ("nothing", "once"):
     raise ValueError(f"others is {others!r}, expected 'nothing' or 'once'")
@@ -127,6 +128,12 @@ def movement_table(
           raise ValueError(f"layer {layer.name!r}: {error}") from error
     costs.append(found[key])
   per_bit = math.lcm(*(unit for _, unit in costs))
+  most = sum(int(cost.max()) * (per_bit // unit) for cost, unit in costs)
+  if most >= 2**63:
+    raise OverflowError(
+      f"the network can move {most} units of 1/{per_bit} bits, which 64 bits "
+      "do not hold: choose block sizes with a smaller common multiple"
+    )
   units = np.empty(
     (len(costs), len(activations), len(weights), len(activations)), np.int64
   )

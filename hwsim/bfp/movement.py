@@ -41,7 +41,7 @@ of a nest (its tiles then have one group) multiplies every volume by the number
 of groups and lets no loop reuse less.
 """
 
-_PARTNER = {"h": "r", "r": "h", "w": "s", "s": "w"}
+_WINDOW = "hwrs"  # loops that index rows and columns of the input
 
 
 class Nest(NamedTuple):
@@ -139,7 +139,7 @@ def volumes(nest: Nest, tiles: np.ndarray, order: str) -> np.ndarray:
   for tensor in TENSORS:
     volume = np.ones(count.shape[:-1], np.int64)
     first = np.ones(count.shape[:-1], bool)  # no loop over the tensor yet
-    slides = dict.fromkeys("hwrs", first & False)
+    slides = dict.fromkeys(_WINDOW, first & False)
     for d in order:
       loops = count_of[d] > 1
       if d not in tensor:
@@ -149,7 +149,7 @@ def volumes(nest: Nest, tiles: np.ndarray, order: str) -> np.ndarray:
           slides[d] = first & loops
         first = first & ~loops
     for d in tensor:
-      if tensor is not TENSORS[0] or d not in _PARTNER:
+      if tensor is not TENSORS[0] or d not in _WINDOW:
         volume = volume * size[d]
     if tensor is TENSORS[0]:
       for out, tap in ("hr", "ws"):

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from model_cases import IMAGES, MIXED, NET, calibrated
+from model_cases import CONV, IMAGES, MIXED, NET, calibrated
 
 from fbq import precision
 from fbq.model import Model
+from fbq.nets import Net, Node
 from fbq.schemes.bayesian_bits import DEAD, BayesianBits
 from fbq.schemes.fixed import Fixed
 from fbq.schemes.fractional import Fractional, bounded
@@ -19,16 +20,13 @@ from fbq.schemes.groups import gate_groups
 from fbq.schemes.mixture import Mixture
 from fbq.train import steps
 
-FREE, LOCKED = gate_groups(NET, False), gate_groups(NET, True)
+FREE = gate_groups(NET, False)
 LABELS = jnp.arange(len(IMAGES)) % 3
 SEARCHES = {
   "free bits": FreeBits,
   "bayesian bits": BayesianBits,
-  "deterministic": functools.partial(BayesianBits, deterministic=True),
-  "pruning": functools.partial(BayesianBits, prunes=True),
   "faithful": functools.partial(BayesianBits, prunes=True, faithful=True),
   "mixture": Mixture,
-  "soft draws": functools.partial(Mixture, sampling="soft"),
   "hard draws": functools.partial(Mixture, sampling="hard"),
   "fractional": Fractional,
 }
@@ -107,24 +105,37 @@ def test_a_decided_search_has_the_fixed_precision(name):
   np.testing.assert_allclose(shares.sum(1), 1.0, rtol=1e-6)
 
 
+# Few layers: there is a gradient to compile for every scheme.
+SMALL = Net(
+  "small",
+  (4, 4, 2),
+  (
+    Node("a", "conv", ("input",), 4, **CONV),
+    Node("b", "conv", ("a",), 4, **CONV),
+    Node("fc", "linear", ("b",), 3, is_output=True),
+  ),
+)
+
+
 @pytest.mark.parametrize("name", SEARCHES)
 def test_gradients_reach_gates_and_ranges(name):
-  """And one trace serves every draw and temperature."""
-  scheme = SEARCHES[name](LOCKED)
-  between = {"index": jnp.linspace(0.3, 1.7, LOCKED.count)}
-  if not isinstance(scheme, Fractional):
-    count = 3 if isinstance(scheme, Mixture) else 2
-    between = {"logits": jnp.tile(jnp.linspace(0.1, 0.5, count), (5, 1))}
-  variables = started(scheme, between)
-  for key, value in variables["gates"].items():
-    if key.endswith("channels"):
-      variables["gates"][key] = jnp.linspace(0.1, 0.5, len(value))
+  """One trace serves every draw and temperature, and computes as eager code."""
+  groups = gate_groups(SMALL, True)
+  scheme = SEARCHES[name](groups)
+  images = IMAGES[:, :4, :4]
+  variables = Model(SMALL).init(jax.random.key(1), images, False)
+  variables = steps.complete(Model(SMALL, scheme), variables)
+  undecided = {
+    key: jnp.linspace(0.1, 0.7, value.size).reshape(value.shape)
+    for key, value in variables["gates"].items()
+  }
+  variables = {**variables, "gates": undecided}
   traces = []
 
   def loss(kinds, noise, data):
     traces.append(1)
-    logits, _ = Model(NET, scheme).apply(
-      {**variables, **kinds}, IMAGES, True, data, noise, mutable="batch_stats"
+    logits, _ = Model(SMALL, scheme).apply(
+      {**variables, **kinds}, images, True, data, noise, mutable="batch_stats"
     )
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, LABELS)
     return losses.mean()
@@ -134,25 +145,28 @@ def test_gradients_reach_gates_and_ranges(name):
   # A single draw may close a gate, which then sees nothing.
   total, losses = None, []
   for i in range(8):
-    noise = scheme.noise(jax.random.key(i), len(IMAGES))
+    noise = scheme.noise(jax.random.key(i), len(images))
     data = scheme.data(RUN, jnp.int32(10 * i))
     value, found = gradient(kinds, noise, data)
     losses.append(float(value))
     found = jax.tree.map(jnp.abs, found)
     total = found if total is None else jax.tree.map(jnp.add, total, found)
   assert len(traces) == 1
-  moves = scheme.noise(jax.random.key(0), 1) is not None
-  assert (len(set(losses)) > 1) == (moves or isinstance(scheme, Mixture))
-  for name_, value in total["gates"].items():
-    assert np.isfinite(value).all() and (value > 0).any(), name_
-  rows = total["gates"].get("index", total["gates"].get("logits"))
-  assert (rows.reshape(LOCKED.count, -1).max(1) > 0).all()
+  assert losses[-1] == pytest.approx(float(loss(kinds, noise, data)), rel=1e-4)
+  moves = noise is not None or isinstance(scheme, Mixture)
+  assert (len(set(losses)) > 1) == moves
+  for value in jax.tree.leaves(total):
+    assert np.isfinite(value).all()
+  for key, value in total["gates"].items():
+    assert (value > 0).any(), key
+    if not key.endswith("channels"):
+      assert (value.reshape(groups.count, -1).max(1) > 0).all(), key
   for site, value in total["ranges"].items():
     learned = not (isinstance(scheme, FreeBits) and site.endswith("weight"))
     assert (value.max() > 0) == learned, site
-  for name_, value in total["params"].items():
-    if name_.endswith("kernel"):
-      assert value.max() > 0, name_
+  for key, value in total["params"].items():
+    if key.endswith("kernel"):
+      assert value.max() > 0, key
 
 
 # ---- Bayesian Bits -----------------------------------------------------------
@@ -166,6 +180,19 @@ def test_dead_gates_learn_nothing_in_the_faithful_mode_alone():
     assert opened.tolist() == [0.0 if faithful else 1.0, 1.0]
     total = lambda v, s=scheme: s.gate(v, jnp.float32(0.9), True).sum()
     assert (jax.grad(total)(logits)[0] == 0) == faithful
+
+
+def test_gates_are_drawn_or_their_hard_sigmoid_and_whole_out_of_training():
+  logits = jnp.float32([-1.0, -0.9, 0.5])
+  scheme = BayesianBits(FREE, deterministic=True)
+  assert scheme.noise(jax.random.key(0), 4) is None
+  soft = scheme.gate(logits, None, True)
+  expected = np.clip(1.2 / (1 + np.exp(-1.5 * np.asarray(logits))) - 0.1, 0, 1)
+  np.testing.assert_allclose(soft, expected, rtol=1e-5)
+  assert scheme.gate(logits, None, False).tolist() == [0, 1, 1]
+  noise = BayesianBits(FREE).noise(jax.random.key(0), 4)
+  assert noise["weights"].shape == noise["activations"].shape == (7, 2)
+  assert not np.isclose(noise["weights"], noise["activations"]).any()
 
 
 def test_pruned_channels_are_zero_in_every_mode():

@@ -23,17 +23,15 @@ from fbq.experiments.stages import (
   Lab,
   calibrate,
   digest,
-  initial_variables,
   ranges_at,
 )
 from fbq.model import Model
 from fbq.report.tables import write_atomically
-from fbq.schemes.fixed import Fixed
 from fbq.schemes.free_bits import FreeBits
 from fbq.schemes.groups import gate_groups
 from fbq.search.free_bits import free_bits
-from fbq.train import steps
 from fbq.train.log import Log, Stopwatch
+from fbq.train.regularizers import bops_regularizer
 from hwsim import latency_io
 from hwsim.pulp import get_target, latency_table
 
@@ -75,23 +73,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
   )
 
   # ---- Float training
-  model = Model(net)
-  correct = steps.evaluator(model)
-  variables, result = lab.run(
-    "float",
-    "float training",
-    lab.trainer("float_training", model, ("params",)),
-    initial_variables(model, keys["start"]),
-    {"key": keys["float"]},
-    finish=lambda v: {"test_accuracy": lab.accuracy(correct, v)},
+  float_variables, float_accuracy = lab.float_network(
+    "float", (keys["start"], keys["float"])
   )
-  float_variables, float_accuracy = variables, result["test_accuracy"]
-  log.say(f"float: test accuracy {float_accuracy:.2%}")
 
   # ---- Ranges of activations on training data
   with clock.measure("calibration"):
     images, _ = lab.calibration_set(keys["calibration"])
-    ranges, _ = calibrate(model, float_variables, images)
+    ranges, _ = calibrate(net, float_variables, images)
 
   # ---- Precision search, from activations' ranges at `range_bits`
   grown_from = {
@@ -102,31 +91,34 @@ def run(config: ConfigDict, workdir: Path) -> None:
   details: dict[str, dict[str, Any]] = {}
   for locked in config.search.locked:
     scheme = FreeBits(gate_groups(net, locked), config.search.faithful)
-    searcher = None
-    for strength in config.search.strengths:
-      gating = "locked" if locked else "free"
-      name = f"{gating}-{strength:g}"
-      searcher = searcher or lab.trainer(
-        "search",
-        Model(net, scheme),
-        ("params", "gates"),
-        steps.bops_regularizer(net.workload, scheme.groups),
-        gate_learning_rate=config.search.gate_learning_rate,
-      )
-      start = {
-        **float_variables,
-        "ranges": ranges_at(ranges, grown_from),
-        "gates": scheme.start(),
-      }
-      variables, _ = lab.run(
-        f"search-{name}",
-        "precision search",
-        searcher,
-        start,
-        {"key": keys["search"], "strength": jnp.float32(strength)},
-      )
+    searcher = lab.trainer(
+      "search",
+      Model(net, scheme),
+      ("params", "gates"),
+      bops_regularizer(net.workload, scheme.groups),
+      gate_learning_rate=config.search.gate_learning_rate,
+    )
+    start = {
+      **float_variables,
+      "ranges": ranges_at(ranges, grown_from),
+      "gates": scheme.start(),
+    }
+    gating = "locked" if locked else "free"
+    strengths = [f"{strength:g}" for strength in config.search.strengths]
+    names = [f"{gating}-{strength}" for strength in strengths]
+    ended = lab.run_many(
+      [f"search-{name}" for name in names],
+      "precision search",
+      searcher,
+      [start] * len(names),
+      [
+        {"key": keys["search"], "strength": jnp.float32(strength)}
+        for strength in config.search.strengths
+      ],
+    )
+    for name, strength, variables in zip(names, strengths, ended, strict=True):
       found[name] = {**scheme.assignment(net, variables), **rules}
-      details[name] = {"gates": gating, "strength": f"{strength:g}"}
+      details[name] = {"gates": gating, "strength": strength}
   for bits in config.uniform_baselines:
     found[f"{bits}/{bits}"] = precision.uniform(net, bits)
 
@@ -147,37 +139,23 @@ def run(config: ConfigDict, workdir: Path) -> None:
     write_atomically(path, precision.to_json(net, assignment).encode())
 
   # ---- Fine-tuning, once for each different assignment, by one compiled step
-  model = Model(net, Fixed())
-  correct_fixed = steps.evaluator(model)
-  tuner = lab.trainer(
-    "fine_tuning",
-    model,
-    ("params", "ranges"),
-    range_learning_rate=config.fine_tuning.range_learning_rate,
-  )
+  fine_tune = lab.fine_tuner()
   accuracies: dict[str, float] = {}  # by digest of the assignment
   count = len({digest(net, assignment) for assignment in found.values()})
   for name, assignment in found.items():
-    if digest(net, assignment) in accuracies:
+    case = digest(net, assignment)
+    if case in accuracies:
       continue
-    start = {
-      **float_variables,
-      "ranges": ranges_at(ranges, assignment),
-    }
-    _, result = lab.run(
-      f"fine-tune-{digest(net, assignment)}",
-      "fine-tuning",
-      tuner,
-      start,
-      {"key": keys["fine-tuning"], "bits": lab.bits(assignment)},
-      finish=lambda v, a=assignment: {
-        "test_accuracy": lab.accuracy(correct_fixed, v, a)
-      },
+    accuracies[case] = fine_tune(
+      f"fine-tune-{case}",
+      float_variables,
+      ranges,
+      assignment,
+      keys["fine-tuning"],
     )
-    accuracies[digest(net, assignment)] = result["test_accuracy"]
     log.say(
       f"[{len(accuracies)}/{count}] {name}: test accuracy "
-      f"{result['test_accuracy']:.2%}"
+      f"{accuracies[case]:.2%}"
     )
 
   # ---- Report, and the mark that all is done

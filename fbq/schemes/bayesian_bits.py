@@ -44,8 +44,7 @@ class BayesianBits:
     faithful: as the authors' code where it does otherwise: gates at or below
       -2 are closed, with all above, and see no gradient but the regularizer's;
       weights have one range per tensor rather than per output channel, which
-      starts at their maximum rather than their largest magnitude; the
-      classifier's channels can be pruned too.
+      starts at their maximum rather than their largest magnitude.
   """
 
   groups: GateGroups
@@ -116,7 +115,7 @@ class BayesianBits:
 
   def can_prune(self, node: Node) -> bool:
     """Whether the output channels of a weighted node have gates."""
-    return self.prunes and (self.faithful or not node.is_output)
+    return self.prunes and not node.is_output
 
   def assignment(
     self, net: Net, variables: Mapping[str, Any]

@@ -105,22 +105,26 @@ def _run(name, trainer, state, run, log, checkpoints) -> steps_lib.State:
       if n % trainer.log_every and n != trainer.steps:
         continue
       if int(state.first_bad_step) >= 0:
-        raise _diverged(name, trainer, kept, run, int(state.first_bad_step))
+        raise diverged(name, trainer, kept, run, int(state.first_bad_step))
       metrics = {key: float(value) for key, value in metrics.items()}
       log.write(name, n, **metrics)
       move(n, {key: metrics[key] for key in ("loss", "accuracy")})
       kept = _copy(state)
       if n % trainer.checkpoint_every == 0 and n < trainer.steps:
         checkpoints.save(n, state, {})
-  # The last update comes after the last loss.
+  refuse_bad(name, trainer, state.variables)
+  return state
+
+
+def refuse_bad(name: str, trainer: Trainer, variables) -> None:
+  """Raises Diverged for what the last update, after the last loss, spoilt."""
   kinds = ("params", "ranges", "gates", "batch_stats")
-  culprit = steps_lib.bad_variable(trainer.model, state.variables, kinds)
+  culprit = steps_lib.bad_variable(trainer.model, variables, kinds)
   if culprit is not None:
     raise Diverged(
       f"{name}: step {trainer.steps}, the last, left {culprit} not finite. "
       f"{_CURE}"
     )
-  return state
 
 
 def _copy(state):
@@ -128,8 +132,11 @@ def _copy(state):
   return jax.tree.map(lambda x: x.copy(), state)
 
 
-def _diverged(name, trainer, state, run, bad_step) -> Diverged:
-  """Repeats the steps since `state` up to the bad one, and looks into it."""
+def diverged(
+  name: str, trainer: Trainer, state, run, bad_step: int
+) -> Diverged:
+  """What to raise: repeats the steps from `state` up to the bad one, and looks
+  into it."""
   while int(state.step) < bad_step:
     state, _ = trainer.step(state, run)
   culprit = steps_lib.first_bad_tensor(

@@ -1,6 +1,7 @@
 """One optimizer for each kind of variable."""
 
 from collections.abc import Hashable, Mapping
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +90,7 @@ def holding(
 
   def update(gradients, state, variables=None):
     updates, state = inner.update(gradients, state, variables)
+    updates = cast(dict, updates)
     params = dict(updates["params"])
     for name, mask in kept.items():
       params[f"{name}_kernel"] = params[f"{name}_kernel"] * mask

@@ -17,8 +17,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fbq.train.checkpoints import Checkpoints
 from fbq.train.log import Log
-from fbq.train.loop import Diverged, Trainer, train
-from fbq.train.steps import compile_once, first_bad_tensor
+from fbq.train.loop import Trainer, diverged, refuse_bad, train
+from fbq.train.steps import compile_once
 
 Variables = Mapping[str, Any]
 Results = tuple[Variables, dict[str, float]]
@@ -129,10 +129,9 @@ def _train_together(names, trainer, variables, runs, log, checkpoints):
       restored,
       states,
     )
-    if done < trainer.steps:
-      log.say(f"{title}: resume after step {done}")
-  if done == trainer.steps:
-    return states
+    if done == trainer.steps:
+      return states
+    log.say(f"{title}: resume after step {done}")
   for name in names:
     log.resume(name, done or -1)
   step = points_step(trainer.step, mesh)
@@ -147,22 +146,16 @@ def _train_together(names, trainer, variables, runs, log, checkpoints):
         log.write(name, n, **{k: float(v[i]) for k, v in metrics.items()})
       move(n, {"loss": float(jnp.mean(metrics["loss"]))})
       kept = jax.tree.map(jnp.copy, states)
-      if n % trainer.checkpoint_every == 0 or n == trainer.steps:
+      if n % trainer.checkpoint_every == 0 and n < trainer.steps:
         checkpoints.save(n, states, {})
+  for i, name in enumerate(names):
+    refuse_bad(name, trainer, point(states.variables, i))
+  checkpoints.save(trainer.steps, states, {})
   return states
 
 
 def _check(names, trainer, kept, states, runs):
   """Raises Diverged for the first point that is."""
   for i, bad_step in enumerate(states.first_bad_step.tolist()):
-    if bad_step < 0:
-      continue
-    state = point(kept, i)
-    while int(state.step) < bad_step:
-      state, _ = trainer.step(state, runs[i])
-    culprit = first_bad_tensor(trainer.model, trainer.sample, state, runs[i])
-    raise Diverged(
-      f"{names[i]}: the loss of step {bad_step + 1} is not finite; first not "
-      f"finite: {culprit}. Lower the learning rate of this stage, or look at "
-      "its data."
-    )
+    if bad_step >= 0:
+      raise diverged(names[i], trainer, point(kept, i), runs[i], bad_step)

@@ -15,7 +15,6 @@ import optax
 
 from fbq.model import Model
 from fbq.train.regularizers import Regularizer
-from fbq.train.regularizers import bops_regularizer as bops_regularizer
 
 Array = jax.Array
 Batch = tuple[Array, Array]

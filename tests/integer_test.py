@@ -119,13 +119,6 @@ def test_an_adder_reports_every_pair_of_codes():
 # ---- overflow ----------------------------------------------------------------
 
 
-def worst_inputs(weight, low, high):
-  """Inputs [h, w, I, O] that make the sums of every channel least and most."""
-  least = np.where(weight > 0, low, high)
-  most = np.where(weight > 0, high, low)
-  return least, most
-
-
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("width", [32, 64])
 def test_the_worst_inputs_of_every_layer_do_not_overflow(bits, width):
@@ -134,34 +127,85 @@ def test_the_worst_inputs_of_every_layer_do_not_overflow(bits, width):
   )
   limit = 2 ** (width - 1)
   for node in MIX.nodes:
-    part = network.layers[node.name]
-    low, high = ends_of(network, node.inputs[0])
+    part, ends = network.layers[node.name], network.codes[node.inputs[0]]
+    if np.any(node.padding):
+      ends = np.minimum(ends.low, 0), np.maximum(ends.high, 0)
     if node.has_weights:
-      weight = part["weight"].astype(object)
-      sums = [
-        (weight * worst).reshape(-1, weight.shape[-1]).sum(0)
-        for worst in worst_inputs(weight.astype(int), low, high)
-      ]
-      assert all(abs(x) < 2**31 for x in np.ravel(sums))
+      weight = part["weight"].astype(np.int64)
+      low, high = (worst_sums(node, weight, *ends, sign) for sign in (1, -1))
       if node.is_output:
-        assert all(abs(x) < 2**31 for x in np.ravel(sums + part["bias"]))
+        sums = np.ravel([low + part["bias"], high + part["bias"]])
+        assert np.abs(sums).max() < 2**31
         continue
-      np.testing.assert_array_equal(sums, network.reach[node.name])
+      np.testing.assert_array_equal([low, high], network.reach[node.name])
+      assert np.abs([low, high]).max() < 2**31
     elif node.op == "avg_pool":
-      sums = [np.array([4 * low], object), np.array([4 * high], object)]
+      low, high = 4 * ends[0].min(), 4 * ends[1].max()
     elif node.op == "add":
-      sums = [0, 0]
+      low, high = 0, 0
       for i, name in enumerate(node.inputs):
-        for j, end in enumerate(ends_of(network, name)):
-          constants = {key: part[f"in_{key}"][i] for key in ("mul", "add")}
-          check_products([end], constants, limit)
-          value = end * int(constants["mul"]) + int(constants["add"])
-          value >>= int(part["in_shift"][i])
-          sums[j] += min(max(value, part["in_low"][i]), part["in_high"][i])
-      sums = [np.array([x], object) for x in sums]
+        constants = {key: part[f"in_{key}"][i] for key in ("mul", "add")}
+        check_products(ends_of(network, name), constants, limit)
+        one = one_input(part, i, np.array(ends_of(network, name)))
+        low, high = low + one[0], high + one[1]
     else:
       continue
-    check_products(sums, part, limit)
+    check_products([low, high], part, limit)
+
+
+def worst_sums(node, weight, low, high, sign):
+  """Sums of the inputs, one by one, that make them least (or, -1, most)."""
+  if node.op == "linear":
+    low, high = (np.resize(end, len(weight)) for end in (low, high))
+  total = np.zeros(weight.shape[-1], np.int64)
+  for index in np.ndindex(weight.shape):
+    c = index[-1] if node.op == "depthwise" else index[-2]
+    is_low = sign * weight[index] > 0
+    total[index[-1]] += weight[index] * (low[c] if is_low else high[c])
+  return total
+
+
+def one_input(part, i, codes):
+  mul, add, shift, low, high = (
+    int(part[f"in_{key}"][i]) for key in ("mul", "add", "shift", "low", "high")
+  )
+  return np.clip((codes * mul + add) >> shift, low, high)
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+def test_codes_stay_within_what_is_proven(bits):
+  """For images that provoke: extremes, checkers, noise."""
+  random = np.random.default_rng(0)
+  network = lowering.lower(MIX, variables(MIX), precision.uniform(MIX, bits))
+  shape = (40, *MIX.input_shape)
+  provoking = np.where(random.uniform(size=shape) < 0.5, 0, 255)
+  provoking[:10] = random.integers(0, 256, (10, *MIX.input_shape))
+  provoking[10], provoking[11] = 0, 255
+  tensors, _ = integers(network, provoking)
+  is_tight = 0
+  for name, (low, high) in network.codes.items():
+    ends = network.ends(name)
+    channels = tensors[name].reshape(-1, len(low))
+    assert (low >= ends[0]).all() and (high <= ends[1]).all()
+    assert (channels.min(0) >= low).all() and (channels.max(0) <= high).all()
+    is_tight += np.sum(channels.max(0) == high)
+  assert is_tight > 10
+
+
+def test_a_dead_channel_costs_the_next_layer_no_bits():
+  """Batch norm makes of its zero variance a huge, harmless slope."""
+  found = variables(MIX)
+  params, stats = dict(found["params"]), dict(found["batch_stats"])
+  norm = {key: x.copy() for key, x in params["a_norm"].items()}
+  norm["scale"][2], norm["bias"][2] = 0.01, -50
+  params["a_norm"] = norm
+  stat = {key: x.copy() for key, x in stats["b_norm"].items()}
+  stat["var"][2] = 0
+  stats["b_norm"] = stat
+  changed = {**found, "params": params, "batch_stats": stats}
+  bits = precision.uniform(MIX, 8)
+  before = lowering.lower(MIX, found, bits).layers["b"]["shift"]
+  assert lowering.lower(MIX, changed, bits).layers["b"]["shift"] >= before
 
 
 def ends_of(network, tensor):
@@ -172,10 +216,10 @@ def ends_of(network, tensor):
 def check_products(sums, part, limit):
   """In Python's integers, which do not overflow."""
   for total in sums:
-    mul = np.asarray(part["mul"]).astype(object)
-    add = np.asarray(part["add"]).astype(object)
-    for value in np.ravel([total * mul, total * mul + add]):
-      assert -limit <= int(value) < limit
+    for x, mul, add in np.broadcast(total, part["mul"], part["add"]):
+      product = int(x) * int(mul)
+      assert -limit <= product < limit
+      assert -limit <= product + int(add) < limit
 
 
 def test_sums_too_long_for_32_bits_are_refused_by_name():

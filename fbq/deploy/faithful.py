@@ -122,7 +122,7 @@ def _trained_codes(net, variables, bits, images):
   )
   sites = net.workload.sites
   sown = seen["intermediates"]
-  tensors: dict[str, jax.Array] = {name: x[0] for name, x in sown.items()}
+  tensors: dict[str, Any] = {name: x[0] for name, x in sown.items()}
   tensors[INPUT] = images
   codes = {}
   for name, x in tensors.items():

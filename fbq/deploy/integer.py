@@ -50,6 +50,8 @@ class IntegerNet:
       "NAME.common"; of the logits [].
     affine: per node with a requantization, what it stands for.
     reach: per node with a requantization, the accumulators there can be.
+    codes: per tensor, the codes that each channel can have [C]: proven from the
+      image to the last layer, for what no image can reach needs no room.
   """
 
   net: Net
@@ -59,6 +61,7 @@ class IntegerNet:
   steps: Mapping[str, np.ndarray]
   affine: Mapping[str, rq.Affine]
   reach: Mapping[str, rq.Range]
+  codes: Mapping[str, rq.Range]
 
   def requant(self, name: str) -> rq.Requant:
     """The requantization of a node."""

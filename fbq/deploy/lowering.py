@@ -10,7 +10,7 @@ import numpy as np
 from fbq import precision
 from fbq.deploy import requant as rq
 from fbq.deploy.integer import IntegerNet, code_range
-from fbq.nets.graph import INPUT_SITE, Net, Node
+from fbq.nets.graph import INPUT, INPUT_SITE, Net, Node
 from fbq.quantizers import uniform
 
 OPS = ("conv", "depthwise", "linear", "add", "avg_pool", "max_pool")
@@ -86,6 +86,7 @@ def lower(
     lowering.steps,
     lowering.affine,
     lowering.reach,
+    lowering.codes,
   )
 
 
@@ -100,6 +101,9 @@ class _Lowering:
     self.layers: dict[str, dict[str, np.ndarray]] = {}
     self.affine: dict[str, rq.Affine] = {}
     self.reach: dict[str, rq.Range] = {}
+    shape = net.input_shape[2:]
+    image = (np.full(shape, end) for end in self._code_range(INPUT))
+    self.codes: dict[str, rq.Range] = {INPUT: rq.Range(*image)}
     self.steps: dict[str, np.ndarray] = {
       site: self._step(site, signed) for site, signed in net.is_signed.items()
     }
@@ -108,6 +112,7 @@ class _Lowering:
     if node.op == "max_pool":
       low, _ = self._code_range(node.inputs[0])
       self.layers[node.name] = {"low": np.array(low, np.int32)}
+      self.codes[node.name] = self.codes[node.inputs[0]]
     elif node.op == "avg_pool":
       self._average(node)
     elif node.op == "add":
@@ -118,7 +123,7 @@ class _Lowering:
   def _weighted(self, node):
     kernel = self._variable("params", f"{node.name}_kernel")
     weight, weight_step = self._weight(node, kernel)
-    reach = reachable(weight, self._code_range(node.inputs[0]))
+    reach = self._reachable(node, weight)
     limit = np.max(np.abs(reach))
     if limit >= 2**31:
       raise UnsupportedError(
@@ -156,27 +161,33 @@ class _Lowering:
   def _average(self, node):
     height, width = node.kernel or self.net.shapes[node.inputs[0]][:2]
     count = height * width
-    low, high = self._code_range(node.inputs[0])
-    self.layers[node.name] = {}
-    self._requantize(
-      node,
-      rq.Affine(np.array([1 / count]), np.zeros(1)),
-      rq.Range(np.array([low * count]), np.array([high * count])),
-      half_up=True,
+    codes = self._padded_codes(node)
+    reach = rq.Range(
+      codes.low.min(keepdims=True) * count,
+      codes.high.max(keepdims=True) * count,
     )
+    affine = rq.Affine(np.array([1 / count]), np.zeros(1))
+    self.layers[node.name] = {}
+    self._requantize(node, affine, reach, half_up=True)
+    self.codes[node.name] = codes  # means lie between
 
   def _adder(self, node):
     """Both inputs on the coarser grid: that one passes unchanged."""
     steps = [self._step_of(name) for name in node.inputs]
     common = max(steps)
-    parts, low, high = [], 0, 0
+    parts, sums = [], []  # of the integers, and of what they stand for
     for name, step in zip(node.inputs, steps, strict=True):
       ends = self._code_range(name)
       reach = rq.Range(*(np.array([end]) for end in ends))
       affine = rq.Affine(np.array([step / common]), np.zeros(1))
       parts.append(rq.fit(affine, reach, *ends, self.width))
-      codes = [parts[-1](np.array(end)) for end in ends]
-      low, high = low + int(codes[0][0]), high + int(codes[1][0])
+      sums.append(
+        [(parts[-1](end), end * step / common) for end in self.codes[name]]
+      )
+    (low, exact_low), (high, exact_high) = (
+      [np.add(*terms) for terms in zip(*ends, strict=True)]
+      for ends in zip(*sums, strict=True)
+    )
     self.steps[f"{node.name}.common"] = common
     self.layers[node.name] = {
       f"in_{key}": np.array(
@@ -188,7 +199,11 @@ class _Lowering:
     affine = rq.Affine(
       np.array([common / self._step_of(node.name)]), np.zeros(1)
     )
-    self._requantize(node, affine, rq.Range(np.array([low]), np.array([high])))
+    reach = rq.Range(low.min(keepdims=True), high.max(keepdims=True))
+    self._requantize(node, affine, reach)
+    self.codes[node.name] = self._codes_at(
+      node, rq.Range(low, high), rq.Range(exact_low, exact_high)
+    )
 
   def _requantize(self, node, affine, reach, half_up=False):
     low, high = self._code_range(node.name)
@@ -206,6 +221,43 @@ class _Lowering:
       "low": np.array(low, np.int32),
       "high": np.array(high, np.int32),
     }
+    self.codes[node.name] = self._codes_at(node, reach, reach, found)
+
+  def _codes_at(self, node, ends, exact_ends, requant=None):
+    """Codes between those of a range, the integer's and the exact ones."""
+    low, high = self._code_range(node.name)
+    part, affine = self.layers[node.name], self.affine[node.name]
+    requant = requant or rq.Requant(
+      *(part[key].astype(np.int64) for key in ("mul", "add")),
+      *(int(part[key]) for key in ("shift", "low", "high")),
+    )
+    codes = [requant(end) for end in ends]
+    codes += [rq.reference_codes(end, affine, low, high) for end in exact_ends]
+    return rq.Range(np.min(codes, axis=0), np.max(codes, axis=0))
+
+  def _reachable(self, node, weight):
+    """The accumulators that the codes of the input can give: int64 [O].
+
+    Every input takes the end of its channel that its weight makes worst.
+    """
+    codes = self._padded_codes(node)
+    if node.op == "linear":
+      pixels = weight.shape[0] // len(codes.low)
+      codes = rq.Range(*(np.tile(end, pixels)[:, None] for end in codes))
+    elif node.op == "conv":
+      codes = rq.Range(*(end[:, None] for end in codes))
+    low, high = (weight * end for end in codes)
+    axes = tuple(range(weight.ndim - 1))
+    return rq.Range(
+      np.minimum(low, high).sum(axes), np.maximum(low, high).sum(axes)
+    )
+
+  def _padded_codes(self, node):
+    """Codes that a node meets in its input: zeros too, where it is padded."""
+    low, high = self.codes[node.inputs[0]]
+    if np.any(node.padding):
+      low, high = np.minimum(low, 0), np.maximum(high, 0)
+    return rq.Range(low, high)
 
   @property
   def _integer(self):
@@ -258,18 +310,6 @@ class _Lowering:
         "pass those of a fine-tuned or calibrated model"
       )
     return found[name]
-
-
-def reachable(weight: np.ndarray, ends: tuple[int, int]) -> rq.Range:
-  """The accumulators that inputs between `ends` can give: int64 [O].
-
-  Every input takes the end that its weight makes worst; padding is 0, which
-  lies between.
-  """
-  axes = tuple(range(weight.ndim - 1))
-  low = np.minimum(weight * ends[0], weight * ends[1])
-  high = np.maximum(weight * ends[0], weight * ends[1])
-  return rq.Range(low.sum(axes), high.sum(axes))
 
 
 def _numpy(tree):

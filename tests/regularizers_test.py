@@ -59,7 +59,7 @@ def assignments(net, groups):
 
 @pytest.mark.parametrize("output_bits", [8, "site"])
 @pytest.mark.parametrize("locked", [False, True])
-@pytest.mark.parametrize("make", SCHEMES)
+@pytest.mark.parametrize("make", [FreeBits, Fractional])
 def test_expected_cycles_are_the_sum_over_all_assignments(
   make, locked, output_bits
 ):

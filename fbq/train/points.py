@@ -6,6 +6,7 @@ are trained one after the other, since a vmapped convolution takes 4 times as
 long there as the same number of single ones.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,8 +35,11 @@ def mesh_of(count: int) -> Mesh:
   )
 
 
+@functools.lru_cache(maxsize=8)
 def points_step(step: Callable, mesh: Mesh) -> Callable:
   """`step(state, run)` over a leading axis `P` of both, compiled once.
+
+  The same step and mesh give the same program again.
 
   Args:
     step: from `steps.train_step`.

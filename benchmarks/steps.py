@@ -35,7 +35,7 @@ from fbq.schemes.mixture import Mixture
 
 BATCH = 64
 BYTES_MOVED = 20  # by a quantizer for each element, forward and backward
-COPIED = 1 << 24  # elements read and written to measure the memory
+COPIED = 1 << 20  # elements read and written to measure the memory: a tensor
 SEARCHED = ("params", "gates", "ranges")
 # What is timed: scheme of the locked groups, and what it trains.
 ROWS = {

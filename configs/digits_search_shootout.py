@@ -27,7 +27,7 @@ def get_config(size: str = "full") -> ConfigDict:
 
   config = dict(
     experiment="shootout",
-    seeds=(0, 1, 2),
+    seeds=(0, 1, 2) if size == "full" else (0,),
     net=base["net"],
     data=base["data"],
     target="xpulpnn_v1",
@@ -66,6 +66,4 @@ def get_config(size: str = "full") -> ConfigDict:
     checkpoint_every=200,
     log_every=25,
   )
-  if size == "quick":
-    config["seeds"] = (0,)
   return ConfigDict(config)

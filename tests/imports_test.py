@@ -10,13 +10,17 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 ROOMS = ("main", "hwsim", "fbq", "launch")
-METHOD = ("fbq.precision", "fbq.nets", "fbq.quantizers", "fbq.ops", "hwsim")
+METHOD = (
+  *("fbq.precision", "fbq.block_formats", "fbq.nets", "fbq.quantizers"),
+  *("fbq.ops", "hwsim"),
+)
 # Room -> what its files may import of this project, besides each other. The
 # first that a module's name begins with counts; a package's empty __init__ is
 # importable from everywhere.
 MAY_IMPORT = {
   "hwsim": (),
   "fbq.precision": METHOD,
+  "fbq.block_formats": METHOD,
   "fbq.nets": METHOD,
   "fbq.quantizers": METHOD,
   "fbq.ops": METHOD,

@@ -25,7 +25,6 @@ from fbq.experiments.stages import (
   Lab,
   calibrate,
   digest,
-  initial_variables,
   ranges_at,
 )
 from fbq.model import Model
@@ -33,7 +32,6 @@ from fbq.report.shootout import BASELINE, Outcome
 from fbq.report.tables import write_atomically
 from fbq.schemes.fixed import Fixed
 from fbq.search import exact, problem, sensitivity
-from fbq.train import steps
 from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer
 from hwsim import latency_io
@@ -81,9 +79,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
   eight = total_cycles(table, net.workload, precision.uniform(net, 8))
 
   # ---- One compiled step for each strategy, whatever the seed and setting
-  float_model, fixed_model = Model(net), Model(net, Fixed())
-  float_trainer = lab.trainer("float_training", float_model, ("params",))
-  correct = steps.evaluator(float_model)
   searchers = {
     name: make()
     for name, make in strategies.searchers(net, cycles).items()
@@ -112,39 +107,30 @@ def run(config: ConfigDict, workdir: Path) -> None:
   for seed in config.seeds:
     # ---- Float training and ranges
     keys = jax.random.split(jax.random.key(seed), 6)
-    variables, result = lab.run(
-      f"seed{seed}-float",
-      "float training",
-      float_trainer,
-      initial_variables(float_model, keys[0]),
-      {"key": keys[1]},
-      lambda v: {"test_accuracy": lab.accuracy(correct, v)},
-    )
-    log.say(f"seed {seed}: float {result['test_accuracy']:.2%}")
+    variables, accuracy = lab.float_network(f"seed{seed}-float", keys[:2])
     with clock.measure("calibration"):
       images, labels = lab.calibration_set(keys[2])
-      ranges, tensors = calibrate(float_model, variables, images)
-    start_of[seed] = variables, ranges, keys[5], result["test_accuracy"]
+      ranges, tensors = calibrate(net, variables, images)
+    start_of[seed] = variables, ranges, keys[5], accuracy
 
     # ---- Searches by training
     gates = {}
     for name, searcher in searchers.items():
-      plan = config.strategies[name]
-      for setting in plan.settings:
-        start = _search_start(net, searcher, variables, ranges, config)
-        data = _search_data(searcher, setting, keys[3], config)
-        example.setdefault(name, (start, data))
-        ended, _ = lab.run(
-          f"seed{seed}-{name}-{setting:g}",
-          f"search: {name}",
-          trainers[name],
-          start,
-          data,
-        )
-        searched = searcher.scheme.assignment(net, ended)
+      given = config.strategies[name].settings
+      start = _search_start(net, searcher, variables, ranges, config)
+      data = [_search_data(searcher, s, keys[3], config) for s in given]
+      example.setdefault(name, (start, data[0]))
+      ended = lab.run_many(
+        [f"seed{seed}-{name}-{setting:g}" for setting in given],
+        f"search: {name}",
+        trainers[name],
+        [start] * len(given),
+        data,
+      )
+      gates[name] = ended[len(given) // 2]
+      for setting, end in zip(given, ended, strict=True):
+        searched = searcher.scheme.assignment(net, end)
         add(name, seed, _say(setting, searcher.has_budget), searched, 0)
-        if setting == plan.settings[len(plan.settings) // 2]:
-          gates[name] = ended
 
     # ---- Choices from values, under budgets
     wanted = [n for n in config.strategies if n in strategies.VALUE_TEXTS]
@@ -153,7 +139,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
       with clock.measure("values"):
         judge = sensitivity.Judge(
           net,
-          jax.jit(lambda v, x, b: fixed_model.apply(v, x, False, b)),
+          jax.jit(lambda v, x, b: Model(net, Fixed()).apply(v, x, False, b)),
           {kind: variables[kind] for kind in ("params", "batch_stats")},
           ranges,
           np.asarray(images),
@@ -184,16 +170,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
   # ---- Fine-tuning, once for each different assignment of a seed
   (workdir / "precision").mkdir(exist_ok=True)
-  correct_fixed = steps.evaluator(fixed_model)
-  tuners = {
-    more: lab.trainer(
-      "fine_tuning",
-      fixed_model,
-      ("params", "ranges"),
-      more_steps=more,
-      range_learning_rate=config.fine_tuning.range_learning_rate,
-    )
-    for more in {f.more_steps for f in found}
+  fine_tune = {
+    more: lab.fine_tuner(more) for more in {f.more_steps for f in found}
   }
   accuracies: dict[tuple, float] = {}
   for one in found:
@@ -206,18 +184,13 @@ def run(config: ConfigDict, workdir: Path) -> None:
     if case in accuracies:
       continue
     variables, ranges, key, _ = start_of[one.seed]
-    start = {**variables, "ranges": ranges_at(ranges, one.precision)}
-    _, result = lab.run(
+    accuracies[case] = fine_tune[one.more_steps](
       "seed{}-fine-tune-{}-{}".format(*case),
-      "fine-tuning",
-      tuners[one.more_steps],
-      start,
-      {"key": key, "bits": lab.bits(one.precision)},
-      lambda v, a=one.precision: {
-        "test_accuracy": lab.accuracy(correct_fixed, v, a)
-      },
+      variables,
+      ranges,
+      one.precision,
+      key,
     )
-    accuracies[case] = result["test_accuracy"]
     log.say(f"[{len(accuracies)}] {name}: {accuracies[case]:.2%}")
   outcomes = [
     Outcome(
@@ -236,7 +209,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     first = start_of[config.seeds[0]][0]
     seconds = step_seconds(
       {name: (trainers[name], *case) for name, case in example.items()}
-      | {"float": (float_trainer, first, {"key": jax.random.key(0)})}
+      | {"float": (lab.float_trainer, first, {"key": jax.random.key(0)})}
     )
   step_cost = {
     name: seconds[name] / seconds["float"] * config.search.steps

@@ -20,9 +20,11 @@ from fbq.data import digits
 from fbq.model import Model
 from fbq.nets.graph import Net
 from fbq.quantizers.site_ranges import Ranges, site_ranges
+from fbq.schemes.fixed import Fixed
 from fbq.train import optimizer, steps
 from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer, train
+from fbq.train.points import train_points
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +128,84 @@ class Lab:
         finish,
       )
 
+  def run_many(self, names, stage, trainer, variables, runs):
+    """Variables after each of several runs; together where that is faster.
+
+    Args:
+      names, variables, runs: of each run, see `run`.
+      stage, trainer: of all.
+    """
+    if not names:
+      return []
+    self.test  # noqa: B018  see above
+    with self.clock.measure(stage):
+      results = train_points(
+        names,
+        trainer,
+        variables,
+        runs,
+        self.log,
+        [self.workdir / "checkpoints" / name for name in names],
+        [f"{self.fingerprint}:{name}" for name in names],
+        lambda v: {},
+      )
+    return [ended for ended, _ in results]
+
+  def float_network(self, name: str, keys) -> tuple[Mapping[str, Any], float]:
+    """Variables of the trained float network and its test accuracy.
+
+    Args:
+      name: of the run; its plan is the setting "float_training".
+      keys: of the start and of the batches.
+    """
+    model = Model(self.net)
+    correct = steps.evaluator(model)
+    variables, result = self.run(
+      name,
+      "float training",
+      self.float_trainer,
+      initial_variables(model, keys[0]),
+      {"key": keys[1]},
+      lambda v: {"test_accuracy": self.accuracy(correct, v)},
+    )
+    accuracy = result["test_accuracy"]
+    self.log.say(f"{name}: test accuracy {accuracy:.2%}")
+    return variables, accuracy
+
+  @functools.cached_property
+  def float_trainer(self) -> Trainer:
+    """One compiled step for all float training of the experiment."""
+    return self.trainer("float_training", Model(self.net), ("params",))
+
+  def fine_tuner(self, more_steps: int = 0) -> Callable[..., float]:
+    """A function (name, variables, ranges, assignment, key) -> accuracy.
+
+    It fine-tunes at fixed precision, from ranges {site: {bits: range}}; one
+    compiled step serves all calls. The plan is the setting "fine_tuning".
+    """
+    model = Model(self.net, Fixed())
+    correct = steps.evaluator(model)
+    trainer = self.trainer(
+      "fine_tuning",
+      model,
+      ("params", "ranges"),
+      more_steps=more_steps,
+      range_learning_rate=self.config.fine_tuning.range_learning_rate,
+    )
+
+    def fine_tune(name, variables, ranges, assignment, key):
+      _, result = self.run(
+        name,
+        "fine-tuning",
+        trainer,
+        {**variables, "ranges": ranges_at(ranges, assignment)},
+        {"key": key, "bits": self.bits(assignment)},
+        lambda v: {"test_accuracy": self.accuracy(correct, v, assignment)},
+      )
+      return result["test_accuracy"]
+
+    return fine_tune
+
   def bits(self, assignment: precision.Precision) -> jax.Array:
     """int32 [S], what the scheme `Fixed` takes."""
     return jnp.asarray(precision.to_array(self.net, assignment))
@@ -135,8 +215,8 @@ class Lab:
     bits = None if assignment is None else self.bits(assignment)
     return steps.accuracy(correct, variables, *self.test, bits)
 
-  def calibration_set(self, key: jax.Array):
-    """Images and labels of the training split."""
+  def calibration_set(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`calibration_images` images and labels of the training split."""
     return digits.calibration_set(
       key,
       self.source,
@@ -156,17 +236,17 @@ def initial_variables(model: Model, key: jax.Array) -> Mapping[str, Any]:
   return {kind: variables.get(kind, {}) for kind in ("params", "batch_stats")}
 
 
-def calibrate(model: Model, variables, images):
+def calibrate(net: Net, variables, images):
   """({site: {bits: range}}, {activation site: values [N, ...]}) on `images`.
 
   See `fbq.quantizers.site_ranges`; the values are those before quantizers.
 
   Args:
-    model: in float.
-    variables: of it.
+    net: the network.
+    variables: of its float model.
     images: [N, H, W, C].
   """
-  net = model.net
+  model = Model(net)
   seen = jax.jit(
     lambda v, x: model.apply(v, x, train=False, mutable=["intermediates"])[1]
   )(variables, images)["intermediates"]

@@ -134,18 +134,18 @@ def optima(choice: Choice, alphas: Sequence[float]) -> Found:
   Raises:
     ValueError: an alpha is negative or not finite.
   """
-  alphas = np.asarray(alphas, np.float64)
-  if alphas.ndim != 1 or not (np.isfinite(alphas) & (alphas >= 0)).all():
+  weights = np.asarray(alphas, np.float64)
+  if weights.ndim != 1 or not (np.isfinite(weights) & (weights >= 0)).all():
     raise ValueError(
-      f"alphas are {alphas.tolist()}, expected finite numbers, none negative"
+      f"alphas are {weights.tolist()}, expected finite numbers, none negative"
     )
   model = _model(choice)
   steps = elimination.plan(model)
   scored = elimination.scores(
-    model, np.ones(len(alphas)), -alphas[None] / choice.largest
+    model, np.ones(len(weights)), -weights[None] / choice.largest
   )
   tables, _ = elimination.upward(steps, scored)
-  return _found(choice, elimination.decode(model, steps, tables), alphas)
+  return _found(choice, elimination.decode(model, steps, tables), weights)
 
 
 def front(choice: Choice, resolution: float = 0.0) -> Found:
@@ -232,7 +232,7 @@ def _model(choice: Choice) -> Model:
 def _folded(choice, units, axes):
   """Units [I, W, O] at the options of their groups, one axis for each group."""
   scope = tuple(sorted({axis for axis in axes if axis is not None}))
-  index = []
+  index: list[np.ndarray | int] = []
   for axis in axes:
     if axis is None:
       index.append(0)

@@ -65,12 +65,7 @@ class IntegerNet:
 
   def requant(self, name: str) -> rq.Requant:
     """The requantization of a node."""
-    part = self.layers[name]
-    return rq.Requant(
-      part["mul"].astype(np.int64),
-      part["add"].astype(np.int64),
-      *(int(part[key]) for key in ("shift", "low", "high")),
-    )
+    return requant_of(self.layers[name])
 
   def agreement(self, name: str) -> rq.Agreement:
     """Where a node differs from what it stands for, over all it can be given.
@@ -125,6 +120,13 @@ class IntegerNet:
     return rq.Agreement(
       *(np.array([n]) for n in (apart.size, (apart > 0).sum(), apart.max()))
     )
+
+
+def requant_of(constants: Mapping[str, np.ndarray]) -> rq.Requant:
+  """The requantization that constants of a layer hold."""
+  shift, low, high = (int(constants[key]) for key in ("shift", "low", "high"))
+  mul, add = (constants[key].astype(np.int64) for key in ("mul", "add"))
+  return rq.Requant(mul, add, shift, low, high)
 
 
 def code_range(bits: int, signed: bool) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fbq import precision
 from fbq.deploy import requant as rq
-from fbq.deploy.integer import IntegerNet, code_range
+from fbq.deploy.integer import IntegerNet, code_range, requant_of
 from fbq.nets.graph import INPUT, INPUT_SITE, Net, Node
 from fbq.quantizers import uniform
 
@@ -221,16 +221,13 @@ class _Lowering:
       "low": np.array(low, np.int32),
       "high": np.array(high, np.int32),
     }
-    self.codes[node.name] = self._codes_at(node, reach, reach, found)
+    self.codes[node.name] = self._codes_at(node, reach, reach)
 
-  def _codes_at(self, node, ends, exact_ends, requant=None):
+  def _codes_at(self, node, ends, exact_ends):
     """Codes between those of a range, the integer's and the exact ones."""
     low, high = self._code_range(node.name)
     part, affine = self.layers[node.name], self.affine[node.name]
-    requant = requant or rq.Requant(
-      *(part[key].astype(np.int64) for key in ("mul", "add")),
-      *(int(part[key]) for key in ("shift", "low", "high")),
-    )
+    requant = requant_of(part)
     codes = [requant(end) for end in ends]
     codes += [rq.reference_codes(end, affine, low, high) for end in exact_ends]
     return rq.Range(np.min(codes, axis=0), np.max(codes, axis=0))

@@ -79,9 +79,9 @@ def read(path: Path) -> tuple[list[Point], list[str]]:
   if not path.exists():
     return [], []
   points, problems, lines = [], [], {}
-  for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+  for number, line in enumerate(_split(path), start=1):
     try:
-      point = _parse(line)
+      point = _parse(line, number)
       if point.id in lines:
         raise ValueError(f"id {point.id} is that of line {lines[point.id]}")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -115,11 +115,11 @@ def load_line(path: Path, index: int) -> Point:
   Raises:
     SweepError: the line is damaged or is not there.
   """
-  lines = path.read_bytes().splitlines()
+  lines = _split(path)
   if not 0 <= index < len(lines):
     raise SweepError(f"{path} has {len(lines)} lines, no line {index + 1}")
   try:
-    return _parse(lines[index])
+    return _parse(lines[index], index + 1)
   except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise SweepError(f"{path}, line {index + 1}: {error}") from error
 
@@ -144,7 +144,8 @@ def merge(old: Sequence[Point], new: Sequence[Point]) -> Merged:
 
 def write(path: Path, points: Sequence[Point]) -> None:
   """Puts the manifest there whole, or leaves it alone if nothing changed."""
-  data = "".join(f"{_line(point)}\n" for point in points).encode()
+  lines = [_line(*numbered) for numbered in enumerate(points, start=1)]
+  data = "".join(f"{line}\n" for line in lines).encode()
   if not path.exists() or path.read_bytes() != data:
     write_atomically(path, data)
 
@@ -162,18 +163,27 @@ def write_atomically(path: Path, data: bytes) -> None:
     temporary.unlink(missing_ok=True)
 
 
-def _line(point):
-  fields = dataclasses.asdict(point)
+def _split(path):
+  """Lines without their ends; a last one that has no end counts."""
+  lines = path.read_bytes().split(b"\n")
+  return lines if lines[-1] else lines[:-1]
+
+
+def _line(number, point):
+  fields = {"line": number, **dataclasses.asdict(point)}
   return json.dumps(fields | {"check": _check(fields)})
 
 
-def _parse(line):
+def _parse(line, number):
   fields = json.loads(line)
   check = fields.pop("check")
   if _check(fields) != check:
     raise ValueError(
       f"is damaged: its check is {check!r}, not that of its text"
     )
+  # A lost line end would give every later task the point of another.
+  if (written := fields.pop("line")) != number:
+    raise ValueError(f"is line {written} in the wrong place")
   return Point(**fields)
 
 

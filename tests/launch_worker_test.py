@@ -6,7 +6,7 @@ import time
 import launch_runs
 import pytest
 
-from launch import process, worker
+from launch import manifest, process, worker
 from launch.claims import Claim, ClaimLost, Claims
 from launch.manifest import Point
 from launch.workdir import Sweep
@@ -160,8 +160,7 @@ def test_a_task_waits_for_a_claim_that_may_be_stale(sweep):
   launch_runs.run(
     sweep.workdir, {"grid": {"seed": [0]}}, "--executor=slurm", "--dry_run"
   )
-  (text,) = (sweep.workdir / "points.jsonl").read_text().splitlines()
-  point_id = text.split('"')[3]
+  (point_id,) = [point.id for point in manifest.load(sweep.manifest)]
   dead = Claims(sweep.claims, 0.1, 0.5, machine="dead")
   assert dead.acquire(point_id)
   task = launch_runs.start(

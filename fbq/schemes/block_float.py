@@ -38,19 +38,23 @@ class BlockFloat:
   """Quantizes every tensor to a block format.
 
   Data: `Data`; a run has it as "formats" and "tops". X = 25 with 8 exponent
-  bits and blocks of one element is FP32 itself.
+  bits and blocks of one element is FP32 itself; kernels larger than a pixel,
+  which are one block then, keep what is above 2^-24 of their largest element.
 
   Attributes:
     sizes: the block sizes that formats may have, all compiled; one size alone
       is compiled as such, in a sixth of the time.
     rounding: see `fbq.quantizers.roundings`, "stochastic" excepted.
     window: blocks of activations span so many pixels in both directions, as
-      FlexBlock's do.
+      FlexBlock's do; 0 for all pixels of an image, as HBFP's do.
+    spans_kernel: blocks of weights have all elements of `block_size` kernels;
+      else those of one place in so many kernels, as a dot product reads them.
   """
 
   sizes: tuple[int, ...] = bfp.BLOCK_SIZES
   rounding: str = "nearest"
   window: int = 1
+  spans_kernel: bool = True
 
   def noise(self, key: Array, batch: int) -> None:
     del key, batch
@@ -75,18 +79,13 @@ class _Quantizer(NamedTuple):
   place: Mapping[str, int]
 
   def weight(self, kernel, node: Node):
-    axis = kernel.ndim - 2
-    over = dict.fromkeys(range(kernel.ndim - 2), 0)
-    if node.op in ("depthwise", "channel_conv"):
-      axis = kernel.ndim - 1
+    axis, over = weight_axes(node, kernel.ndim, self.scheme.spans_kernel)
     return self._quantize(kernel, f"{node.name}.weight", axis, over, None)
 
   def activation(self, x, site):
     if not self.call.net.is_signed[site]:
       x = jax.nn.relu(x)
-    over = {}
-    if x.ndim == 4 and self.scheme.window > 1:
-      over = {1: self.scheme.window, 2: self.scheme.window}
+    over = window_axes(self.scheme.window, x.ndim)
     top = self.call.data.tops[self.place[site]]
     return self._quantize(x, site, -1, over, top)
 
@@ -99,3 +98,17 @@ class _Quantizer(NamedTuple):
     return bfp.quantize(
       x, format_, axis, over, top, self.scheme.rounding, sizes=sizes
     )
+
+
+def weight_axes(
+  node: Node, ndim: int, spans_kernel: bool = True
+) -> tuple[int, dict[int, int]]:
+  """(axis, over) of `bfp.quantize` for the kernel of a node."""
+  over = dict.fromkeys(range(ndim - 2), 0) if spans_kernel else {}
+  is_one_to_one = node.op in ("depthwise", "channel_conv")
+  return ndim - 1 if is_one_to_one else ndim - 2, over
+
+
+def window_axes(window: int, ndim: int) -> dict[int, int]:
+  """`over` of `bfp.quantize` for activations [B, H, W, C] or [B, C]."""
+  return {} if ndim != 4 or window == 1 else {1: window, 2: window}

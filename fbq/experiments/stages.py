@@ -246,16 +246,25 @@ def calibrate(net: Net, variables, images):
     variables: of its float model.
     images: [N, H, W, C].
   """
+  tensors = activations(net, variables, images)
+  return site_ranges(net, variables["params"], tensors), tensors
+
+
+def activations(net: Net, variables, images) -> dict[str, np.ndarray]:
+  """{activation site but the image's: values [N, ...]} before quantizers.
+
+  Args:
+    net, variables, images: see `calibrate`.
+  """
   model = Model(net)
   seen = jax.jit(
     lambda v, x: model.apply(v, x, train=False, mutable=["intermediates"])[1]
   )(variables, images)["intermediates"]
-  tensors = {
+  return {
     f"{node.name}.out": np.asarray(seen[node.name][0])
     for node in net.nodes
     if net.site_of[node.name] == f"{node.name}.out"
   }
-  return site_ranges(net, variables["params"], tensors), tensors
 
 
 def ranges_at(

@@ -1,0 +1,100 @@
+"""What block formats do to tensors: squared error, and what becomes zero."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fbq.nets.graph import INPUT_SITE, Net
+from fbq.quantizers import bfp
+from fbq.schemes.block_float import BlockFloat, weight_axes, window_axes
+
+Tensors = Mapping[str, np.ndarray]
+
+
+class Noise(NamedTuple):
+  """Of one tensor at `F` formats.
+
+  Attributes:
+    squared: float64 [F], ||Q(x) - x||^2; of an activation, the images' mean.
+    zeroed: float64 [F], share of the elements other than 0 that become 0.
+  """
+
+  squared: np.ndarray
+  zeroed: np.ndarray
+
+
+def tops(net: Net, tensors: Tensors) -> np.ndarray:
+  """int32 [S]: the largest exponent of every activation, 0 for weights.
+
+  Args:
+    net: the network.
+    tensors: of `noises`.
+  """
+  found = np.zeros(len(net.workload.sites), np.int32)
+  for i, site in enumerate(net.workload.sites):
+    if site in tensors:
+      found[i] = int(bfp.top_exponent(_after_relu(net, tensors, site)))
+  return found
+
+
+def noises(
+  net: Net,
+  params: Mapping[str, Any],
+  tensors: Tensors,
+  formats: Sequence[tuple[int, int, int]],
+  scheme: BlockFloat,
+) -> dict[str, Noise]:
+  """What every format does to every tensor of a network.
+
+  Args:
+    net: the network.
+    params: of its model.
+    tensors: activation site -> values [N, ...] before its ReLU and quantizer,
+      of the image too.
+    formats: (X, SE, block size) of `F` formats.
+    scheme: along what blocks run, and how it rounds.
+  """
+  lacking = [
+    site
+    for site in net.workload.sites
+    if not site.endswith(".weight") and site not in tensors
+  ]
+  if lacking:
+    raise ValueError(f"{net.name}: no calibration data for {lacking}")
+  found = {}
+  nodes = {f"{n.name}.weight": n for n in net.nodes if n.has_weights}
+  for site in net.workload.sites:
+    if site in nodes:
+      x = jnp.asarray(params[f"{nodes[site].name}_kernel"])
+      axis, over = weight_axes(nodes[site], x.ndim, scheme.spans_kernel)
+      images = 1
+    else:
+      x = _after_relu(net, tensors, site)
+      axis, over = -1, window_axes(scheme.window, x.ndim)
+      images = len(x)
+    top = bfp.top_exponent(x)
+    geometry = (axis, tuple(over.items()), scheme.rounding, scheme.sizes)
+    pairs = [_compare(*geometry, x, top, np.int32(f)) for f in formats]
+    squared, zeroed = np.array(jax.device_get(pairs), np.float64).T
+    found[site] = Noise(squared / images, zeroed)
+  return found
+
+
+def _after_relu(net, tensors, site):
+  x = jnp.asarray(tensors[site], jnp.float32)
+  return x if site == INPUT_SITE or net.is_signed[site] else jax.nn.relu(x)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _compare(axis, over, rounding, sizes, x, top, format_):
+  """(squared error, share that becomes zero) of one format int32 [3]."""
+  y = bfp.quantize(
+    x, bfp.Format(*format_), axis, dict(over), top, rounding, sizes=sizes
+  )
+  some = x != 0
+  lost = jnp.sum(some & (y == 0)) / jnp.maximum(jnp.sum(some), 1)
+  return jnp.sum(jnp.square(y - x)), lost

@@ -1,0 +1,199 @@
+"""What each block format of each tensor costs in accuracy, without training.
+
+Three steps. The noise of every format on every tensor is computed. A few
+formats of every tensor are measured: that tensor alone is quantized, and the
+outputs are compared with the float network's. In between the divergence
+follows the noise: where it is small it is proportional to it (second order), so
+it is interpolated on logarithmic scales, at slope 1 below what was measured.
+
+The divergence is that of class probabilities in nats (KL), which ranks better
+than the loss (`fbq.search.sensitivity`). `scale` turns sums of it into the
+accuracy loss that eq. 1 of BitQ needs.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fbq import block_formats
+from fbq.nets.graph import Net
+from fbq.search import sensitivity
+from hwsim.bfp.formats import FP32, BlockFormat
+
+Formats = Mapping[str, BlockFormat]
+Point = tuple[str, BlockFormat]
+LEAST = 1e-30  # stands for no noise and no divergence
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judge:
+  """A trained network, and the images on which formats are judged.
+
+  Attributes:
+    net: the network.
+    forward: compiled, (variables, images [B, ...], formats int32 [S, 3]) ->
+      logits [B, classes].
+    variables: params and batch_stats.
+    images: [N, H, W, C], N a multiple of `batch`.
+    labels: int [N].
+    batch: images at a time.
+  """
+
+  net: Net
+  forward: Callable[[Any, Any, np.ndarray], Any]
+  variables: Mapping[str, Any]
+  images: Any
+  labels: np.ndarray
+  batch: int
+
+  def __post_init__(self):
+    if not len(self.images) or len(self.images) % self.batch:
+      raise ValueError(
+        f"{len(self.images)} images, expected a multiple of {self.batch}"
+      )
+
+  def logits(self, rows: np.ndarray) -> np.ndarray:
+    """float64 [N, classes] at formats int32 [S, 3].
+
+    Raises:
+      ValueError: logits that are not finite.
+    """
+    parts = [
+      self.forward(self.variables, self.images[i : i + self.batch], rows)
+      for i in range(0, len(self.images), self.batch)
+    ]
+    logits = np.concatenate([np.asarray(part, np.float64) for part in parts])
+    if not np.isfinite(logits).all():
+      raise ValueError(f"{self.net.name}: logits are not finite at {rows}")
+    return logits
+
+  def accuracy(self, rows: np.ndarray) -> float:
+    """Share of the images classified rightly at formats int32 [S, 3]."""
+    labels = np.asarray(self.labels)
+    return float(np.mean(self.logits(rows).argmax(-1) == labels))
+
+
+def reference(judge: Judge) -> np.ndarray:
+  """Logits of the float network, by the same program."""
+  fp32 = block_formats.uniform(judge.net, FP32)
+  return judge.logits(block_formats.to_array(judge.net, fp32))
+
+
+def divergence(judge: Judge, reference: np.ndarray, formats: Formats) -> float:
+  """KL divergence of a network of the given formats from the float one."""
+  rows = block_formats.to_array(judge.net, formats)
+  return sensitivity.compare(
+    reference, judge.logits(rows), np.asarray(judge.labels)
+  ).kl
+
+
+def measured(
+  judge: Judge, reference: np.ndarray, points: Sequence[Point]
+) -> dict[Point, float]:
+  """{(site, format): KL} of the network with that tensor alone quantized."""
+  fp32 = block_formats.uniform(judge.net, FP32)
+  return {
+    (site, format_): divergence(judge, reference, {**fp32, site: format_})
+    for site, format_ in points
+  }
+
+
+def anchors(noise: np.ndarray, count: int) -> list[int]:
+  """Positions of formats to measure: noises spread evenly on a log scale.
+
+  The largest and the smallest positive one are among them.
+
+  Args:
+    noise: float64 [F], of one tensor.
+    count: at least 2; fewer are given where fewer noises differ.
+  """
+  positive = np.flatnonzero(noise > 0)
+  if not len(positive):
+    return []
+  logs = np.log(noise[positive])
+  wanted = np.linspace(logs.max(), logs.min(), count)
+  return sorted({int(positive[np.abs(logs - w).argmin()]) for w in wanted})
+
+
+def fit(noise: np.ndarray, known: Mapping[int, float]) -> np.ndarray:
+  """float64 [F]: KL of every format of a tensor from that of a few.
+
+  Linear between the known ones on logarithmic scales, never falling as noise
+  rises; proportional to the noise beyond them. 0 where there is no noise.
+
+  Args:
+    noise: float64 [F].
+    known: position -> measured KL.
+
+  Raises:
+    ValueError: there is noise, and nothing is known.
+  """
+  noise = np.asarray(noise, np.float64)
+  if not (noise > 0).any():
+    return np.zeros(len(noise))
+  places = sorted(known, key=lambda i: noise[i])
+  if not places:
+    raise ValueError(f"{len(noise)} formats of a tensor, none of them measured")
+  x = np.log(np.maximum(noise[places], LEAST))
+  y = np.log(np.maximum([known[i] for i in places], LEAST))
+  y = np.maximum.accumulate(y)
+  at = np.log(np.maximum(noise, LEAST))
+  inside = np.interp(at, x, y)
+  found = np.exp(inside + np.minimum(at - x[0], 0) + np.maximum(at - x[-1], 0))
+  return np.where(noise > 0, found, 0.0)
+
+
+class Agreement(NamedTuple):
+  """Predictions against measurements that they have not seen.
+
+  Attributes:
+    predicted, measured: [P].
+    spearman: rank correlation, 1 if the order is the same.
+    factor: exp of the median of |log(predicted / measured)|: half of the
+      predictions are at most by this factor wrong.
+  """
+
+  predicted: np.ndarray
+  measured: np.ndarray
+  spearman: float
+  factor: float
+
+
+def agreement(
+  predicted: Sequence[float], measured: Sequence[float]
+) -> Agreement:
+  """How well `P` predictions agree with measurements; needs two at least."""
+  from scipy import stats
+
+  predicted = np.maximum(predicted, LEAST)
+  measured = np.maximum(measured, LEAST)
+  if len(predicted) < 2 or len(predicted) != len(measured):
+    raise ValueError(
+      f"{len(predicted)} predictions and {len(measured)} measurements, "
+      "expected as many, and two at least"
+    )
+  factor = np.exp(np.median(np.abs(np.log(predicted / measured))))
+  rank = stats.spearmanr(predicted, measured).statistic
+  return Agreement(predicted, measured, float(rank), float(factor))
+
+
+def scale(divergences: Sequence[float], drops: Sequence[float]) -> float:
+  """Accuracy lost for each nat: the ratio of sums, at least 1e-6.
+
+  Of networks of uniform formats, so that it is not measured on the mixed ones
+  that it will predict. Sums weigh the coarse formats most, whose drops are
+  above the noise of the test images.
+
+  Args:
+    divergences: predicted KL of each network.
+    drops: its measured loss of accuracy; negative ones count as they are.
+  """
+  total = float(np.sum(divergences))
+  if not total > 0:
+    raise ValueError(
+      f"divergences of {len(divergences)} networks sum to {total}, expected "
+      "more than 0: formats that change something"
+    )
+  return max(float(np.sum(drops)) / total, 1e-6)

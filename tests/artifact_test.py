@@ -103,9 +103,9 @@ def test_sizes_are_those_of_the_arrays(tmp_path):
   with np.load(tmp_path / "weights.npz") as arrays:
     weights = [x for name, x in arrays.items() if name.endswith(".weight")]
     assert sizes["weight_bytes"] == sum(x.nbytes for x in weights)
-    rows = packing.unpack(arrays["a.weight"], 4, 3 * 2 * 2, True)
+    codes = packing.unpack(arrays["a.weight"], 4, 8 * 3 * 2 * 2, True)
     np.testing.assert_array_equal(
-      rows[5].reshape(3, 2, 2), network.layers["a"]["weight"][..., 5]
+      codes.reshape(8, 3, 2, 2)[5], network.layers["a"]["weight"][..., 5]
     )
     constants = sum(
       x.nbytes for name, x in arrays.items() if name.endswith((".mul", ".add"))

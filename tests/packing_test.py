@@ -14,23 +14,21 @@ def test_the_first_integer_lies_in_the_lowest_bits():
   assert packing.pack(np.array([-1, -8]), 4).tolist() == [0x8F]
   assert packing.pack(np.array([-2, 1, -1, 0]), 2).tolist() == [0b00110110]
   assert packing.pack(np.array([-1, 127]), 8).tolist() == [255, 127]
-  # A row that does not fill its byte is filled up.
-  assert packing.pack(np.array([[3], [5]]), 4).tolist() == [[3], [5]]
+  # Rows go on where others end; zeros fill the last byte.
+  assert packing.pack(np.array([[3], [5], [7]]), 4).tolist() == [0x53, 7]
 
 
 @given(
   st.sampled_from(packing.BITS),
   st.booleans(),
-  st.integers(1, 3),
   st.integers(1, 17),
   st.integers(0, 2**32 - 1),
 )
-def test_unpacking_gives_back_what_was_packed(bits, signed, rows, count, seed):
+def test_unpacking_gives_back_what_was_packed(bits, signed, count, seed):
   low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if signed else (0, 2**bits)
-  codes = np.random.default_rng(seed).integers(low, high, (rows, count))
+  codes = np.random.default_rng(seed).integers(low, high, count)
   packed = packing.pack(codes, bits)
-  assert packed.dtype == np.uint8
-  assert packed.shape == (rows, -(-count * bits // 8))
+  assert packed.dtype == np.uint8 and len(packed) == -(-count * bits // 8)
   np.testing.assert_array_equal(
     packing.unpack(packed, bits, count, signed), codes
   )
@@ -38,15 +36,42 @@ def test_unpacking_gives_back_what_was_packed(bits, signed, rows, count, seed):
 
 def test_weights_lie_by_output_channel_then_pixel_then_input_channel():
   weight = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
-  rows = packing.weights_in_memory("conv", weight)
-  assert rows.shape == (5, 24)
-  assert rows[1, :5].tolist() == [weight[0, 0, i, 1] for i in range(4)] + [
-    weight[0, 1, 0, 1]
+  found = packing.to_memory("conv", weight, 4)
+  expected = [
+    weight[y, x, i, o]
+    for o in range(5)
+    for y in range(2)
+    for x in range(3)
+    for i in range(4)
   ]
-  depthwise = packing.weights_in_memory("depthwise", weight[:, :, :1])
-  assert depthwise[2].tolist() == weight[:, :, 0, 2].ravel().tolist()
-  linear = packing.weights_in_memory("linear", weight[0, 0])
-  assert linear[3].tolist() == weight[0, 0, :, 3].tolist()
+  assert found.tolist() == expected
+  linear = packing.to_memory("linear", weight[0, 0], 2)
+  assert linear.tolist() == weight[0, 0].T.ravel().tolist()
+
+
+def test_channels_of_a_depthwise_layer_go_in_pairs_below_8_bits():
+  weight = np.arange(2 * 3 * 4).reshape(2, 3, 1, 4)
+  channel = lambda c: [weight[y, x, 0, c] for y in range(2) for x in range(3)]
+  alone = packing.to_memory("depthwise", weight, 8)
+  assert alone.tolist() == sum((channel(c) for c in range(4)), [])
+  pairs = packing.to_memory("depthwise", weight, 4)
+  first, second = channel(2), channel(3)
+  expected = [x for pair in zip(first, second, strict=True) for x in pair]
+  assert pairs[12:].tolist() == expected
+
+
+@pytest.mark.parametrize("bits", packing.BITS)
+def test_memory_gives_back_the_weights(bits):
+  weight = np.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6)
+  for op, each in (
+    ("conv", weight),
+    ("depthwise", weight[:, :, :1]),
+    ("depthwise", weight[:, :, :1, :5]),
+    ("linear", weight[0, 0]),
+  ):
+    codes = packing.to_memory(op, each, bits)
+    found = packing.from_memory(op, codes, bits, each.shape)
+    np.testing.assert_array_equal(found, each)
 
 
 def test_what_does_not_fit_is_refused():

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -143,9 +144,9 @@ def _arrays(network):
       if key in part:
         found[f"{node.name}.{key}"] = part[key]
     if "weight" in part:
-      rows = packing.weights_in_memory(node.op, part["weight"])
       bits = network.bits[f"{node.name}.weight"]
-      found[f"{node.name}.weight"] = packing.pack(rows, bits)
+      codes = packing.to_memory(node.op, part["weight"], bits)
+      found[f"{node.name}.weight"] = packing.pack(codes, bits)
       step = network.steps[f"{node.name}.weight"]
       found[f"{node.name}.weight_step"] = step
   for kind in ("affine", "reach", "codes"):
@@ -206,12 +207,10 @@ def _node(row):
 
 
 def _weight(node, row, packed):
-  """Codes int8 in the order of `IntegerNet` from rows in memory."""
-  *rest, outputs = row["weight_shape"]
-  codes = packing.unpack(
-    packed, row["weight_bits"], int(np.prod(rest)), signed=True
-  )
-  return np.moveaxis(codes.reshape(outputs, *rest), 0, -1)
+  """Codes int8 in the order of `IntegerNet` from those in memory."""
+  shape, bits = tuple(row["weight_shape"]), row["weight_bits"]
+  codes = packing.unpack(packed, bits, math.prod(shape), signed=True)
+  return packing.from_memory(node.op, codes, bits, shape)
 
 
 def _manifest(path):

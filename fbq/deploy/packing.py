@@ -5,7 +5,9 @@ are in two's complement. So do `pulp_nn_i4_to_i8` and its kind take them out:
 bits 0-3 first, then 4-7 (pulp-platform/pulp-nn-mixed,
 generators/templates/pulp_nn_utils_h.t). Neighbours in memory are channels:
 activations are stored row, column, channel; weights output channel, row,
-column, input channel, or, of a depthwise layer, channel, row, column.
+column, input channel. Weights of a depthwise layer are stored channel, row,
+column, but below 8 bits channels go in pairs: pair, row, column, channel (DORY,
+dory/Parsers/HW_node.py, `add_checksum_w_integer`).
 """
 
 import numpy as np
@@ -14,25 +16,23 @@ BITS = (2, 4, 8)
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
-  """uint8 [.., ceil(N bits / 8)]: the last axis of `codes` [.., N] in bytes.
+  """uint8 [ceil(N bits / 8)]: codes of any shape, N in all, in their order.
 
-  Rows that do not fill their last byte are filled up with zeros.
+  Zeros fill up the last byte.
 
   Raises:
     ValueError: codes that do not fit `bits`, or impossible bits.
   """
   if bits not in BITS:
     raise ValueError(f"bits is {bits}, expected one of {BITS}")
-  codes = np.asarray(codes)
+  codes = np.asarray(codes, np.int64).ravel()
   low, high = -(2 ** (bits - 1)), 2**bits - 1
   if codes.size and not (low <= codes.min() and codes.max() <= high):
     raise ValueError(
       f"codes from {codes.min()} to {codes.max()} do not fit {bits} bits"
     )
   per_byte = 8 // bits
-  rest = -codes.shape[-1] % per_byte
-  padded = np.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, rest)])
-  groups = padded.reshape(*codes.shape[:-1], -1, per_byte).astype(np.int64)
+  groups = np.pad(codes, (0, -codes.size % per_byte)).reshape(-1, per_byte)
   shifts = bits * np.arange(per_byte)
   return np.sum((groups & (2**bits - 1)) << shifts, axis=-1).astype(np.uint8)
 
@@ -40,25 +40,41 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
 def unpack(
   packed: np.ndarray, bits: int, count: int, signed: bool
 ) -> np.ndarray:
-  """int8 (uint8 if not signed) codes [.., count] of `pack`."""
+  """int8 (uint8 if not signed) [count]: the codes that `pack` packed."""
   if bits not in BITS:
     raise ValueError(f"bits is {bits}, expected one of {BITS}")
   shifts = bits * np.arange(8 // bits)
-  fields = (packed[..., None].astype(np.int64) >> shifts) & (2**bits - 1)
-  codes = fields.reshape(*packed.shape[:-1], -1)[..., :count]
+  fields = (packed[:, None].astype(np.int64) >> shifts) & (2**bits - 1)
+  codes = fields.ravel()[:count]
   if not signed:
     return codes.astype(np.uint8)
   return (codes - ((codes >> (bits - 1)) << bits)).astype(np.int8)
 
 
-def weights_in_memory(op: str, weight: np.ndarray) -> np.ndarray:
-  """Codes [O, ..] of a layer in the order of memory: one row per channel.
+def to_memory(op: str, weight: np.ndarray, bits: int) -> np.ndarray:
+  """[N]: codes of a layer in the order of memory.
 
   Args:
     op: "conv", "depthwise" or "linear".
     weight: [h, w, I, O], [h, w, 1, C] or [I, O].
+    bits: of the weights.
   """
-  if op == "linear":
-    return weight.T
-  outputs = weight.shape[-1]
-  return np.moveaxis(weight, -1, 0).reshape(outputs, -1)
+  rows = np.moveaxis(weight, -1, 0).reshape(weight.shape[-1], -1)
+  if _is_paired(op, weight.shape, bits):
+    rows = rows.reshape(len(rows) // 2, 2, -1).transpose(0, 2, 1)
+  return rows.ravel()
+
+
+def from_memory(
+  op: str, codes: np.ndarray, bits: int, shape: tuple[int, ...]
+) -> np.ndarray:
+  """The weight of a shape that `to_memory` put in order."""
+  outputs = shape[-1]
+  if _is_paired(op, shape, bits):
+    codes = codes.reshape(outputs // 2, -1, 2).transpose(0, 2, 1)
+  return np.moveaxis(codes.reshape(outputs, *shape[:-1]), 0, -1)
+
+
+def _is_paired(op, shape, bits):
+  """No kernel takes an odd number of channels below 8 bits."""
+  return op == "depthwise" and bits < 8 and shape[-1] % 2 == 0

@@ -70,14 +70,9 @@ def _demands(config: ConfigDict) -> Iterator[Demand]:
   switches = switches and len(set(search.locked)) == len(search.locked)
   yield "search.locked", switches, "some of True and False"
   yield "search.range_bits", search.range_bits in bits, f"one of {bits}"
-  baselines = config.uniform_baselines
-  possible = all(isinstance(b, int) and b in bits for b in baselines)
-  yield "uniform_baselines", possible, f"some of {bits}"
-  expected = "8 among them: the report compares with it"
-  yield "uniform_baselines", 8 in baselines, expected
   pairs = all(_is_rule(rule) for rule in config.rules)
   yield "rules", pairs, "pairs (regular expression, bits)"
-  yield "tolerance", 0 <= config.tolerance < 1, "in [0, 1)"
+  yield from stage_settings.demands_of_baselines(config)
 
 
 def _is_strength(value):

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fbq import nets
+from fbq import nets, precision
 from fbq.data import canvas, digits
 from fbq.experiments import settings
 
@@ -74,6 +74,17 @@ def demands(config: ConfigDict, stages: Sequence[str]) -> Iterator[Demand]:
         yield f"{stage}.{key}", 0 < rate < math.inf, "a positive number"
       elif key.endswith("learning_rate") or key == "weight_decay":
         yield f"{stage}.{key}", 0 <= rate < math.inf, "at least 0"
+
+
+def demands_of_baselines(config: ConfigDict) -> Iterator[Demand]:
+  """What reports of points beside uniform networks ask."""
+  bits = precision.BITS
+  baselines = config.uniform_baselines
+  possible = all(isinstance(b, int) and b in bits for b in baselines)
+  yield "uniform_baselines", possible, f"some of {bits}"
+  expected = "8 among them: the report compares with it"
+  yield "uniform_baselines", 8 in baselines, expected
+  yield "tolerance", 0 <= config.tolerance < 1, "in [0, 1)"
 
 
 def build_net(config: ConfigDict) -> nets.Net:

@@ -1,0 +1,152 @@
+"""Precisions without a search by training: measure, choose exactly, fine-tune.
+
+How much each precision of each tensor harms the float network is measured on a
+calibration set; under every budget of cycles, and the limits and rules given,
+the assignment of least harm is then found exactly (`fbq.search.exact`).
+"""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from fbq import precision
+from fbq.experiments import settings
+from fbq.experiments.exact_settings import check
+from fbq.experiments.free_bits_report import write_report
+from fbq.experiments.stages import Lab, calibrate, digest
+from fbq.model import Model
+from fbq.report.tables import write_atomically
+from fbq.schemes.fixed import Fixed
+from fbq.search import exact, explain, problem, sensitivity, value
+from fbq.train import steps
+from fbq.train.log import Log, Stopwatch
+from hwsim import latency_io
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+  """Carries out the experiment in `workdir`, or what of it is left to do."""
+  # ---- Checks and costs
+  setup = check(config)
+  net, table = setup.net, setup.table
+  fingerprint = settings.claim_workdir(workdir, setup.claim)
+  log = Log(workdir / "metrics.jsonl")
+  if (workdir / "result.json").exists():
+    log.say(f"{workdir} is finished: see {workdir / 'report.html'}")
+    return
+  clock = Stopwatch()
+  latency_io.save(table, workdir / "latency_table.csv")
+  lab = Lab(config, net, setup.difficulty, workdir, fingerprint, log, clock)
+
+  # ---- Float training, ranges
+  keys = jax.random.split(jax.random.key(config.seed), 4)
+  variables, float_accuracy = lab.float_network("float", keys[:2])
+  with clock.measure("calibration"):
+    images, labels = lab.calibration_set(keys[2])
+    ranges, _ = calibrate(net, variables, images)
+
+  # ---- Harm of every precision of every tensor, alone
+  path = workdir / "sensitivities.json"
+  if not path.exists():
+    with clock.measure("sensitivities"):
+      forward = steps.compile_once(
+        lambda v, x, b: Model(net, Fixed()).apply(v, x, False, b)
+      )
+      judge = sensitivity.Judge(
+        net, forward, variables, ranges, np.asarray(images), np.asarray(labels)
+      )
+      found = sensitivity.sensitivities(judge)
+    log.say(f"sensitivities: {found.passes} passes over {len(images)} images")
+    harm = {
+      site: {bits: change._asdict() for bits, change in by_bits.items()}
+      for site, by_bits in found.changes.items()
+    }
+    write_atomically(path, (json.dumps(harm, indent=1) + "\n").encode())
+  harm = {
+    site: {int(b): change[config.value] for b, change in by_bits.items()}
+    for site, by_bits in json.loads(path.read_text()).items()
+  }
+
+  # ---- The exact choice under every budget, and the whole front
+  with clock.measure("exact choice"):
+    choice = setup.problem(value.from_harm(net, harm))
+    budgets = [int(share * setup.eight_cycles) for share in config.budgets]
+    chosen = exact.best_value(choice, budgets)
+    resolution = setup.eight_cycles // 1000 if config.limits else 0
+    whole = exact.front(choice, resolution)
+  _write_front(workdir / "surrogate_front.csv", whole)
+  log.say(
+    f"front of {len(whole.value)} assignments, {whole.costs['cycles'][0]:,} to "
+    f"{whole.costs['cycles'][-1]:,} cycles, exact to {whole.error:,} cycles"
+  )
+  assignments = {
+    f"{share:.0%}": chosen.precision(i)
+    for i, share in enumerate(config.budgets)
+  } | {
+    f"{bits}/{bits}": precision.uniform(net, bits)
+    for bits in config.uniform_baselines
+  }
+  for folder in ("precision", "reasons"):
+    (workdir / folder).mkdir(exist_ok=True)
+  for name, assignment in assignments.items():
+    file = name.replace("/", "-").replace("%", "")
+    write_atomically(
+      workdir / "precision" / f"{file}.json",
+      precision.to_json(net, assignment).encode(),
+    )
+  for name, budget in zip(assignments, budgets, strict=False):
+    reasons = explain.explain(choice, assignments[name], {"cycles": budget})
+    text = "\n".join(str(reason) for reason in reasons) + "\n"
+    file = workdir / "reasons" / f"{name.replace('%', '')}.txt"
+    write_atomically(file, text.encode())
+
+  # ---- Fine-tuning, once for each different assignment
+  fine_tune, accuracies = lab.fine_tuner(), {}
+  for name, assignment in assignments.items():
+    case = digest(net, assignment)
+    if case not in accuracies:
+      accuracies[case] = fine_tune(
+        f"fine-tune-{case}", variables, ranges, assignment, keys[3]
+      )
+      log.say(f"{name}: test accuracy {accuracies[case]:.2%}")
+
+  # ---- Report, and the mark that all is done
+  summary = write_report(
+    workdir,
+    config,
+    net,
+    setup.target,
+    table,
+    assignments,
+    {n: accuracies[digest(net, a)] for n, a in assignments.items()},
+    float_accuracy,
+    {
+      name: {"budget": f"{budget:,} cycles", "harm": f"{-worth:.4g}"}
+      for name, budget, worth in zip(
+        assignments, budgets, chosen.value, strict=False
+      )
+    },
+    {},
+    {},
+    len(lab.test[0]),
+    clock.seconds,
+    log,
+  )
+  text = json.dumps(summary, indent=1) + "\n"
+  write_atomically(workdir / "result.json", text.encode())
+
+
+def _write_front(path: Path, front: problem.Candidates) -> None:
+  """One row per assignment on the front: costs, harm, bits of every site."""
+  text = io.StringIO(newline="")
+  writer = csv.writer(text, lineterminator="\n")
+  sites = [f"bits:{site}" for site in front.sites]
+  writer.writerow([*front.costs, "harm", *sites])
+  for i in range(len(front.value)):
+    costs = [int(cost[i]) for cost in front.costs.values()]
+    writer.writerow([*costs, repr(-float(front.value[i])), *front.bits[i]])
+  write_atomically(path, text.getvalue().encode())

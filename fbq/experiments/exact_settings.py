@@ -1,0 +1,122 @@
+"""What the exact choice can be set to, and its checks before any training."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from fbq import nets, precision
+from fbq.data import digits
+from fbq.experiments import settings, stage_settings
+from fbq.experiments.stage_settings import STAGE, Demand
+from fbq.search import exact, problem
+from hwsim import latency_io
+from hwsim.latency_table import LatencyTable
+from hwsim.pulp import Target, get_target, latency_table
+
+SETTINGS = {
+  **stage_settings.SETTINGS,
+  "seed": int,
+  "target": str,
+  "measured_latency": str,
+  "value": str,
+  "budgets": list,
+  "limits": dict,
+  "bounds": list,
+  "ties": list,
+  "fine_tuning": {**STAGE, "range_learning_rate": float},
+  "uniform_baselines": list,
+  "tolerance": float,
+}
+LIMITS = (problem.SIZE, problem.PEAK)
+
+
+class Setup(NamedTuple):
+  """What a sound configuration stands for.
+
+  Attributes:
+    net, difficulty, target: of the experiment.
+    table: of the latency of `net` on `target`.
+    problem: a function {site: {bits: value}} -> `problem.Problem`.
+    eight_cycles: of uniform 8 bits.
+    claim: of the workdir.
+  """
+
+  net: nets.Net
+  difficulty: digits.Difficulty
+  target: Target
+  table: LatencyTable
+  problem: Callable[[Any], problem.Problem]
+  eight_cycles: int
+  claim: dict[str, Any]
+
+
+def check(config: ConfigDict) -> Setup:
+  """The setup of a sound configuration.
+
+  Raises:
+    ConfigError: naming the setting at fault; of limits that cannot be met, what
+      could be.
+  """
+  settings.check_keys(config.to_dict(), SETTINGS)
+  stages = ("float_training", "fine_tuning")
+  stage_settings.require(config, stage_settings.demands(config, stages))
+  stage_settings.require(config, _demands(config))
+  net = stage_settings.build_net(config)
+  claim = config.to_dict()
+  try:
+    target = get_target(config.target)
+    table = latency_table(net.workload, target)
+    if config.measured_latency:  # its content counts, not its name alone
+      measured = Path(config.measured_latency).read_bytes()
+      claim["measured_sha256"] = hashlib.sha256(measured).hexdigest()
+      table = latency_io.merge(table, config.measured_latency, 8)
+    cycles = table.for_output_bits(8)
+
+    def make(value):
+      return problem.make(
+        net.workload,
+        {"cycles": cycles},
+        value,
+        bounds=config.bounds,
+        ties=[
+          tie if isinstance(tie, str) else list(tie) for tie in config.ties
+        ],
+        limits=config.limits.to_dict(),
+      )
+
+    start = make(None)
+    eight = problem.evaluate(start, precision.uniform(net, 8))
+    eight_cycles = int(eight.costs["cycles"][0])
+    least = min(config.budgets) * eight_cycles
+    exact.best_value(start, [int(least)])  # or else it says what could be met
+  except (ValueError, OSError) as error:
+    raise settings.ConfigError(str(error)) from error
+  difficulty = stage_settings.build_difficulty(config)
+  return Setup(net, difficulty, target, table, make, eight_cycles, claim)
+
+
+def _demands(config: ConfigDict) -> Iterator[Demand]:
+  yield "seed", stage_settings.is_seed(config.seed), "0 to 2^32 - 1"
+  yield "value", config.value in ("kl", "loss", "mse"), "'kl', 'loss' or 'mse'"
+  shares = [
+    b for b in config.budgets if stage_settings.is_number(b) and 0 < b <= 1
+  ]
+  sound = 0 < len(shares) == len(config.budgets)
+  sound = sound and len({f"{b:.0%}" for b in shares}) == len(shares)
+  expected = "shares of the cycles at 8 bits, in (0, 1], 1 % apart"
+  yield "budgets", sound, expected
+  limits = config.limits.to_dict()
+  known = all(
+    name in LIMITS and isinstance(n, int) and n > 0
+    for name, n in limits.items()
+  )
+  yield "limits", known, f"bytes of {' or '.join(LIMITS)}"
+  bounds = all(
+    isinstance(b, (list, tuple)) and len(b) == 3 and isinstance(b[0], str)
+    for b in config.bounds
+  )
+  yield "bounds", bounds, "triples (regular expression, least bits, most bits)"
+  yield from stage_settings.demands_of_baselines(config)

@@ -1,0 +1,69 @@
+"""The experiment of the exact choice: its errors, and a run to the end."""
+
+import csv
+import json
+
+import experiment_runs
+import pytest
+
+from fbq import precision
+from fbq.experiments import exact_settings
+from fbq.experiments.settings import ConfigError
+from hwsim import proxies
+from tests.configs import tiny, tiny_exact
+
+WRONG = [
+  ("budgets", (0.5,), "cycles <= .* cannot be met: the least achievable is"),
+  ("budgets", (), "budgets is .*expected shares"),
+  ("limits.weight_bytes", 10, "weight_bytes <= 10 cannot be met"),
+  ("limits.peak_bytes", 10, "peak_bytes <= 10 cannot be met"),
+  ("bounds", (("stem.wieght", 4, 8),), "stem.wieght.*did you mean"),
+  ("bounds", (("pw.weight", 4),), "bounds.*triples"),
+  ("ties", ("pw.weight",), "ties nothing"),
+  ("value", "hessian", "'kl', 'loss' or 'mse'"),
+  ("uniform_baselines", (4,), "8 among them"),
+]
+
+
+@pytest.mark.parametrize("name, value, message", WRONG)
+def test_what_cannot_be_met_is_said_before_training(name, value, message):
+  config = tiny_exact.get_config()
+  place, *path = config, *name.split(".")
+  for part in path[:-1]:
+    place = place[part]
+  place[path[-1]] = value
+  with pytest.raises(ConfigError, match=message):
+    exact_settings.check(config)
+
+
+def test_a_run_keeps_its_budgets_limits_and_rules(tmp_path):
+  net = tiny.separable()
+  eight = precision.uniform(net, 8)
+  most = proxies.weight_bytes(net.workload, eight) * 3 // 4
+  status, output = experiment_runs.run(
+    tmp_path / "cache",
+    tmp_path / "run",
+    f"--config.limits.weight_bytes={most}",
+    "--config.bounds=(('pw.weight', 4, 4),)",
+    "--config.ties=(('stem.weight', 'dw.weight'),)",
+    config="tests/configs/tiny_exact.py",
+  )
+  assert status == 0, output
+  result = json.loads((tmp_path / "run" / "result.json").read_text())
+  for name in ("98", "100"):
+    path = tmp_path / "run" / "precision" / f"{name}.json"
+    chosen = precision.from_json(net, path)
+    assert proxies.weight_bytes(net.workload, chosen) <= most
+    assert chosen["pw.weight"] == 4
+    assert chosen["stem.weight"] == chosen["dw.weight"]
+    reasons = (tmp_path / "run" / "reasons" / f"{name}.txt").read_text()
+    assert "stem.weight = dw.weight" in reasons
+    assert "pw.weight: 4 bits; no choice" in reasons
+  eight_cycles = result["points"]["8/8"]["cycles"]
+  assert result["points"]["98%"]["cycles"] <= 0.98 * eight_cycles
+  with (tmp_path / "run" / "surrogate_front.csv").open() as file:
+    rows = list(csv.DictReader(file))
+  cycles = [int(row["cycles"]) for row in rows]
+  harm = [float(row["harm"]) for row in rows]
+  assert cycles == sorted(cycles) and harm == sorted(harm, reverse=True)
+  assert all(int(row["weight_bytes"]) <= most for row in rows)

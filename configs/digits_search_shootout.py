@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from configs import digits_free_bits
 
-BUDGETS = (0.75, 0.8, 0.85, 0.9)
+BUDGETS = (0.78, 0.84, 0.9)
 
 
 def get_config(size: str = "full") -> ConfigDict:
@@ -19,6 +19,8 @@ def get_config(size: str = "full") -> ConfigDict:
     raise ValueError(f"the size is {size!r}, expected 'full' or 'quick'")
   base = digits_free_bits.get_config().to_dict()
 
+  # Strengths were spread on a pilot run of seed 9, not among those below, so
+  # that assignments take between 75 and 92 % of the cycles at 8 bits.
   def gated(*strengths):
     return dict(settings=strengths, gate_learning_rate=0.05)
 
@@ -32,16 +34,16 @@ def get_config(size: str = "full") -> ConfigDict:
     data=base["data"],
     target="xpulpnn_v1",
     strategies={
-      "free-bits": gated(0.003, 0.006, 0.012, 0.024),
-      "free-bits-locked": gated(0.003, 0.006, 0.012, 0.024),
-      "bayesian-bits": gated(0.003, 0.006, 0.012, 0.024),
-      "bb-deterministic": gated(0.003, 0.006, 0.012, 0.024),
-      "bb-post-training": gated(0.003, 0.006, 0.012, 0.024),
-      "latency": gated(0.5, 1.0, 2.0, 4.0),
+      "free-bits": gated(0.006, 0.015, 0.04),
+      "free-bits-locked": gated(0.006, 0.015, 0.04),
+      "bayesian-bits": gated(0.012, 0.03, 0.08),
+      "bb-deterministic": gated(0.003, 0.006, 0.012),
+      "bb-post-training": gated(0.012, 0.03, 0.08),
+      "latency": gated(4.0, 10.0, 25.0),
       "latency-budget": gated(*BUDGETS),
-      "softmax": gated(0.5, 1.0, 2.0, 4.0),
-      "gumbel": gated(0.5, 1.0, 2.0, 4.0),
-      "fractional": gated(0.5, 1.0, 2.0, 4.0),
+      "softmax": gated(1.0, 3.0, 9.0),
+      "gumbel": gated(0.25, 0.7, 2.0),
+      "fractional": gated(1.0, 4.0, 16.0),
       "fractional-budget": gated(*BUDGETS),
       "loss-exact": chosen(),
       "kl-exact": chosen(),

@@ -88,3 +88,17 @@ def test_logits_of_another_net_are_refused():
   groups = gate_groups(NET, False)
   with pytest.raises(ValueError, match=r"shape \(3, 2\), expected \[7, 2\]"):
     value.from_gates(NET, groups, np.zeros((3, 2)))
+
+
+def test_shares_are_values_by_their_logarithms():
+  groups = gate_groups(NET, True)
+  logits = np.random.default_rng(2).normal(size=(groups.count, 2))
+  shares = gates.level_probabilities(logits.astype(np.float32), gates.FREE_BITS)
+  found = value.from_shares(NET, groups, np.asarray(shares))
+  for site, by_bits in value.from_gates(NET, groups, logits).items():
+    assert found[site] == pytest.approx(by_bits, rel=1e-4, abs=1e-5)
+  sure = np.tile([0.0, 1.0, 0.0], (groups.count, 1))
+  by_bits = value.from_shares(NET, groups, sure)["b.out"]
+  assert by_bits[4] == 0 and np.isfinite(by_bits[2]) and by_bits[2] < 0
+  with pytest.raises(ValueError, match="shape .*expected"):
+    value.from_shares(NET, groups, sure[:-1])

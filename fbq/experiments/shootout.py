@@ -31,7 +31,7 @@ from fbq.model import Model
 from fbq.report.shootout import BASELINE, Outcome
 from fbq.report.tables import write_atomically
 from fbq.schemes.fixed import Fixed
-from fbq.search import exact, problem, sensitivity
+from fbq.search import exact, problem, sensitivity, value
 from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer
 from hwsim import latency_io
@@ -104,6 +104,12 @@ def run(config: ConfigDict, workdir: Path) -> None:
     raised, _ = exact.least_latency(choice, searched)
     found.append(Found(strategy, seed, setting, searched, raised, more_steps))
 
+  def choose(values, shares):
+    """The most valuable assignments within shares of the cycles at 8 bits."""
+    valued = problem.make(net.workload, {"cycles": cycles}, values)
+    best = exact.best_value(valued, [int(share * eight) for share in shares])
+    return [best.precision(i) for i in range(len(shares))]
+
   for seed in config.seeds:
     # ---- Float training and ranges
     keys = jax.random.split(jax.random.key(seed), 6)
@@ -130,6 +136,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
       gates[name] = ended[len(given) // 2]
       for setting, end in zip(given, ended, strict=True):
         searched = searcher.scheme.assignment(net, end)
+        if searcher.has_budget:  # thresholds know nothing of it
+          shares = searcher.scheme.distribution(end, None)
+          searched = choose(
+            value.from_shares(net, searcher.scheme.groups, shares), [setting]
+          )[0]
         add(name, seed, _say(setting, searcher.has_budget), searched, 0)
 
     # ---- Choices from values, under budgets
@@ -154,12 +165,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
         site: {int(bits): v for bits, v in by_bits.items()}
         for site, by_bits in stored[name]["values"].items()
       }
-      valued = problem.make(net.workload, {"cycles": cycles}, values)
       shares = config.strategies[name].settings
-      chosen = exact.best_value(valued, [int(s * eight) for s in shares])
+      chosen = choose(values, shares)
       more = 0 if name == strategies.GATES else config.search.steps
       for i, share in enumerate(shares):
-        add(name, seed, _say(share, True), chosen.precision(i), more)
+        add(name, seed, _say(share, True), chosen[i], more)
     for bits in precision.BITS[::-1]:
       same = precision.uniform(net, bits)
       label = f"{bits}/{bits}"

@@ -100,12 +100,12 @@ def searchers(net: Net, cycles: np.ndarray) -> dict[str, Callable]:
       LEARNED_RANGES,
     ),
     "bb-deterministic": bayesian_bits(
-      "the same with deterministic gates",
+      "the original Bayesian Bits with deterministic gates",
       LEARNED_RANGES,
       deterministic=True,
     ),
     "bb-post-training": bayesian_bits(
-      "the same with the weights left alone: gates and ranges learn",
+      "the original Bayesian Bits, weights left alone: gates and ranges learn",
       ("gates", "ranges"),
     ),
     "latency": for_latency(
@@ -114,7 +114,8 @@ def searchers(net: Net, cycles: np.ndarray) -> dict[str, Callable]:
       with_weights,
     ),
     "latency-budget": for_budget(
-      "Free Bits' gates, penalty only on expected cycles above a budget",
+      "Free Bits' gates, penalty only on expected cycles above a budget; then "
+      "the likeliest assignment within it",
       FreeBits(free),
       with_weights,
     ),
@@ -123,7 +124,7 @@ def searchers(net: Net, cycles: np.ndarray) -> dict[str, Callable]:
       Mixture(free),
     ),
     "gumbel": for_latency(
-      "the same, one precision drawn per tensor and step (hard Gumbel)",
+      "the mixture with one precision drawn per tensor and step (hard Gumbel)",
       Mixture(free, "hard"),
     ),
     "fractional": for_latency(
@@ -131,7 +132,9 @@ def searchers(net: Net, cycles: np.ndarray) -> dict[str, Callable]:
       Fractional(free),
     ),
     "fractional-budget": for_budget(
-      "the same with a penalty only above a budget", Fractional(free)
+      "fractional bits, penalty only on expected cycles above a budget; then "
+      "the likeliest assignment within it",
+      Fractional(free),
     ),
   }
 

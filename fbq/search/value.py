@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fbq.nets.graph import Net
+from fbq.precision import BITS
 from fbq.quantizers.gates import FREE_BITS, HardConcrete
 from fbq.schemes.groups import GateGroups
 
@@ -70,15 +71,41 @@ def from_gates(
   shifted = logits - distribution.temperature * np.log(stretch)
   log_open = -np.logaddexp(0.0, -shifted)
   log_closed = -np.logaddexp(0.0, shifted)
-  log_p = {
-    2: log_closed[:, 0],
-    4: log_open[:, 0] + log_closed[:, 1],
-    8: log_open[:, 0] + log_open[:, 1],
-  }
+  log_p = [
+    log_closed[:, 0],
+    log_open[:, 0] + log_closed[:, 1],
+    log_open[:, 0] + log_open[:, 1],
+  ]
+  return _among_members(net, groups, np.stack(log_p, axis=1))
+
+
+def from_shares(net: Net, groups: GateGroups, shares: np.ndarray) -> Values:
+  """Values of every site: the logarithm of the share that a search gives it.
+
+  Args:
+    net: the network.
+    groups: of the gates.
+    shares: [G, 3] of 2, 4 and 8 bits, of `Search.distribution`; what is below
+      1e-6 counts as that.
+  """
+  shares = np.asarray(shares, np.float64)
+  if shares.shape != (groups.count, len(BITS)) or not np.isfinite(shares).all():
+    raise ValueError(
+      f"shares have shape {shares.shape}, expected finite ones of shape "
+      f"[{groups.count}, {len(BITS)}]"
+    )
+  return _among_members(net, groups, np.log(np.maximum(shares, 1e-6)))
+
+
+def _among_members(net, groups, log_p) -> Values:
+  """Logarithms [G, 3] in equal parts for the sites of each group."""
   members = np.bincount([row for row in groups.of_site if row >= 0])
   return {
     site: {net.fixed_bits[site]: 0.0}
     if row < 0
-    else {b: float(p[row] / members[row]) for b, p in log_p.items()}
+    else {
+      b: float(p) / int(members[row])
+      for b, p in zip(BITS, log_p[row], strict=True)
+    }
     for site, row in groups.rows(net).items()
   }

@@ -37,7 +37,7 @@ def test_one_compiled_run_equals_int64_for_every_assignment(net):
     for tensor, value in expected.items():
       assert found[tensor].dtype == np.int32
       np.testing.assert_array_equal(found[tensor], value, tensor)
-  assert integer._tensors._cache_size() == before + 1
+  assert integer._tensors._cache_size() <= before + 1
 
 
 @pytest.mark.parametrize("name", ["mix", *ZOO])

@@ -95,11 +95,14 @@ def load(directory: Path) -> IntegerNet:
 def sizes(network: IntegerNet) -> dict[str, int]:
   """Bytes: of weights packed, of constants, of activations at their peak."""
   layers = network.layers.values()
-  channels = sum(part["mul"].size for part in layers if "mul" in part)
-  channels += sum(part["in_mul"].size for part in layers if "in_mul" in part)
+  constant_bytes = sum(
+    x.nbytes
+    for part in layers
+    for key, x in part.items()
+    if key in ("mul", "add", "in_mul", "in_add")
+  )
   workload = network.net.workload
   weight_bytes = proxies.weight_bytes(workload, network.bits)
-  constant_bytes = 2 * channels * network.width // 8
   bias_bytes = sum(4 * part["bias"].size for part in layers if "bias" in part)
   return {
     "weight_bytes": weight_bytes,
@@ -166,11 +169,7 @@ def _network(manifest, arrays):
   steps = {key: np.float64(x) for key, x in manifest["steps"].items()}
   layers = {}
   for node, row in zip(net.nodes, manifest["layers"], strict=True):
-    width = np.int64 if manifest["requantization_bits"] == 64 else np.int32
-    part = {
-      key: np.array(value, width if key in ("in_mul", "in_add") else np.int32)
-      for key, value in row["constants"].items()
-    }
+    part = {k: np.array(x, np.int32) for k, x in row["constants"].items()}
     for key in ("mul", "add", "bias"):
       if f"{node.name}.{key}" in arrays:
         part[key] = arrays[f"{node.name}.{key}"]

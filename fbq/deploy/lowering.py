@@ -172,7 +172,10 @@ class _Lowering:
     self.codes[node.name] = codes  # means lie between
 
   def _adder(self, node):
-    """Both inputs on the coarser grid: that one passes unchanged."""
+    """Both inputs on the coarser grid: that one passes unchanged.
+
+    Sums of two codes are short, so 32 bits lose nothing in the adder's kernel.
+    """
     steps = [self._step_of(name) for name in node.inputs]
     common = max(steps)
     parts, sums = [], []  # of the integers, and of what they stand for
@@ -180,7 +183,7 @@ class _Lowering:
       ends = self._code_range(name)
       reach = rq.Range(*(np.array([end]) for end in ends))
       affine = rq.Affine(np.array([step / common]), np.zeros(1))
-      parts.append(rq.fit(affine, reach, *ends, self.width))
+      parts.append(rq.fit(affine, reach, *ends))
       sums.append(
         [(parts[-1](end), end * step / common) for end in self.codes[name]]
       )
@@ -191,8 +194,7 @@ class _Lowering:
     self.steps[f"{node.name}.common"] = common
     self.layers[node.name] = {
       f"in_{key}": np.array(
-        [np.ravel(getattr(part, key))[0] for part in parts],
-        self._integer if key in ("mul", "add") else np.int32,
+        [np.ravel(getattr(part, key))[0] for part in parts], np.int32
       )
       for key in ("mul", "add", "shift", "low", "high")
     }
@@ -200,23 +202,25 @@ class _Lowering:
       np.array([common / self._step_of(node.name)]), np.zeros(1)
     )
     reach = rq.Range(low.min(keepdims=True), high.max(keepdims=True))
-    self._requantize(node, affine, reach)
+    self._requantize(node, affine, reach, width=32)
     self.codes[node.name] = self._codes_at(
       node, rq.Range(low, high), rq.Range(exact_low, exact_high)
     )
 
-  def _requantize(self, node, affine, reach, half_up=False):
+  def _requantize(self, node, affine, reach, half_up=False, width=None):
     low, high = self._code_range(node.name)
+    width = width or self.width
+    integer = np.int32 if width == 32 else np.int64
     try:
-      found = rq.fit(affine, reach, low, high, self.width, half_up)
+      found = rq.fit(affine, reach, low, high, width, half_up)
     except ValueError as error:
       raise UnsupportedError(
         f"net {self.net.name!r}: layer {node.name!r}: {error}"
       ) from error
     self.affine[node.name], self.reach[node.name] = affine, reach
     self.layers[node.name] |= {
-      "mul": found.mul.astype(self._integer),
-      "add": found.add.astype(self._integer),
+      "mul": found.mul.astype(integer),
+      "add": found.add.astype(integer),
       "shift": np.array(found.shift, np.int32),
       "low": np.array(low, np.int32),
       "high": np.array(high, np.int32),
@@ -255,10 +259,6 @@ class _Lowering:
     if np.any(node.padding):
       low, high = np.minimum(low, 0), np.maximum(high, 0)
     return rq.Range(low, high)
-
-  @property
-  def _integer(self):
-    return np.int32 if self.width == 32 else np.int64
 
   def _weight(self, node, kernel):
     """(codes int64, step [O] or []) of a kernel, as the quantizer rounds."""

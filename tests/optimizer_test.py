@@ -115,3 +115,31 @@ def test_ranges_stay_positive_under_any_gradient(gradient, inner):
     updates, state = transform.update(jnp.full(3, gradient), state, value)
     value = optax.apply_updates(value, updates)
     assert np.all(np.asarray(value) > 0) and np.isfinite(value).all()
+
+
+def test_gate_gradients_that_are_never_cleared_add_up():
+  """The Free Bits authors' loop: Adam on the sum of all gradients so far."""
+  given = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
+  rate, beta1, beta2, epsilon = 0.1, 0.9, 0.999, 1e-8
+  first = second = total = np.zeros(2)
+  expected = []
+  for t, gradient in enumerate(given, start=1):
+    total = total + gradient
+    first = beta1 * first + (1 - beta1) * total
+    second = beta2 * second + (1 - beta2) * total**2
+    step = first / (1 - beta1**t)
+    step = step / (np.sqrt(second / (1 - beta2**t)) + epsilon)
+    expected.append(-rate * step)
+  gates = {"gates": jnp.zeros(2)}
+  for sums in (True, False):
+    transform = optimizer.make(
+      STEPS, 0.1, gate_learning_rate=rate, sums_gate_gradients=sums
+    )
+    state = transform.init(gates)
+    found = []
+    for gradient in given:
+      updates, state = transform.update(
+        {"gates": jnp.asarray(gradient)}, state, gates
+      )
+      found.append(np.asarray(updates["gates"]))
+    assert np.allclose(found, expected, rtol=1e-4) == sums

@@ -97,6 +97,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
       ("params", "gates"),
       bops_regularizer(net.workload, scheme.groups),
       gate_learning_rate=config.search.gate_learning_rate,
+      sums_gate_gradients=config.search.faithful,
     )
     start = {
       **float_variables,

@@ -75,7 +75,7 @@ class Lab:
     trained: tuple[str, ...],
     regularizer: Callable | None = None,
     more_steps: int = 0,
-    **rates: float,
+    **options: float,
   ) -> Trainer:
     """One compiled step for all runs of a stage.
 
@@ -83,7 +83,7 @@ class Lab:
       stage: its plan is the setting of this name.
       model, trained, regularizer: see `fbq.train.steps.train_step`.
       more_steps: than the plan says.
-      rates: of other variables than weights, see `optimizer.make`.
+      options: of other variables than weights, see `optimizer.make`.
     """
     plan = self.config[stage]
     count = plan.steps + more_steps
@@ -95,7 +95,7 @@ class Lab:
       difficulty=self.difficulty,
     )
     updates = optimizer.make(
-      count, plan.learning_rate, plan.weight_decay, **rates
+      count, plan.learning_rate, plan.weight_decay, **options
     )
     return Trainer(
       model,

@@ -18,6 +18,7 @@ def make(
   warmup: float = 0.05,
   range_learning_rate: float = 0.0,
   gate_learning_rate: float = 0.0,
+  sums_gate_gradients: bool = False,
 ) -> optax.GradientTransformation:
   """Nesterov's momentum for weights, Adam for ranges and gates.
 
@@ -31,6 +32,9 @@ def make(
     warmup: share of the steps in which the rate rises from 0.
     range_learning_rate: of the logarithm of the ranges, see `in_log_space`.
     gate_learning_rate: of the gates, constant, as in the authors' code.
+    sums_gate_gradients: Adam sees the sum of all gradients of the gates so far,
+      as in the Free Bits authors' code, which never clears them
+      (quantization_facts.md 3.6).
 
   Returns:
     A transformation of {"params": .., "ranges": .., "gates": ..}, or of those
@@ -48,7 +52,10 @@ def make(
       optax.sgd(cosine(learning_rate), momentum=0.9, nesterov=True),
     ),
     "ranges": in_log_space(optax.adam(cosine(range_learning_rate))),
-    "gates": optax.adam(gate_learning_rate),
+    "gates": optax.chain(
+      optax.trace(1.0) if sums_gate_gradients else optax.identity(),
+      optax.adam(gate_learning_rate),
+    ),
   }
   return optax.multi_transform(
     kinds, lambda trained: {kind: kind for kind in trained}

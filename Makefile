@@ -31,6 +31,9 @@ lint: .venv/stamp
 
 bench: .venv/stamp
 	$(BIN)/python -m benchmarks.steps
+	$(BIN)/python -m benchmarks.choices
+	$(BIN)/python -m benchmarks.bfp
+	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.hwsim
 	$(BIN)/python -m benchmarks.launch
 	$(BIN)/python -m benchmarks.movement

@@ -4,8 +4,8 @@ On a CPU, XLA's grouped convolution is 5-46 times slower than nine shifted
 products for a depthwise 3x3, its backward pass included (3.5-15 times than 49
 of them for a 7x7), and a convolution whose output is smaller than its kernel is
 200 times slower than shifted products. On a GPU the library's convolutions win.
-`benchmarks/steps.py` measures both. Patches that do not overlap, of 2x2 or 4x4
-pixels, take 0.6-0.75 of a convolution's time as a matrix product.
+`benchmarks/choices.py` measures both. Patches of 2x2 pixels that do not overlap
+take 0.7 of a convolution's time as a matrix product.
 """
 
 import functools
@@ -96,7 +96,7 @@ def _compiled_alone(function):
   Otherwise XLA fuses what makes its operands into the shifted products: a batch
   norm and a quantizer are then computed once for every tap, and a 3x3 kernel's
   quantizer once for every pixel: the search step of MobileNetV1 then takes 1.8
-  times as long (`benchmarks/steps.py`).
+  times as long (`benchmarks/choices.py`).
   """
   compiled = jax.jit(function, static_argnums=(0, 1))
 
@@ -122,7 +122,7 @@ def _kernel_gradient(stride, padding, x, kernel, g):
   """The gradient of `_correlate` in `kernel`: each tap's view times `g`.
 
   One pass over all taps by a variadic reduction takes 0.7 ms for 64x32x32x8
-  where tap by tap takes 2.1 ms (`benchmarks/steps.py`, two cores).
+  where tap by tap takes 2.1 ms (`benchmarks/choices.py`, two cores).
   """
   views = [v for _, _, v in _taps(_pad(x, padding), kernel.shape[:2], stride)]
   sums = lax.reduce(

@@ -137,12 +137,12 @@ class BayesianBits:
     """
     chosen = self.assignment(net, variables)
     found = dict(variables["ranges"])
-    for node in net.nodes:
+    for node, layer in zip(net.nodes, net.workload.layers, strict=True):
       if node.has_weights:
         site = f"{node.name}.weight"
         levels = 2.0 ** chosen[site]
         growth = jnp.float32(levels / (levels - 1.0) * (1.0 + 1e-6))
-        shape = (net.shapes[node.name][2],) if node.op != "linear" else ()
+        shape = (layer.out_channels,) if node.op != "linear" else ()
         found[site] = jnp.broadcast_to(found[site] * growth, shape)
     return found
 

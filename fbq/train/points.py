@@ -88,7 +88,7 @@ def train_points(
 
   One after the other the results are those of separate runs, bit for bit.
   Together they differ by the order of sums alone, which training amplifies:
-  1e-5 of the largest parameter after 5 steps (`tests/points_test.py`). A
+  below 1e-4 of the largest parameter after 3 steps (`tests/points_test.py`). A
   checkpoint then holds all points; one made by the other way is refused.
 
   Args:

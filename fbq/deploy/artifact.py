@@ -26,7 +26,6 @@ from fbq.deploy import packing
 from fbq.deploy import requant as rq
 from fbq.deploy.integer import IntegerNet
 from fbq.nets.graph import Net, Node
-from fbq.report.tables import write_atomically
 from hwsim import proxies
 
 FORMAT = "fbq integer network"
@@ -61,9 +60,9 @@ def save(network: IntegerNet, directory: Path) -> dict[str, Any]:
     "weights_sha256": hashlib.sha256(content).hexdigest(),
   }
   manifest["sha256"] = _digest(manifest)
-  write_atomically(directory / "weights.npz", content)
+  (directory / "weights.npz").write_bytes(content)
   text = json.dumps(manifest, indent=1) + "\n"
-  write_atomically(directory / "network.json", text.encode())
+  (directory / "network.json").write_text(text)
   return manifest
 
 

@@ -19,7 +19,6 @@ from fbq.deploy import integer
 from fbq.deploy.integer import IntegerNet
 from fbq.deploy.lowering import UnsupportedError
 from fbq.nets.graph import INPUT
-from fbq.report.tables import write_atomically
 
 OPSET = 11  # Gemm without a bias; Clip keeps its bounds as attributes
 CODE_BYTES = 150_000  # of L2 kept free for the program
@@ -136,7 +135,7 @@ def write(network: IntegerNet, directory: Path, image: np.ndarray) -> None:
   model = build(network)
   directory = Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
-  write_atomically(directory / "network.onnx", model.SerializeToString())
+  (directory / "network.onnx").write_bytes(model.SerializeToString())
   config = {
     "onnx_file": "network.onnx",
     "BNRelu_bits": network.width,
@@ -146,7 +145,7 @@ def write(network: IntegerNet, directory: Path, image: np.ndarray) -> None:
     "input_signed": False,
   }
   text = json.dumps(config, indent=1) + "\n"
-  write_atomically(directory / "config.json", text.encode())
+  (directory / "config.json").write_text(text)
   codes = jnp.asarray(image)[None]
   tensors = integer.integer_tensors(network, codes)
   _write_golden(directory / "input.txt", image)
@@ -162,7 +161,7 @@ def _write_golden(path, codes):
   """
   lines = [f"# {path.stem} {list(codes.shape)}"]
   lines += [f"{value}," for value in np.asarray(codes).ravel().tolist()]
-  write_atomically(path, ("\n".join(lines) + "\n").encode())
+  path.write_text("\n".join(lines) + "\n")
 
 
 class _Builder:

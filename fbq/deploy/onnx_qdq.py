@@ -1,0 +1,265 @@
+"""A standard quantized ONNX: QuantizeLinear and DequantizeLinear, opset 21.
+
+Weights of 8 bits are int8 and of 4 bits int4; ONNX Runtime has no kernels for 2
+bits, which stand in int8. Batch norm is in the scales and biases of weights.
+Activations of less than 8 bits stand in uint8, clipped to their range. Means
+are raised a little before they are rounded, as in `fbq.model`: ONNX rounds
+halves to even.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fbq import ops
+from fbq.deploy.integer import IntegerNet
+from fbq.nets.graph import INPUT
+
+OPSET = 21
+IR_VERSION = 10
+_ABOVE_A_TIE = 2.0**-17  # of fbq.model
+
+
+def build(network: IntegerNet, int4: bool = True) -> Any:
+  """The onnx.ModelProto of a network: images [B, C, H, W] in [0, 1] to logits.
+
+  Args:
+    network: to write.
+    int4: stores 4-bit weights as int4; else as int8, which more runtimes take.
+  """
+  return _Builder(network, int4, quantized=True).model()
+
+
+def build_float(network: IntegerNet) -> Any:
+  """The same layers and weights without quantizers, to compare speed with."""
+  return _Builder(network, False, quantized=False).model()
+
+
+def session(model: Any, faithful: bool = True, threads: int = 0) -> Any:
+  """An ONNX Runtime session of a model on the CPU.
+
+  ONNX Runtime rounds biases to steps of the sums (its WeightBiasQuantization)
+  to use integer kernels. At low precision such a step is as large as a code of
+  the output: of 1,440 digits the recommended assignment of configs/
+  digits_free_bits.py then classifies 22 otherwise than the trained network, and
+  4 at 8 bits; without it none.
+
+  Args:
+    model: onnx.ModelProto.
+    faithful: leaves biases as they are; else integer kernels, which are faster.
+    threads: of one operator; 0 for as many as there are cores.
+  """
+  import onnxruntime
+
+  options = onnxruntime.SessionOptions()
+  options.intra_op_num_threads = threads
+  options.log_severity_level = 3
+  return onnxruntime.InferenceSession(
+    model.SerializeToString(),
+    options,
+    providers=["CPUExecutionProvider"],
+    disabled_optimizers=["WeightBiasQuantization"] if faithful else [],
+  )
+
+
+def run(session_: Any, images: np.ndarray, batch: int = 360) -> np.ndarray:
+  """Logits [B, classes] of images [B, H, W, C] with values in [0, 1]."""
+  images = np.asarray(images, np.float32).transpose(0, 3, 1, 2)
+  return np.concatenate(
+    [
+      session_.run(None, {INPUT: images[i : i + batch]})[0]
+      for i in range(0, len(images), batch)
+    ]
+  )
+
+
+class _Builder:
+  """Collects nodes and constants; tensors have the names of the net."""
+
+  def __init__(self, network, int4, quantized):
+    import onnx
+
+    self.onnx, self.network = onnx, network
+    self.int4, self.quantized = int4, quantized
+    self.nodes, self.constants = [], []
+
+  def model(self):
+    helper, net = self.onnx.helper, self.network.net
+    float_ = self.onnx.TensorProto.FLOAT
+    height, width, channels = net.input_shape
+    last = net.nodes[-1].name
+    names = {INPUT: self._requantize(INPUT, INPUT)}
+    for node in net.nodes:
+      inputs = [names[name] for name in node.inputs]
+      names[node.name] = self._add(node, inputs)
+    graph = helper.make_graph(
+      self.nodes,
+      net.name,
+      [
+        helper.make_tensor_value_info(
+          INPUT, float_, ["batch", channels, height, width]
+        )
+      ],
+      [
+        helper.make_tensor_value_info(
+          names[last], float_, ["batch", net.shapes[last][2]]
+        )
+      ],
+      self.constants,
+    )
+    model = helper.make_model(
+      graph,
+      opset_imports=[helper.make_opsetid("", OPSET)],
+      producer_name="fbq",
+      ir_version=IR_VERSION,
+    )
+    self.onnx.checker.check_model(model, full_check=True)
+    return model
+
+  def _add(self, node, inputs):
+    """The tensor of a node, dequantized."""
+    network = self.network
+    if node.op == "add":
+      out = self._node("Add", inputs, f"{node.name}.sum")
+    elif node.op in ("avg_pool", "max_pool"):
+      out = self._pool(node, inputs)
+    else:
+      out = self._weighted(node, inputs)
+    if node.is_output:
+      return out
+    if network.ends(node.name)[0] == 0 and node.op not in (
+      "avg_pool",
+      "max_pool",
+    ):
+      out = self._node("Relu", [out], f"{node.name}.relu")
+    return self._requantize(node.name, out)
+
+  def _weighted(self, node, inputs):
+    """Convolution or product; weights and biases are dequantized."""
+    network, part = self.network, self.network.layers[node.name]
+    in_step = float(network.step(node.inputs[0]))
+    if node.is_output:
+      scale = np.full(part["weight"].shape[-1], network.steps[node.name])
+      bias = part["bias"] * scale
+    else:
+      out_step, affine = network.step(node.name), network.affine[node.name]
+      scale, bias = affine.slope * out_step, affine.offset * out_step
+    scale = scale / in_step  # of a weight's code, batch norm included
+    weight = part["weight"]
+    if node.op == "linear":
+      height, width, channels = network.net.shapes[node.inputs[0]]
+      if self._rank(node.inputs[0]) == 4:
+        inputs = [self._node("Flatten", inputs, f"{node.name}.flat", axis=1)]
+      weight = weight.reshape(height, width, channels, -1)
+    weight = weight.transpose(3, 2, 0, 1)
+    if node.op == "linear":
+      weight = weight.reshape(len(weight), -1)
+    inputs = [
+      *inputs,
+      self._weight(node.name, weight, scale),
+      self._constant(f"{node.name}.bias", bias),
+    ]
+    name = f"{node.name}.acc"
+    if node.op == "linear":
+      return self._node("Gemm", inputs, name, transB=1)
+    (top, bottom), (left, right) = ops.edges(node.padding)
+    return self._node(
+      "Conv",
+      inputs,
+      name,
+      kernel_shape=list(weight.shape[2:]),
+      strides=[node.stride] * 2,
+      pads=[top, left, bottom, right],
+      group=len(weight) if node.op == "depthwise" else 1,
+    )
+
+  def _weight(self, name, codes, scale):
+    if not self.quantized:
+      shape = (-1,) + (1,) * (codes.ndim - 1)
+      return self._constant(f"{name}.weight", codes * scale.reshape(shape))
+    kind = self.onnx.TensorProto.INT8
+    if self.int4 and self.network.bits[f"{name}.weight"] == 4:
+      kind = self.onnx.TensorProto.INT4
+    return self._dequantized(f"{name}.weight", codes, scale, kind)
+
+  def _dequantized(self, name, codes, scale, kind):
+    """A constant of integers with one scale for each of its first axis."""
+    values = np.asarray(codes, np.int64).ravel().tolist()
+    self.constants.append(
+      self.onnx.helper.make_tensor(f"{name}.codes", kind, codes.shape, values)
+    )
+    scale = self._constant(f"{name}.scale", scale)
+    return self._node(
+      "DequantizeLinear", [f"{name}.codes", scale], name, axis=0
+    )
+
+  def _requantize(self, tensor, out):
+    """`out` rounded to the codes of a tensor of the net, and back."""
+    if not self.quantized:
+      return out
+    low, high = self.network.ends(tensor)
+    step = float(np.float32(self.network.step(tensor)))
+    if (low, high) not in ((0, 255), (-128, 127)):
+      ends = [
+        self._constant(f"{tensor}.{name}", np.float32(end * step))
+        for name, end in (("low", low), ("high", high))
+      ]
+      out = self._node("Clip", [out, *ends], f"{tensor}.clipped")
+    scale = self._constant(f"{tensor}.scale", np.float32(step))
+    zero = np.array(0, np.int8 if low < 0 else np.uint8)
+    self.constants.append(
+      self.onnx.numpy_helper.from_array(zero, f"{tensor}.zero")
+    )
+    grid = [scale, f"{tensor}.zero"]
+    codes = self._node("QuantizeLinear", [out, *grid], f"{tensor}.codes")
+    return self._node("DequantizeLinear", [codes, *grid], f"{tensor}.out")
+
+  def _pool(self, node, inputs):
+    height, width, _ = self.network.net.shapes[node.inputs[0]]
+    (top, bottom), (left, right) = ops.edges(node.padding)
+    attributes: dict[str, Any] = dict(
+      kernel_shape=list(node.kernel or (height, width)),
+      strides=[node.stride] * 2,
+      pads=[top, left, bottom, right],
+    )
+    if node.op == "max_pool":
+      return self._node("MaxPool", inputs, f"{node.name}.max", **attributes)
+    out = self._node(
+      "AveragePool",
+      inputs,
+      f"{node.name}.mean",
+      count_include_pad=1,
+      **attributes,
+    )
+    if not self.quantized or self.network.ends(node.name)[0] < 0:
+      return out
+    factor = self._constant(f"{node.name}.raise", np.float32(1 + _ABOVE_A_TIE))
+    return self._node("Mul", [out, factor], f"{node.name}.raised")
+
+  def _rank(self, tensor):
+    net = self.network.net
+    return 2 if tensor in net.node and net.node[tensor].op == "linear" else 4
+
+  def _constant(self, name, values):
+    values = np.asarray(values, np.float32)
+    self.constants.append(self.onnx.numpy_helper.from_array(values, name))
+    return name
+
+  def _node(self, op, inputs, out, **attributes):
+    self.nodes.append(
+      self.onnx.helper.make_node(op, inputs, [out], name=out, **attributes)
+    )
+    return out
+
+
+def weight_bytes(model: Any) -> int:
+  """Bytes of the constants of a model, int4 packed two to a byte."""
+  return sum(
+    len(tensor.raw_data)
+    or math.ceil(math.prod(tensor.dims) * _BITS.get(tensor.data_type, 32) / 8)
+    for tensor in model.graph.initializer
+  )
+
+
+_BITS = {3: 8, 6: 32, 22: 4}  # of TensorProto's INT8, INT32, INT4

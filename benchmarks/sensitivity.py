@@ -25,7 +25,8 @@ from fbq.quantizers.site_ranges import (
 from fbq.schemes.fixed import Fixed
 from fbq.schemes.perturbed import Perturbed
 from fbq.search import hessian
-from fbq.search.sensitivity import Judge, sensitivities
+from fbq.search.judge import Judge
+from fbq.search.sensitivity import sensitivities
 
 IMAGES = 512
 PROBES = 8

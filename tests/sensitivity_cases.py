@@ -6,7 +6,7 @@ import numpy as np
 from fbq.model import Model
 from fbq.quantizers.site_ranges import site_ranges
 from fbq.schemes.fixed import Fixed
-from fbq.search.sensitivity import Judge
+from fbq.search.judge import Judge
 from fbq.train.steps import compile_once
 
 NET, IMAGES = model_cases.NET, np.asarray(model_cases.IMAGES)

@@ -23,6 +23,7 @@ from fbq.model import Model
 from fbq.report.tables import write_atomically
 from fbq.schemes.fixed import Fixed
 from fbq.search import exact, explain, problem, sensitivity, value
+from fbq.search.judge import Judge
 from fbq.train import steps
 from fbq.train.log import Log, Stopwatch
 from hwsim import latency_io
@@ -56,7 +57,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
       forward = steps.compile_once(
         lambda v, x, b: Model(net, Fixed()).apply(v, x, False, b)
       )
-      judge = sensitivity.Judge(
+      judge = Judge(
         net, forward, variables, ranges, np.asarray(images), np.asarray(labels)
       )
       found = sensitivity.sensitivities(judge)

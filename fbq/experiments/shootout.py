@@ -31,7 +31,8 @@ from fbq.model import Model
 from fbq.report.shootout import BASELINE, Outcome
 from fbq.report.tables import write_atomically
 from fbq.schemes.fixed import Fixed
-from fbq.search import exact, problem, sensitivity, value
+from fbq.search import exact, problem, value
+from fbq.search.judge import Judge
 from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer
 from hwsim import latency_io
@@ -148,7 +149,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     path = workdir / "values" / f"seed{seed}.json"
     if not path.exists() and wanted:
       with clock.measure("values"):
-        judge = sensitivity.Judge(
+        judge = Judge(
           net,
           jax.jit(lambda v, x, b: Model(net, Fixed()).apply(v, x, False, b)),
           {kind: variables[kind] for kind in ("params", "batch_stats")},

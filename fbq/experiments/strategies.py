@@ -22,7 +22,8 @@ from fbq.schemes.mixture import Mixture
 from fbq.schemes.perturbed import Perturbed
 from fbq.schemes.scheme import Search
 from fbq.search import hessian, value
-from fbq.search.sensitivity import Judge, sensitivities
+from fbq.search.judge import Judge
+from fbq.search.sensitivity import sensitivities
 from fbq.train.regularizers import (
   Regularizer,
   bayesian_bits_regularizer,

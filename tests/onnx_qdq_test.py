@@ -32,12 +32,14 @@ def agreeing(found, expected, tolerance):
 def test_it_computes_what_the_trained_model_computes():
   """Its adders add the inputs as they are, like the model's."""
   for bits in (precision.uniform(MIX, 8), *assignments(MIX, 3)):
-    found = run(onnx_qdq.build(lowered(MIX, bits)), MIX)
+    network = lowered(MIX, bits)
+    found = run(onnx_qdq.build(network), MIX)
     expected = faithful.trained_codes(
       MIX, variables(MIX), precision.to_array(MIX, bits), images(MIX, 32)
     )["fc"]
     assert np.ptp(expected) > 1
-    assert agreeing(found, np.asarray(expected), 1e-3) >= 30
+    tolerance = 0.6 * network.steps["fc"]  # its bias was rounded
+    assert agreeing(found, np.asarray(expected), max(tolerance, 1e-3)) >= 30
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v1", "vgg9"])

@@ -1,5 +1,6 @@
 """A point of a finished Free Bits run, as it was left: what is deployed."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,50 +43,74 @@ class TrainedPoint(NamedTuple):
   accuracy: float
 
 
-def load(directory: Path, point: str, log: Log) -> TrainedPoint:
-  """A point of the finished run in `directory`.
+class Found(NamedTuple):
+  """A point of a finished run, before anything is loaded.
+
+  Attributes:
+    directory: workdir of the run.
+    claim: its configuration.
+    name: of the point.
+    path: of its assignment.
+    sha256: of the run's results, which an export belongs to.
+  """
+
+  directory: Path
+  claim: dict[str, Any]
+  name: str
+  path: Path
+  sha256: str
+
+
+def find(directory: Path, point: str) -> Found:
+  """Looks a point up, without loading it.
 
   Args:
     directory: workdir of the run.
     point: its name, or "best" for the recommended one.
-    log: of the experiment that wants it.
 
   Raises:
-    ConfigError: no finished run, or no such point.
-    CheckpointError: its checkpoint is damaged.
+    ConfigError: no finished Free Bits run, or no such point.
   """
   directory = Path(directory)
   claim = _read(directory / "config.json")
   result = _read(directory / "result.json")
-  points = result.get("points", {})
-  if claim.get("experiment") != "free_bits" or not points:
+  if claim.get("experiment") != "free_bits" or "points" not in result:
     raise settings.ConfigError(
-      f"config.from: {directory} holds a run of "
+      f"config.source: {directory} holds a run of "
       f"{claim.get('experiment')!r}, expected one of 'free_bits'"
     )
   name = result["recommended"] if point == BEST else point
   path = directory / "precision" / f"{name.replace('/', '-')}.json"
-  if not path.exists():
+  if not path.is_file():
     raise settings.ConfigError(
       f"config.point is {point!r}, expected 'best' or one of "
-      f"{', '.join(sorted(points))}"
+      f"{', '.join(sorted(result['points']))}"
     )
-  fingerprint = settings.fingerprint(claim)
+  content = (directory / "result.json").read_bytes()
+  digest_ = hashlib.sha256(content).hexdigest()
+  return Found(directory, claim, name, path, digest_)
+
+
+def load(found: Found, log: Log) -> TrainedPoint:
+  """The point that was found, with its variables and the run's test images.
+
+  Raises:
+    ConfigError: its network is missing.
+    CheckpointError: its checkpoint is damaged.
+  """
   config = ConfigDict(
-    {key: value for key, value in claim.items() if key != "measured_sha256"}
+    {k: value for k, value in found.claim.items() if k != "measured_sha256"}
   )
   config.measured_latency = ""  # costs are settled; the file may be gone
   net, difficulty = free_bits_settings.check(config)
-  assignment = precision.from_json(net, path)
-  lab = Lab(config, net, difficulty, directory, fingerprint, log, Stopwatch())
+  assignment = precision.from_json(net, found.path)
+  fingerprint = settings.fingerprint(found.claim)
+  lab = Lab(
+    config, net, difficulty, found.directory, fingerprint, log, Stopwatch()
+  )
   variables, results = _restore(lab, f"fine-tune-{digest(net, assignment)}")
   return TrainedPoint(
-    name,
-    net,
-    assignment,
-    variables,
-    *lab.test,
-    results["test_accuracy"],
+    found.name, net, assignment, variables, *lab.test, results["test_accuracy"]
   )
 
 
@@ -109,7 +134,7 @@ def _restore(lab, name):
   directory = lab.workdir / "checkpoints" / name
   if not directory.is_dir():
     raise settings.ConfigError(
-      f"config.from: {directory} is missing, the fine-tuned network; run the "
+      f"config.source: {directory} is missing, the fine-tuned network; run the "
       "search again in another workdir"
     )
   checkpoints = Checkpoints(directory, f"{lab.fingerprint}:{name}")
@@ -125,6 +150,6 @@ def _read(path):
     return json.loads(path.read_text())
   except (OSError, ValueError) as error:
     raise settings.ConfigError(
-      f"config.from: {path.parent} is no finished run: {error}; give the "
+      f"config.source: {path.parent} is no finished run: {error}; give the "
       "workdir of a run of configs/digits_free_bits.py"
     ) from error

@@ -1,0 +1,79 @@
+"""BitQ on real handwritten digits: which block format for each tensor?
+
+  python main.py --config=configs/digits_bitq.py --workdir=runs/digits_bitq
+  python main.py --config=configs/digits_bitq.py:resnet18 --workdir=runs/bitq18
+
+Also `:googlenet`, `:eca_mobilenet_v2` and `:convnext`, all at small size.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import digits_free_bits
+
+_SMALL = dict(resolution=32, classes=10, in_channels=1)
+# Network -> (builder, arguments, memory in bytes). The memory is so small that
+# tiling matters to a network of this size, as 32 KB are for one of full size.
+NETS = {
+  "resnet8": ("resnet8", dict(width=0.5), 2048),
+  "resnet18": ("resnet18", dict(width=0.25), 2048),
+  "googlenet": ("googlenet", dict(width=0.25), 2048),
+  "eca_mobilenet_v2": (
+    "mobilenet_v2",
+    dict(width=0.25, attention="adaptive"),
+    2048,
+  ),
+  "convnext": (
+    "convnext",
+    dict(width=0.25, depths=(2, 2, 2), patch=2, layer_scale=0.1),
+    2048,
+  ),
+}
+
+
+def get_config(net: str = "resnet8") -> ConfigDict:
+  """Values only; see fbq/experiments/bitq.py for what they do."""
+  if net not in NETS:
+    raise ValueError(f"the network is {net!r}, expected one of {list(NETS)}")
+  builder, arguments, memory = NETS[net]
+  base = digits_free_bits.get_config()
+  sizes = (1, 2, 4, 8, 16, 24, 32, 48)
+  return ConfigDict(
+    dict(
+      experiment="bitq",
+      seed=0,
+      net=dict(builder=builder, arguments={**_SMALL, **arguments}),
+      data=base.data.to_dict(),
+      words=dict(  # table 2 of the paper
+        BitQ16=dict(
+          bits=16, exponent_bits=(2, 3, 4, 5, 6, 7), block_sizes=sizes
+        ),
+        BitQ8=dict(bits=8, exponent_bits=(2, 3, 4, 5, 6), block_sizes=sizes),
+      ),
+      published=(
+        *("FlexBlock FB24", "FlexBlock FB16", "FlexBlock FB12", "DBPS"),
+        *("FAST high", "FAST low", "MSFP-16", "MSFP-12", "MXINT8"),
+        *("HBFP12", "HBFP8", "BSFP"),
+      ),
+      alphas=(0.015, 0.05, 0.15, 0.2, 0.25, 1.5, 3.0),
+      alpha=0.2,  # for which one is recommended
+      memory_bytes=memory,
+      register_bytes=512,
+      float_training=base.float_training.to_dict(),
+      calibration_images=360,
+      losses=dict(
+        noise_images=32,
+        measured_formats=4,  # of each tensor
+        held_out=48,  # measured to check the predictions
+        assignments=24,
+      ),
+      validation_images=1440,  # of the training split, to choose by
+      qat=dict(steps=200, batch_size=32, learning_rate=1e-2, weight_decay=0.0),
+      sweep=dict(  # costed, not trained
+        builder="resnet18",
+        arguments=dict(),
+        memory_kilobytes=(8, 16, 32, 64, 128, 256, 512, 1024),
+      ),
+      checkpoint_every=200,
+      log_every=25,
+    )
+  )

@@ -1,0 +1,308 @@
+"""BitQ (arXiv 2409.17093), from images to a block format for every tensor.
+
+Float training, the data movement of every layer at every format, the accuracy
+loss of every format of every tensor, the exact optimum of eq. 1 for several
+alphas, training of everything found beside uniform and published formats, the
+choice by eq. 1 with measured accuracies, and a report.
+"""
+
+import dataclasses
+import json
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from fbq import block_formats
+from fbq.data import digits
+from fbq.experiments import bfp_baselines, settings
+from fbq.experiments.bfp_baselines import Candidate, of_formats
+from fbq.experiments.bitq_losses import Losses, losses_of
+from fbq.experiments.bitq_report import Scales, Study, write_report
+from fbq.experiments.bitq_settings import Word, check
+from fbq.experiments.bitq_training import Workbench
+from fbq.experiments.stages import Lab, activations
+from fbq.nets.graph import INPUT_SITE
+from fbq.report.bitq import Outcome
+from fbq.report.tables import write_atomically
+from fbq.search import bitq, block_noise, format_losses
+from fbq.train.log import Log, Stopwatch
+from hwsim.bfp.energy import network_traffic
+from hwsim.bfp.table import MovementTable
+
+_HULL_ALPHAS = 400
+_NO_TRADE_OFF = 1e-9  # alpha that only decides between equal losses
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+  """Carries out the experiment in `workdir`, or what of it is left to do."""
+  # ---- Checks, the data movement of every layer at every format
+  net, difficulty, words, memories = check(config)
+  fingerprint = settings.claim_workdir(workdir, config.to_dict())
+  log = Log(workdir / "metrics.jsonl")
+  if (workdir / "result.json").exists():
+    log.say(f"{workdir} is finished: see {workdir / 'report.html'}")
+    return
+  clock = Stopwatch()
+  lab = Lab(config, net, difficulty, workdir, fingerprint, log, clock)
+  keys = jax.random.split(jax.random.key(config.seed), 5)
+
+  # ---- Float training
+  variables, float_accuracy = lab.float_network("float", keys[:2])
+
+  # ---- Calibration: exponents, noise, divergence of every format
+  with clock.measure("calibration"):
+    images = lab.calibration_set(keys[2])
+    tensors = activations(net, variables, images[0])
+    tensors[INPUT_SITE] = np.asarray(images[0])
+    validation = digits.calibration_set(
+      keys[3],
+      lab.source,
+      config.validation_images,
+      net.input_shape[0],
+      difficulty,
+    )
+  few = {s: x[: config.losses.noise_images] for s, x in tensors.items()}
+  sizes = {s for word in config.words.values() for s in word.block_sizes}
+  schemes = bfp_baselines.schemes(tuple(sizes))
+  bench = Workbench(
+    lab,
+    schemes,
+    variables,
+    block_noise.tops(net, tensors),
+    keys[4],
+    validation,
+  )
+  with clock.measure("losses of formats"):
+    losses = losses_of(
+      workdir / "losses.json",
+      bench.judge(bfp_baselines.GRID, images),
+      words,
+      lambda rows: block_noise.noises(
+        net, variables["params"], few, rows, schemes[bfp_baselines.GRID]
+      ),
+      config.losses,
+      config.seed,
+    )
+  log.say(losses.text)
+
+  outcomes: dict[str, Outcome] = {}
+
+  def confirm(candidate: Candidate) -> Outcome:
+    """Costs and trains a candidate; once for equal formats."""
+    if candidate.name not in outcomes:
+      with clock.measure("data movement of networks"):
+        traffic = network_traffic(net.workload, candidate.formats, memories)
+      with clock.measure("evaluation without training"):
+        untrained = bench.untrained(candidate)
+      trained = bench.trained(candidate)
+      outcome = _outcome(
+        candidate, traffic, memories, untrained, trained, losses
+      )
+      outcomes[candidate.name] = outcome
+      _keep(workdir, net, candidate)
+      log.say(_line(outcome))
+    return outcomes[candidate.name]
+
+  # ---- Published and uniform formats; the scale from nats to accuracy
+  with clock.measure("calibration"):
+    published = bfp_baselines.published(
+      net,
+      config.published,
+      lambda rows: block_noise.noises(
+        net, variables["params"], few, rows, schemes[bfp_baselines.WINDOWS]
+      ),
+    )
+  for candidate in published:
+    confirm(candidate)
+  fp32 = outcomes["FP32"]
+  uniform = {word.name: _uniform(net, word) for word in words}
+  for candidates in uniform.values():
+    for candidate in candidates:
+      confirm(candidate)
+  every = [outcomes[c.name] for group in uniform.values() for c in group]
+  nats = [o.divergence for o in every]
+  scale = format_losses.scale(
+    nats, [fp32.validation - o.validation for o in every]
+  )
+  base = bench.judge(bfp_baselines.GRID, validation).accuracy(published[0].rows)
+  raw_scale = format_losses.scale(
+    nats,
+    [
+      base - bench.untrained(c)["validation"]
+      for group in uniform.values()
+      for c in group
+    ],
+  )
+  log.say(
+    f"one nat of divergence costs {scale:.2%} of accuracy after training and "
+    f"{raw_scale:.2%} before, on uniform formats"
+  )
+
+  # ---- The exact optimum of eq. 1, its ablations, and training of all
+  studies = []
+  for word in words:
+    with clock.measure("exact search"):
+      choice = _choice(net, word, losses, scale)
+      found = bitq.optima(choice, config.alphas)
+      hull = _hull(choice)
+      ablated = _ablations(net, word, losses, choice, raw_scale, config.alpha)
+    by_alpha, seen = {}, {}
+    for alpha, formats in zip(config.alphas, found.formats, strict=True):
+      key = tuple(formats[s] for s in net.workload.sites)
+      if key not in seen:
+        name = f"{word.name} {chr(ord('a') + len(seen))}"
+        seen[key] = of_formats(net, name, "BitQ", word.bits, formats)
+      by_alpha[alpha] = confirm(seen[key]).name
+    for candidate in ablated.values():
+      confirm(candidate)
+    studies.append(
+      Study(
+        word,
+        choice,
+        [outcomes[c.name] for c in (*seen.values(), *uniform[word.name])],
+        by_alpha,
+        dict(zip(config.alphas, found.objective.tolist(), strict=True)),
+        hull,
+        {name: outcomes[c.name] for name, c in ablated.items()},
+      )
+    )
+
+  # ---- Report, and the mark that all is done
+  summary = write_report(
+    workdir,
+    config,
+    net,
+    memories,
+    list(outcomes.values()),
+    studies,
+    losses,
+    Scales(scale, raw_scale),
+    float_accuracy,
+    len(lab.test[0]),
+    clock.seconds,
+    log,
+  )
+  text = json.dumps(summary, indent=1) + "\n"
+  write_atomically(workdir / "result.json", text.encode())
+
+
+def _outcome(candidate, traffic, memories, untrained, trained, losses):
+  in_grid = all(f in losses.divergence[s] for s, f in candidate.formats.items())
+  return Outcome(
+    candidate.name,
+    candidate.family,
+    candidate.word,
+    candidate.formats,
+    traffic,
+    sum(t.joules(memories) for t in traffic),
+    trained.get("test"),
+    trained.get("validation"),
+    untrained.get("test"),
+    losses.of(candidate.formats) if in_grid else None,
+    candidate.source,
+    candidate.text,
+  )
+
+
+def _uniform(net, word: Word) -> list[Candidate]:
+  """Uniform formats with blocks of 16 or so: all SE, the ends of long words."""
+  sizes = sorted({f.block_size for f in word.grid})
+  size = min(sizes, key=lambda s: abs(s - 16))
+  same = sorted(f for f in word.grid if f.block_size == size)
+  if word.bits > 8 and len(same) > 2:
+    same = [same[0], same[-1]]
+  return [
+    of_formats(
+      net,
+      f"{word.name} uniform <{f.exponent_bits}, {f.block_size}>",
+      "uniform",
+      word.bits,
+      block_formats.uniform(net, f),
+    )
+    for f in same
+  ]
+
+
+def _choice(net, word: Word, losses: Losses, scale: float) -> bitq.Choice:
+  scaled = {
+    site: {f: scale * by_format[f] for f in word.grid}
+    for site, by_format in losses.divergence.items()
+  }
+  return bitq.make(net.workload, scaled, word.table)
+
+
+def _hull(choice: bitq.Choice) -> list[tuple[float, float]]:
+  """(bits moved, loss) of the exact optima of many alphas, cheapest first.
+
+  The convex hull of the front. `bitq.front` has the whole one, but not with 40
+  formats: its sets of points multiply, beyond 524,288 within ResNet-8.
+  """
+  found = bitq.optima(choice, np.geomspace(1e-5, 1e3, _HULL_ALPHAS))
+  moved = map(float, found.movement_bits)
+  return sorted(set(zip(moved, found.loss.tolist(), strict=True)))
+
+
+def _ablations(net, word, losses, choice, raw_scale, alpha):
+  """Candidates of table 4, by what eq. 1 goes without."""
+  raw = _choice(net, word, losses, raw_scale)
+  bits = dataclasses.replace(choice, table=bits_alone(word.table), largest=0)
+  bits = dataclasses.replace(
+    bits,
+    largest=int(
+      bits.table.units.reshape(len(net.workload.layers), -1).max(1).sum()
+    ),
+  )
+  found = {
+    "without QAT": bitq.optima(raw, [alpha]),
+    "without data movement": bitq.optima(bits, [alpha]),
+    "without trade-off": bitq.optima(choice, [_NO_TRADE_OFF]),
+  }
+  return {
+    name: of_formats(
+      net, f"{word.name} {name}", "ablation", word.bits, one.formats[0]
+    )
+    for name, one in found.items()
+  }
+
+
+def bits_alone(table: MovementTable) -> MovementTable:
+  """Bits per element of a layer's three tensors in place of their movement.
+
+  Layers that move nothing count nothing.
+  """
+
+  def prices(formats, price):
+    return [price(f) for f in formats]
+
+  rows = []
+  for layer, units in zip(table.layers, table.units, strict=True):
+    area = layer.kernel_height * layer.kernel_width
+    activation = prices(table.activations, lambda f: f.activation_bits)
+    weight = prices(table.weights, lambda f, a=area: f.weight_bits(a))
+    rows.append((units.any() and layer.has_weights, activation, weight))
+  per_bit = math.lcm(
+    *(Fraction(p).denominator for _, a, w in rows for p in (*a, *w))
+  )
+  units = np.zeros(table.units.shape, np.int64)
+  for row, (counts, activation, weight) in zip(units, rows, strict=True):
+    if counts:
+      a = np.array([int(p * per_bit) for p in activation], np.int64)
+      w = np.array([int(p * per_bit) for p in weight], np.int64)
+      row[...] = a[:, None, None] + w[:, None] + a
+  return dataclasses.replace(table, units=units, per_bit=per_bit)
+
+
+def _keep(workdir, net, candidate: Candidate) -> None:
+  (workdir / "precision").mkdir(exist_ok=True)
+  name = "".join(c if c.isalnum() else "-" for c in candidate.name)
+  text = block_formats.to_json(net, candidate.formats)
+  write_atomically(workdir / "precision" / f"{name}.json", text.encode())
+
+
+def _line(o: Outcome) -> str:
+  accuracy = "not trained" if o.test is None else f"{o.test:.2%}"
+  return f"{o.name}: {o.dram_bits / 8192:,.1f} kB, test accuracy {accuracy}"

@@ -1,0 +1,113 @@
+"""Training and judging of block formats: one compiled step for each scheme."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fbq.experiments.bfp_baselines import NOT_TRAINED, Candidate
+from fbq.experiments.bitq_settings import BATCH
+from fbq.experiments.stages import Lab
+from fbq.model import Model
+from fbq.schemes.block_float import BlockFloat, Data
+from fbq.search.format_losses import Judge
+from fbq.train.steps import compile_once
+
+Images = tuple[jax.Array, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Workbench:
+  """Trains and judges candidates, all from the same float network.
+
+  Attributes:
+    lab: of the experiment; its stage "qat" is the plan.
+    schemes: by name, see `bfp_baselines.schemes`.
+    variables: of the float network.
+    tops: int32 [S], largest exponents of its activations.
+    key: of the batches of every training.
+    validation: images and labels of the training split, to choose by.
+  """
+
+  lab: Lab
+  schemes: Mapping[str, BlockFloat]
+  variables: Mapping[str, Any]
+  tops: np.ndarray
+  key: jax.Array
+  validation: Images
+
+  @functools.cached_property
+  def _programs(self) -> dict[str, Any]:
+    return {}
+
+  def forward(self, scheme: str):
+    """Compiled (variables, images, rows int32 [S, 3]) -> logits."""
+    if scheme not in self._programs:
+      model = Model(self.lab.net, self.schemes[scheme])
+      logits = compile_once(
+        lambda v, x, d: model.apply(v, x, train=False, data=d)
+      )
+      tops = jnp.asarray(self.tops)
+      self._programs[scheme] = lambda v, x, rows: logits(
+        v, x, Data(jnp.asarray(rows, jnp.int32), tops)
+      )
+    return self._programs[scheme]
+
+  @functools.lru_cache(maxsize=8)  # noqa: B019  lives as long as the process
+  def _trainer(self, scheme: str):
+    model = Model(self.lab.net, self.schemes[scheme])
+    return self.lab.trainer("qat", model, ("params",))
+
+  def judge(self, scheme: str, images: Images, variables=None) -> Judge:
+    """Of the float network, or of other variables."""
+    return Judge(
+      self.lab.net,
+      self.forward(scheme),
+      self.variables if variables is None else variables,
+      images[0],
+      np.asarray(images[1]),
+      BATCH,
+    )
+
+  def untrained(self, candidate: Candidate) -> dict[str, float]:
+    """Accuracies of the float network's weights in a candidate's formats."""
+    if candidate.scheme == NOT_TRAINED:
+      return {}
+    return self._accuracies(candidate, self.variables)
+
+  def trained(self, candidate: Candidate) -> dict[str, float]:
+    """Accuracies after training, {} of a candidate that is only priced."""
+    if candidate.scheme == NOT_TRAINED:
+      return {}
+    _, results = self.lab.run(
+      f"qat-{candidate.scheme}-{digest(candidate)}",
+      "quantization-aware training",
+      self._trainer(candidate.scheme),
+      self.variables,
+      {
+        "key": self.key,
+        "formats": jnp.asarray(candidate.rows, jnp.int32),
+        "tops": jnp.asarray(self.tops),
+      },
+      lambda variables: self._accuracies(candidate, variables),
+    )
+    return results
+
+  def _accuracies(self, candidate, variables):
+    sets = {"validation": self.validation, "test": self.lab.test}
+    return {
+      name: self.judge(candidate.scheme, images, variables).accuracy(
+        candidate.rows
+      )
+      for name, images in sets.items()
+    }
+
+
+def digest(candidate: Candidate) -> str:
+  """A short name for what is trained: equal for equal rows."""
+  return hashlib.sha256(candidate.rows.tobytes()).hexdigest()[:10]

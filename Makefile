@@ -35,6 +35,7 @@ bench: .venv/stamp
 	$(BIN)/python -m benchmarks.bfp
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.hwsim
+	$(BIN)/python -m benchmarks.deploy
 	$(BIN)/python -m benchmarks.launch
 	$(BIN)/python -m benchmarks.movement
 	$(BIN)/python -m benchmarks.sensitivity

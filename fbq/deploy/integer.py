@@ -48,7 +48,8 @@ class IntegerNet:
     steps: what 1 stands for, float64: [] of every activation site; per node
       with weights, [O] or [] of "NAME.weight"; of an adder's common grid [],
       "NAME.common"; of the logits [].
-    affine: per node with a requantization, what it stands for.
+    affine: per node with a requantization, what it stands for; of the logits,
+      in their own unit, before the bias was rounded.
     reach: per node with a requantization, the accumulators there can be.
     codes: per tensor, the codes that each channel can have [C]: proven from the
       image to the last layer, for what no image can reach needs no room.

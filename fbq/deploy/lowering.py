@@ -157,6 +157,7 @@ class _Lowering:
       )
     self.layers[node.name]["bias"] = codes.astype(np.int32)
     self.steps[node.name] = step[0]
+    self.affine[node.name] = rq.Affine(step, bias)
 
   def _average(self, node):
     height, width = node.kernel or self.net.shapes[node.inputs[0]][:2]

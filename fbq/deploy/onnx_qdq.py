@@ -139,12 +139,9 @@ class _Builder:
     """Convolution or product; weights and biases are dequantized."""
     network, part = self.network, self.network.layers[node.name]
     in_step = float(network.step(node.inputs[0]))
-    if node.is_output:
-      scale = np.full(part["weight"].shape[-1], network.steps[node.name])
-      bias = part["bias"] * scale
-    else:
-      out_step, affine = network.step(node.name), network.affine[node.name]
-      scale, bias = affine.slope * out_step, affine.offset * out_step
+    scale, bias = network.affine[node.name]
+    if not node.is_output:  # in codes
+      scale, bias = (x * network.step(node.name) for x in (scale, bias))
     scale = scale / in_step  # of a weight's code, batch norm included
     weight = part["weight"]
     if node.op == "linear":

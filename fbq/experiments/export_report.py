@@ -64,7 +64,7 @@ def layer_table(export: Export) -> Table:
 def page(export: Export) -> str:
   """The report in Markdown."""
   sizes, point = export.sizes, export.point
-  kilobytes = {key: f"{value / 1000:.1f} kB" for key, value in sizes.items()}
+  kilobytes = {key: f"{value / 1000:.2f} kB" for key, value in sizes.items()}
   saved = sizes["float_bytes"] / sizes["total_bytes"]
   lines = [
     f"# {point.net.name}, {point.name}, in integers",

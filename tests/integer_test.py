@@ -176,7 +176,14 @@ def one_input(part, i, codes):
 def test_codes_stay_within_what_is_proven(bits):
   """For images that provoke: extremes, checkers, noise."""
   random = np.random.default_rng(0)
-  network = lowering.lower(MIX, variables(MIX), precision.uniform(MIX, bits))
+  # A channel that is never dark: only padding is, in the layer after it.
+  found = variables(MIX)
+  norm = {key: x.copy() for key, x in found["params"]["a_norm"].items()}
+  norm["bias"][1] = 50
+  params = {**found["params"], "a_norm": norm}
+  network = lowering.lower(
+    MIX, {**found, "params": params}, precision.uniform(MIX, bits)
+  )
   shape = (40, *MIX.input_shape)
   provoking = np.where(random.uniform(size=shape) < 0.5, 0, 255)
   provoking[:10] = random.integers(0, 256, (10, *MIX.input_shape))
@@ -190,6 +197,11 @@ def test_codes_stay_within_what_is_proven(bits):
     assert (channels.min(0) >= low).all() and (channels.max(0) <= high).all()
     is_tight += np.sum(channels.max(0) == high)
   assert is_tight > 10
+  assert network.codes["half"].low[1] > 0
+  low, _ = network.reach["b"]
+  weight = network.layers["b"]["weight"].astype(int)[:, :, 0, 1]
+  code = network.ends("half")[1]
+  assert low[1] <= np.minimum(weight, 0).sum() * code  # rest is padding
 
 
 def test_a_dead_channel_costs_the_next_layer_no_bits():

@@ -75,6 +75,7 @@ def test_a_poor_requantization_is_found_out(seed):
 def test_constants_fit_and_a_larger_shift_would_not(seed, width):
   affine, reach = channels(seed, longest=2**20)
   found = rq.fit(affine, reach, 0, 255, width)
+  assert np.abs(found.mul).max() < 2**31
   for acc in reach:
     for c, end in enumerate(acc.tolist()):
       product = end * int(found.mul[c])

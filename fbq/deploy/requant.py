@@ -148,16 +148,13 @@ def fits(
 
   Products are linear in the accumulator, so its two ends tell.
   """
-  # Products may have 62 bits at most, so that this check is exact in int64.
   limit = 2.0 ** (min(width, 63) - 1)
   good = (np.abs(mul) < 2**31) & (np.abs(add) < limit)
   for end in reach:
-    # In float64 first: what int64 cannot hold is far beyond the limit.
+    # In float64, exact below 2^53: int64 might overflow itself. Where 62 bits
+    # are allowed of 64, rounding does not matter.
     good &= np.abs(end * np.asarray(mul, np.float64)) < limit
     good &= np.abs(end * np.asarray(mul, np.float64) + add) < limit
-  if width == 32:
-    for end in reach:
-      good &= np.abs(end * mul + add) < 2**31
   return good
 
 

@@ -92,6 +92,15 @@ def test_constants_fit_and_a_larger_shift_would_not(seed, width):
   assert found.shift in (31, 40) or not rq.fits(mul, add, ends, width).all()
 
 
+def test_product_and_addend_that_fit_alone_must_fit_together():
+  reach = rq.Range(np.array([-1000]), np.array([1000]))
+  affine = rq.Affine(np.array([-1.9]), np.array([-1800.0]))
+  found = rq.fit(affine, reach, 0, 255)
+  lowest = 1000 * int(found.mul[0]) + int(found.add[0])
+  assert found.mul[0] < 0 and -(2**31) <= lowest < -(2**29)
+  assert rq.agreement(found, affine, reach).is_equal
+
+
 def test_the_search_around_the_nearest_constants_pays():
   random = np.random.default_rng(0)
   reach = rq.Range(np.full(64, -(2**20)), np.full(64, 2**20))

@@ -208,13 +208,33 @@ def front(
   keep = pareto_sets.Thin(steps, resolution)
   sets = pareto_sets.eliminate(model, steps, keep)
   points = sets[-1].points
-  on = np.flatnonzero(points.costs[0] <= problem.limits.get(cost, NO_LIMIT))
+  on = np.arange(len(points.value))
+  if not keep.error:
+    on = np.flatnonzero(points.costs[0] <= problem.limits.get(cost, NO_LIMIT))
   if not len(on):
     raise infeasible(problem, cost)
   bits = terms.to_bits(
     problem, model, pareto_sets.trace(model, steps, sets, on)
   )
-  return score(problem, bits, keep.error)
+  found = score(problem, bits, keep.error)
+  if keep.error and cost in problem.limits:
+    return _up_to_limit(problem, found, cost)
+  return found
+
+
+def _up_to_limit(problem, whole, cost):
+  """The part of a thinned front within the limit on its cost.
+
+  What stands for an assignment within the limit may be above it, so the best
+  within it is put to the end.
+  """
+  last = best_within(problem, cost)
+  bits = np.concatenate([whole.bits, last.bits])
+  found = score(problem, bits, whole.error)
+  within = np.flatnonzero(found.costs[cost] <= problem.limits[cost])
+  costs, value = found.costs[cost][within], found.value[within]
+  keep = pareto_sets.nondominated(costs[None], value)
+  return score(problem, bits[within[keep]], whole.error)
 
 
 def _front_by_budgets(problem, resolution, cost):

@@ -133,19 +133,26 @@ def infeasible(problem, cost):
   ]
   if said:
     return Infeasible("; ".join(said))
-  if cost not in problem.limits:
-    cost = next(reversed(problem.limits))
+  if cost not in problem.limits:  # memory alone can always be met
+    cost = next(name for name in reversed(problem.limits) if name != PEAK)
   others = without(problem, cost)
   try:
     reach = int(least(others, cost).costs[cost][0])
   except Infeasible as error:
     return error
+  alone = {
+    name: int(least(without(others, name), cost).costs[cost][0])
+    for name in others.limits
+  }
+  # Two limits may each be as strict as the other: then both are named.
+  binding = [name for name in alone if alone[name] < reach] or list(alone)
   said = [
     f"{cost} <= {problem.limits[cost]} cannot be met together with "
-    + ", ".join(f"{n} <= {v}" for n, v in others.limits.items())
-    + f": the least achievable is {reach}"
+    + ", ".join(f"{name} <= {others.limits[name]}" for name in binding)
+    + f": the least achievable is {reach}",
+    *(
+      f"without the limit on {name} it would be {alone[name]}"
+      for name in binding
+    ),
   ]
-  for name in others.limits:
-    more = int(least(without(others, name), cost).costs[cost][0])
-    said.append(f"without the limit on {name} it would be {more}")
   return Infeasible("; ".join(said))

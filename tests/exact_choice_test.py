@@ -13,13 +13,16 @@ from hwsim import proxies
 from tests.configs import tiny, tiny_exact
 
 WRONG = [
-  ("budgets", (0.5,), "cycles <= .* cannot be met: the least achievable is"),
+  ("budgets", (0.5,), "budgets of 0.5 x .* cycles <= .*: the least achievable"),
   ("budgets", (), "budgets is .*expected shares"),
-  ("limits.weight_bytes", 10, "weight_bytes <= 10 cannot be met"),
+  ("limits.weight_bytes", 10, "config.limits: weight_bytes <= 10 cannot be"),
   ("limits.peak_bytes", 10, "peak_bytes <= 10 cannot be met"),
-  ("bounds", (("stem.wieght", 4, 8),), "stem.wieght.*did you mean"),
+  ("bounds", (("stem.wieght", 4, 8),), "bounds: .*stem.wieght.*did you mean"),
   ("bounds", (("pw.weight", 4),), "bounds.*triples"),
-  ("ties", ("pw.weight",), "ties nothing"),
+  ("bounds", (("pw.weight", "4", 8),), "bounds.*triples"),
+  ("bounds", (("pw.weight", 3, 8),), "config.bounds: .*3 to 8 bits"),
+  ("ties", ("pw.weight",), "config.ties: .*ties nothing"),
+  ("ties", (5,), "config.ties .*expected regular expressions, or lists"),
   ("value", "hessian", "'kl', 'loss' or 'mse'"),
   ("uniform_baselines", (4,), "8 among them"),
 ]

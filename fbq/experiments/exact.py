@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from fbq import precision
 from fbq.experiments import settings
-from fbq.experiments.exact_settings import check
+from fbq.experiments.exact_settings import HARMS, check
 from fbq.experiments.free_bits_report import write_report
 from fbq.experiments.stages import Lab, calibrate, digest
 from fbq.model import Model
@@ -63,7 +63,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
       found = sensitivity.sensitivities(judge)
     log.say(f"sensitivities: {found.passes} passes over {len(images)} images")
     harm = {
-      site: {bits: change._asdict() for bits, change in by_bits.items()}
+      site: {
+        bits: {name: getattr(change, name) for name in HARMS}
+        for bits, change in by_bits.items()
+      }
       for site, by_bits in found.changes.items()
     }
     write_atomically(path, (json.dumps(harm, indent=1) + "\n").encode())

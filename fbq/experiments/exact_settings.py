@@ -11,7 +11,7 @@ from fbq import nets, precision
 from fbq.data import digits
 from fbq.experiments import settings, stage_settings
 from fbq.experiments.stage_settings import STAGE, Demand
-from fbq.search import exact, problem
+from fbq.search import constraints, exact, problem
 from hwsim import latency_io
 from hwsim.latency_table import LatencyTable
 from hwsim.pulp import Target, get_target, latency_table
@@ -31,6 +31,7 @@ SETTINGS = {
   "tolerance": float,
 }
 LIMITS = (problem.SIZE, problem.PEAK)
+HARMS = ("kl", "loss", "mse")  # attributes of `sensitivity.Change`
 
 
 class Setup(NamedTuple):
@@ -75,32 +76,49 @@ def check(config: ConfigDict) -> Setup:
       table = latency_io.merge(table, config.measured_latency, 8)
     cycles = table.for_output_bits(8)
 
-    def make(value):
-      return problem.make(
-        net.workload,
-        {"cycles": cycles},
-        value,
-        bounds=config.bounds,
-        ties=[
-          tie if isinstance(tie, str) else list(tie) for tie in config.ties
-        ],
-        limits=config.limits.to_dict(),
-      )
-
-    start = make(None)
-    eight = problem.evaluate(start, precision.uniform(net, 8))
-    eight_cycles = int(eight.costs["cycles"][0])
-    least = min(config.budgets) * eight_cycles
-    exact.best_value(start, [int(least)])  # or else it says what could be met
   except (ValueError, OSError) as error:
     raise settings.ConfigError(str(error)) from error
+  ties = [tie if isinstance(tie, str) else list(tie) for tie in config.ties]
+  groups = _named("ties", constraints.tie, net.workload, ties)
+  _named(
+    "bounds", constraints.allowed_bits, net.workload, groups, config.bounds
+  )
+
+  def make(value):
+    return problem.make(
+      net.workload,
+      {"cycles": cycles},
+      value,
+      bounds=config.bounds,
+      ties=ties,
+      limits=config.limits.to_dict(),
+    )
+
+  start = make(None)
+  eight = problem.evaluate(start, precision.uniform(net, 8))
+  eight_cycles = int(eight.costs["cycles"][0])
+  share = min(config.budgets)
+  _named(
+    f"budgets of {share:g} x {eight_cycles} cycles with config.limits",
+    exact.best_value,
+    start,
+    [int(share * eight_cycles)],
+  )
   difficulty = stage_settings.build_difficulty(config)
   return Setup(net, difficulty, target, table, make, eight_cycles, claim)
 
 
+def _named(setting: str, function: Callable, *arguments):
+  """What the function gives, or its ValueError with the setting's name."""
+  try:
+    return function(*arguments)
+  except ValueError as error:
+    raise settings.ConfigError(f"config.{setting}: {error}") from error
+
+
 def _demands(config: ConfigDict) -> Iterator[Demand]:
   yield "seed", stage_settings.is_seed(config.seed), "0 to 2^32 - 1"
-  yield "value", config.value in ("kl", "loss", "mse"), "'kl', 'loss' or 'mse'"
+  yield "value", config.value in HARMS, "'kl', 'loss' or 'mse'"
   shares = [
     b for b in config.budgets if stage_settings.is_number(b) and 0 < b <= 1
   ]
@@ -110,13 +128,18 @@ def _demands(config: ConfigDict) -> Iterator[Demand]:
   yield "budgets", sound, expected
   limits = config.limits.to_dict()
   known = all(
-    name in LIMITS and isinstance(n, int) and n > 0
-    for name, n in limits.items()
+    name in LIMITS and type(n) is int and n > 0 for name, n in limits.items()
   )
-  yield "limits", known, f"bytes of {' or '.join(LIMITS)}"
+  yield "limits", known, f"whole bytes of {' or '.join(LIMITS)}"
   bounds = all(
-    isinstance(b, (list, tuple)) and len(b) == 3 and isinstance(b[0], str)
+    isinstance(b, (list, tuple)) and list(map(type, b)) == [str, int, int]
     for b in config.bounds
   )
   yield "bounds", bounds, "triples (regular expression, least bits, most bits)"
+  ties = all(
+    isinstance(tie, str)
+    or (isinstance(tie, (list, tuple)) and all(isinstance(s, str) for s in tie))
+    for tie in config.ties
+  )
+  yield "ties", ties, "regular expressions, or lists of tensors"
   yield from stage_settings.demands_of_baselines(config)

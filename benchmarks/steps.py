@@ -27,6 +27,7 @@ from benchmarks.timing import Program, interleave, machine, new_table
 from fbq import nets, ops
 from fbq.model import Model
 from fbq.schemes.bayesian_bits import BayesianBits
+from fbq.schemes.block_float import BlockFloat
 from fbq.schemes.fixed import Fixed
 from fbq.schemes.fractional import Fractional
 from fbq.schemes.free_bits import FreeBits
@@ -49,6 +50,8 @@ ROWS = {
   ),
   "mixture": (Mixture, SEARCHED),
   "fractional bits": (Fractional, SEARCHED),
+  "block formats, 8 sizes": (lambda groups: BlockFloat(), ("params",)),
+  "block formats, size 16": (lambda groups: BlockFloat((16,)), ("params",)),
 }
 # Search step / float step of published code, on CPUs (measured once, by hand).
 PUBLISHED = {
@@ -84,6 +87,8 @@ def step_program(net, scheme, kinds) -> Program:
       "bits": jnp.full(len(net.workload.sites), 4, jnp.int32),
       "temperature": jnp.float32([1.0, 0.1]),
       "temperature_steps": jnp.int32(100),
+      "formats": jnp.tile(jnp.int32([5, 3, 16]), (len(net.workload.sites), 1)),
+      "tops": jnp.zeros(len(net.workload.sites), jnp.int32),
     }
     inputs["data"] = scheme.data(run, jnp.int32(0))
     inputs["noise"] = scheme.noise(jax.random.key(2), BATCH)

@@ -63,6 +63,7 @@ WRONG = [
   ("alphas", (-0.1, 0.2), "alphas.*none negative"),
   ("alpha", 0.3, r"alpha is 0.3, expected one of"),
   ("words.Short.exponent_bits", (2, 7), "Short: .*sign and a mantissa"),
+  ("words.Short.exponent_bits", (3,), "exponent_bits.*two or more"),
   ("words.Short.block_sizes", (0, 8), "block_sizes.*whole numbers, 1 to"),
   ("words.Short.block_sizes", (8, 8), "block_sizes.*different"),
   ("published", ("FlexBlok",), "published.*expected some of"),

@@ -110,6 +110,17 @@ def test_no_noise_is_no_loss():
     format_losses.fit(np.ones(3), {})
 
 
+def test_second_order_is_proportional_to_noise():
+  noise = np.array([0.0, 1e-3, 1e-2, 10.0])
+  # Factors 4 and 1 of the small ones, whose geometric mean is 2.
+  known = {1: 4e-3, 2: 1e-2, 3: 22.0}
+  found = format_losses.second_order(noise, known)
+  np.testing.assert_allclose(found, 2 * noise)
+  found = format_losses.second_order(noise, {3: 22.0})
+  np.testing.assert_allclose(found, 2.2 * noise)
+  assert not format_losses.second_order(noise, {}).any()
+
+
 def test_anchors_span_the_noise():
   noise = np.array([0.0, 1.0, 1e-6, 1e-3, 2e-3, 0.9])
   assert format_losses.anchors(noise, 3) == [1, 2, 3]
@@ -126,7 +137,7 @@ def fake_judge(seen, images=4):
     seen.append(np.asarray(rows))
     loss = np.where(rows[:, 0] < 25, 1.0 / rows[:, 0], 0.0)
     gain = np.arange(len(sites)) * 0.1
-    return np.tile([loss @ gain, 0.0, 1.0], (len(images), 1))
+    return np.tile(np.array([loss @ gain, 0.0, 1.0]), (len(images), 1))
 
   return format_losses.Judge(
     NET, forward, {}, np.zeros((images, 6, 6, 2)), np.full(images, 2), 2

@@ -20,7 +20,7 @@ from fbq import block_formats
 from fbq.data import digits
 from fbq.experiments import bfp_baselines, settings
 from fbq.experiments.bfp_baselines import Candidate, of_formats
-from fbq.experiments.bitq_losses import Losses, losses_of
+from fbq.experiments.bitq_losses import ByFormat, Losses, kind_of, losses_of
 from fbq.experiments.bitq_report import Scales, Study, write_report
 from fbq.experiments.bitq_settings import Word, check
 from fbq.experiments.bitq_training import Workbench
@@ -123,33 +123,39 @@ def run(config: ConfigDict, workdir: Path) -> None:
   for candidates in uniform.values():
     for candidate in candidates:
       confirm(candidate)
-  every = [outcomes[c.name] for group in uniform.values() for c in group]
-  nats = [o.divergence for o in every]
-  scale = format_losses.scale(
-    nats, [fp32.validation - o.validation for o in every]
+  scales = _scales(
+    net,
+    min(words, key=lambda word: word.bits),
+    losses,
+    fp32,
+    confirm,
   )
-  base = bench.judge(bfp_baselines.GRID, validation).accuracy(published[0].rows)
-  raw_scale = format_losses.scale(
-    nats,
-    [
-      base - bench.untrained(c)["validation"]
-      for group in uniform.values()
-      for c in group
-    ],
+  every = [c for group in uniform.values() for c in group]
+  judge = bench.judge(bfp_baselines.GRID, validation)
+  before = judge.accuracy(published[0].rows)
+  untrained = format_losses.scale(
+    [losses.of(c.formats) for c in every],
+    [before - judge.accuracy(c.rows) for c in every],
   )
   log.say(
-    f"one nat of divergence costs {scale:.2%} of accuracy after training and "
-    f"{raw_scale:.2%} before, on uniform formats"
+    "accuracy for one nat after training: "
+    + ", ".join(f"{scale:.2%} of {kind}" for kind, scale in scales.items())
+    + f"; {untrained:.2%} before"
   )
+  lost = losses.trained(scales)
+  lost_untrained = {
+    site: {f: untrained * nats for f, nats in by_format.items()}
+    for site, by_format in losses.divergence.items()
+  }
 
   # ---- The exact optimum of eq. 1, its ablations, and training of all
   studies = []
   for word in words:
     with clock.measure("exact search"):
-      choice = _choice(net, word, losses, scale)
+      choice = _choice(net, word, lost)
       found = bitq.optima(choice, config.alphas)
       hull = _hull(choice)
-      ablated = _ablations(net, word, losses, choice, raw_scale, config.alpha)
+      ablated = _ablations(net, word, choice, lost_untrained, config.alpha)
     by_alpha, seen = {}, {}
     for alpha, formats in zip(config.alphas, found.formats, strict=True):
       key = tuple(formats[s] for s in net.workload.sites)
@@ -180,7 +186,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     list(outcomes.values()),
     studies,
     losses,
-    Scales(scale, raw_scale),
+    Scales(**scales, untrained=untrained),
+    lost,
     float_accuracy,
     len(lab.test[0]),
     clock.seconds,
@@ -227,12 +234,40 @@ def _uniform(net, word: Word) -> list[Candidate]:
   ]
 
 
-def _choice(net, word: Word, losses: Losses, scale: float) -> bitq.Choice:
-  scaled = {
-    site: {f: scale * by_format[f] for f in word.grid}
-    for site, by_format in losses.divergence.items()
+def _scales(net, word: Word, losses: Losses, fp32, confirm) -> dict[str, float]:
+  """Accuracy that a nat costs after training: of weights, of activations.
+
+  From four networks: one kind of tensor at one of the two coarsest of the
+  uniform formats, all others at the finest.
+  """
+  fine, *others = sorted(
+    {c.formats[s] for c in _uniform(net, word) for s in c.formats},
+    key=lambda f: -f.element_bits,
+  )
+  found = {}
+  for kind in ("weights", "activations"):
+    nats, drops = [], []
+    for format_ in others[-2:]:
+      formats = {
+        site: format_ if kind_of(site) == kind else fine
+        for site in net.workload.sites
+      }
+      name = (
+        f"{word.name} {kind} <{format_.exponent_bits}, {format_.block_size}>"
+      )
+      outcome = confirm(of_formats(net, name, "uniform", word.bits, formats))
+      nats.append(losses.of_kind(formats, kind))
+      drops.append(fp32.validation - outcome.validation)
+    found[kind] = format_losses.scale(nats, drops)
+  return found
+
+
+def _choice(net, word: Word, lost: ByFormat) -> bitq.Choice:
+  ours = {
+    site: {f: by_format[f] for f in word.grid}
+    for site, by_format in lost.items()
   }
-  return bitq.make(net.workload, scaled, word.table)
+  return bitq.make(net.workload, ours, word.table)
 
 
 def _hull(choice: bitq.Choice) -> list[tuple[float, float]]:
@@ -241,14 +276,14 @@ def _hull(choice: bitq.Choice) -> list[tuple[float, float]]:
   The convex hull of the front. `bitq.front` has the whole one, but not with 40
   formats: its sets of points multiply, beyond 524,288 within ResNet-8.
   """
-  found = bitq.optima(choice, np.geomspace(1e-5, 1e3, _HULL_ALPHAS))
+  found = bitq.optima(choice, np.geomspace(1e-5, 1e3, _HULL_ALPHAS).tolist())
   moved = map(float, found.movement_bits)
   return sorted(set(zip(moved, found.loss.tolist(), strict=True)))
 
 
-def _ablations(net, word, losses, choice, raw_scale, alpha):
+def _ablations(net, word, choice, lost_untrained, alpha):
   """Candidates of table 4, by what eq. 1 goes without."""
-  raw = _choice(net, word, losses, raw_scale)
+  raw = _choice(net, word, lost_untrained)
   bits = dataclasses.replace(choice, table=bits_alone(word.table), largest=0)
   bits = dataclasses.replace(
     bits,

@@ -14,18 +14,27 @@ from fbq.search.block_noise import Noise
 from fbq.search.format_losses import Agreement, Judge
 from hwsim.bfp.formats import BlockFormat
 
+ByFormat = Mapping[str, Mapping[BlockFormat, float]]
+
+
+def kind_of(site: str) -> str:
+  """ "weights" or "activations"."""
+  return "weights" if site.endswith(".weight") else "activations"
+
 
 class Losses(NamedTuple):
   """What every format of every tensor does.
 
   Attributes:
-    divergence: {site: {format: predicted KL in nats}}.
+    divergence: {site: {format: predicted KL in nats}}, without training.
+    noise: the same at the slope of small noise, see `second_order`.
     points: single tensors that were not used, predicted against measured.
     networks: sums over whole random assignments against measurements.
     passes: of the calibration set.
   """
 
-  divergence: Mapping[str, Mapping[BlockFormat, float]]
+  divergence: ByFormat
+  noise: ByFormat
   points: Agreement
   networks: Agreement
   passes: int
@@ -33,6 +42,23 @@ class Losses(NamedTuple):
   def of(self, formats: Mapping[str, BlockFormat]) -> float:
     """Predicted KL of an assignment: the sum over its tensors."""
     return float(sum(self.divergence[s][f] for s, f in formats.items()))
+
+  def of_kind(self, formats: Mapping[str, BlockFormat], kind: str) -> float:
+    """Sum of `noise` over "weights" or "activations"."""
+    return float(
+      sum(self.noise[s][f] for s, f in formats.items() if kind_of(s) == kind)
+    )
+
+  def trained(self, scales: Mapping[str, float]) -> ByFormat:
+    """Accuracy lost after training, by site and format.
+
+    Args:
+      scales: accuracy for a nat of each kind.
+    """
+    return {
+      site: {f: scales[kind_of(site)] * nats for f, nats in by_format.items()}
+      for site, by_format in self.noise.items()
+    }
 
   @property
   def text(self) -> str:
@@ -70,11 +96,12 @@ def losses_of(
     stored = _measure(judge, formats, words, noises, plan, seed)
     write_atomically(path, (json.dumps(stored) + "\n").encode())
   stored = json.loads(path.read_text())
+  by_format = lambda name: {
+    site: dict(zip(formats, stored[name][site], strict=True)) for site in sites
+  }
   return Losses(
-    {
-      site: dict(zip(formats, stored["divergence"][site], strict=True))
-      for site in sites
-    },
+    by_format("divergence"),
+    by_format("second_order"),
     format_losses.agreement(*stored["points"]),
     format_losses.agreement(*stored["networks"]),
     stored["passes"],
@@ -128,6 +155,12 @@ def _measure(judge, formats, words, noises, plan, seed):
       for site in sites
     },
     "divergence": {site: predicted[site].tolist() for site in sites},
+    "second_order": {
+      site: format_losses.second_order(
+        noise[site], {i: known[site, formats[i]] for i in chosen[site]}
+      ).tolist()
+      for site in sites
+    },
     "points": [
       [float(predicted[s][i]) for s, i in picked],
       [checks[s, formats[i]] for s, i in picked],

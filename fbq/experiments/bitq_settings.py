@@ -117,6 +117,11 @@ def _demands(config: ConfigDict) -> Iterator[Demand]:
       different = len(set(values)) == len(values) > 0
       expected = f"different whole numbers, 1 to {most}"
       yield f"{where}.{key}", sound and different, expected
+  if config.words:
+    name, word = min(config.words.items(), key=lambda item: item[1].bits)
+    expected = "two or more for the shortest word, to measure what noise costs"
+    enough = len(word.exponent_bits) >= 2
+    yield f"words.{name}.exponent_bits", enough, expected
   known = all(name in bfp_baselines.NAMES for name in config.published)
   yield "published", known, f"some of {bfp_baselines.NAMES}"
   alphas = (*config.alphas, config.alpha)

@@ -50,6 +50,12 @@ class Outcome:
         records.fraction(value, f"{self.name}: {field}")
 
   @property
+  def percent(self) -> float:
+    """Test accuracy of a network that was trained."""
+    assert self.test is not None, f"{self.name} was not trained"
+    return 100 * self.test
+
+  @property
   def dram_bits(self) -> float:
     return float(sum((t.dram_bits for t in self.traffic), Fraction(0)))
 

@@ -1,5 +1,7 @@
 """Pictures of block formats: front, energy, alpha, memory."""
 
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +15,7 @@ _COLORS = {
   "published": figures.VERMILION,
   "ablation": figures.AMBER,
 }
+_SHOWN = 12  # points of accuracy below the best
 _WORDS = (figures.BLUE, figures.GREEN, figures.PURPLE)
 
 
@@ -51,8 +54,11 @@ def front(
     if group:
       axes.errorbar(
         [o.dram_bits / 8192 for o in group],
-        [100 * o.test for o in group],
-        [100 * records.standard_error(o.test, test_count) for o in group],
+        [o.percent for o in group],
+        [
+          100 * records.standard_error(o.percent / 100, test_count)
+          for o in group
+        ],
         fmt="o",
         color=color,
         elinewidth=0.8,
@@ -62,7 +68,7 @@ def front(
   chosen = [o for o in trained if o.name in names]
   axes.plot(
     [o.dram_bits / 8192 for o in chosen],
-    [100 * o.test for o in chosen],
+    [o.percent for o in chosen],
     "*",
     color=figures.BLUE,
     markeredgecolor="black",
@@ -70,31 +76,23 @@ def front(
     label="recommended",
   )
   # What is far below must not press all others together.
-  low = max(min(100 * o.test for o in trained), _floor(trained) - 3)
-  high = max(100 * o.test for o in trained)
-  axes.set_ylim(low - 0.5, high + 0.18 * (high - low) + 0.5)
+  high = max(o.percent for o in trained)
+  low = max(min(o.percent for o in trained), high - _SHOWN)
+  axes.set_ylim(low - 0.3, high + 0.45 * (high - low))
   axes.set_xscale("log")
   moved = [o.dram_bits / 8192 for o in trained]
   axes.set_xlim(min(moved) / 1.2, max(moved) * 1.3)
   axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
   axes.xaxis.set_minor_formatter(lambda value, _: _sparse(value))
   _label(axes, [o for o in trained if o.family == "published"], low)
-  below = [o for o in trained if 100 * o.test < low]
+  below = [f"{o.name} {o.percent:.1f} %" for o in trained if o.percent < low]
   if below:
-    said = ", ".join(f"{o.name} {100 * o.test:.1f} %" for o in below)
-    axes.annotate(
-      f"below: {said}", (0.01, 0.015), xycoords="axes fraction", fontsize=7.5
-    )
+    text = textwrap.fill(f"Below the picture: {', '.join(below)}", 160)
+    axes.set_title(text, loc="left", fontsize=7.5)
   axes.set_xlabel("DRAM traffic of an image, kB")
   axes.set_ylabel("test accuracy (%)")
   axes.legend(fontsize=8, frameon=False, loc="lower right")
   return figures.png(figure)
-
-
-def _floor(trained):
-  """Percent that most trained networks are above."""
-  values = sorted(100 * o.test for o in trained)
-  return values[len(values) // 6]
 
 
 def _sparse(value):
@@ -103,13 +101,18 @@ def _sparse(value):
 
 
 def _label(axes, outcomes, low):
-  """Names above the points, in two rows so that neighbours stay apart."""
-  seen = [o for o in sorted(outcomes, key=lambda o: o.dram_bits)]
-  for i, o in enumerate(o for o in seen if 100 * o.test >= low):
+  """Names above the points, in rows in which none covers another."""
+  ends: list[float] = []  # of the names in each row, as logarithms
+  for o in sorted(outcomes, key=lambda o: o.dram_bits):
+    if o.percent < low:
+      continue
+    at, half = math.log(o.dram_bits), 0.013 * len(o.name)
+    row = next((i for i, end in enumerate(ends) if end < at - half), len(ends))
+    ends[row : row + 1] = [at + half]
     axes.annotate(
       o.name,
-      (o.dram_bits / 8192, 100 * o.test),
-      (0, 14 + 12 * (i % 4)),
+      (o.dram_bits / 8192, o.percent),
+      (0, 14 + 12 * row),
       textcoords="offset points",
       ha="center",
       fontsize=7,

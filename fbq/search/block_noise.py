@@ -78,7 +78,9 @@ def noises(
       images = len(x)
     top = bfp.top_exponent(x)
     geometry = (axis, tuple(over.items()), scheme.rounding, scheme.sizes)
-    pairs = [_compare(*geometry, x, top, np.int32(f)) for f in formats]
+    pairs = [
+      _compare(*geometry, x, top, np.array(f, np.int32)) for f in formats
+    ]
     squared, zeroed = np.array(jax.device_get(pairs), np.float64).T
     found[site] = Noise(squared / images, zeroed)
   return found

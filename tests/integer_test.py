@@ -28,7 +28,7 @@ def codes_of(net):
 @pytest.mark.parametrize("net", [MIX, ZOO["resnet8"]], ids=lambda n: n.name)
 def test_one_compiled_run_equals_int64_for_every_assignment(net):
   before = integer._tensors._cache_size()
-  for bits in (precision.uniform(net, 8), *assignments(net, 3)):
+  for bits in (precision.uniform(net, 8), *assignments(net, 2)):
     network = lowering.lower(net, variables(net), bits)
     found = integer.integer_tensors(network, codes_of(net))
     expected, largest = integers(network, codes_of(net))
@@ -44,7 +44,7 @@ def test_one_compiled_run_equals_int64_for_every_assignment(net):
 def test_with_64_bits_it_is_the_fake_quantized_network(name):
   """End to end, adders included, all tensors: nothing is off by even one."""
   net = ZOO.get(name, MIX)
-  for bits in (precision.uniform(net, 8), *assignments(net, 3, seed=1)):
+  for bits in (precision.uniform(net, 8), *assignments(net, 1, seed=1)):
     network = lowering.lower(net, variables(net), bits, width=64)
     found, _ = integers(network, codes_of(net))
     expected = exact(net, variables(net), bits, images(net))

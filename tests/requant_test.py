@@ -94,7 +94,7 @@ def test_constants_fit_and_a_larger_shift_would_not(seed, width):
 
 def test_product_and_addend_that_fit_alone_must_fit_together():
   reach = rq.Range(np.array([-1000]), np.array([1000]))
-  affine = rq.Affine(np.array([-1.9]), np.array([-1800.0]))
+  affine = rq.Affine(np.array([-1.8765]), np.array([-1800.1]))
   found = rq.fit(affine, reach, 0, 255)
   lowest = 1000 * int(found.mul[0]) + int(found.add[0])
   assert found.mul[0] < 0 and -(2**31) <= lowest < -(2**29)

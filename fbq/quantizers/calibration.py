@@ -42,10 +42,8 @@ def mean_squared_errors(
   return np.stack(errors)
 
 
-def best_range(x: np.ndarray, bits: int, signed: bool) -> np.ndarray:
-  """[...]: the range of least squared error for each column of `x` [N, ...].
-
-  At least 1e-8, so that a tensor of zeros has a step.
+def checked(x: np.ndarray) -> np.ndarray:
+  """`x` as float32.
 
   Raises:
     ValueError: `x` is empty or has values that are not finite.
@@ -56,6 +54,18 @@ def best_range(x: np.ndarray, bits: int, signed: bool) -> np.ndarray:
       "calibration data must be finite and not empty, got "
       f"{x.size} values, {int(np.sum(~np.isfinite(x)))} of them not finite"
     )
+  return x
+
+
+def best_range(x: np.ndarray, bits: int, signed: bool) -> np.ndarray:
+  """[...]: the range of least squared error for each column of `x` [N, ...].
+
+  At least 1e-8, so that a tensor of zeros has a step.
+
+  Raises:
+    ValueError: `x` is empty or has values that are not finite.
+  """
+  x = checked(x)
   x = x if signed else np.maximum(x, 0.0)  # the quantizer is the ReLU too
   x = np.sort(x, axis=0)  # sums, and so ties, that no order of the data changes
   largest = np.maximum(np.abs(x).max(axis=0), np.float32(1e-8))

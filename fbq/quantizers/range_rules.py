@@ -1,0 +1,243 @@
+"""Ranges from data by the rules that the literature compares.
+
+Every rule is a function of `x` [N, ...]: it gives a `Range` of [...], one for
+each column, from the N numbers in it; `columns` makes such an `x` of a tensor.
+No order of the N numbers changes a range. Ranges contain 0 and are never empty:
+what is constant has the range from 0 to it, and a column of zeros one of 1e-8.
+All raise ValueError for data that are empty or not finite.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from fbq.quantizers import affine, calibration
+
+_HISTOGRAM_BINS = 2048  # TensorRT's
+# Statistics-aware weight binning (arXiv 1807.06964, eq. 6): codes -> (c1, c2)
+# of range = c1 sqrt(E[w^2]) - c2 E|w|. The paper has no more than 4 bits; these
+# are of quantlib (pact_controllers.py, `_sawb_asymm_lut`), whose odd numbers of
+# codes are those of the restricted form.
+SAWB = {
+  3: (2.58072, 1.68371),
+  4: (4.74932, 3.32860),
+  7: (6.99146, 6.34798),
+  8: (8.26900, 7.36509),
+  15: (12.04287, 12.07040),
+  16: (12.06485, 11.86833),
+  31: (14.71474, 15.13775),
+  32: (15.47646, 15.98616),
+  63: (20.78714, 22.60234),
+  64: (21.96366, 24.03408),
+  127: (27.15792, 30.50641),
+  128: (28.26410, 31.87972),
+  255: (35.48044, 40.89530),
+  256: (36.15292, 41.73554),
+}
+
+
+class Range(NamedTuple):
+  """What `affine.grid` takes.
+
+  Attributes:
+    low: float32 [...], 0 or less.
+    high: float32 [...], 0 or more.
+  """
+
+  low: np.ndarray
+  high: np.ndarray
+
+
+def columns(x: np.ndarray, per_channel: bool) -> np.ndarray:
+  """[N, C] of a tensor [..., C] for a range per channel, else [N]."""
+  x = np.asarray(x)
+  return x.reshape((-1, x.shape[-1]) if per_channel else (-1,))
+
+
+def min_max(x: np.ndarray) -> Range:
+  """All of the data: nothing is clipped."""
+  x = calibration.checked(x)
+  return _range(x.min(axis=0), x.max(axis=0))
+
+
+def moving_average(batches: Sequence[Range], decay: float = 0.99) -> Range:
+  """The average of the ranges of batches, the last ones most.
+
+  What the whitepaper takes for activations (section 3.1.2). Unlike the other
+  rules it depends on the order, of the batches, not of what is in them. It
+  starts from the first batch, so no correction for a start from 0 is needed.
+
+  Args:
+    batches: in their order, of `min_max`.
+    decay: share that the average keeps at each batch, 0 to below 1.
+  """
+  if not batches or not 0 <= decay < 1:
+    raise ValueError(
+      f"{len(batches)} batches with decay {decay}, expected one or more and a "
+      "decay of 0 to below 1"
+    )
+  low, high = (np.asarray(end, np.float64) for end in batches[0])
+  for batch in batches[1:]:
+    low = decay * low + (1 - decay) * batch.low
+    high = decay * high + (1 - decay) * batch.high
+  return _range(low, high)
+
+
+def percentile(x: np.ndarray, percent: float, symmetric: bool) -> Range:
+  """Without the `100 - percent` of data that are largest.
+
+  Args:
+    x: [N, ...].
+    percent: above 50, up to 100.
+    symmetric: of the magnitudes; else of either end, each as much.
+  """
+  if not 50 < percent <= 100:
+    raise ValueError(f"percentile {percent}, expected above 50, up to 100")
+  x = calibration.checked(x)
+  if symmetric:
+    high = np.percentile(np.abs(x), percent, axis=0)
+    return _range(-high, high)
+  low, high = np.percentile(x, [100 - percent, percent], axis=0)
+  return _range(low, high)
+
+
+def least_squares(
+  x: np.ndarray,
+  bits: int,
+  form: str,
+  shares: np.ndarray | None = None,
+  shared: bool = False,
+) -> Range:
+  """The share of `min_max` with the least squared error at `bits` bits.
+
+  Both ends shrink alike. Of equals the widest.
+
+  Args:
+    x: [N, ...].
+    bits: of the codes.
+    form: of `affine.FORMS`.
+    shares: [K] candidates; by default those of `calibration.shares`.
+    shared: one share for all columns, that of the least error of all, as in
+      MQBench and quantlib; else of each its own.
+  """
+  x = np.sort(calibration.checked(x), axis=0)  # sums that no order changes
+  if shares is None:
+    shares = calibration.shares(bits, form == "symmetric")
+  shares = np.sort(np.asarray(shares, np.float32))
+  whole = min_max(x)
+  if form in ("symmetric", "restricted"):
+    largest = np.maximum(-whole.low, whole.high)
+    whole = Range(-largest, largest)
+  errors = []
+  for share in shares:
+    y = _quantized(x, Range(share * whole.low, share * whole.high), bits, form)
+    errors.append(np.mean((y - x) ** 2, axis=0, dtype=np.float64))
+  errors = np.stack(errors)
+  if shared:
+    errors = errors.reshape(len(shares), -1).mean(axis=1)
+  best = shares[len(shares) - 1 - np.argmin(errors[::-1], axis=0)]
+  return _range(best * whole.low, best * whole.high)
+
+
+def kullback_leibler(x: np.ndarray, bits: int, signed: bool) -> Range:
+  """The least divergence of histograms, as TensorRT calibrates activations.
+
+  Magnitudes are counted in 2,048 bins up to the largest, zeros left out: every
+  grid has them, and those of a ReLU would outweigh the rest. For each clip at
+  the end of a bin, from as many bins as there are codes, two distributions are
+  compared: the clipped histogram, what lies above counted in its last bin; and
+  its counts summed over the bins of each code, spread evenly over those bins of
+  the code that are not empty (Migacz, 8-bit inference with TensorRT, 2017).
+
+  Args:
+    x: [N, ...].
+    bits: of the codes, 2 to 11.
+    signed: 2^(bits-1) codes for magnitudes of numbers of both signs; else
+      2^bits for positive numbers, negative ones are taken for 0.
+  """
+  if not 2 <= bits <= 11:
+    raise ValueError(
+      f"{bits} bits, expected 2 to 11 for {_HISTOGRAM_BINS} bins"
+    )
+  x = calibration.checked(x)
+  magnitudes = np.abs(x) if signed else np.maximum(x, 0.0)
+  flat = magnitudes.reshape(len(x), -1)
+  codes = 2 ** (bits - 1) if signed else 2**bits
+  clips = [_clip(column, codes) for column in flat.T]
+  high = np.float64(clips).reshape(x.shape[1:])
+  return _range(-high if signed else 0.0 * high, high)
+
+
+def sawb(x: np.ndarray, bits: int, form: str) -> Range:
+  """The range fitted to the first and second moments (SAWB, arXiv 1807.06964).
+
+  The fit is good for bell-shaped distributions. For a channel of one magnitude
+  it is 0.2 of that at 4 bits, and negative at 5 and more: where it is not
+  positive, the largest magnitude is taken.
+
+  Args:
+    x: weights [N, ...].
+    bits: 2 to 8.
+    form: "symmetric" or "restricted".
+  """
+  codes = 2**bits - (form == "restricted")
+  if form not in ("symmetric", "restricted") or codes not in SAWB:
+    raise ValueError(
+      f"SAWB at {bits!r} bits and form {form!r}, expected 2 to 8 bits and "
+      "'symmetric' or 'restricted'"
+    )
+  x = np.sort(calibration.checked(x), axis=0).astype(np.float64)
+  of_deviation, of_mean = SAWB[codes]
+  deviation = np.sqrt(np.mean(x**2, axis=0))
+  high = of_deviation * deviation - of_mean * np.mean(np.abs(x), axis=0)
+  high = np.where(high > 0, high, np.abs(x).max(axis=0))
+  return _range(-high, high)
+
+
+def _range(low: np.ndarray, high: np.ndarray) -> Range:
+  low = np.minimum(low, 0.0)
+  high = np.maximum(high, 0.0)
+  high = np.where(high - low < 1e-8, 1e-8, high)
+  return Range(low.astype(np.float32), high.astype(np.float32))
+
+
+def _quantized(x: np.ndarray, range_: Range, bits: int, form: str):
+  """`affine.quantize` in numpy, which compiles nothing for each new shape."""
+  ends = jnp.asarray(range_.low), jnp.asarray(range_.high)
+  grid = affine.grid(*ends, jnp.int32(bits), form)
+  step, zero, low, high = map(np.asarray, grid[:4])
+  codes = np.rint(x * (np.float32(1) / step)) + zero
+  return (np.clip(codes, low, high) - zero) * step
+
+
+def _clip(magnitudes: np.ndarray, codes: int) -> float:
+  """Where to clip [N] magnitudes; 0 if all are 0."""
+  magnitudes = magnitudes[magnitudes > 0]
+  largest = float(magnitudes.max(initial=0.0))
+  if largest < 1e-8:
+    return 0.0
+  counts, edges = np.histogram(magnitudes, _HISTOGRAM_BINS, (0.0, largest))
+  sizes = range(codes, _HISTOGRAM_BINS + 1)
+  divergences = [_divergence(counts, size, codes) for size in sizes]
+  # The last of equals: the widest range that is as good.
+  best = len(sizes) - 1 - int(np.argmin(divergences[::-1]))
+  return float(edges[sizes[best]])
+
+
+def _divergence(counts: np.ndarray, size: int, codes: int) -> float:
+  """KL divergence, nats, of counts clipped at `size` bins from their codes."""
+  inside = counts[:size]
+  clipped = inside.astype(np.float64)
+  clipped[-1] += counts[size:].sum()
+  code = np.arange(size) * codes // size  # of each bin
+  filled = clipped > 0
+  total = np.bincount(code, inside, codes)
+  spread = total / np.maximum(np.bincount(code, filled, codes), 1)
+  p = clipped / clipped.sum()
+  q = np.where(filled, spread[code], 0.0)
+  # What lies above can fill a bin for which the codes have nothing: half a
+  # count stands for it, else the divergence would be infinite.
+  q = np.maximum(q / max(q.sum(), 1.0), 0.5 / clipped.sum())
+  return float(np.sum(p[filled] * np.log(p[filled] / q[filled])))

@@ -62,6 +62,10 @@ def test_a_run_keeps_its_budgets_limits_and_rules(tmp_path):
     reasons = (tmp_path / "run" / "reasons" / f"{name}.txt").read_text()
     assert "stem.weight = dw.weight" in reasons
     assert "pw.weight: 4 bits; no choice" in reasons
+  assert result["recommended"] in ("98%", "100%", "4/4")  # others break rules
+  page = (tmp_path / "run" / "report.html").read_text()
+  assert "breaks the limit on weight_bytes, bounds or ties" in page
+  assert "Free Bits pass" not in page
   eight_cycles = result["points"]["8/8"]["cycles"]
   assert result["points"]["98%"]["cycles"] <= 0.98 * eight_cycles
   with (tmp_path / "run" / "surrogate_front.csv").open() as file:

@@ -16,6 +16,25 @@ from fbq.report import Change, LayerRow, recommend, records, tables
 # --- what is recommended -----------------------------------------------------
 
 
+def test_what_breaks_demands_is_not_recommended():
+  reference, fast = make("8/8", 1000, 0.98), make("4/4", 700, 0.98)
+  slow, poor = make("slow", 1100, 0.979), make("poor", 800, 0.90)
+  broken = lambda p: dataclasses.replace(
+    p, detail={"breaks": "the limit on flash"}
+  )
+  best = recommend([reference, broken(fast), slow, poor])
+  assert best.is_reference and best.others == 2
+  best = recommend([broken(reference), broken(fast), slow, poor])
+  assert best.point == slow and best.is_accurate
+  said = tables.sentence(best, "net", "cluster")
+  assert "10.0% more than 8/8" in said
+  assert said.endswith("allowed); 8/8 breaks the limit on flash.")
+  best = recommend([broken(reference), broken(fast), poor])
+  assert best.point == poor and not best.is_accurate
+  said = tables.sentence(best, "net", "cluster")
+  assert "more than the 0.5 points allowed" in said
+
+
 def test_fastest_within_the_tolerance_is_recommended():
   best = recommend(points())
   assert best.point.name == "locked-0.03+fb"

@@ -119,6 +119,16 @@ def run(config: ConfigDict, workdir: Path) -> None:
       log.say(f"{name}: test accuracy {accuracies[case]:.2%}")
 
   # ---- Report, and the mark that all is done
+  details = {
+    name: {"breaks": broken}
+    for name, assignment in assignments.items()
+    if (broken := _broken(choice, assignment))
+  } | {
+    name: {"budget": f"{budget:,} cycles", "harm": f"{-worth:.4g}"}
+    for name, budget, worth in zip(
+      assignments, budgets, chosen.value, strict=False
+    )
+  }
   summary = write_report(
     workdir,
     config,
@@ -128,12 +138,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     assignments,
     {n: accuracies[digest(net, a)] for n, a in assignments.items()},
     float_accuracy,
-    {
-      name: {"budget": f"{budget:,} cycles", "harm": f"{-worth:.4g}"}
-      for name, budget, worth in zip(
-        assignments, budgets, chosen.value, strict=False
-      )
-    },
+    details,
     {},
     {},
     len(lab.test[0]),
@@ -142,6 +147,23 @@ def run(config: ConfigDict, workdir: Path) -> None:
   )
   text = json.dumps(summary, indent=1) + "\n"
   write_atomically(workdir / "result.json", text.encode())
+
+
+def _broken(choice: problem.Problem, assignment: precision.Precision) -> str:
+  """What of the limits and rules an assignment does not keep."""
+  costs = problem.evaluate(choice, assignment).costs
+  broken = [
+    f"the limit on {name}"
+    for name, most in choice.limits.items()
+    if costs[name][0] > most
+  ]
+  bits = [{assignment[site] for site in group} for group in choice.groups]
+  if any(
+    len(b) > 1 or not b <= set(allowed)
+    for b, allowed in zip(bits, choice.allowed, strict=True)
+  ):
+    broken.append("bounds or ties")
+  return ", ".join(broken)
 
 
 def _write_front(path: Path, front: problem.Candidates) -> None:

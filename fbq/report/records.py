@@ -75,6 +75,11 @@ class Point:
     _set(self, "detail", {k: str(v) for k, v in self.detail.items()})
     _set(self, "aliases", tuple(self.aliases))
 
+  @property
+  def breaks(self) -> str:
+    """Demands that it does not meet, a detail; then it is not recommended."""
+    return self.detail.get("breaks", "")
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerRow:
@@ -154,6 +159,13 @@ class Recommendation:
     return self.point == self.reference
 
   @property
+  def is_accurate(self) -> bool:
+    """Whether it loses no more than the tolerance."""
+    # 0.52 - 0.05 must not refuse 0.47 for the last bit of a float.
+    least = self.reference.accuracy - self.tolerance - 1e-9
+    return self.point.accuracy >= least
+
+  @property
   def cycles_saved(self) -> float:
     """Fraction of the cycles of the reference."""
     return 1 - self.point.cycles / self.reference.cycles
@@ -170,7 +182,9 @@ def recommend(
 
   Of equally fast points the more accurate wins, then the one with fewer bytes
   of weights, then the reference, then the first in alphabetical order. The
-  reference is a candidate too and wins if no faster point qualifies.
+  reference is a candidate too and wins if no faster point qualifies. What
+  breaks demands is no candidate; if the reference does and no candidate is
+  accurate enough, the most accurate one is recommended.
 
   Raises:
     ValueError: no point is called `reference`, or the tolerance is impossible.
@@ -182,19 +196,20 @@ def recommend(
       f"no point is called {reference!r}, expected the uniform 8-bit baseline "
       f"among {[point.name for point in points]}"
     )
-  # 0.52 - 0.05 must not refuse 0.47 for the last bit of a float.
-  least = found[0].accuracy - tolerance - 1e-9
-  best = min(
-    (point for point in points if point.accuracy >= least),
-    key=lambda p: (
-      p.cycles,
-      -p.accuracy,
-      p.weight_bytes,
-      p.name != reference,
-      p.name,
-    ),
+  sound = [point for point in points if not point.breaks] or found
+  others = len([point for point in sound if point.name != reference])
+
+  def rank(best):
+    p = best.point
+    last = p.weight_bytes, p.name != reference, p.name
+    if best.is_accurate:
+      return 0, p.cycles, -p.accuracy, *last
+    return 1, -p.accuracy, p.cycles, *last
+
+  return min(
+    (Recommendation(point, found[0], tolerance, others) for point in sound),
+    key=rank,
   )
-  return Recommendation(best, found[0], tolerance, len(points) - 1)
 
 
 def check(points: Sequence[Point]) -> dict[str, Point]:

@@ -200,12 +200,21 @@ def sentence(best: Recommendation, network: str, target: str) -> str:
   distance = (
     f"{abs(difference):.2f} points {side}" if difference else "equal to"
   )
+  fewer = "fewer" if best.cycles_saved >= 0 else "more"
+  allowed = f"({tolerance} below are allowed)"
+  if not best.is_accurate:
+    allowed = (
+      f"(more than the {tolerance} allowed, but {reference.name} breaks "
+      f"{reference.breaks}, and nothing that breaks no demand is more accurate)"
+    )
+  elif reference.breaks:
+    allowed += f"; {reference.name} breaks {reference.breaks}"
   return (
     f"Give the tensors of {network} the bits of {point.name}: on {target} an "
-    f"image then takes {point.cycles:,} cycles, {best.cycles_saved:.1%} fewer "
-    f"than {reference.name} ({best.speedup:.2f}x as fast), at "
+    f"image then takes {point.cycles:,} cycles, {abs(best.cycles_saved):.1%} "
+    f"{fewer} than {reference.name} ({best.speedup:.2f}x as fast), at "
     f"{point.accuracy:.2%} test accuracy, {distance} {reference.name} "
-    f"({tolerance} below are allowed)."
+    f"{allowed}."
   )
 
 

@@ -102,6 +102,12 @@ def test_least_squares_is_as_good_as_any_share(form, bits):
   assert got < error(x, x.min(), x.max(), bits, form)
 
 
+def test_of_ranges_as_good_the_widest_is_taken():
+  x, shares = np.float32([-1.0]), np.array([1.0, 2.0])  # exact with both
+  found = range_rules.least_squares(x, 3, "symmetric", shares)
+  assert found == (-2, 2)
+
+
 def oracle_divergence(counts, size, codes):
   """Bin by bin, with codes for `size` bins."""
   p = [float(c) for c in counts[:size]]

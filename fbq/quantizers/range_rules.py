@@ -166,7 +166,7 @@ def kullback_leibler(x: np.ndarray, bits: int, signed: bool) -> Range:
   flat = magnitudes.reshape(len(x), -1)
   codes = 2 ** (bits - 1) if signed else 2**bits
   clips = [_clip(column, codes) for column in flat.T]
-  high = np.float64(clips).reshape(x.shape[1:])
+  high = np.array(clips).reshape(x.shape[1:])
   return _range(-high if signed else 0.0 * high, high)
 
 

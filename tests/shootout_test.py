@@ -6,7 +6,7 @@ import math
 import experiment_runs
 import pytest
 
-from fbq.experiments import shootout_settings
+from fbq.experiments import shootout_report, shootout_settings
 from fbq.experiments.settings import ConfigError
 from fbq.report import shootout, shootout_plots
 from fbq.report.shootout import Outcome
@@ -54,6 +54,23 @@ def test_standings_of_numbers_made_by_hand():
   assert fair.behind.error == pytest.approx(0.0, abs=1e-12)
   assert good.is_level and not fair.is_level
   assert "every other strategy is more than two" in shootout.verdict(rows, 2)
+
+
+def test_a_mean_of_some_seeds_says_so():
+  found = [*outcomes(), outcome("odd", 0, "1", 40, 0.8)]
+  found.append(outcome("odd", 1, "1", 60, 0.9))
+  rows = shootout.standings(found, (0.4, 0.6), 0.5, {})
+  fast, slow = next(row for row in rows if row.strategy == "odd").best
+  assert fast.of(2) == "80.00 (1/2)" and slow.of(2) == "85.00 ±5.00"
+  table = shootout.console_table(rows, (0.4, 0.6))
+  assert "80.00 (1/2)" in list(table.columns[1].cells)
+
+
+def test_the_chances_of_the_strategies_are_told():
+  given = {"a": {"settings": (1, 2)}, "b": {"settings": (3, 4)}}
+  assert "has 2 settings" in shootout_report._chances(given)
+  given["b"]["settings"] = (3, 4, 5)
+  assert "2 to 3 settings" in shootout_report._chances(given)
 
 
 def test_a_noisy_difference_is_no_difference():

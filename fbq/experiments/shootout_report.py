@@ -10,6 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fbq import precision
+from fbq.experiments import strategies
 from fbq.experiments.stages import machine_facts
 from fbq.nets.graph import Net
 from fbq.report import page, shootout, shootout_plots, tables
@@ -38,7 +40,7 @@ def write_report(
   Args:
     texts: what each strategy does.
     search_steps: cost of one search in steps of float training.
-    distances: greedy and exact hardware pass of every assignment searched.
+    distances: greedy and exact hardware pass of every different assignment.
     float_accuracies: by seed.
 
   Returns:
@@ -60,11 +62,16 @@ def write_report(
       "target": target.name,
       "facts": machine_facts(),
       "assumptions": [
-        "Every assignment has seen the same number of training steps: "
+        "Every assignment costs the same number of training steps: "
         f"{config.search.steps + config.fine_tuning.steps} after "
         f"{config.float_training.steps} in floating point (mean accuracy "
-        f"{mean:.2%}). Strategies that train nothing fine-tune longer.",
-        "Every strategy has the same number of settings, so as many chances.",
+        f"{mean:.2%}). Strategies that train nothing fine-tune for all of "
+        f"them, the others for {config.fine_tuning.steps}.",
+        "All fine-tuning starts from the float network: weights and ranges "
+        "that a search has trained are dropped, and its assignment is kept.",
+        _chances(given),
+        "The cost of a search is processor time; that of "
+        f"{strategies.HESSIAN}, where tried, includes compilation.",
         "Accuracies are on test images; no strategy saw them, but the best of "
         "several points is read off them for all alike.",
         "Cycles are simulated; the test images are renders of 360 digits.",
@@ -105,6 +112,20 @@ def write_report(
   }
 
 
+def _chances(given) -> str:
+  """How many assignments each strategy may pick its best of."""
+  counts = sorted({len(plan["settings"]) for plan in given.values()})
+  if len(counts) == 1:
+    return (
+      f"Every strategy has {counts[0]} settings, so as many chances; the "
+      f"uniform networks have {2 * len(precision.BITS)}."
+    )
+  return (
+    f"Strategies have {counts[0]} to {counts[-1]} settings: those with more "
+    "have more chances."
+  )
+
+
 def _settings(values):
   return ", ".join(f"{value:g}" for value in values)
 
@@ -115,8 +136,8 @@ def _pass_statement(distances: Sequence[Distance]) -> str:
   saved = [1 - d.least / d.start for d in distances]
   text = (
     f"Raising precisions made {sum(s > 0 for s in saved)} of {len(saved)} "
-    f"assignments faster, by {statistics.fmean(saved):.1%} on average and "
-    f"{max(saved):.1%} at most. "
+    f"different assignments faster, by {statistics.fmean(saved):.1%} on "
+    f"average and {max(saved):.1%} at most. "
   )
   if not apart:
     return text + (

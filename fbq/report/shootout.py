@@ -60,6 +60,10 @@ class Mean:
     error = "" if math.isnan(self.error) else f" ±{self.error * 100:.2f}"
     return f"{self.value * 100:.2f}{error}"
 
+  def of(self, seeds: int) -> str:
+    """The same, and for how many of the seeds, where not for all."""
+    return f"{self}" + f" ({self.count}/{seeds})" * (self.count < seeds)
+
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
@@ -193,14 +197,12 @@ def verdict(standings_: Sequence[Standing], seeds: int) -> str:
   best, *others = standings_
   level = [s.strategy for s in others if s.is_level]
   text = (
-    f"{best.strategy} covers the largest area, {best.hypervolume} % of what is "
-    f"possible (mean of {seeds} seeds)"
+    f"{best.strategy} covers the largest area, {best.hypervolume} % of the "
+    "rectangle"
   )
   if seeds == 1:
-    return (
-      f"{best.strategy} covers the largest area, {best.hypervolume} % of what "
-      "is possible; one seed tells nothing about how sure that is."
-    )
+    return f"{text}; one seed tells nothing about how sure that is."
+  text += f" (mean of {seeds} seeds)"
   if not level:
     return (
       f"{text}; every other strategy is more than two standard errors behind."
@@ -226,7 +228,10 @@ def console_table(standings_: Sequence[Standing], budgets: Sequence[float]):
   for row in standings_:
     table.add_row(
       row.strategy,
-      *("–" if best is None else str(best) for best in row.best),
+      *(
+        "–" if best is None else best.of(row.hypervolume.count)
+        for best in row.best
+      ),
       str(row.hypervolume),
       f"{row.behind}{' =' if row.is_level else ''}",
       f"{row.search_steps:,.0f}",

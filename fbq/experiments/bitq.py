@@ -208,7 +208,7 @@ def _outcome(candidate, traffic, memories, untrained, trained, losses):
     sum(t.joules(memories) for t in traffic),
     trained.get("test"),
     trained.get("validation"),
-    untrained.get("test"),
+    untrained,
     losses.of(candidate.formats) if in_grid else None,
     candidate.source,
     candidate.text,

@@ -74,11 +74,12 @@ class Workbench:
       BATCH,
     )
 
-  def untrained(self, candidate: Candidate) -> dict[str, float]:
-    """Accuracies of the float network's weights in a candidate's formats."""
+  def untrained(self, candidate: Candidate) -> float | None:
+    """Test accuracy of the float network's weights in a candidate's formats."""
     if candidate.scheme == NOT_TRAINED:
-      return {}
-    return self._accuracies(candidate, self.variables)
+      return None
+    judge = self.judge(candidate.scheme, self.lab.test)
+    return judge.accuracy(candidate.rows)
 
   def trained(self, candidate: Candidate) -> dict[str, float]:
     """Accuracies after training, {} of a candidate that is only priced."""

@@ -79,6 +79,7 @@ def front(
   high = max(o.percent for o in trained)
   low = max(min(o.percent for o in trained), high - _SHOWN)
   axes.set_ylim(low - 0.3, high + 0.45 * (high - low))
+  axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= 100])
   axes.set_xscale("log")
   moved = [o.dram_bits / 8192 for o in trained]
   axes.set_xlim(min(moved) / 1.2, max(moved) * 1.3)
@@ -194,7 +195,8 @@ def alphas(
     for alpha in tried:
       axes.axvline(alpha, color=figures.PALE, linewidth=0.8, zorder=0)
     axes.set_xscale("log")
-    axes.set_yscale("symlog", linthresh=0.01)
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=max(1e-3, float(envelope.min()) / 1.5))
     axes.set_title(word, loc="left", fontsize=9)
     axes.set_xlabel("alpha")
     axes.set_ylabel("accuracy lost + alpha movement / largest", fontsize=8)

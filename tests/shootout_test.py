@@ -111,6 +111,7 @@ WRONG = [
   ("strategies.softmax.settings", (0.0,), "softmax.settings.*positive"),
   ("strategies.loss-exact.settings", (0.5,), "shares of the cycles.*to 100 %"),
   ("strategies.latency.settings", (1.0, 1.0), "differ"),
+  ("strategies.gumbel.gate_learning_rate", -0.1, "gate_learning.*positive"),
   ("seeds", (1, 1), "seeds.*different"),
   ("search.temperature", (1.0,), "temperature.*two positive"),
   ("budgets", (1.2,), "budgets.*at most 1"),

@@ -69,6 +69,8 @@ def write_report(
         f"them, the others for {config.fine_tuning.steps}.",
         "All fine-tuning starts from the float network: weights and ranges "
         "that a search has trained are dropped, and its assignment is kept.",
+        "Free Bits and Bayesian Bits have fbq's defaults, which mend the "
+        "gradients, dead gates and weight ranges of the authors' code.",
         _chances(given),
         "The cost of a search is processor time; that of "
         f"{strategies.HESSIAN}, where tried, includes compilation.",

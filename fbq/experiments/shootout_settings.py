@@ -98,6 +98,10 @@ def _demands_of_strategies(config, makers, least) -> Iterator[Demand]:
     different = len(labels) == len(plan.settings)
     expected = "settings that differ by 1 % or in six digits"
     yield f"strategies.{name}.settings", different, expected
+    if name in makers:
+      is_rate = _is_positive(plan.gate_learning_rate)
+      rate = f"strategies.{name}.gate_learning_rate"
+      yield rate, is_rate, "a positive number"
 
 
 def _is_positive(value):

@@ -3,7 +3,7 @@
 A regularizer is `cost(variables, run, step) -> float32 []`, with the data of a
 run and the steps done, of which most need neither; `train_step` adds it to the
 loss times the run's strength. All take as long as `bops_regularizer`: a few
-products of [L, 3] arrays.
+products of arrays of L layers' precisions.
 """
 
 from collections.abc import Callable, Mapping

@@ -30,6 +30,7 @@ MAY_IMPORT = {
   "fbq.train": (*METHOD, "fbq.schemes", "fbq.model", "fbq.data"),
   "fbq.search": (*METHOD, "fbq.schemes"),
   "fbq.deploy": (*METHOD, "fbq.schemes", "fbq.model", "fbq.train"),
+  "fbq.ptq": (*METHOD, "fbq.schemes", "fbq.model", "fbq.train"),
   "fbq.report": ("fbq.search", "fbq.precision", "hwsim"),
   "fbq.experiments": ("fbq", "hwsim"),
   "launch": ("fbq.report.figures", "fbq.search.pareto"),  # for pictures
@@ -109,6 +110,7 @@ def test_imports_go_one_way(path):
     ("fbq.model", "def f():\n  from fbq import train"),
     ("fbq.search.free_bits", "from fbq.train import steps"),
     ("fbq.search.exact", "import fbq.model as model"),
+    ("fbq.ptq.folding", "from fbq.deploy import lowering"),
     ("fbq.train.loop", "import fbq.experiments.free_bits"),
     ("fbq.train.loop", "from fbq.search import free_bits"),
     ("launch.pool", "from hwsim import workload"),

@@ -161,6 +161,16 @@ def test_sawb_is_near_the_least_error_on_a_normal_distribution(bits, form):
   assert error(x, *fitted, bits, form) < 1.15 * error(x, *best, bits, form)
 
 
+@pytest.mark.parametrize("form", affine.FORMS)
+def test_quantized_in_numpy_is_that_of_the_quantizer(form):
+  x = RANDOM.normal(size=(3, 5, 4)).astype(np.float32)
+  range_ = range_rules.min_max(range_rules.columns(x, True))
+  grid = affine.grid(*map(jnp.asarray, range_), jnp.int32(3), form)
+  expected = affine.quantize(jnp.asarray(x), grid)
+  found = range_rules.quantized(x, range_, 3, form)
+  np.testing.assert_array_equal(found, expected)
+
+
 # ---- what holds for all ------------------------------------------------------
 
 

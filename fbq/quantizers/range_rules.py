@@ -132,7 +132,7 @@ def least_squares(
     whole = Range(-largest, largest)
   errors = []
   for share in shares:
-    y = _quantized(x, Range(share * whole.low, share * whole.high), bits, form)
+    y = quantized(x, Range(share * whole.low, share * whole.high), bits, form)
     errors.append(np.mean((y - x) ** 2, axis=0, dtype=np.float64))
   errors = np.stack(errors)
   if shared:
@@ -196,20 +196,27 @@ def sawb(x: np.ndarray, bits: int, form: str) -> Range:
   return _range(-high, high)
 
 
-def _range(low: np.ndarray, high: np.ndarray) -> Range:
-  low = np.minimum(low, 0.0)
-  high = np.maximum(high, 0.0)
-  high = np.where(high - low < 1e-8, 1e-8, high)
-  return Range(low.astype(np.float32), high.astype(np.float32))
+def quantized(x: np.ndarray, range_: Range, bits: int, form: str) -> np.ndarray:
+  """What `affine.quantize` gives: in numpy, so no shape of `x` is compiled.
 
-
-def _quantized(x: np.ndarray, range_: Range, bits: int, form: str):
-  """`affine.quantize` in numpy, which compiles nothing for each new shape."""
+  Args:
+    x: float32 [..., C], or of any shape for one range.
+    range_: of [C] or [].
+    bits: of the codes.
+    form: of `affine.FORMS`.
+  """
   ends = jnp.asarray(range_.low), jnp.asarray(range_.high)
   grid = affine.grid(*ends, jnp.int32(bits), form)
   step, zero, low, high = map(np.asarray, grid[:4])
   codes = np.rint(x * (np.float32(1) / step)) + zero
   return (np.clip(codes, low, high) - zero) * step
+
+
+def _range(low: np.ndarray, high: np.ndarray) -> Range:
+  low = np.minimum(low, 0.0)
+  high = np.maximum(high, 0.0)
+  high = np.where(high - low < 1e-8, 1e-8, high)
+  return Range(low.astype(np.float32), high.astype(np.float32))
 
 
 def _clip(magnitudes: np.ndarray, codes: int) -> float:

@@ -1,0 +1,1 @@
+"""Post-training quantization: steps that need a float network, no labels."""

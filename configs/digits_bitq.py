@@ -12,7 +12,7 @@ uniform ones of equal traffic. Obtained on 2026-11-21 (jax 0.10.2), DRAM traffic
 of an image and test accuracy on 1,440 images, one standard error 0.4:
 
   FP32 982 kB 97.99 %; BitQ16, <7, 48> everywhere, 183 kB 97.85 %; BitQ8
-  recommended at alpha = 0.2, 59 kB 96.94 %, at alpha = 0.05, 79 kB 97.92 %;
+  recommended at alpha = 0.2 59 kB 96.94 %, predicted for 0.05 79 kB 97.92 %;
   uniform <5, 16> of 8 bits 60 kB 93.40 %, <4, 16> 77 kB 97.29 %; MSFP-12 83 kB
   97.36 %, FlexBlock FB12 93 kB 97.50 %, FAST with m = 2 58 kB 93.89 %.
 """

@@ -1,0 +1,120 @@
+"""Results of block formats: eq. 1 as measured, and tables over several runs."""
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from fbq import nets
+from fbq.experiments.bitq import bits_alone
+from fbq.report import bitq, bitq_collect, bitq_published
+from fbq.search import bitq as search
+from hwsim.bfp.energy import Traffic
+from hwsim.bfp.formats import bitq_format, bitq_grid
+from hwsim.bfp.table import layer_bits, movement_table
+
+
+def outcome(name, bits, validation, test=0.9, **more):
+  parts = (Fraction(bits, 2), Fraction(bits, 4), Fraction(bits, 4))
+  traffic = (Traffic("a", Fraction(bits), parts, Fraction(1), (), ""),)
+  formats = {"a.weight": bitq_format(8, 3, 16)}
+  values = dict(untrained_test=0.5, divergence=None) | more
+  return bitq.Outcome(
+    *(name, "BitQ", 8, formats, traffic, bits * 1e-12, test, validation),
+    **values,
+  )
+
+
+def test_eq_1_weighs_accuracy_and_movement():
+  cheap, exact = outcome("cheap", 20, 0.88), outcome("exact", 80, 0.92)
+  # Against 0.9: 0.02 + alpha 0.2 and -0.02 + alpha 0.8.
+  assert bitq.objective(cheap, 0.9, 100, 0.5) == pytest.approx(0.12)
+  both = [cheap, exact]
+  choose = lambda alpha: bitq.recommended(both, 0.9, 100, alpha).name
+  assert [choose(0.0), choose(0.06), choose(0.07)] == ["exact"] * 2 + ["cheap"]
+  same = outcome("same", 70, 0.92)
+  assert bitq.recommended([*both, same], 0.9, 100, 0.0).name == "same"
+
+
+def test_an_outcome_adds_up_its_layers_and_refuses_percents():
+  one = outcome("one", 80, 0.5)
+  assert (one.dram_bits, one.tensor_bits) == (80, (40, 20, 20))
+  with pytest.raises(ValueError, match="one: validation"):
+    outcome("one", 80, 97.0)
+
+
+def test_two_standard_errors_are_apart():
+  assert bitq.is_apart(0.5, 0.6, 1000) and not bitq.is_apart(0.5, 0.53, 1000)
+
+
+def test_bits_alone_count_tensors_not_their_sizes():
+  net = nets.build("resnet8", width=0.25, resolution=8, in_channels=1)
+  grid = (bitq_format(8, 2, 1), bitq_format(8, 5, 16))
+  table = bits_alone(movement_table(net.workload, grid, 8 * 1024))
+  found = layer_bits(
+    table, net.workload, dict.fromkeys(net.workload.sites, grid[1])
+  )
+  activation, weight = 3 + Fraction(5, 16), 3 + Fraction(5, 16 * 9)
+  by_name = dict(zip(net.workload.index, found, strict=True))
+  assert by_name["conv1"] == 2 * activation + weight
+  assert by_name["stage1.shortcut"] == 3 * activation
+  assert by_name["stage0.add"] == 0
+
+
+def test_the_whole_grid_of_a_residual_network_is_chosen_exactly():
+  net = nets.build("resnet8", width=0.25, resolution=8, in_channels=1)
+  grid = bitq_grid(16)
+  table = movement_table(net.workload, grid, 8 * 1024)
+  random = np.random.default_rng(0)
+  losses = {
+    site: {f: 1e-3 / f.element_bits + r for f, r in zip(grid, rs, strict=True)}
+    for site in net.workload.sites
+    for rs in [1e-3 * random.random(len(grid))]
+  }
+  choice = search.make(net.workload, losses, table)
+  found = search.optima(choice, [0.05])
+
+  def value(formats):
+    moved = sum(layer_bits(table, net.workload, formats))
+    lost = sum(losses[s][f] for s, f in formats.items())
+    return lost + 0.05 * float(moved / table.bits(choice.largest))
+
+  best = value(found.formats[0])
+  np.testing.assert_allclose(best, found.objective[0], rtol=1e-12)
+  for group in choice.groups:  # no change of a single group is better
+    for format_ in random.permutation(len(grid))[:12]:
+      other = {**found.formats[0], **dict.fromkeys(group, grid[format_])}
+      assert value(other) >= best - 1e-12
+
+
+def finished(path, builder="resnet18"):
+  path.mkdir()
+  names = ["FP32", "DBPS", "FlexBlock FB16", "FAST high", "a", "b", "BSFP"]
+  outcomes = {
+    name: {"test": None if name == "BSFP" else 0.9 - i / 100, "joules": 8 - i}
+    for i, name in enumerate(names)
+  }
+  (path / "result.json").write_text(
+    json.dumps(
+      {
+        "net": "small",
+        "recommended": {"BitQ16": "a", "BitQ8": "b"},
+        "outcomes": outcomes,
+      }
+    )
+  )
+  (path / "config.json").write_text(json.dumps({"net": {"builder": builder}}))
+  return path
+
+
+def test_runs_are_collected_beside_the_paper(tmp_path):
+  row = bitq_collect.read(finished(tmp_path / "run"))
+  assert row.accuracy["BitQ8"] == pytest.approx(0.85)
+  assert row.accuracy["BSFP"] is None
+  assert row.energy["BitQ16"] == pytest.approx(0.5)
+  assert set(bitq_collect.COLUMNS) == set(bitq_published.TABLE_3["resnet18"])
+  assert bitq_collect.table([row]).row_count == 3
+  (tmp_path / "run" / "result.json").unlink()
+  with pytest.raises(ValueError, match="no finished run of BitQ"):
+    bitq_collect.read(tmp_path / "run")

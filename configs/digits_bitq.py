@@ -16,7 +16,7 @@ of an image and test accuracy on 1,440 images, one standard error 0.4:
   uniform <5, 16> of 8 bits 60 kB 93.40 %, <4, 16> 77 kB 97.29 %; MSFP-12 83 kB
   97.36 %, FlexBlock FB12 93 kB 97.50 %, FAST with m = 2 58 kB 93.89 %.
 
-ResNet-18 takes 7 minutes: FP32 2990 kB 96.94 %, BitQ8 206 to 222 kB 95.69 to
+ResNet-18 takes 7 minutes: FP32 2995 kB 96.94 %, BitQ8 206 to 222 kB 95.69 to
 96.74 %, uniform <5, 16> 278 kB 90.83 %, <4, 16> 368 kB 95.83 %.
 """
 

@@ -15,7 +15,7 @@ from tests.configs import tiny, tiny_exact
 WRONG = [
   ("budgets", (0.5,), "budgets of 0.5 x .* cycles <= .*: the least achievable"),
   ("budgets", (), "budgets is .*expected shares"),
-  ("limits.weight_bytes", 10, "config.limits: weight_bytes <= 10 cannot be"),
+  ("limits.weight_bytes", 10, "config.limits.*: weight_bytes <= 10 cannot"),
   ("limits.peak_bytes", 10, "peak_bytes <= 10 cannot be met"),
   ("bounds", (("stem.wieght", 4, 8),), "bounds: .*stem.wieght.*did you mean"),
   ("bounds", (("pw.weight", 4),), "bounds.*triples"),

@@ -107,6 +107,32 @@ def test_front_and_tradeoffs_agree_with_each_other():
   assert (late <= thin.error).all()
 
 
+def test_many_weights_tied_together_have_an_exact_front():
+  """All messages of their layers meet in one step."""
+  ties = (r"pw\d+\.weight",)
+  problem = problem_of(NETS["mobilenet_v1"], 8, ties=ties)
+  front = exact.front(problem)
+  assert front.error == 0 and len(front.value) > 100
+  for at in (0, len(front.value) // 2):
+    budget = int(front.costs["cycles"][at])
+    oracle = milp.best_value(problem, {"cycles": budget})
+    assert front.value[at] == pytest.approx(oracle.value[0], rel=1e-9)
+
+
+def test_a_front_too_large_at_a_resolution_is_made_by_budgets():
+  problem = problem_of(NETS["resnet8"], 8)
+  whole = exact.front(problem)
+  resolution = int(np.ptp(whole.costs["cycles"])) // 5
+  with mock.patch.object(pareto_sets, "MOST_POINTS", 20):
+    with pytest.raises(pareto_sets.TooMany):
+      exact.front(problem)
+    thin = exact.front(problem, resolution)
+  assert thin.error == resolution
+  at = np.searchsorted(thin.value, whole.value - 1e-9)
+  late = thin.costs["cycles"][at] - whole.costs["cycles"]
+  assert (late <= resolution).all()
+
+
 def test_concatenations_count_as_hwsim_does():
   net = googlenet(0.25, 64, 10)
   problem = problem_of(net, "site")

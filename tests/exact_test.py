@@ -148,9 +148,10 @@ def assert_is(case, found, rows=None):
 
 
 @settings(max_examples=60, deadline=None)
-@given(cases())
-def test_front_is_that_of_all_assignments(case):
-  found = exact.front(case.problem)
+@given(cases(), st.sampled_from([1, 4096]))
+def test_front_is_that_of_all_assignments(case, prune_above):
+  with mock.patch.object(pareto_sets, "_PRUNE_ABOVE", prune_above):
+    found = exact.front(case.problem)
   assert_is(case, found)
   expected = brute_front(case.cycles, case.value)
   # Values may differ in rounding only: then one of two is dominated.

@@ -80,8 +80,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     choice = setup.problem(value.from_harm(net, harm))
     budgets = [int(share * setup.eight_cycles) for share in config.budgets]
     chosen = exact.best_value(choice, budgets)
-    resolution = setup.eight_cycles // 1000 if config.limits else 0
-    whole = exact.front(choice, resolution)
+    whole = exact.front(choice, max(1, setup.eight_cycles // 1000))
   _write_front(workdir / "surrogate_front.csv", whole)
   log.say(
     f"front of {len(whole.value)} assignments, {whole.costs['cycles'][0]:,} to "

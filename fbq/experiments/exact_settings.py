@@ -99,7 +99,8 @@ def check(config: ConfigDict) -> Setup:
   eight_cycles = int(eight.costs["cycles"][0])
   share = min(config.budgets)
   _named(
-    f"budgets of {share:g} x {eight_cycles} cycles with config.limits",
+    f"budgets of {share:g} x {eight_cycles} cycles, under config.limits, "
+    "bounds and ties",
     exact.best_value,
     start,
     [int(share * eight_cycles)],

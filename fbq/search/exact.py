@@ -192,8 +192,7 @@ def front(
 
   Raises:
     Infeasible: no assignment meets the limits.
-    pareto_sets.TooMany: the front is too large for this resolution.
-    terms.TooWide: the network is too entangled.
+    pareto_sets.TooMany: the front is too large for resolution 0.
   """
   factors_of(problem, cost)
   if resolution < 0:
@@ -206,7 +205,12 @@ def front(
   except terms.TooWide:
     return _front_by_budgets(problem, resolution, cost)
   keep = pareto_sets.Thin(steps, resolution)
-  sets = pareto_sets.eliminate(model, steps, keep)
+  try:
+    sets = pareto_sets.eliminate(model, steps, keep)
+  except pareto_sets.TooMany:
+    if not resolution:
+      raise
+    return _front_by_budgets(problem, resolution, cost)
   points = sets[-1].points
   on = np.arange(len(points.value))
   if not keep.error:

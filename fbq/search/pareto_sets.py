@@ -16,6 +16,7 @@ from fbq.search.elimination import Step
 from fbq.search.terms import Model
 
 MOST_POINTS = 1 << 19  # before dominated ones are left out
+_PRUNE_ABOVE = 4096  # points of a sum to which more sets are added
 THIN_ABOVE = 256  # points; smaller sets stay exact at any resolution
 _BLOCK = 512
 _TOO_MANY = (
@@ -229,6 +230,9 @@ def _union(at, choice, tables, sources):
       np.empty((0, 1), np.int32),
     )
     for sets, index in sources:
+      # Tensors tied together join many sets: their product must not grow.
+      if len(points.value) > _PRUNE_ABOVE and len(points.costs) == 1:
+        points = points.take(nondominated(points.costs, points.value))
       where = index[choice, option]
       points = _sum(points, sets, *sets.start[where : where + 2])
     parts.append(points)

@@ -9,6 +9,8 @@ for what else is asked:
 
   --config.limits.weight_bytes=100000   the weights fit in flash
   --config.limits.peak_bytes=40000      the activations fit in L2
+  --config.bounds="(('dw.*weight', 4, 8),)"   none of 2 bits
+  --config.ties="('[dp]w([0-9]+).weight',)"   one precision for each block
 """
 
 from ml_collections import ConfigDict

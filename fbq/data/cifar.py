@@ -1,0 +1,206 @@
+"""CIFAR-10 and CIFAR-100 from the official archives; see `fbq.data`.
+
+The files, their forms and errors are in `fbq.data.cifar_files`. Settings:
+  name: "cifar10" or "cifar100".
+  directory: with a published archive, or the folder that it unpacks to.
+  batch_size: of all processes together.
+  resolution: 32, if given.
+  labels: "fine" (default) or, for CIFAR-100, its 20 "coarse" classes.
+  augment: pad by 4 black pixels, crop at random, flip half of them (default).
+  mean, std: per channel; images become (image - mean) / std. Without them they
+    stay in [0, 1], which is what a quantized network's 8-bit input expects.
+  rows: {"train": n, "test": n} images in each file of archives made smaller,
+    for tests and smoke runs.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fbq.data import cifar_files, order
+
+SIDE = 32
+PADDING = 4
+_AUGMENTATION = 1  # Its draws are no others' of the same seed.
+
+
+class Cifar(NamedTuple):
+  """Images uint8 [N, 32, 32, 3] and labels int32 [N] of both splits."""
+
+  train_images: np.ndarray
+  train_labels: np.ndarray
+  test_images: np.ndarray
+  test_labels: np.ndarray
+
+
+def classes(config) -> int:
+  """Number of classes of the labels."""
+  if getattr(config, "labels", "fine") == "coarse":
+    return 20
+  return {"cifar10": 10, "cifar100": 100}[config.name]
+
+
+def check(config) -> tuple[cifar_files.Form, Path]:
+  """The form that is found, and its place; reads no image.
+
+  Raises:
+    ValueError: a setting that cannot be right.
+    DataError: missing files.
+  """
+  if config.name not in cifar_files.FORMS:
+    raise ValueError(
+      f"data.name is {config.name!r}, expected one of "
+      f"{sorted(cifar_files.FORMS)}"
+    )
+  if getattr(config, "resolution", SIDE) != SIDE:
+    raise ValueError(
+      f"data.resolution is {config.resolution}, expected {SIDE}: "
+      f"{config.name} is not resized"
+    )
+  normalization(config)
+  form, path = cifar_files.find(config.directory, config.name)
+  labels = getattr(config, "labels", "fine")
+  if labels not in form.labels:
+    raise ValueError(
+      f"data.labels is {labels!r}, expected one of {sorted(form.labels)} for "
+      f"{config.name}"
+    )
+  rows = getattr(config, "rows", None)
+  if rows:
+    form = dataclasses.replace(
+      form, train_rows=rows["train"], test_rows=rows["test"]
+    )
+  return form, path
+
+
+def normalization(config) -> tuple[np.ndarray, np.ndarray] | None:
+  """(mean, std) float32 [3] if the config has them.
+
+  Raises:
+    ValueError: one without the other, not three numbers, std not positive.
+  """
+  mean, std = getattr(config, "mean", None), getattr(config, "std", None)
+  if mean is None and std is None:
+    return None
+  result = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+  good = all(x.shape == (3,) and np.isfinite(x).all() for x in result)
+  if not good or not (result[1] > 0).all():
+    raise ValueError(
+      f"data.mean is {mean} and data.std {std}, expected three numbers each, "
+      "std positive, or neither"
+    )
+  return result
+
+
+def load(config) -> Cifar:
+  """Both splits in memory, checked; 0.2 GB.
+
+  Raises:
+    ValueError: a setting that cannot be right.
+    DataError: missing or damaged files.
+  """
+  form, path = check(config)
+  parts = cifar_files.read(form, path, getattr(config, "labels", "fine"))
+  return Cifar(*parts["train"], *parts["test"])
+
+
+def train_batch(
+  config,
+  seed: int,
+  step: int,
+  cifar: Cifar,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+  """This process's part of batch `step`: a function of its arguments alone.
+
+  Returns:
+    images float32 [B / processes, 32, 32, 3], labels int32 [B / processes].
+  """
+  size = config.batch_size
+  places = order.places(step, size, process_index, process_count)
+  rows = order.samples(len(cifar.train_images), seed, places)
+  images = cifar.train_images[rows]
+  if getattr(config, "augment", True):
+    # Drawn for the whole batch: processes do not change what an image gets.
+    random = np.random.default_rng([seed, _AUGMENTATION, step])
+    corners = random.integers(0, 2 * PADDING + 1, (size, 2))
+    flips = random.integers(0, 2, size).astype(bool)
+    own = slice(process_index, None, process_count)
+    images = augment(images, corners[own], flips[own])
+  return _numbers(images, normalization(config)), cifar.train_labels[rows]
+
+
+def augment(
+  images: np.ndarray, corners: np.ndarray, flips: np.ndarray
+) -> np.ndarray:
+  """Crops of the images with 4 black pixels around, some of them mirrored.
+
+  Args:
+    images: [B, H, W, C].
+    corners: int [B, 2], row and column of the crop in the padded image, 0 to 8;
+      (4, 4) is the image itself.
+    flips: bool [B], left for right, after the crop.
+  """
+  height, width = images.shape[1:3]
+  edge = (PADDING, PADDING)
+  padded = np.pad(images, ((0, 0), edge, edge, (0, 0)))
+  rows = corners[:, :1] + np.arange(height)
+  columns = np.arange(width)
+  columns = np.where(flips[:, None], columns[::-1], columns) + corners[:, 1:]
+  batch = np.arange(len(images))[:, None, None]
+  return padded[batch, rows[:, :, None], columns[:, None, :]]
+
+
+def batches(
+  config,
+  seed: int,
+  start_step: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Training batches without end from `start_step` on; see `fbq.data`.
+
+  Raises:
+    ValueError, DataError: before the first batch is asked for.
+  """
+  order.check_processes(config.batch_size, process_index, process_count)
+  cifar = load(config)
+  return (
+    train_batch(config, seed, step, cifar, process_index, process_count)
+    for step in itertools.count(start_step)
+  )
+
+
+def evaluation(
+  config, process_index: int = 0, process_count: int = 1
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+  """(images, labels, weights float32) of the test split, every image once.
+
+  All batches have one shape; what fills the last has weight 0.
+
+  Raises:
+    ValueError, DataError: before the first batch is asked for.
+  """
+  size = config.batch_size
+  order.check_processes(size, process_index, process_count)
+  cifar, scaling = load(config), normalization(config)
+  count = len(cifar.test_images)
+
+  def batch(step):
+    rows, weights = order.evaluation_rows(
+      count, step, size, process_index, process_count
+    )
+    images = _numbers(cifar.test_images[rows], scaling)
+    return images, cifar.test_labels[rows], weights
+
+  return map(batch, range(order.evaluation_steps(count, size)))
+
+
+def _numbers(pixels, scaling):
+  images = pixels.astype(np.float32) / np.float32(255)
+  return images if scaling is None else (images - scaling[0]) / scaling[1]

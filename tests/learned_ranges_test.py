@@ -134,7 +134,7 @@ def test_lsq_starts_at_twice_the_mean_magnitude_over_the_root():
 
 def test_lsq_finds_a_step_of_less_error_and_keeps_it_positive():
   """From three starts, one of them far too large, at a rate far too high."""
-  x = jnp.asarray(RANDOM.normal(size=(400, 3)), jnp.float32)
+  x = jnp.asarray(np.random.default_rng(1).normal(size=(400, 3)), jnp.float32)
   start = jnp.float32(learned_ranges.lsq_start(x, 3, True)) * jnp.float32(
     [1, 4, 0.1]
   )

@@ -1,0 +1,213 @@
+"""Weights rounded up or down as is best for the layer's outputs.
+
+AdaRound (Nagel et al., arXiv 2004.10568): one layer at a time, on calibration
+data, without labels.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fbq.model import Model
+from fbq.nets.graph import INPUT, Net
+from fbq.quantizers.affine import Grid
+from fbq.train.steps import compile_once
+
+Array = jax.Array
+# Ends of the sigmoid before it is clipped to 0 .. 1 (eq. 23).
+_BOTTOM, _TOP = -0.1, 1.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How the rounding of a layer is found; defaults of the paper.
+
+  Attributes:
+    steps: of Adam.
+    batch: images of a step.
+    learning_rate: of the variables behind the roundings.
+    strength: of the regularizer that drives roundings to 0 and 1.
+    warmup: share of the steps before it.
+    exponents: of the regularizer, at its start and at its end: a high one
+      leaves all but the nearly decided alone, 2 leaves none.
+  """
+
+  steps: int = 10_000
+  batch: int = 32
+  learning_rate: float = 1e-2
+  strength: float = 0.01
+  warmup: float = 0.2
+  exponents: tuple[float, float] = (20.0, 2.0)
+
+
+class Rounded(NamedTuple):
+  """A layer's weights on their grid.
+
+  Attributes:
+    kernel: float32, numbers of the grid.
+    error: mean squared error of outputs, of images, pixels and channels.
+    nearest_error: the same of weights rounded to the nearest.
+  """
+
+  kernel: np.ndarray
+  error: float
+  nearest_error: float
+
+
+def alone(net: Net, name: str) -> Net:
+  """The layer `name` as a network: without batch norm or activation function.
+
+  Its image is the layer's input tensor, its output what the layer makes before
+  its activation function, with the bias.
+
+  Raises:
+    ValueError: no such layer with weights.
+  """
+  node = net.node.get(name)
+  if node is None or not node.has_weights:
+    raise ValueError(
+      f"net {net.name!r}: {name!r} is no layer with weights, expected one of "
+      f"{[node.name for node in net.nodes if node.has_weights]}"
+    )
+  single = dataclasses.replace(
+    node, inputs=(INPUT,), norm=False, activation="none", is_output=True
+  )
+  return Net(name, net.shapes[node.inputs[0]], (single,))
+
+
+def round_layer(
+  net: Net,
+  name: str,
+  params: Mapping[str, Any],
+  grid: Grid,
+  inputs: np.ndarray,
+  targets: np.ndarray,
+  key: Array,
+  settings: Settings = Settings(),  # noqa: B008  frozen
+) -> Rounded:
+  """The weights of layer `name`, each rounded to one of its two neighbours.
+
+  Minimizes the squared error of the layer's outputs, summed over channels, plus
+  strength sum(1 - |2 h - 1|^exponent), over h in 0 .. 1 with which weights are
+  floor(w / step) + h (eq. 21 to 24). It starts from h = w / step - floor, where
+  weights are what they were. Weights beyond the ends of the grid stay clipped.
+
+  Args:
+    net: with batch norms folded: what comes after the layer is not seen.
+    name: of the layer.
+    params: of the model of `net`.
+    grid: of `affine.grid` for its kernel.
+    inputs: [N, H, W, C], what the layer reads, of the network quantized so far.
+    targets: [N, ...], what it makes in the float network, before its activation
+      function.
+    key: draws the images of each step.
+    settings: see `Settings`.
+
+  Raises:
+    ValueError: no such layer, it has a batch norm, or there are fewer images
+      than a batch.
+  """
+  layer = alone(net, name)
+  if net.node[name].norm or not settings.batch <= len(inputs) == len(targets):
+    raise ValueError(
+      f"layer {name!r}: {len(inputs)} inputs, {len(targets)} targets, batch "
+      f"norm {net.node[name].norm}; expected as many of both, "
+      f"{settings.batch} (settings.batch) or more, and no norm "
+      "(fbq.ptq.folding.fold)"
+    )
+  kinds = ("kernel", "bias", "scale")
+  own = {
+    full: np.asarray(params[full])
+    for full in (f"{name}_{kind}" for kind in kinds)
+    if full in params
+  }
+  position = np.asarray(own[f"{name}_kernel"] * (1.0 / grid.step))
+  below = np.floor(position)
+  rounding = _inverse(position - below)
+  update, optimizer = _step(layer, own, grid, below, settings)
+  state = optimizer.init(rounding)
+  picks = _picks(key, len(inputs), settings)
+  for step in range(settings.steps):
+    pick = picks[step]
+    rounding, state = update(
+      rounding, state, np.float32(step), inputs[pick], targets[pick]
+    )
+  up = np.asarray(_share(rounding)) >= 0.5
+  measure = _measure(layer, own)
+  kernel = np.asarray(_on_grid(below + up, grid))
+  nearest = np.asarray(_on_grid(np.rint(position), grid))
+  errors = (float(measure(k, inputs, targets)) for k in (kernel, nearest))
+  return Rounded(kernel, *errors)
+
+
+def _share(rounding: Array) -> Array:
+  """h: the share by which a weight is rounded up (eq. 23)."""
+  stretched = jax.nn.sigmoid(rounding) * (_TOP - _BOTTOM) + _BOTTOM
+  return jnp.clip(stretched, 0.0, 1.0)
+
+
+def _inverse(share: np.ndarray) -> Array:
+  """The variable whose `_share` is `share`."""
+  sigmoid = (share - _BOTTOM) / (_TOP - _BOTTOM)
+  return jnp.asarray(np.log(sigmoid / (1.0 - sigmoid)), jnp.float32)
+
+
+def _on_grid(position: Array | np.ndarray, grid: Grid) -> Array:
+  """Weights at `position` steps from 0, clipped to the ends of the grid."""
+  low, high = grid.low - grid.zero_point, grid.high - grid.zero_point
+  return jnp.clip(position, low, high) * grid.step
+
+
+def _outputs(layer: Net, own: Mapping[str, Any], kernel, inputs) -> Array:
+  params = {**own, f"{layer.name}_kernel": kernel}
+  return jnp.asarray(Model(layer).apply({"params": params}, inputs, False))
+
+
+def _step(layer, own, grid, below, settings) -> tuple[Callable, Any]:
+  """A compiled step of Adam on the roundings, and its optimizer."""
+  optimizer = optax.adam(settings.learning_rate)
+  first, last = settings.exponents
+  start = settings.warmup * settings.steps
+
+  def loss_of(rounding, step, inputs, targets):
+    share = _share(rounding)
+    y = _outputs(layer, own, _on_grid(below + share, grid), inputs)
+    error = jnp.mean(jnp.sum(jnp.square(y - targets), -1))
+    time = jnp.clip((step - start) / (settings.steps - start), 0.0, 1.0)
+    # Their code anneals by a cosine.
+    exponent = last + (first - last) * 0.5 * (1.0 + jnp.cos(time * jnp.pi))
+    undecided = jnp.sum(1.0 - jnp.abs(2.0 * share - 1.0) ** exponent)
+    return error + jnp.where(step < start, 0.0, settings.strength) * undecided
+
+  def update(rounding, state, step, inputs, targets):
+    gradient = jax.grad(loss_of)(rounding, step, inputs, targets)
+    change, state = optimizer.update(gradient, state)
+    return optax.apply_updates(rounding, change), state
+
+  return compile_once(update), optimizer
+
+
+def _picks(key: Array, images: int, settings: Settings) -> np.ndarray:
+  """[steps, batch]: which images each step sees, none twice in a step."""
+  seed = int(jax.random.bits(key))
+  random = np.random.default_rng(seed)
+  return np.stack(
+    [
+      random.choice(images, settings.batch, replace=False)
+      for _ in range(settings.steps)
+    ]
+  )
+
+
+def _measure(layer, own) -> Callable[..., Array]:
+  """A compiled mean squared error of a kernel's outputs."""
+
+  def error(kernel, inputs, targets):
+    return jnp.mean(jnp.square(_outputs(layer, own, kernel, inputs) - targets))
+
+  return compile_once(error)

@@ -115,6 +115,15 @@ def test_a_depthwise_layer_and_the_same_key():
   np.testing.assert_array_equal(runs[0].kernel, runs[1].kernel)
 
 
+def test_roundings_start_where_weights_are_and_end_exactly():
+  """Eq. 23: the sigmoid is stretched so that 0 and 1 are reached."""
+  share = np.float32([0.0, 0.1, 0.5, 0.999])
+  start = adaround._inverse(share)
+  np.testing.assert_allclose(adaround._share(start), share, atol=1e-6)
+  ends = adaround._share(jnp.float32([-4.0, 4.0]))
+  np.testing.assert_array_equal(ends, [0, 1])
+
+
 def test_mistakes_are_refused():
   x = np.zeros((3, 4, 4, 2), np.float32)
   grid = grid_of(np.ones((1, 4)), 4, "affine")

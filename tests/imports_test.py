@@ -38,7 +38,7 @@ MAY_IMPORT = {
 }
 HEAVY = (
   *("matplotlib", "sklearn", "scipy", "jinja2", "orbax", "tensorstore"),
-  *("onnx", "grain", "pandas"),
+  *("onnx", "grain", "pandas", "PIL", "array_record", "safetensors"),
 )
 FILES = sorted(
   path
@@ -165,7 +165,13 @@ print(*sorted(set({HEAVY!r}).intersection(sys.modules)))
   assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("name", ["matplotlib", "sklearn", "orbax", "jinja2"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    *("matplotlib", "sklearn", "orbax", "jinja2", "PIL", "grain"),
+    *("array_record", "safetensors"),
+  ],
+)
 def test_names_of_heavy_packages_are_right(name):
   """A misspelt one could never be found loaded."""
   assert name in HEAVY and importlib.util.find_spec(name)

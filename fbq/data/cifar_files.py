@@ -186,12 +186,12 @@ def read(
       f"{path} lacks {form.folder}/{lacking[0]} ({len(lacking)} of "
       f"{len(parts)} files): fetch {form.archive} again"
     )
-  return {
-    split: tuple(
-      np.concatenate([found[file][i] for file in files]) for i in (0, 1)
-    )
-    for split, files in (("train", form.train), ("test", form.test))
-  }
+
+  def joined(files):
+    images, labels = zip(*(found[file] for file in files), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+  return {"train": joined(form.train), "test": joined(form.test)}
 
 
 def _expected(form: Form) -> Iterator[tuple[str, int]]:

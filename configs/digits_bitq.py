@@ -69,6 +69,7 @@ def get_config(net: str = "resnet8") -> ConfigDict:
         *("HBFP12", "HBFP8", "BSFP"),
       ),
       alphas=(0.015, 0.05, 0.15, 0.2, 0.25, 1.5, 3.0),
+      front_resolution=0.01,  # of what the widest formats move
       alpha=0.2,  # for which one is recommended
       memory_bytes=memory,
       register_bytes=512,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fbq.nets import Net, Node
 from fbq.nets.graph import INPUT
-from fbq.search import bitq, pareto
+from fbq.search import bitq, pareto, pareto_sets
 from hwsim.bfp.formats import bitq_format
 from hwsim.bfp.table import encode, movement_table, score
 
@@ -131,6 +131,34 @@ def test_a_thinned_front_keeps_its_bound():
     assert any(
       other <= loss + 1e-12 and bits <= moved + thin.error_bits
       for other, bits in zip(thin.loss, thin.movement_bits, strict=True)
+    )
+
+
+def test_a_front_of_too_many_points_goes_from_budget_to_budget(monkeypatch):
+  net = residual()
+  table = movement_table(net.workload, FORMATS, 900)
+  choice = bitq.make(net.workload, random_losses(net.workload, 5), table)
+  exact = bitq.front(choice)
+
+  def too_many(*_):
+    def keep(step, choice, points):
+      raise pareto_sets.TooMany("as asked")
+
+    return keep
+
+  monkeypatch.setattr(pareto_sets, "Thin", too_many)
+  with pytest.raises(pareto_sets.TooMany):
+    bitq.front(choice)
+  found = bitq.front(choice, resolution=0.05)
+  assert found.error_bits <= choice.table.bits(choice.largest) * 5 / 100
+  assert len(found.loss) < len(exact.loss)
+  moved = list(exact.movement_bits)
+  for loss, bits in zip(found.loss, found.movement_bits, strict=True):
+    assert loss == pytest.approx(exact.loss[moved.index(bits)])
+  for loss, bits in zip(exact.loss, exact.movement_bits, strict=True):
+    assert any(
+      other <= loss + 1e-12 and m <= bits + found.error_bits
+      for other, m in zip(found.loss, found.movement_bits, strict=True)
     )
 
 

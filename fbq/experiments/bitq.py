@@ -28,7 +28,13 @@ from fbq.experiments.stages import Lab, activations
 from fbq.nets.graph import INPUT_SITE
 from fbq.report.bitq import Outcome
 from fbq.report.tables import write_atomically
-from fbq.search import bitq, block_noise, format_losses
+from fbq.search import (
+  bitq,
+  block_noise,
+  format_losses,
+  pareto,
+  pareto_sets,
+)
 from fbq.train.log import Log, Stopwatch
 from hwsim.bfp.energy import network_traffic
 from hwsim.bfp.table import MovementTable
@@ -154,7 +160,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with clock.measure("exact search"):
       choice = _choice(net, word, lost)
       found = bitq.optima(choice, config.alphas)
-      hull = _hull(choice)
+      front, is_whole = _front(choice, config.front_resolution)
       ablated = _ablations(net, word, choice, lost_untrained, config.alpha)
     by_alpha, seen = {}, {}
     for alpha, formats in zip(config.alphas, found.formats, strict=True):
@@ -172,7 +178,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
         [outcomes[c.name] for c in (*seen.values(), *uniform[word.name])],
         by_alpha,
         dict(zip(config.alphas, found.objective.tolist(), strict=True)),
-        hull,
+        front,
+        is_whole,
         {name: outcomes[c.name] for name, c in ablated.items()},
       )
     )
@@ -270,15 +277,26 @@ def _choice(net, word: Word, lost: ByFormat) -> bitq.Choice:
   return bitq.make(net.workload, ours, word.table)
 
 
-def _hull(choice: bitq.Choice) -> list[tuple[float, float]]:
-  """(bits moved, loss) of the exact optima of many alphas, cheapest first.
+def _front(choice: bitq.Choice, resolution: float):
+  """([(bits moved, loss)] of the front, cheapest first; whether it is whole).
 
-  The convex hull of the front. `bitq.front` has the whole one, but not with 40
-  formats: its sets of points multiply, beyond 524,288 within ResNet-8.
+  Else it is the optima of many alphas, the convex hull.
   """
-  found = bitq.optima(choice, np.geomspace(1e-5, 1e3, _HULL_ALPHAS).tolist())
-  moved = map(float, found.movement_bits)
-  return sorted(set(zip(moved, found.loss.tolist(), strict=True)))
+  alphas = np.geomspace(1e-5, 1e3, _HULL_ALPHAS).tolist()
+  found = [bitq.optima(choice, alphas)]
+  try:
+    found.append(bitq.front(choice, resolution))
+  except pareto_sets.TooMany:
+    pass  # as for ResNet-8 with all 40 formats
+  points = {
+    (float(moved), float(loss))
+    for one in found
+    for moved, loss in zip(one.movement_bits, one.loss, strict=True)
+  }
+  cost, loss = np.array(sorted(points)).T
+  keep = pareto.front(cost, -loss)
+  rows = zip(cost[keep].tolist(), loss[keep].tolist(), strict=True)
+  return list(rows), len(found) > 1
 
 
 def _ablations(net, word, choice, lost_untrained, alpha):

@@ -1,7 +1,5 @@
 """What a BitQ experiment leaves for people: table, pictures, page."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from fbq import nets
+from fbq.experiments import bitq_rows
 from fbq.experiments.bitq_losses import ByFormat, Losses
 from fbq.experiments.bitq_settings import Word
 from fbq.experiments.stages import machine_facts
@@ -20,10 +18,7 @@ from fbq.report.bitq import Outcome
 from fbq.search import bitq
 from fbq.search.format_losses import agreement
 from fbq.train.log import Log
-from hwsim.bfp.energy import Memories, network_traffic
-from hwsim.bfp.formats import FP32, BlockFormat, block_format
-
-_UNLIMITED = 1 << 50  # bits of a memory that holds everything
+from hwsim.bfp.energy import Memories
 
 
 class Study(NamedTuple):
@@ -35,7 +30,9 @@ class Study(NamedTuple):
     candidates: trained networks to choose among: optima and uniform ones.
     by_alpha: alpha -> name of the predicted optimum.
     predicted: alpha -> its predicted objective.
-    hull: (bits moved, predicted loss) of the optima of many alphas.
+    front: (bits moved, predicted loss), cheapest first.
+    is_whole: whether it is the whole front of `bitq.front`, or else its convex
+      hull.
     ablations: what eq. 1 goes without -> outcome.
   """
 
@@ -44,7 +41,8 @@ class Study(NamedTuple):
   candidates: list[Outcome]
   by_alpha: Mapping[float, str]
   predicted: Mapping[float, float]
-  hull: Sequence[tuple[float, float]]
+  front: Sequence[tuple[float, float]]
+  is_whole: bool
   ablations: Mapping[str, Outcome]
 
   @property
@@ -100,7 +98,7 @@ def write_report(
     for s in studies
   ]
   names = {o.name for o in best.values()}
-  sweep = _sweep(config, studies, best)
+  sweep = bitq_rows.sweep(config, studies, best)
   pictures = {
     "front": bitq_plots.front(
       outcomes, best, _predicted(studies, fp32), test_count
@@ -113,8 +111,8 @@ def write_report(
     "alphas": bitq_plots.alphas(_lines(studies, fp32), config.alphas),
     "memory": bitq_plots.memory(sweep["network"], *sweep["ratios"]),
   }
-  table_3 = _table_3(config, outcomes, best)
-  _write_csv(workdir / "results.csv", net, outcomes)
+  table_3 = bitq_rows.table_3(config, outcomes, best)
+  bitq_rows.write_csv(workdir / "results.csv", net, outcomes)
   tables.write_atomically(workdir / "front.png", pictures["front"])
   html = page.render(
     "bitq.html",
@@ -126,7 +124,7 @@ def write_report(
     answers=answers,
     pictures=pictures,
     alpha=config.alpha,
-    rows=_rows(outcomes, fp32, test_count),
+    rows=bitq_rows.rows(outcomes, fp32, test_count),
     best=names,
     memory_bytes=config.memory_bytes,
     register_bytes=config.register_bytes,
@@ -233,18 +231,6 @@ def _scale_sentence(scales: Scales, outcomes, lost, fp32) -> str:
   )
 
 
-def _rows(outcomes, fp32, test_count):
-  return [
-    {
-      "o": o,
-      "text": o.text or results.formats_in_words(o.formats),
-      "share": o.dram_bits / fp32.dram_bits,
-      "accuracy": results.accuracy_text(o.test, test_count),
-    }
-    for o in sorted(outcomes, key=lambda o: -o.dram_bits)
-  ]
-
-
 def _savings(studies, best, fp32):
   return [
     {
@@ -285,10 +271,15 @@ def _study(s: Study, best, fp32, net, memories, config, test_count):
       f"{best.name}: {results.formats_in_words(best.formats)}. The exact "
       f"optima of {len(s.by_alpha)} alphas are "
       f"{len(set(s.by_alpha.values()))} different networks; with uniform "
-      f"formats {len(s.candidates)} were trained. All alphas from 1e-5 to 1000 "
-      f"have {len(s.hull)} exact optima, the line in the picture."
+      f"formats {len(s.candidates)} were trained. The line in the picture has "
+      f"{len(s.front)} points, "
+      + (
+        "the whole predicted front."
+        if s.is_whole
+        else "the convex hull of the predicted front, which has too many."
+      )
     ),
-    "layers": _layers(best, net, memories),
+    "layers": bitq_rows.layers(best, net, memories),
     "alphas": alphas,
     "alpha_sentence": (
       f"The network recommended at alpha = {config.alpha:g} is the best "
@@ -309,38 +300,11 @@ def _study(s: Study, best, fp32, net, memories, config, test_count):
   }
 
 
-def _layers(best: Outcome, net: Net, memories: Memories):
-  """Formats and traffic of every layer with weights."""
-  workload = net.workload
-  widest = max(float(t.dram_bits) for t in best.traffic)
-  rows = []
-  for t in best.traffic:
-    i = workload.index[t.name]
-    sites = (
-      workload.input_sites[i][0],
-      workload.weight_site(workload.layers[i]),
-      workload.output_sites[i],
-    )
-    rows.append(
-      {
-        "name": t.name,
-        "formats": [None if s is None else best.formats[s] for s in sites],
-        "tensor_bits": [float(bits) for bits in t.tensor_bits],
-        "dram_bits": float(t.dram_bits),
-        "sram_bits": float(t.sram_bits),
-        "joules": t.joules(memories),
-        "share": float(t.dram_bits) / widest,
-        "tile": " ".join(map(str, t.tile[1:])),
-      }
-    )
-  return rows
-
-
 def _predicted(studies, fp32):
-  """Word -> (bits moved, predicted test accuracy) of its hull."""
+  """Word -> (bits moved, predicted test accuracy) of its front."""
   found = {}
   for s in studies:
-    bits, losses = zip(*s.hull, strict=True)
+    bits, losses = zip(*s.front, strict=True)
     found[s.word.name] = bits, [fp32.test - loss for loss in losses]
   return found
 
@@ -354,102 +318,3 @@ def _lines(studies, fp32):
     }
     for s in studies
   }
-
-
-def _sweep(config, studies, best):
-  """Energy and traffic of a network of full size over memory sizes."""
-  net = nets.build(config.sweep.builder, **config.sweep.arguments)
-  formats: dict[str, BlockFormat] = {
-    "FP32": FP32,
-    "16 bits": block_format(16, 0, 1),
-  }
-  for s in studies:
-    narrow = min(s.word.grid, key=lambda f: f.activation_bits)
-    middle = min(
-      s.word.grid,
-      key=lambda f, o=best[s.word.name]: abs(f.activation_bits - _mean_bits(o)),
-    )
-    for f in (middle, narrow) if s.word.bits <= 8 else (narrow,):
-      name = f"{s.word.name} <{f.exponent_bits}, {f.block_size}>"
-      formats[name] = f
-  sizes = list(config.sweep.memory_kilobytes)
-  ratios, joules = {}, []
-  for name, format_ in formats.items():
-    one = dict.fromkeys(net.workload.sites, format_)
-    least = _moved(net, one, Memories(_UNLIMITED))[0]
-    found = [_moved(net, one, Memories(int(kb * 8192))) for kb in sizes]
-    ratios[name] = [bits / least for bits, _ in found]
-    joules.append([1e3 * energy for _, energy in found])
-  return {
-    "network": net.name,
-    "names": list(formats),
-    "ratios": (sizes, ratios),
-    "rows": [
-      {"size": size, "millijoules": column}
-      for size, column in zip(sizes, zip(*joules, strict=True), strict=True)
-    ],
-  }
-
-
-def _moved(net, formats, memories):
-  traffic = network_traffic(net.workload, formats, memories)
-  return (
-    float(sum(t.dram_bits for t in traffic)),
-    sum(t.joules(memories) for t in traffic),
-  )
-
-
-def _mean_bits(o: Outcome) -> float:
-  return float(np.mean([float(f.activation_bits) for f in o.formats.values()]))
-
-
-def _table_3(config, outcomes, best):
-  """Our accuracies beside the paper's for the same family of networks."""
-  paper = bitq_published.TABLE_3.get(config.net.builder)
-  if paper is None or not {"BitQ16", "BitQ8"} <= set(best):
-    return None
-  by_name = {o.name: o for o in outcomes}
-  ours = {
-    "FP32": by_name["FP32"],
-    "DBPS": by_name["DBPS"],
-    "FlexBlock": by_name["FlexBlock FB16"],
-    "BitQ16": best["BitQ16"],
-    "FAST": by_name["FAST high"],
-    "BSFP": by_name["BSFP"],
-    "BitQ8": best["BitQ8"],
-  }
-  shown = lambda o: "–" if o.test is None else f"{100 * o.test:.2f}"
-  return {
-    "names": list(paper),
-    "ours": [shown(ours[name]) for name in paper],
-    "paper": [f"{value:.2f}" for value in paper.values()],
-    "note": (
-      "A small network on digits beside one of full size on ImageNet: the "
-      "order of the methods may be compared, no number. FlexBlock: FB16; "
-      "FAST: m = 4; the paper does not tell the modes it ran. BSFP is priced, "
-      "not trained."
-    ),
-  }
-
-
-def _write_csv(path: Path, net: Net, outcomes: Sequence[Outcome]) -> None:
-  text = io.StringIO(newline="")
-  writer = csv.writer(text, lineterminator="\n")
-  numbers = ("dram_bits", "sram_bits", "joules")
-  accuracies = ("test", "validation", "untrained_test", "divergence")
-  sites = net.workload.sites
-  columns = ["name", "family", "word", *numbers, *accuracies, "input_bits"]
-  columns += ["weight_bits", "output_bits", "source"]
-  writer.writerow([*columns, *(f"format:{site}" for site in sites)])
-  for o in outcomes:
-    row = [o.name, o.family, o.word]
-    row += [repr(getattr(o, n)) for n in numbers]
-    known = [getattr(o, n) for n in accuracies]
-    row += ["" if value is None else repr(value) for value in known]
-    row += [*map(repr, o.tensor_bits), o.source]
-    formats = [o.formats[site] for site in sites]
-    row += [
-      f"{f.element_bits}+{f.exponent_bits}/{f.block_size}" for f in formats
-    ]
-    writer.writerow(row)
-  tables.write_atomically(path, text.getvalue().encode())

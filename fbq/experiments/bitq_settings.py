@@ -20,6 +20,7 @@ SETTINGS = {
   "words": dict,
   "published": list,
   "alphas": list,
+  "front_resolution": float,
   "alpha": float,
   "memory_bytes": int,
   "register_bytes": int,
@@ -127,6 +128,8 @@ def _demands(config: ConfigDict) -> Iterator[Demand]:
   alphas = (*config.alphas, config.alpha)
   sound = all(stage_settings.is_number(a) and 0 <= a < math.inf for a in alphas)
   yield "alphas", sound and bool(config.alphas), "finite numbers, none negative"
+  is_share = 0 < config.front_resolution < 1
+  yield "front_resolution", is_share, "a share of the largest movement"
   yield "alpha", config.alpha in config.alphas, f"one of {config.alphas}"
   for name in ("memory_bytes", "register_bytes"):
     yield name, config[name] >= 1, "at least 1"

@@ -75,7 +75,7 @@ class Lab:
     trained: tuple[str, ...],
     regularizer: Callable | None = None,
     more_steps: int = 0,
-    **options: float,
+    **options: Any,
   ) -> Trainer:
     """One compiled step for all runs of a stage.
 

@@ -53,7 +53,7 @@ def test_standings_of_numbers_made_by_hand():
   assert fair.behind.value == pytest.approx(0.02)
   assert fair.behind.error == pytest.approx(0.0, abs=1e-12)
   assert good.is_level and not fair.is_level
-  assert "every other strategy is more than two" in shootout.verdict(rows, 2)
+  assert "every other strategy is behind" in shootout.verdict(rows, 2)
 
 
 def test_a_mean_of_some_seeds_says_so():
@@ -73,13 +73,28 @@ def test_the_chances_of_the_strategies_are_told():
   assert "2 to 3 settings" in shootout_report._chances(given)
 
 
+def test_two_standard_errors_of_three_seeds_prove_nothing():
+  found = []
+  for seed, lead in ((0, 0.01), (1, 0.02), (2, 0.06)):
+    found += [
+      outcome("uniform", seed, "8/8", 100, 0.9),
+      outcome("good", seed, "1", 50, 0.8 + lead),
+      outcome("fair", seed, "1", 50, 0.8),
+    ]
+  rows = shootout.standings(found, (0.5,), 0.5, {})
+  behind = rows[1].behind  # 0.03 +- 0.0153: p = 0.19 with 2 degrees of freedom
+  assert rows[1].strategy == "fair"
+  assert 1.9 < behind.value / behind.error < 2.1
+  assert rows[1].is_level
+
+
 def test_a_noisy_difference_is_no_difference():
   found = outcomes()
   found.append(outcome("fair", 1, "2", 50, 0.93))
   rows = shootout.standings(found, (0.5,), 0.5, {})
   fair = next(row for row in rows if row.strategy == "fair")
   assert fair.is_level
-  assert "not told apart by 2 seeds: fair" in shootout.verdict(rows, 2)
+  assert "does not tell it from fair." in shootout.verdict(rows, 2)
 
 
 def test_a_single_seed_has_no_error_and_no_verdict():

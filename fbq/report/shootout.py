@@ -88,8 +88,13 @@ class Standing:
 
   @property
   def is_level(self) -> bool:
-    """Whether it is within two standard errors of the leader."""
-    return not self.behind.value > 2 * self.behind.error
+    """Whether a t-test at 95 % on differences within seeds finds none."""
+    from scipy import stats
+
+    if self.behind.count < 2:
+      return True
+    quantile = stats.t.ppf(0.975, self.behind.count - 1)
+    return not self.behind.value > quantile * self.behind.error
 
 
 def standings(
@@ -204,12 +209,10 @@ def verdict(standings_: Sequence[Standing], seeds: int) -> str:
     return f"{text}; one seed tells nothing about how sure that is."
   text += f" (mean of {seeds} seeds)"
   if not level:
-    return (
-      f"{text}; every other strategy is more than two standard errors behind."
-    )
+    return f"{text}; every other strategy is behind, by a t-test at 95 %."
   return (
-    f"{text}; within two standard errors of it, and so not told apart by "
-    f"{seeds} seeds: {', '.join(level)}."
+    f"{text}; a t-test at 95 % on differences within seeds does not tell it "
+    f"from {', '.join(level)}."
   )
 
 

@@ -175,7 +175,7 @@ def test_quantized_in_numpy_is_that_of_the_quantizer(form):
 
 
 @pytest.mark.parametrize("rule", RULES)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
   x=hnp.arrays(
     np.float32,

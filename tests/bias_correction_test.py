@@ -1,5 +1,7 @@
 """Means of corrected networks, and what a convolution's error is by hand."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -41,12 +43,15 @@ def rounded(params, bits=3):
   return result
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def run(model, values, images, data):
+  return model.apply(values, images, False, data=data, mutable="intermediates")
+
+
 def outputs(model, values, data=None):
   """{node: [images, .., C]} before activation functions."""
-  run = jax.jit(
-    lambda v, x: model.apply(v, x, False, data=data, mutable="intermediates")
-  )
-  seen = run(values, np.concatenate(BATCHES))[1]["intermediates"]
+  _, seen = run(model, values, np.concatenate(BATCHES), data)
+  seen = seen["intermediates"]
   return {name: np.asarray(x) for name, (x,) in seen.items()}
 
 

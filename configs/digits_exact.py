@@ -11,6 +11,9 @@ for what else is asked:
   --config.limits.peak_bytes=40000      the activations fit in L2
   --config.bounds="(('dw.*weight', 4, 8),)"   none of 2 bits
   --config.ties="('[dp]w([0-9]+).weight',)"   one precision for each block
+
+Takes 3 minutes on two cores. Obtained on 2026-11-21 with the default network:
+96.46 % at 90 % of the cycles of 8/8, which has 96.88 %; 93.96 % at 80 %.
 """
 
 from ml_collections import ConfigDict

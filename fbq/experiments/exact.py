@@ -87,7 +87,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     f"{whole.costs['cycles'][-1]:,} cycles, exact to {whole.error:,} cycles"
   )
   assignments = {
-    f"{share:.0%}": chosen.precision(i)
+    f"exact-{share:.0%}": chosen.precision(i)
     for i, share in enumerate(config.budgets)
   } | {
     f"{bits}/{bits}": precision.uniform(net, bits)

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from fbq.data import cifar, cifar_files, order
-from fbq.data.cifar_files import DataError
+from fbq.data import DataError, cifar, cifar_files, order
 
 ROWS = {"train": 4, "test": 13}
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fbq.data import cifar_files, order
+from fbq.data import cifar_files, order, scaling
 
 SIDE = 32
 PADDING = 4
@@ -61,7 +61,7 @@ def check(config) -> tuple[cifar_files.Form, Path]:
       f"data.resolution is {config.resolution}, expected {SIDE}: "
       f"{config.name} is not resized"
     )
-  normalization(config)
+  scaling.normalization(config)
   form, path = cifar_files.find(config.directory, config.name)
   labels = getattr(config, "labels", "fine")
   if labels not in form.labels:
@@ -75,25 +75,6 @@ def check(config) -> tuple[cifar_files.Form, Path]:
       form, train_rows=rows["train"], test_rows=rows["test"]
     )
   return form, path
-
-
-def normalization(config) -> tuple[np.ndarray, np.ndarray] | None:
-  """(mean, std) float32 [3] if the config has them.
-
-  Raises:
-    ValueError: one without the other, not three numbers, std not positive.
-  """
-  mean, std = getattr(config, "mean", None), getattr(config, "std", None)
-  if mean is None and std is None:
-    return None
-  result = np.asarray(mean, np.float32), np.asarray(std, np.float32)
-  good = all(x.shape == (3,) and np.isfinite(x).all() for x in result)
-  if not good or not (result[1] > 0).all():
-    raise ValueError(
-      f"data.mean is {mean} and data.std {std}, expected three numbers each, "
-      "std positive, or neither"
-    )
-  return result
 
 
 def load(config) -> Cifar:
@@ -132,7 +113,9 @@ def train_batch(
     flips = random.integers(0, 2, size).astype(bool)
     own = slice(process_index, None, process_count)
     images = augment(images, corners[own], flips[own])
-  return _numbers(images, normalization(config)), cifar.train_labels[rows]
+  return scaling.numbers(
+    images, scaling.normalization(config)
+  ), cifar.train_labels[rows]
 
 
 def augment(
@@ -188,19 +171,14 @@ def evaluation(
   """
   size = config.batch_size
   order.check_processes(size, process_index, process_count)
-  cifar, scaling = load(config), normalization(config)
+  cifar, normal = load(config), scaling.normalization(config)
   count = len(cifar.test_images)
 
   def batch(step):
     rows, weights = order.evaluation_rows(
       count, step, size, process_index, process_count
     )
-    images = _numbers(cifar.test_images[rows], scaling)
+    images = scaling.numbers(cifar.test_images[rows], normal)
     return images, cifar.test_labels[rows], weights
 
   return map(batch, range(order.evaluation_steps(count, size)))
-
-
-def _numbers(pixels, scaling):
-  images = pixels.astype(np.float32) / np.float32(255)
-  return images if scaling is None else (images - scaling[0]) / scaling[1]

@@ -16,11 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fbq.data import DataError
+
 PIXELS = 3 * 32 * 32
-
-
-class DataError(RuntimeError):
-  """A file of a data set that is missing or damaged; the message names it."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,232 @@
+"""ImageNet, or any labelled photographs, through grain; see `fbq.data`.
+
+Needs `pip install fbq[imagenet]`. Settings:
+  name: "imagenet".
+  directory: with train/<class>/<image>.JPEG and val/<class>/<image>.JPEG, or
+    made from such by `python -m fbq.data.to_array_record`.
+  batch_size: of all processes together.
+  resolution: pixels on a side of what the network reads.
+  resize: shorter side before the middle is cut out for evaluation; by default
+    256 for 224, and so in proportion.
+  mean, std: per channel; images become (image - mean) / std. Without them they
+    stay in [0, 1], which is what a quantized network's 8-bit input expects.
+  threads: that decode in this process (default 16).
+  workers: processes that decode, instead of threads (default 0: none). For
+    scripts run by `absl.app.run`, as main.py is, of which grain's workers take
+    their flags.
+"""
+
+import dataclasses
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from fbq.data import image_files, order, pictures, scaling
+
+_CROP = 1  # Its draws are no others' of the same seed.
+_ENDLESS = 1 << 40  # images: 35 years at 1,000 per second
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainStream:
+  """Random crops by number: image n of this process, whatever came before.
+
+  Attributes:
+    source: the split.
+    seed: of order and crops.
+    resolution: of a crop.
+    batch_size: of all processes together.
+    process_index: this one.
+    process_count: of processes.
+  """
+
+  source: Any
+  seed: int
+  resolution: int
+  batch_size: int
+  process_index: int = 0
+  process_count: int = 1
+
+  def __len__(self) -> int:
+    return _ENDLESS
+
+  def __getitem__(self, number: int) -> tuple[np.ndarray, np.int32]:
+    """(uint8 [R, R, 3], label)."""
+    step, within = divmod(number, self.batch_size // self.process_count)
+    places = order.places(
+      step, self.batch_size, self.process_index, self.process_count
+    )
+    place = places[within : within + 1]
+    [row] = order.samples(len(self.source), self.seed, place)
+    # From the place in the global batch: processes do not change the crop.
+    random = np.random.default_rng([self.seed, _CROP, int(place[0])])
+    encoded, label, name = self.source.read(row)
+    pixels = pictures.random_crop(encoded, name, self.resolution, random)
+    return pixels, np.int32(label)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EvaluationStream:
+  """The middles of all images in order; filled up with weight 0.
+
+  Attributes: as of `TrainStream`, and
+    resize: shorter side of the image of which the middle is taken.
+  """
+
+  source: Any
+  resize: int
+  resolution: int
+  batch_size: int
+  process_index: int = 0
+  process_count: int = 1
+
+  def __len__(self) -> int:
+    steps = order.evaluation_steps(len(self.source), self.batch_size)
+    return steps * (self.batch_size // self.process_count)
+
+  def __getitem__(self, number: int) -> tuple[np.ndarray, np.int32, np.float32]:
+    """(uint8 [R, R, 3], label, weight)."""
+    step, within = divmod(number, self.batch_size // self.process_count)
+    rows, weights = order.evaluation_rows(
+      len(self.source),
+      step,
+      self.batch_size,
+      self.process_index,
+      self.process_count,
+    )
+    encoded, label, name = self.source.read(rows[within])
+    pixels = pictures.center_crop(encoded, name, self.resolution, self.resize)
+    return pixels, np.int32(label), weights[within]
+
+
+def classes(config) -> int:
+  """Number of classes of the labels."""
+  return len(image_files.classes(config.directory))
+
+
+def check(config) -> None:
+  """Reads no image and lists none.
+
+  Raises:
+    ValueError: a setting that cannot be right.
+    DataError: missing files.
+    ModuleNotFoundError: the extra is not installed.
+  """
+  for package in ("PIL", "grain", "msgpack"):
+    if importlib.util.find_spec(package) is None:
+      raise ModuleNotFoundError(
+        f"data.name 'imagenet' needs {package}: pip install fbq[imagenet]"
+      )
+  if not isinstance(config.resolution, int) or config.resolution < 1:
+    raise ValueError(
+      f"data.resolution is {config.resolution!r}, expected a positive whole "
+      "number of pixels"
+    )
+  if _resize(config) < config.resolution:
+    raise ValueError(
+      f"data.resize is {_resize(config)}, expected at least the resolution, "
+      f"{config.resolution}"
+    )
+  for field, least in (("threads", 1), ("workers", 0)):
+    given = getattr(config, field, least)
+    if not isinstance(given, int) or given < least:
+      raise ValueError(
+        f"data.{field} is {given!r}, expected a whole number from {least} on"
+      )
+  scaling.normalization(config)
+  image_files.check(config.directory)
+
+
+def batches(
+  config,
+  seed: int,
+  start_step: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Training batches without end from `start_step` on; see `fbq.data`.
+
+  Raises:
+    ValueError, DataError: before the first batch is asked for; a DataError
+      that names a damaged image comes with its batch.
+  """
+  order.check_processes(config.batch_size, process_index, process_count)
+  check(config)
+  stream = TrainStream(
+    image_files.open_split(config.directory, "train"),
+    seed,
+    config.resolution,
+    config.batch_size,
+    process_index,
+    process_count,
+  )
+  return _read(config, stream, start_step)
+
+
+def evaluation(
+  config, process_index: int = 0, process_count: int = 1
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+  """(images, labels, weights float32) of val/, every image once.
+
+  All batches have one shape; what fills the last has weight 0.
+
+  Raises:
+    ValueError, DataError: before the first batch is asked for; a DataError
+      that names a damaged image comes with its batch.
+  """
+  order.check_processes(config.batch_size, process_index, process_count)
+  check(config)
+  stream = EvaluationStream(
+    image_files.open_split(config.directory, "val"),
+    _resize(config),
+    config.resolution,
+    config.batch_size,
+    process_index,
+    process_count,
+  )
+  return _read(config, stream)
+
+
+def _resize(config) -> int:
+  default = round(config.resolution * 256 / 224)
+  return getattr(config, "resize", None) or default
+
+
+def _read(config, stream, start_step=0) -> Iterator[Any]:
+  """Batches of a stream, read ahead by grain in the stream's own order."""
+  import grain
+
+  size = stream.batch_size // stream.process_count
+  data = grain.MapDataset.source(stream)[start_step * size :]
+  normal = scaling.normalization(config)
+  workers = getattr(config, "workers", 0)
+  if workers:
+    if not flags.FLAGS.is_parsed():
+      raise ValueError(
+        f"data.workers is {workers}, but grain's worker processes need absl's "
+        "flags: start by absl.app.run, or set workers to 0"
+      )
+    # Workers take turns by element, so an element has to be a batch.
+    data = data.batch(size).to_iter_dataset(
+      grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    )
+    data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+  else:
+    ahead = grain.ReadOptions(
+      num_threads=getattr(config, "threads", 16),
+      prefetch_buffer_size=2 * size,
+    )
+    data = data.to_iter_dataset(ahead).batch(size)
+  return _numbers(iter(data), normal)
+
+
+def _numbers(iterator, normal):
+  """Batches with pixels as numbers: a quarter of the bytes until here."""
+  try:
+    for pixels, *rest in iterator:
+      yield scaling.numbers(pixels, normal), *rest
+  finally:
+    iterator.close()

@@ -1,0 +1,94 @@
+"""Crops of encoded images, by Pillow, as torchvision's transforms make them."""
+
+import io
+import math
+
+import numpy as np
+
+from fbq.data import DataError
+
+_TRIES = 10
+
+
+def random_crop(
+  encoded: bytes, name: str, resolution: int, random: np.random.Generator
+) -> np.ndarray:
+  """uint8 [R, R, 3]: a random part of the image, half of them mirrored.
+
+  The part has 8 to 100 % of the image's pixels and sides of ratio 3/4 to 4/3
+  (torchvision's RandomResizedCrop; arXiv 1409.4842, section 6), resized
+  bilinearly.
+
+  Raises:
+    DataError: the image cannot be decoded; `name` says which.
+  """
+  image = _decoded(encoded, name)
+  image = image.crop(random_box(*image.size, random))
+  image = image.resize((resolution, resolution), _bilinear())
+  pixels = np.asarray(image)
+  return pixels[:, ::-1] if random.random() < 0.5 else pixels
+
+
+def random_box(
+  width: int, height: int, random: np.random.Generator
+) -> tuple[int, int, int, int]:
+  """(left, top, right, bottom) of the part that `random_crop` takes."""
+  for _ in range(_TRIES):
+    area = width * height * random.uniform(0.08, 1)
+    ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+    columns = round(math.sqrt(area * ratio))
+    rows = round(math.sqrt(area / ratio))
+    if 0 < columns <= width and 0 < rows <= height:
+      left = int(random.integers(0, width - columns + 1))
+      top = int(random.integers(0, height - rows + 1))
+      return left, top, left + columns, top + rows
+  # A long image: its middle, as near to it as the ratios allow.
+  columns = min(width, round(height * 4 / 3))
+  rows = min(height, round(width * 4 / 3))
+  left, top = (width - columns) // 2, (height - rows) // 2
+  return left, top, left + columns, top + rows
+
+
+def center_crop(
+  encoded: bytes, name: str, resolution: int, resize: int
+) -> np.ndarray:
+  """uint8 [R, R, 3]: the middle, after the shorter side became `resize`.
+
+  Raises:
+    DataError: the image cannot be decoded; `name` says which.
+  """
+  image = _decoded(encoded, name)
+  width, height = image.size
+  if width <= height:
+    size = resize, int(resize * height / width)
+  else:
+    size = int(resize * width / height), resize
+  image = image.resize(size, _bilinear())
+  left = round((size[0] - resolution) / 2)
+  top = round((size[1] - resolution) / 2)
+  return np.asarray(
+    image.crop((left, top, left + resolution, top + resolution))
+  )
+
+
+def verify(encoded: bytes, name: str) -> None:
+  """Raises DataError unless the image can be decoded as a whole."""
+  _decoded(encoded, name)
+
+
+def _decoded(encoded, name):
+  from PIL import Image  # An extra; matplotlib brings it too.
+
+  try:
+    return Image.open(io.BytesIO(encoded)).convert("RGB")
+  except Exception as error:  # A damaged file can raise anything.
+    raise DataError(
+      f"image {name} is damaged ({len(encoded):,} bytes): "
+      f"{type(error).__name__}: {error}; fetch or delete it"
+    ) from error
+
+
+def _bilinear():
+  from PIL import Image
+
+  return Image.Resampling.BILINEAR

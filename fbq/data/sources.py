@@ -1,0 +1,68 @@
+"""The data set that a config names."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+NAMES = ("cifar10", "cifar100", "digits", "imagenet")
+
+
+class Source(NamedTuple):
+  """A data set whose settings and files were checked.
+
+  Attributes:
+    name: one of `NAMES`.
+    input_shape: (height, width, channels) of an image.
+    classes: number of classes.
+    batches: (seed, start_step=0, process_index=0, process_count=1) -> endless
+      (images, labels); see `fbq.data`.
+    evaluation: (process_index=0, process_count=1) -> (images, labels, weights).
+  """
+
+  name: str
+  input_shape: tuple[int, int, int]
+  classes: int
+  batches: Callable[..., Iterator[tuple[Any, Any]]]
+  evaluation: Callable[..., Iterator[tuple[Any, Any, np.ndarray]]]
+
+
+def source(config) -> Source:
+  """The data set `config.name`, checked but not yet read.
+
+  Args:
+    config: settings of the data set, see its module.
+
+  Raises:
+    ValueError: unknown name, or a setting that cannot be right.
+    DataError: missing files.
+  """
+  name = getattr(config, "name", None)
+  if name not in NAMES:
+    raise ValueError(f"data.name is {name!r}, expected one of {NAMES}")
+  # A data set needs no other's packages.
+  if name == "digits":
+    from fbq.data import digits
+
+    digits.check(config)
+    shape, classes = (config.resolution, config.resolution, 1), digits.CLASSES
+    module = digits
+  elif name == "imagenet":
+    from fbq.data import imagenet
+
+    imagenet.check(config)
+    shape = config.resolution, config.resolution, 3
+    classes, module = imagenet.classes(config), imagenet
+  else:
+    from fbq.data import cifar
+
+    cifar.check(config)
+    shape, classes, module = (32, 32, 3), cifar.classes(config), cifar
+  return Source(
+    name,
+    shape,
+    classes,
+    functools.partial(module.batches, config),
+    functools.partial(module.evaluation, config),
+  )

@@ -1,0 +1,96 @@
+import itertools
+
+import cifar_cases
+import image_cases
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from fbq.data import DataError, digits, sources
+
+
+def config_of(name, directory=None, **more):
+  return ConfigDict(
+    dict(name=name, directory=str(directory), batch_size=4) | more
+  )
+
+
+@pytest.fixture
+def config(request, tmp_path):
+  name = request.param
+  if name == "digits":
+    return config_of(
+      name, resolution=16, split_seed=3, renders_per_test_image=1
+    )
+  if name == "imagenet":
+    return config_of(name, image_cases.write(tmp_path), resolution=16)
+  cifar_cases.write(tmp_path, name, "binary")
+  return config_of(name, tmp_path, rows={"train": 4, "test": 13})
+
+
+@pytest.mark.parametrize("config", sources.NAMES, indirect=True)
+def test_every_data_set_keeps_the_contract(config):
+  source = sources.source(config)
+  counts = dict(digits=360, cifar10=13, cifar100=13, imagenet=9)
+  iterator = source.batches(5)
+  unbroken = list(itertools.islice(iterator, 4))
+  iterator.close()
+  for images, labels in unbroken:
+    assert images.shape == (4, *source.input_shape)
+    assert images.dtype == np.float32 and labels.dtype == np.int32
+    assert labels.shape == (4,)
+    assert 0 <= images.min() and images.max() <= 1 and images.std() > 0.05
+    assert 0 <= labels.min() and labels.max() < source.classes
+  iterator = source.batches(5, 2, 1, 2)
+  for step, (images, labels) in enumerate(itertools.islice(iterator, 2), 2):
+    assert (images == unbroken[step][0][1::2]).all()
+    assert (labels == unbroken[step][1][1::2]).all()
+  iterator.close()
+  parts = [list(source.evaluation(p, 2)) for p in range(2)]
+  assert (
+    sum(w.sum() for part in parts for _, _, w in part) == counts[source.name]
+  )
+  shapes = {x.shape for part in parts for x, _, _ in part}
+  assert shapes == {(2, *source.input_shape)}
+
+
+def test_evaluation_of_digits_is_its_test_set():
+  config = config_of(
+    "digits", resolution=16, split_seed=3, renders_per_test_image=2
+  )
+  got = [
+    (image, label)
+    for images, labels, weights in digits.evaluation(config)
+    for image, label, weight in zip(images, labels, weights, strict=True)
+    if weight
+  ]
+  images, labels = digits.test_set(digits.load(3), 16, renders_per_image=2)
+  assert (np.stack([image for image, _ in got]) == images).all()
+  assert [int(label) for _, label in got] == labels.tolist()
+
+
+def test_digits_are_split_by_the_split_seed(monkeypatch):
+  seen, load = [], digits.load
+  monkeypatch.setattr(
+    digits, "load", lambda seed: seen.append(seed) or load(seed)
+  )
+  config = config_of("digits", resolution=16, split_seed=3)
+  source = sources.source(config)
+  next(source.batches(8))
+  next(source.evaluation())
+  assert seen == [3, 3]
+
+
+@pytest.mark.parametrize(
+  "config, error, reason",
+  [
+    (config_of("mnist"), ValueError, "data.name is 'mnist', expected one of"),
+    (config_of("cifar10", "/nowhere"), DataError, "nothing of it in /nowhere"),
+    (config_of("imagenet", "/nowhere", resolution=8), DataError, "/nowhere/tr"),
+    (config_of("digits", resolution=16), ValueError, "split_seed is None"),
+    (config_of("digits", resolution=4, split_seed=0), ValueError, "is 4"),
+  ],
+)
+def test_what_cannot_work_is_said_at_once(config, error, reason):
+  with pytest.raises(error, match=reason):
+    sources.source(config)

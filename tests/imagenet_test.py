@@ -1,10 +1,16 @@
 import io
 import itertools
+import os
+import pathlib
+import pickle
 import shutil
+import subprocess
+import sys
 
 import image_cases
 import numpy as np
 import pytest
+from absl import flags
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
@@ -17,6 +23,8 @@ from fbq.data import (
   pictures,
   to_array_record,
 )
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -366,3 +374,47 @@ def test_impossible_shards_are_refused(tmp_path, folder, shards):
   with pytest.raises(ValueError, match=f"--shards is {shards}, expected 1 to"):
     to_array_record.convert(folder, tmp_path / "b", shards)
   assert not (tmp_path / "b").exists()
+
+
+WORKERS = """
+import itertools, pickle, sys
+import numpy as np
+from absl import app
+from ml_collections import ConfigDict
+from fbq.data import imagenet
+
+def main(arguments):
+  config = ConfigDict(dict(
+    name="imagenet", directory=arguments[1], batch_size=4, resolution=24,
+    workers=2,
+  ))
+  iterator = imagenet.batches(config, 1, 2)
+  batches = list(itertools.islice(iterator, 3))
+  iterator.close()
+  assert {type(x) for batch in batches for x in batch} == {np.ndarray}
+  with open(arguments[2], "wb") as file:
+    pickle.dump(batches, file)
+
+if __name__ == "__main__":
+  app.run(main)
+"""
+
+
+def test_worker_processes_give_the_batches_of_threads(tmp_path, records):
+  script, result = tmp_path / "script.py", tmp_path / "batches"
+  script.write_text(WORKERS)
+  done = subprocess.run(
+    [sys.executable, script, records, result],
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  got = pickle.loads(result.read_bytes())
+  assert_same(got, take(imagenet.batches(config_of(records), 1, 2), 3))
+
+
+def test_worker_processes_without_absl_are_refused(records, monkeypatch):
+  monkeypatch.setattr(flags, "FLAGS", flags.FlagValues())
+  with pytest.raises(ValueError, match="start by absl.app.run"):
+    imagenet.batches(config_of(records, workers=2), 0)

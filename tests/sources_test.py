@@ -8,6 +8,9 @@ from ml_collections import ConfigDict
 
 from fbq.data import DataError, digits, sources
 
+PLAIN = dict(fragments=0)
+DIGITS = dict(resolution=16, split_seed=3, difficulty=PLAIN)
+
 
 def config_of(name, directory=None, **more):
   return ConfigDict(
@@ -20,7 +23,11 @@ def config(request, tmp_path):
   name = request.param
   if name == "digits":
     return config_of(
-      name, resolution=16, split_seed=3, renders_per_test_image=1
+      name,
+      resolution=16,
+      split_seed=3,
+      renders_per_test_image=1,
+      difficulty=PLAIN,
     )
   if name == "imagenet":
     return config_of(name, image_cases.write(tmp_path), resolution=16)
@@ -55,16 +62,16 @@ def test_every_data_set_keeps_the_contract(config):
 
 
 def test_evaluation_of_digits_is_its_test_set():
-  config = config_of(
-    "digits", resolution=16, split_seed=3, renders_per_test_image=2
-  )
+  config = config_of("digits", **DIGITS, renders_per_test_image=2)
   got = [
     (image, label)
     for images, labels, weights in digits.evaluation(config)
     for image, label, weight in zip(images, labels, weights, strict=True)
     if weight
   ]
-  images, labels = digits.test_set(digits.load(3), 16, renders_per_image=2)
+  images, labels = digits.test_set(
+    digits.load(3), 16, digits.Difficulty(**PLAIN), renders_per_image=2
+  )
   assert (np.stack([image for image, _ in got]) == images).all()
   assert [int(label) for _, label in got] == labels.tolist()
 
@@ -74,7 +81,7 @@ def test_digits_are_split_by_the_split_seed(monkeypatch):
   monkeypatch.setattr(
     digits, "load", lambda seed: seen.append(seed) or load(seed)
   )
-  config = config_of("digits", resolution=16, split_seed=3)
+  config = config_of("digits", **DIGITS)
   source = sources.source(config)
   next(source.batches(8))
   next(source.evaluation())

@@ -227,6 +227,7 @@ def _numbers(iterator, normal):
   """Batches with pixels as numbers: a quarter of the bytes until here."""
   try:
     for pixels, *rest in iterator:
-      yield scaling.numbers(pixels, normal), *rest
+      # Workers' arrays are views of memory that they give back.
+      yield scaling.numbers(np.asarray(pixels), normal), *map(np.array, rest)
   finally:
     iterator.close()

@@ -37,6 +37,7 @@ bench: .venv/stamp
 	$(BIN)/python -m benchmarks.hwsim
 	$(BIN)/python -m benchmarks.deploy
 	$(BIN)/python -m benchmarks.launch
+	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.movement
 	$(BIN)/python -m benchmarks.sensitivity
 

@@ -66,25 +66,35 @@ def live_tensors(
   reads. Outputs that are not quantized have no site. A concatenated tensor
   whose parts are written in place is no tensor besides them.
   """
-  last_use: dict[int, int] = {}
-  tensors: dict[int, tuple[int, str | None]] = {}
-  for i, (layer, sources) in enumerate(
-    zip(workload.layers, workload.sources, strict=True)
-  ):
-    last_use.update(dict.fromkeys(sources, i))
+  tensors = [
+    (layer.out_count, site)
+    for layer, site in zip(workload.layers, workload.output_sites, strict=True)
+  ]
+  for i, sources in enumerate(workload.sources):
     if -1 in sources:
       site = workload.input_sites[i][sources.index(-1)]
-      tensors[-1] = _image_elements(workload, i), site
-    tensors[i] = layer.out_count, workload.output_sites[i]
+      tensors.append((_image_elements(workload, i), site))  # position -1
+      break
+  return tuple(
+    tuple(tensors[j] for j in alive) for alive in live_layers(workload)
+  )
+
+
+def live_layers(workload: Workload) -> tuple[tuple[int, ...], ...]:
+  """Per layer, whose outputs are alive while it runs: positions, -1 the image.
+
+  See `live_tensors`.
+  """
+  last_use: dict[int, int] = {}
+  for i, sources in enumerate(workload.sources):
+    last_use.update(dict.fromkeys(sources, i))
+  kept = [j for j in range(len(workload.layers)) if j not in workload.in_place]
   for i in sorted(workload.in_place, reverse=True):  # outer ones first
-    del tensors[i]
     for source in workload.sources[i]:
       last_use[source] = max(last_use[source], last_use.get(i, i))
   return tuple(
     tuple(
-      tensor
-      for j, tensor in tensors.items()
-      if j == i or (j < i and last_use.get(j, -1) >= i)
+      j for j in (-1, *kept) if j == i or (j < i and last_use.get(j, -1) >= i)
     )
     for i in range(len(workload.layers))
   )

@@ -9,43 +9,25 @@
 Both carry digests, so a file that was cut short or altered is refused.
 """
 
-import dataclasses
-import hashlib
-import io
-import json
 import math
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fbq import precision
-from fbq.deploy import packing
+from fbq.deploy import files, packing
 from fbq.deploy import requant as rq
+from fbq.deploy.files import ArtifactError
 from fbq.deploy.integer import IntegerNet
-from fbq.nets.graph import Net, Node
 from hwsim import proxies
 
-FORMAT = "fbq integer network"
-VERSION = 1
-
-
-class ArtifactError(ValueError):
-  """Files that cannot be used; the message names them."""
+KIND = files.Kind("fbq integer network", 1)
 
 
 def save(network: IntegerNet, directory: Path) -> dict[str, Any]:
   """Writes network.json and weights.npz; what network.json holds."""
-  directory = Path(directory)
-  directory.mkdir(parents=True, exist_ok=True)
-  buffer = io.BytesIO()
-  np.savez(buffer, allow_pickle=False, **_arrays(network))
-  content = buffer.getvalue()
-  manifest = {
-    "format": FORMAT,
-    "version": VERSION,
+  entries = {
     "net": network.net.name,
     "input_shape": list(network.net.input_shape),
     "requantization_bits": network.width,
@@ -57,13 +39,8 @@ def save(network: IntegerNet, directory: Path) -> dict[str, Any]:
     },
     "layers": [_layer(network, node) for node in network.net.nodes],
     "sizes": sizes(network),
-    "weights_sha256": hashlib.sha256(content).hexdigest(),
   }
-  manifest["sha256"] = _digest(manifest)
-  (directory / "weights.npz").write_bytes(content)
-  text = json.dumps(manifest, indent=1) + "\n"
-  (directory / "network.json").write_text(text)
-  return manifest
+  return files.write(directory, KIND, entries, _arrays(network))
 
 
 def load(directory: Path) -> IntegerNet:
@@ -72,22 +49,10 @@ def load(directory: Path) -> IntegerNet:
   Raises:
     ArtifactError: a file is missing, damaged, altered, or of another version.
   """
-  directory = Path(directory)
-  manifest = _manifest(directory / "network.json")
-  path = directory / "weights.npz"
+  manifest, arrays = files.read(directory, KIND)
   try:
-    content = path.read_bytes()
-  except OSError as error:
-    raise ArtifactError(f"{path} cannot be read: {error}") from error
-  if hashlib.sha256(content).hexdigest() != manifest["weights_sha256"]:
-    raise ArtifactError(
-      f"{path} is not the file that network.json was written with; it was cut "
-      "short or altered: export the network again"
-    )
-  try:
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-      return _network(manifest, dict(arrays))
-  except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    return _network(manifest, arrays)
+  except (ValueError, KeyError, TypeError) as error:
     raise ArtifactError(f"{directory} holds no network: {error!r}") from error
 
 
@@ -117,11 +82,7 @@ def sizes(network: IntegerNet) -> dict[str, int]:
 
 def _layer(network, node):
   """One row of network.json."""
-  row: dict[str, Any] = {
-    key: value
-    for key, value in dataclasses.asdict(node).items()
-    if key in ("name", "op", "inputs") or value != _DEFAULTS[key]
-  }
+  row = files.node_row(node)
   part = network.layers[node.name]
   row["constants"] = {
     key: np.asarray(value).tolist()
@@ -132,9 +93,6 @@ def _layer(network, node):
     row["weight_bits"] = network.bits[f"{node.name}.weight"]
     row["weight_shape"] = list(part["weight"].shape)
   return row
-
-
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Node)}
 
 
 def _arrays(network):
@@ -159,15 +117,12 @@ def _arrays(network):
 
 
 def _network(manifest, arrays):
-  net = Net(
-    manifest["net"],
-    tuple(manifest["input_shape"]),
-    tuple(_node(row) for row in manifest["layers"]),
-  )
+  rows = manifest["layers"]
+  net = files.net_of(manifest["net"], manifest["input_shape"], rows)
   precision.check(net, manifest["bits"], "network.json")
   steps = {key: np.float64(x) for key, x in manifest["steps"].items()}
   layers = {}
-  for node, row in zip(net.nodes, manifest["layers"], strict=True):
+  for node, row in zip(net.nodes, rows, strict=True):
     part = {k: np.array(x, np.int32) for k, x in row["constants"].items()}
     for key in ("mul", "add", "bias"):
       if f"{node.name}.{key}" in arrays:
@@ -196,41 +151,8 @@ def _network(manifest, arrays):
   )
 
 
-def _node(row):
-  fields = {key: row[key] for key in _DEFAULTS if key in row}
-  for key in ("inputs", "kernel", "padding"):
-    if isinstance(fields.get(key), list):
-      fields[key] = tuple(fields[key])
-  return Node(**fields)
-
-
 def _weight(node, row, packed):
   """Codes int8 in the order of `IntegerNet` from those in memory."""
   shape, bits = tuple(row["weight_shape"]), row["weight_bits"]
   codes = packing.unpack(packed, bits, math.prod(shape), signed=True)
   return packing.from_memory(node.op, codes, bits, shape)
-
-
-def _manifest(path):
-  try:
-    manifest = json.loads(path.read_text())
-    found = manifest["format"], manifest["version"]
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise ArtifactError(f"{path} holds no network: {error!r}") from error
-  if found != (FORMAT, VERSION):
-    raise ArtifactError(
-      f"{path} is {found[0]!r} of version {found[1]}, expected {FORMAT!r} of "
-      f"version {VERSION}"
-    )
-  if manifest.get("sha256") != _digest(manifest):
-    raise ArtifactError(
-      f"{path} was altered after it was written: export the network again"
-    )
-  return manifest
-
-
-def _digest(manifest: Mapping[str, Any]) -> str:
-  """SHA-256 of a manifest but for the digest it carries."""
-  rest = {key: x for key, x in manifest.items() if key != "sha256"}
-  text = json.dumps(rest, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()

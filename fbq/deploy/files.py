@@ -1,0 +1,141 @@
+"""The two files of a deployed network, sealed: refused if cut short or altered.
+
+network.json   what is to be read, with digests of both files
+weights.npz    arrays by name
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fbq.nets.graph import Net, Node
+
+
+class ArtifactError(ValueError):
+  """Files that cannot be used; the message names them."""
+
+
+class Kind(NamedTuple):
+  """What a network.json says that it is."""
+
+  format: str
+  version: int
+
+
+def write(
+  directory: Path,
+  kind: Kind,
+  entries: Mapping[str, Any],
+  arrays: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+  """Writes both files, network.json last; what it holds.
+
+  Args:
+    directory: made if it is missing.
+    kind: of the network.
+    entries: of network.json, besides kind and digests.
+    arrays: of weights.npz.
+  """
+  directory = Path(directory)
+  directory.mkdir(parents=True, exist_ok=True)
+  buffer = io.BytesIO()
+  np.savez(buffer, allow_pickle=False, **arrays)
+  content = buffer.getvalue()
+  manifest = {
+    **kind._asdict(),
+    **entries,
+    "weights_sha256": hashlib.sha256(content).hexdigest(),
+  }
+  manifest["sha256"] = _digest(manifest)
+  (directory / "weights.npz").write_bytes(content)
+  text = json.dumps(manifest, indent=1) + "\n"
+  (directory / "network.json").write_text(text)
+  return manifest
+
+
+def read(
+  directory: Path, kind: Kind
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """What `write` was given: entries of network.json, arrays of weights.npz.
+
+  Raises:
+    ArtifactError: a file is missing, damaged, altered, or of another kind.
+  """
+  directory = Path(directory)
+  manifest = _manifest(directory / "network.json", kind)
+  path = directory / "weights.npz"
+  try:
+    content = path.read_bytes()
+  except OSError as error:
+    raise ArtifactError(f"{path} cannot be read: {error}") from error
+  if hashlib.sha256(content).hexdigest() != manifest["weights_sha256"]:
+    raise ArtifactError(
+      f"{path} is not the file that network.json was written with; it was cut "
+      "short or altered: export the network again"
+    )
+  try:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+      return manifest, dict(arrays)
+  except (ValueError, zipfile.BadZipFile) as error:
+    raise ArtifactError(f"{path} holds no arrays: {error!r}") from error
+
+
+def node_row(node: Node) -> dict[str, Any]:
+  """A node for network.json, without what is as by default."""
+  return {
+    key: value
+    for key, value in dataclasses.asdict(node).items()
+    if key in ("name", "op", "inputs") or value != _DEFAULTS[key]
+  }
+
+
+def net_of(
+  name: str, input_shape: list[int], rows: list[Mapping[str, Any]]
+) -> Net:
+  """The network of rows that hold what `node_row` gave, and more."""
+  height, width, channels = input_shape
+  nodes = tuple(_node(row) for row in rows)
+  return Net(name, (height, width, channels), nodes)
+
+
+def _node(row):
+  fields = {key: row[key] for key in _DEFAULTS if key in row}
+  for key in ("inputs", "kernel", "padding"):
+    if isinstance(fields.get(key), list):
+      fields[key] = tuple(fields[key])
+  return Node(**fields)
+
+
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Node)}
+
+
+def _manifest(path, kind):
+  try:
+    manifest = json.loads(path.read_text())
+    found = Kind(manifest["format"], manifest["version"])
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise ArtifactError(f"{path} holds no network: {error!r}") from error
+  if found != kind:
+    raise ArtifactError(
+      f"{path} is {found.format!r} of version {found.version}, expected "
+      f"{kind.format!r} of version {kind.version}"
+    )
+  if manifest.get("sha256") != _digest(manifest):
+    raise ArtifactError(
+      f"{path} was altered after it was written: export the network again"
+    )
+  return manifest
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+  """SHA-256 of a manifest but for the digest it carries."""
+  rest = {key: x for key, x in manifest.items() if key != "sha256"}
+  text = json.dumps(rest, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fbq import nets
-from fbq.experiments.bitq import bits_alone
+from fbq.experiments.bitq_choices import bits_alone
 from fbq.report import bitq, bitq_collect, bitq_published
 from fbq.search import bitq as search
 from hwsim.bfp.energy import Traffic

@@ -6,10 +6,7 @@ alphas, training of everything found beside uniform and published formats, the
 choice by eq. 1 with measured accuracies, and a report.
 """
 
-import dataclasses
 import json
-import math
-from fractions import Fraction
 from pathlib import Path
 
 import jax
@@ -18,9 +15,9 @@ from ml_collections import ConfigDict
 
 from fbq import block_formats
 from fbq.data import digits
-from fbq.experiments import bfp_baselines, settings
+from fbq.experiments import bfp_baselines, bitq_choices, settings
 from fbq.experiments.bfp_baselines import Candidate, of_formats
-from fbq.experiments.bitq_losses import ByFormat, Losses, kind_of, losses_of
+from fbq.experiments.bitq_losses import Losses, kind_of, losses_of
 from fbq.experiments.bitq_report import Scales, Study, write_report
 from fbq.experiments.bitq_settings import Word, check
 from fbq.experiments.bitq_training import Workbench
@@ -32,15 +29,9 @@ from fbq.search import (
   bitq,
   block_noise,
   format_losses,
-  pareto,
-  pareto_sets,
 )
 from fbq.train.log import Log, Stopwatch
 from hwsim.bfp.energy import network_traffic
-from hwsim.bfp.table import MovementTable
-
-_HULL_ALPHAS = 400
-_NO_TRADE_OFF = 1e-9  # alpha that only decides between equal losses
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -125,7 +116,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   for candidate in published:
     confirm(candidate)
   fp32 = outcomes["FP32"]
-  uniform = {word.name: _uniform(net, word) for word in words}
+  uniform = {word.name: bitq_choices.uniform(net, word) for word in words}
   for candidates in uniform.values():
     for candidate in candidates:
       confirm(candidate)
@@ -158,10 +149,12 @@ def run(config: ConfigDict, workdir: Path) -> None:
   studies = []
   for word in words:
     with clock.measure("exact search"):
-      choice = _choice(net, word, lost)
+      choice = bitq_choices.choice(net, word, lost)
       found = bitq.optima(choice, config.alphas)
-      front, is_whole = _front(choice, config.front_resolution)
-      ablated = _ablations(net, word, choice, lost_untrained, config.alpha)
+      front, is_whole = bitq_choices.front(choice, config.front_resolution)
+      ablated = bitq_choices.ablations(
+        net, word, choice, lost_untrained, config.alpha
+      )
     by_alpha, seen = {}, {}
     for alpha, formats in zip(config.alphas, found.formats, strict=True):
       key = tuple(formats[s] for s in net.workload.sites)
@@ -222,25 +215,6 @@ def _outcome(candidate, traffic, memories, untrained, trained, losses):
   )
 
 
-def _uniform(net, word: Word) -> list[Candidate]:
-  """Uniform formats with blocks of 16 or so: all SE, the ends of long words."""
-  sizes = sorted({f.block_size for f in word.grid})
-  size = min(sizes, key=lambda s: abs(s - 16))
-  same = sorted(f for f in word.grid if f.block_size == size)
-  if word.bits > 8 and len(same) > 2:
-    same = [same[0], same[-1]]
-  return [
-    of_formats(
-      net,
-      f"{word.name} uniform <{f.exponent_bits}, {f.block_size}>",
-      "uniform",
-      word.bits,
-      block_formats.uniform(net, f),
-    )
-    for f in same
-  ]
-
-
 def _scales(net, word: Word, losses: Losses, fp32, confirm) -> dict[str, float]:
   """Accuracy that a nat costs after training: of weights, of activations.
 
@@ -248,7 +222,7 @@ def _scales(net, word: Word, losses: Losses, fp32, confirm) -> dict[str, float]:
   uniform formats, all others at the finest.
   """
   fine, *others = sorted(
-    {c.formats[s] for c in _uniform(net, word) for s in c.formats},
+    {c.formats[s] for c in bitq_choices.uniform(net, word) for s in c.formats},
     key=lambda f: -f.element_bits,
   )
   found = {}
@@ -267,86 +241,6 @@ def _scales(net, word: Word, losses: Losses, fp32, confirm) -> dict[str, float]:
       drops.append(fp32.validation - outcome.validation)
     found[kind] = format_losses.scale(nats, drops)
   return found
-
-
-def _choice(net, word: Word, lost: ByFormat) -> bitq.Choice:
-  ours = {
-    site: {f: by_format[f] for f in word.grid}
-    for site, by_format in lost.items()
-  }
-  return bitq.make(net.workload, ours, word.table)
-
-
-def _front(choice: bitq.Choice, resolution: float):
-  """([(bits moved, loss)] of the front, cheapest first; whether it is whole).
-
-  Else it is the optima of many alphas, the convex hull.
-  """
-  alphas = np.geomspace(1e-5, 1e3, _HULL_ALPHAS).tolist()
-  found = [bitq.optima(choice, alphas)]
-  try:
-    found.append(bitq.front(choice, resolution))
-  except pareto_sets.TooMany:
-    pass  # as for ResNet-8 with all 40 formats
-  points = {
-    (float(moved), float(loss))
-    for one in found
-    for moved, loss in zip(one.movement_bits, one.loss, strict=True)
-  }
-  cost, loss = np.array(sorted(points)).T
-  keep = pareto.front(cost, -loss)
-  rows = zip(cost[keep].tolist(), loss[keep].tolist(), strict=True)
-  return list(rows), len(found) > 1
-
-
-def _ablations(net, word, choice, lost_untrained, alpha):
-  """Candidates of table 4, by what eq. 1 goes without."""
-  raw = _choice(net, word, lost_untrained)
-  bits = dataclasses.replace(choice, table=bits_alone(word.table), largest=0)
-  bits = dataclasses.replace(
-    bits,
-    largest=int(
-      bits.table.units.reshape(len(net.workload.layers), -1).max(1).sum()
-    ),
-  )
-  found = {
-    "without QAT": bitq.optima(raw, [alpha]),
-    "without data movement": bitq.optima(bits, [alpha]),
-    "without trade-off": bitq.optima(choice, [_NO_TRADE_OFF]),
-  }
-  return {
-    name: of_formats(
-      net, f"{word.name} {name}", "ablation", word.bits, one.formats[0]
-    )
-    for name, one in found.items()
-  }
-
-
-def bits_alone(table: MovementTable) -> MovementTable:
-  """Bits per element of a layer's three tensors in place of their movement.
-
-  Layers that move nothing count nothing.
-  """
-
-  def prices(formats, price):
-    return [price(f) for f in formats]
-
-  rows = []
-  for layer, units in zip(table.layers, table.units, strict=True):
-    area = layer.kernel_height * layer.kernel_width
-    activation = prices(table.activations, lambda f: f.activation_bits)
-    weight = prices(table.weights, lambda f, a=area: f.weight_bits(a))
-    rows.append((units.any() and layer.has_weights, activation, weight))
-  per_bit = math.lcm(
-    *(Fraction(p).denominator for _, a, w in rows for p in (*a, *w))
-  )
-  units = np.zeros(table.units.shape, np.int64)
-  for row, (counts, activation, weight) in zip(units, rows, strict=True):
-    if counts:
-      a = np.array([int(p * per_bit) for p in activation], np.int64)
-      w = np.array([int(p * per_bit) for p in weight], np.int64)
-      row[...] = a[:, None, None] + w[:, None] + a
-  return dataclasses.replace(table, units=units, per_bit=per_bit)
 
 
 def _keep(workdir, net, candidate: Candidate) -> None:

@@ -49,6 +49,18 @@ RELU6 = (
 )
 
 
+NORM = (
+  "its batch norms add 0.001 to variances and ours 0.00001: made up for in the "
+  "running variances, not in training, which uses those of the batch"
+)
+
+# (mean, std) of the images that torchvision's published weights were trained
+# on, for `fbq.train.torch_weights.load`. GoogLeNet's come from TensorFlow, and
+# torchvision's `transform_input` brings its images to this range.
+NORMALIZED = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+GOOGLENET_NORMALIZED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
 def layout(net: Net) -> Layout:
   """The published layout for a network made by `fbq.nets`.
 
@@ -131,7 +143,7 @@ def _googlenet(net):
     theirs = f"{block}.{_BRANCHES[branch]}" if branch else block
     modules[name] = Modules(f"{theirs}.conv", f"{theirs}.bn")
   # Two auxiliary classifiers serve its training alone.
-  return Layout(modules, norm_epsilon=1e-3, unused=r"aux[12]\..*")
+  return Layout(modules, 1e-3, r"aux[12]\..*", NORM)
 
 
 def _convnext(net):

@@ -113,9 +113,10 @@ def load(
       that the network lacks, instead of raising.
     names: where the network's own layout is not known or not meant.
     normalized: (mean, std) per channel of the images it was trained on, as
-      (x - mean) / std with x in [0, 1]; folded into the first convolution, so
-      that ours reads x. Exact but where that convolution's window reaches over
-      the border: there zeros mean black for us, and the mean colour for it.
+      (x - mean) / std with x in [0, 1], such as `torch_names.NORMALIZED`;
+      folded into the first convolution, so that ours reads x. Exact but where
+      that convolution's window reaches over the border: there zeros mean black
+      for us, and the mean colour for it.
 
   Raises:
     ValueError: anything unmatched, wrong shapes, numbers that are not finite;

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fbq.train.checkpoints import Checkpoints
@@ -69,8 +70,12 @@ def stack(trees: Sequence[Any], mesh: Mesh) -> Any:
 
 
 def point(tree: Any, index: int) -> Any:
-  """One of the trees that were stacked."""
-  return jax.tree.map(lambda leaf: leaf[index], tree)
+  """One of the trees that were stacked.
+
+  Through the host: taken from a sharded array, it would be a sum over all
+  devices, which eight virtual ones on two busy cores may wait for in vain.
+  """
+  return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[index]), tree)
 
 
 def train_points(
@@ -146,9 +151,10 @@ def _train_together(names, trainer, variables, runs, log, checkpoints):
       if n % trainer.log_every and n != trainer.steps:
         continue
       _check(names, trainer, kept, states, runs)
+      metrics = {key: np.asarray(value) for key, value in metrics.items()}
       for i, name in enumerate(names):
         log.write(name, n, **{k: float(v[i]) for k, v in metrics.items()})
-      move(n, {"loss": float(jnp.mean(metrics["loss"]))})
+      move(n, {"loss": float(np.mean(metrics["loss"]))})
       kept = jax.tree.map(jnp.copy, states)
       if n % trainer.checkpoint_every == 0 and n < trainer.steps:
         checkpoints.save(n, states, {})

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from configs import digits_search_shootout
 from tests.configs import tiny
 
-FEW = ("free-bits", "fractional-budget", "loss-exact", "gates-exact")
+FEW = ("fractional-budget", "loss-exact")
 
 
 def get_config(size: str = "all") -> ConfigDict:

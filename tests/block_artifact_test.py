@@ -206,8 +206,8 @@ def test_activations_take_what_they_pack_to(window):
           jnp.ones((1, *shape)), row, -1, window_axes(window, 4), top=0
         )
       )
-      assert block_artifact.activation_bytes(network, name) == len(packed)
-  assert block_artifact.activation_bytes(network, "fc") == 3 * 4
+      assert network.activation_bytes(name) == len(packed)
+  assert network.activation_bytes("fc") == 3 * 4
 
 
 def test_peak_is_that_of_all_tensors_alive():
@@ -216,7 +216,7 @@ def test_peak_is_that_of_all_tensors_alive():
   a = 16 + 9 * 8 * (8 * 6 + 2 * 2)  # bits: 72 pixels of 8 channels, 2 blocks
   half = 16 + 5 * 4 * (8 * 6 + 2 * 2)
   image = 16 + 9 * 8 * (2 * 6 + 2)
-  assert block_artifact.activation_bytes(network, "input") == image // 8
+  assert network.activation_bytes("input") == image // 8
   peak = block_artifact.sizes(network)["peak_activation_bytes"]
   assert peak == -(-a // 8) + -(-half // 8)
 

@@ -70,6 +70,23 @@ class BlockNet:
     }
     return traverse_util.unflatten_dict({**kernels, **self.constants}, sep="/")
 
+  def weight_bytes(self, site: str) -> int:
+    """Bytes of a kernel, packed."""
+    x = self.weights[site]
+    bits = bfp_codes.storage_bits(
+      x.codes.shape, x.tile, x.bits, x.exponent_bits
+    )
+    return -(-bits // 8)
+
+  def activation_bytes(self, tensor: str) -> int:
+    """Bytes of one image's tensor, packed; logits take 4 each."""
+    site, shape = self.net.site_of[tensor], (1, *self.net.shapes[tensor])
+    if site is None:
+      return 4 * int(np.prod(shape))
+    bits, exponent_bits, _ = _format(self, site)
+    tile = _activation_tile(self, site)
+    return -(-bfp_codes.storage_bits(shape, tile, bits, exponent_bits) // 8)
+
   def logits(self, images: jax.Array) -> jax.Array:
     """[B, classes] of images [B, H, W, C]; compiled once for all formats."""
     return logits(self.net, self.scheme, self.variables, self.data, images)
@@ -168,7 +185,7 @@ def sizes(network: BlockNet) -> dict[str, int]:
   Exponents are counted as they are stored, also of blocks that are cut short
   by the end of an axis. FP32 is 25 bits and an exponent of 8 here.
   """
-  weight_bytes = sum(map(_bytes_of, network.weights.values()))
+  weight_bytes = sum(map(network.weight_bytes, network.weights))
   constant_bytes = sum(x.nbytes for x in network.constants.values())
   names = [*network.net.node, INPUT]  # -1 is the image
   alive = proxies.live_layers(network.net.workload)
@@ -177,20 +194,10 @@ def sizes(network: BlockNet) -> dict[str, int]:
     "constant_bytes": constant_bytes,
     "total_bytes": weight_bytes + constant_bytes,
     "peak_activation_bytes": max(
-      sum(activation_bytes(network, names[j]) for j in live) for live in alive
+      sum(network.activation_bytes(names[j]) for j in live) for live in alive
     ),
     "float_bytes": 4 * network.net.parameter_count,
   }
-
-
-def activation_bytes(network: BlockNet, tensor: str) -> int:
-  """Bytes of one image's tensor, packed; logits take 4 each."""
-  site, shape = network.net.site_of[tensor], (1, *network.net.shapes[tensor])
-  if site is None:
-    return 4 * int(np.prod(shape))
-  bits, exponent_bits, _ = _format(network, site)
-  tile = _activation_tile(network, site)
-  return -(-bfp_codes.storage_bits(shape, tile, bits, exponent_bits) // 8)
 
 
 def _format(network, site) -> list[int]:
@@ -201,13 +208,6 @@ def _activation_tile(network, site):
   """Of a tensor [B, H, W, C]."""
   over = window_axes(network.scheme.window, 4)
   return blocks.tile_of(4, -1, over, _format(network, site)[2])
-
-
-def _bytes_of(encoded: Encoded) -> int:
-  bits = bfp_codes.storage_bits(
-    encoded.codes.shape, encoded.tile, encoded.bits, encoded.exponent_bits
-  )
-  return -(-bits // 8)
 
 
 def _format_row(network, site):
@@ -223,7 +223,7 @@ def _format_row(network, site):
     return row | {
       "shape": list(encoded.codes.shape),
       "tile": list(encoded.tile),
-      "bytes": _bytes_of(encoded),
+      "bytes": network.weight_bytes(site),
     }
   top = int(network.tops[network.net.workload.sites.index(site)])
   tile = _activation_tile(network, site)
@@ -235,7 +235,7 @@ def _layer_row(network, node):
   return files.node_row(node) | {
     "output_site": network.net.site_of[node.name],
     "output_shape": list(network.net.shapes[node.name]),
-    "output_bytes": activation_bytes(network, node.name),
+    "output_bytes": network.activation_bytes(node.name),
   }
 
 

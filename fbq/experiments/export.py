@@ -20,8 +20,8 @@ from fbq.deploy import (
   lowering,
   onnx_qdq,
 )
-from fbq.experiments import export_report, settings
-from fbq.experiments.trained_point import TrainedPoint, find, load
+from fbq.experiments import export_blocks, export_report, settings
+from fbq.experiments.trained_point import TrainedPoint, find, load, read_run
 from fbq.report.tables import write_atomically
 from fbq.train.log import Log, Stopwatch
 
@@ -39,6 +39,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Exports into `workdir`; does nothing in a finished one."""
   # ---- Checks
   check(config)
+  if read_run(Path(config.source))[0].get("experiment") == "bitq":
+    export_blocks.run(config, workdir)
+    return
   found = find(Path(config.source), config.point)
   claim = {**config.to_dict(), "source_sha256": found.sha256}
   settings.claim_workdir(workdir, claim)

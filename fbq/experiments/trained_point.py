@@ -18,6 +18,7 @@ from fbq.nets import Net
 from fbq.schemes.fixed import Fixed
 from fbq.train.checkpoints import Checkpoints
 from fbq.train.log import Log, Stopwatch
+from fbq.train.loop import Trainer
 
 BEST = "best"
 
@@ -72,12 +73,11 @@ def find(directory: Path, point: str) -> Found:
     ConfigError: no finished Free Bits run, or no such point.
   """
   directory = Path(directory)
-  claim = _read(directory / "config.json")
-  result = _read(directory / "result.json")
+  claim, result, sha256 = read_run(directory)
   if claim.get("experiment") != "free_bits" or "points" not in result:
     raise settings.ConfigError(
       f"config.source: {directory} holds a run of "
-      f"{claim.get('experiment')!r}, expected one of 'free_bits'"
+      f"{claim.get('experiment')!r}, expected one of 'free_bits' or 'bitq'"
     )
   name = result["recommended"] if point == BEST else point
   path = directory / "precision" / f"{name.replace('/', '-')}.json"
@@ -86,9 +86,19 @@ def find(directory: Path, point: str) -> Found:
       f"config.point is {point!r}, expected 'best' or one of "
       f"{', '.join(sorted(result['points']))}"
     )
+  return Found(directory, claim, name, path, sha256)
+
+
+def read_run(directory: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
+  """Configuration and results of a finished run, and a digest of the latter.
+
+  Raises:
+    ConfigError: no finished run.
+  """
+  claim = _read(directory / "config.json")
+  result = _read(directory / "result.json")
   content = (directory / "result.json").read_bytes()
-  digest_ = hashlib.sha256(content).hexdigest()
-  return Found(directory, claim, name, path, digest_)
+  return claim, result, hashlib.sha256(content).hexdigest()
 
 
 def load(found: Found, log: Log) -> TrainedPoint:
@@ -128,18 +138,36 @@ def _restore(lab, name):
   shapes = jax.eval_shape(
     lambda: model.init(jax.random.key(0), images, False, data=bits)
   )
-  variables = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
   kinds = ("params", "batch_stats", "ranges")
-  like = trainer.start({kind: variables.get(kind, {}) for kind in kinds})
+  like = {kind: shapes.get(kind, {}) for kind in kinds}
+  return restore(lab, name, trainer, like)
+
+
+def restore(
+  lab: Lab, name: str, trainer: Trainer, shapes: Any
+) -> tuple[Mapping[str, Any], dict[str, float]]:
+  """Variables and results of a finished training.
+
+  Args:
+    lab: of the run it was part of.
+    name: of the training.
+    trainer: of it.
+    shapes: of its variables.
+
+  Raises:
+    ConfigError: its checkpoint is missing.
+    CheckpointError: its checkpoint is damaged.
+  """
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
   directory = lab.workdir / "checkpoints" / name
   if not directory.is_dir():
     raise settings.ConfigError(
-      f"config.source: {directory} is missing, the fine-tuned network; run the "
+      f"config.source: {directory} is missing, a trained network; run the "
       "search again in another workdir"
     )
   checkpoints = Checkpoints(directory, f"{lab.fingerprint}:{name}")
   try:
-    state, results = checkpoints.restore(trainer.steps, like)
+    state, results = checkpoints.restore(trainer.steps, trainer.start(zeros))
   finally:
     checkpoints.close()
   return state.variables, results
@@ -151,5 +179,5 @@ def _read(path):
   except (OSError, ValueError) as error:
     raise settings.ConfigError(
       f"config.source: {path.parent} is no finished run: {error}; give the "
-      "workdir of a run of configs/digits_free_bits.py"
+      "workdir of a run of configs/digits_free_bits.py or digits_bitq.py"
     ) from error

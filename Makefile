@@ -22,7 +22,7 @@ demo: .venv/stamp
 	  --workdir=runs/digits_free_bits
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/stamp
 	$(BIN)/ruff check .

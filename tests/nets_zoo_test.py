@@ -263,3 +263,30 @@ def test_trains(builder, mode):
       assert np.all(np.isfinite(leaf)), name
     if name.endswith("_kernel"):
       assert np.any(gradient), name
+
+
+def test_inception_v3_is_torchvisions():
+  """Its published 27,161,264 parameters, less 3,326,696 of a classifier aside.
+
+  And 5.71 G multiplications (torchvision's table of weights).
+  """
+  net = nets.inception_v3()
+  assert net.parameter_count == 27_161_264 - 3_326_696
+  macs = sum(x.macs for x in net.workload.layers if x.has_weights)
+  assert round(macs / 1e9, 2) == 5.71
+  # The sizes of table 1 of the paper, but for its stem.
+  assert net.shapes["conv5"] == (71, 71, 192)
+  assert net.shapes["mixed5d"] == (35, 35, 288)
+  assert net.shapes["mixed6e"] == (17, 17, 768)
+  assert net.shapes["mixed7c"] == (8, 8, 2048)
+
+
+def test_inception_v3_for_small_images():
+  net = nets.inception_v3(0.25, 32, 10, 1, (1, 1, 1), large_stem=False)
+  assert net.shapes["mixed5b"] == (15, 15, 64)
+  assert net.shapes["mixed7b"] == (3, 3, 512)
+  for blocks in ((0, 1, 1), (3, 5, 2), (1, 1)):
+    with pytest.raises(ValueError, match="blocks are"):
+      nets.inception_v3(blocks=blocks)
+  with pytest.raises(ValueError, match="width is -1"):
+    nets.inception_v3(-1)

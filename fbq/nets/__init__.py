@@ -10,6 +10,7 @@ from fbq.nets.convnext import convnext
 from fbq.nets.ds_cnn import ds_cnn
 from fbq.nets.googlenet import googlenet
 from fbq.nets.graph import Net, Node
+from fbq.nets.inception import inception_v3
 from fbq.nets.mobilenet import mobilenet_v1, mobilenet_v2
 from fbq.nets.resnet import resnet8, resnet18, resnet50
 from fbq.nets.vgg import vgg9
@@ -18,6 +19,7 @@ BUILDERS = {
   "convnext": convnext,
   "ds_cnn": ds_cnn,
   "googlenet": googlenet,
+  "inception_v3": inception_v3,
   "mobilenet_v1": mobilenet_v1,
   "mobilenet_v2": mobilenet_v2,
   "resnet8": resnet8,
@@ -34,6 +36,7 @@ __all__ = [
   "convnext",
   "ds_cnn",
   "googlenet",
+  "inception_v3",
   "mobilenet_v1",
   "mobilenet_v2",
   "resnet8",

@@ -1,0 +1,145 @@
+"""The ranges of `range_rules` from a histogram in place of the numbers.
+
+What a bin's width `w` (at most 1/2048 of the largest magnitude) can change:
+
+  min_max, moving_average   nothing
+  percentile                each end by w / 2 at most
+  least_squares             the root mean squared error of the range found is
+                            at most w above that of the best one: a number's
+                            distance to a grid changes by no more than the
+                            number is moved, w / 2 at most
+  kullback_leibler          ends at a bin's edge; bins are of this width, where
+                            TensorRT has 2,048 up to the largest magnitude
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from fbq.quantizers import affine, calibration, divergence, range_rules
+from fbq.quantizers.histograms import BINS, Histogram
+from fbq.quantizers.range_rules import Range
+
+RULES = (
+  "min_max",
+  "moving_average",
+  "percentile",
+  "least_squares",
+  "kullback_leibler",
+)
+
+
+def range_of(
+  histogram: Histogram,
+  rule: str,
+  bits: int,
+  form: str,
+  percent: float = 99.99,
+  decay: float = 0.99,
+) -> Range:
+  """The range [] of a tensor for `bits`-bit codes.
+
+  Args:
+    histogram: of the tensor.
+    rule: of `RULES`.
+    bits: of the codes; two of the rules heed them.
+    form: of `affine.FORMS`.
+    percent: of `percentile`.
+    decay: of `moving_average`, from batch to batch.
+
+  Raises:
+    ValueError: unknown rule, or settings it cannot have.
+  """
+  symmetric = form in ("symmetric", "restricted")
+  if rule == "min_max":
+    return _extremes(histogram)
+  if rule == "moving_average":
+    batches = zip(histogram.lows, histogram.highs, strict=True)
+    return range_rules.moving_average([Range(*ends) for ends in batches], decay)
+  if rule == "percentile":
+    return percentile(histogram, percent, symmetric)
+  if rule == "least_squares":
+    return least_squares(histogram, bits, form)
+  if rule == "kullback_leibler":
+    return kullback_leibler(histogram, bits, form != "unsigned")
+  raise ValueError(f"rule is {rule!r}, expected one of {RULES}")
+
+
+def percentile(histogram: Histogram, percent: float, symmetric: bool) -> Range:
+  """See `range_rules.percentile`."""
+  if not 50 < percent <= 100:
+    raise ValueError(f"percentile {percent}, expected above 50, up to 100")
+  values, counts = _values(histogram)
+  if symmetric:
+    high = _quantile(np.abs(values), counts, percent)
+    return range_rules.widened(-high, high)
+  low = _quantile(values, counts, 100 - percent)
+  return range_rules.widened(low, _quantile(values, counts, percent))
+
+
+def least_squares(histogram: Histogram, bits: int, form: str) -> Range:
+  """See `range_rules.least_squares`."""
+  shares = calibration.shares(bits, form == "symmetric")
+  shares = np.sort(np.asarray(shares, np.float32))
+  whole = _extremes(histogram)
+  if form in ("symmetric", "restricted"):
+    largest = np.maximum(-whole.low, whole.high)
+    whole = Range(-largest, largest)
+  ends = jnp.asarray(shares * whole.low), jnp.asarray(shares * whole.high)
+  grid = affine.grid(*ends, jnp.int32(bits), form)
+  step, zero, low, high = (
+    np.broadcast_to(np.asarray(field), shares.shape)[:, None]
+    for field in grid[:4]
+  )
+  values, counts = _values(histogram)
+  values = values.astype(np.float32)
+  codes = np.clip(np.rint(values * (1 / step)) + zero, low, high)
+  # In float64, of whole numbers of counts: no order of bins to speak of.
+  errors = np.square((codes - zero) * step - values, dtype=np.float64) @ counts
+  best = shares[len(shares) - 1 - np.argmin(errors[::-1])]
+  return range_rules.widened(best * whole.low, best * whole.high)
+
+
+def kullback_leibler(histogram: Histogram, bits: int, signed: bool) -> Range:
+  """See `range_rules.kullback_leibler`."""
+  range_rules.check_codes(bits)
+  counts = histogram.counts[BINS:]
+  if signed:
+    counts = counts + histogram.counts[:BINS][::-1]
+  filled = np.flatnonzero(counts)
+  size = filled[-1] + 1 if len(filled) else 0
+  codes = 2 ** (bits - 1) if signed else 2**bits
+  high = divergence.best_clip(counts[:size], codes) * histogram.width
+  high = np.float64(high)
+  return range_rules.widened(-high if signed else 0.0 * high, high)
+
+
+def _extremes(histogram: Histogram) -> Range:
+  return range_rules.widened(
+    np.float64(histogram.low), np.float64(histogram.high)
+  )
+
+
+def _values(histogram: Histogram) -> tuple[np.ndarray, np.ndarray]:
+  """(middles of bins that are not empty, counts), rising; 0 among them."""
+  bins = np.flatnonzero(histogram.counts)
+  values = (bins - BINS + 0.5) * histogram.width
+  # The ends are known better than to half a bin.
+  values = np.clip(values, histogram.low, histogram.high)
+  place = np.searchsorted(values, 0.0)
+  return (
+    np.insert(values, place, 0.0),
+    np.insert(histogram.counts[bins], place, histogram.zeros),
+  )
+
+
+def _quantile(
+  values: np.ndarray, counts: np.ndarray, percent: float
+) -> np.float64:
+  """The percentile of numbers given with counts, as `np.percentile` has it."""
+  order = np.argsort(values, kind="stable")
+  ends = np.cumsum(counts[order])
+  place = percent / 100 * (ends[-1] - 1)
+  below = np.searchsorted(ends, np.floor(place), side="right")
+  above = np.searchsorted(ends, np.ceil(place), side="right")
+  first, second = values[order][below], values[order][above]
+  return np.float64(first + (second - first) * (place - np.floor(place)))

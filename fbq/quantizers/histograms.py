@@ -1,0 +1,143 @@
+"""Histograms of tensors, counted batch by batch where the tensors are.
+
+Bins have widths of powers of two and edges at multiples of them. When numbers
+outgrow the bins, pairs of bins are added, which gives exactly the counts of
+wider bins: so the bins need not be known beforehand, one pass over the data
+will do, and no order of batches or images changes a count.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Array = jax.Array
+# Of either sign. A power of two; the largest magnitude lies in the upper half.
+BINS = 4096
+_OCTAVES = BINS.bit_length() - 1
+_LEAST_EXPONENT = -100  # of a bin's width: 2^100 is finite
+
+
+class Batch(NamedTuple):
+  """What one batch adds to a histogram; arrays on the device.
+
+  Attributes:
+    low: float32 [], least number.
+    high: float32 [], greatest number.
+    exponent: int32 [], bins are 2^exponent wide.
+    counts: int32 [2 BINS], of the numbers in [j, j + 1) 2^exponent for j from
+      -BINS; zeros are not counted.
+    zeros: int32 [].
+    bad: int32 [], numbers that are not finite; counted as zeros.
+  """
+
+  low: Array
+  high: Array
+  exponent: Array
+  counts: Array
+  zeros: Array
+  bad: Array
+
+
+class Histogram(NamedTuple):
+  """Counts of all numbers of a tensor, over batches.
+
+  Attributes:
+    low: least number.
+    high: greatest number.
+    exponent: see `Batch`; width / largest magnitude is at most 2 / BINS.
+    counts: int64 [2 BINS], see `Batch`.
+    zeros: numbers that are 0.
+    lows: float32 [N], `low` of every batch, in their order.
+    highs: float32 [N], `high` of every batch.
+  """
+
+  low: float
+  high: float
+  exponent: int
+  counts: np.ndarray
+  zeros: int
+  lows: np.ndarray
+  highs: np.ndarray
+
+  @property
+  def width(self) -> float:
+    """Of a bin."""
+    return 2.0**self.exponent
+
+
+def count(x: Array) -> Batch:
+  """What `x`, float32 of any shape, adds to a histogram; jittable.
+
+  On a CPU 2.6 ns for a number, most of it the scattered addition, where the
+  layer of a MobileNet that makes the number takes about as long.
+  """
+  x = jnp.asarray(x).reshape(-1)
+  is_finite = jnp.isfinite(x)
+  x = jnp.where(is_finite, x, 0.0)
+  low, high = jnp.min(x), jnp.max(x)
+  exponent = jnp.maximum(
+    _exponent(jnp.maximum(-low, high)) + 1 - _OCTAVES, _LEAST_EXPONENT
+  )
+  # A product with a power of two is exact, so bins can be added later on.
+  place = jnp.floor(x * _power_of_two(-exponent)).astype(jnp.int32) + BINS
+  place = jnp.clip(place, 0, 2 * BINS - 1)
+  counts = jnp.zeros(2 * BINS, jnp.int32).at[place].add(1)
+  zeros = jnp.sum(x == 0.0, dtype=jnp.int32)
+  bad = jnp.sum(~is_finite, dtype=jnp.int32)
+  counts = counts.at[BINS].add(-zeros)
+  return Batch(low, high, exponent, counts, zeros, bad)
+
+
+def merge(name: str, batches: Sequence[Batch]) -> Histogram:
+  """The histogram of all batches.
+
+  Args:
+    name: of the tensor, for messages.
+    batches: of `count`, one or more.
+
+  Raises:
+    ValueError: no batches, or numbers that are not finite.
+  """
+  if not batches:
+    raise ValueError(f"{name}: no batches, expected one or more")
+  batches = [Batch(*map(np.asarray, batch)) for batch in batches]
+  for i, batch in enumerate(batches):
+    if batch.bad:
+      raise ValueError(
+        f"{name}: {int(batch.bad)} values of batch {i} are not finite; look "
+        "at the calibration images and the weights"
+      )
+  exponent = max(int(batch.exponent) for batch in batches)
+  counts = np.zeros(2 * BINS, np.int64)
+  for batch in batches:
+    # After as many doublings as there are octaves, one bin of either sign is
+    # left; more change nothing.
+    doublings = min(exponent - int(batch.exponent), _OCTAVES)
+    sums = batch.counts.astype(np.int64).reshape(-1, 2**doublings).sum(axis=1)
+    start = BINS - len(sums) // 2
+    counts[start : start + len(sums)] += sums
+  lows = np.array([batch.low for batch in batches], np.float32)
+  highs = np.array([batch.high for batch in batches], np.float32)
+  return Histogram(
+    float(lows.min()),
+    float(highs.max()),
+    exponent,
+    counts,
+    sum(int(batch.zeros) for batch in batches),
+    lows,
+    highs,
+  )
+
+
+def _exponent(x: Array) -> Array:
+  """int32: 2^exponent <= x < 2^(exponent + 1), from the bits; -127 for 0."""
+  return (lax.bitcast_convert_type(x, jnp.int32) >> 23) - 127
+
+
+def _power_of_two(exponent: Array) -> Array:
+  """float32, exact for exponents of -126 to 127."""
+  return lax.bitcast_convert_type((exponent + 127) << 23, jnp.float32)

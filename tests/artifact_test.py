@@ -8,6 +8,7 @@ from deploy_cases import MIX, ZOO, assignments, images, integers, variables
 
 from fbq import precision
 from fbq.deploy import artifact, integer, lowering, packing
+from fbq.deploy.files import ArtifactError
 
 
 def lowered(net=MIX, width=32, seed=0):
@@ -70,12 +71,10 @@ def test_files_that_were_altered_or_cut_short_are_refused(tmp_path):
     whole[:100] + b"x" + whole[101:],
   ):
     path.write_bytes(damaged)
-    with pytest.raises(artifact.ArtifactError, match="weights.npz is not the"):
+    with pytest.raises(ArtifactError, match="weights.npz is not the"):
       artifact.load(tmp_path)
   path.unlink()
-  with pytest.raises(
-    artifact.ArtifactError, match="weights.npz cannot be read"
-  ):
+  with pytest.raises(ArtifactError, match="weights.npz cannot be read"):
     artifact.load(tmp_path)
   path.write_bytes(whole)
   manifest = tmp_path / "network.json"
@@ -89,7 +88,7 @@ def test_files_that_were_altered_or_cut_short_are_refused(tmp_path):
     (text.replace('"version": 1', '"version": 2'), "of version 2, expected"),
   ):
     manifest.write_text(damaged)
-    with pytest.raises(artifact.ArtifactError, match=message):
+    with pytest.raises(ArtifactError, match=message):
       artifact.load(tmp_path)
   manifest.write_text(text)
   artifact.load(tmp_path)

@@ -18,7 +18,6 @@ import numpy as np
 from fbq import precision
 from fbq.deploy import files, packing
 from fbq.deploy import requant as rq
-from fbq.deploy.files import ArtifactError
 from fbq.deploy.integer import IntegerNet
 from hwsim import proxies
 
@@ -49,11 +48,7 @@ def load(directory: Path) -> IntegerNet:
   Raises:
     ArtifactError: a file is missing, damaged, altered, or of another version.
   """
-  manifest, arrays = files.read(directory, KIND)
-  try:
-    return _network(manifest, arrays)
-  except (ValueError, KeyError, TypeError) as error:
-    raise ArtifactError(f"{directory} holds no network: {error!r}") from error
+  return files.read(directory, KIND, _network)
 
 
 def sizes(network: IntegerNet) -> dict[str, int]:

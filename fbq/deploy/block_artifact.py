@@ -24,7 +24,6 @@ import numpy as np
 from flax import traverse_util
 
 from fbq.deploy import files
-from fbq.deploy.files import ArtifactError
 from fbq.model import Model
 from fbq.nets.graph import INPUT, Net, Node
 from fbq.quantizers import bfp, bfp_codes, blocks
@@ -172,11 +171,7 @@ def load(directory: Path) -> BlockNet:
   Raises:
     ArtifactError: a file is missing, damaged, altered, or of another version.
   """
-  manifest, arrays = files.read(directory, KIND)
-  try:
-    return _network(manifest, arrays)
-  except (ValueError, KeyError, TypeError) as error:
-    raise ArtifactError(f"{directory} holds no network: {error!r}") from error
+  return files.read(directory, KIND, _network)
 
 
 def sizes(network: BlockNet) -> dict[str, int]:

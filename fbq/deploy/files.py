@@ -9,13 +9,15 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from fbq.nets.graph import Net, Node
+
+T = TypeVar("T")
 
 
 class ArtifactError(ValueError):
@@ -61,14 +63,30 @@ def write(
 
 
 def read(
-  directory: Path, kind: Kind
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """What `write` was given: entries of network.json, arrays of weights.npz.
+  directory: Path,
+  kind: Kind,
+  make: Callable[[dict[str, Any], dict[str, np.ndarray]], T],
+) -> T:
+  """What `make` makes of what `write` was given.
+
+  Args:
+    directory: with both files.
+    kind: of the network.
+    make: (entries of network.json, arrays of weights.npz) -> the network.
 
   Raises:
     ArtifactError: a file is missing, damaged, altered, or of another kind.
   """
   directory = Path(directory)
+  manifest, arrays = _sealed(directory, kind)
+  try:
+    return make(manifest, arrays)
+  except (ValueError, KeyError, TypeError) as error:
+    raise ArtifactError(f"{directory} holds no network: {error!r}") from error
+
+
+def _sealed(directory, kind):
+  """(entries of network.json, arrays of weights.npz), as they were written."""
   manifest = _manifest(directory / "network.json", kind)
   path = directory / "weights.npz"
   try:

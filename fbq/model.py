@@ -3,6 +3,7 @@
 Variable collections, all plain trees:
   params       weights, biases, norms' scales and offsets, layer scales
   batch_stats  batch norm's running mean and variance
+  averages     of ranges that move with the data, see `fbq.schemes.fixed`
   ranges       site -> largest magnitude of the tensor: [] for activations,
                [O] for weights, one per output channel ([] for the classifier)
   gates        what a search trains to choose precisions, see `fbq.schemes`
@@ -10,13 +11,13 @@ Variable collections, all plain trees:
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fbq import ops
+from fbq import norms, ops
 from fbq.nets.graph import INPUT, Net, Node
 from fbq.schemes.scheme import Call, Quantizer, Scheme
 
@@ -31,20 +32,40 @@ _SMOOTH = {
 _ABOVE_A_TIE = 2.0**-17
 
 
+class _Folded(NamedTuple):
+  """A quantizer of weights times a factor of each output channel."""
+
+  quantizer: Quantizer
+  fold: Array
+
+  def weight(self, kernel, node):
+    return self.quantizer.weight(kernel * self.fold, node) / self.fold
+
+  def activation(self, x, site):
+    return self.quantizer.activation(x, site)
+
+
 class Model(nn.Module):
   """Interprets a `Net`.
 
   Attributes:
     net: the network.
     scheme: how its tensors are quantized; None is floating point.
+    norm: of `norms.MODES`.
   """
 
   net: Net
   scheme: Scheme | None = None
+  norm: str = norms.ABSORB
 
   @nn.compact
   def __call__(
-    self, images: Array, train: bool, data: Any = None, noise: Any = None
+    self,
+    images: Array,
+    train: bool,
+    data: Any = None,
+    noise: Any = None,
+    frozen: Array | bool = False,
   ) -> Array:
     """Logits [B, classes] of images [B, H, W, C] with values in [0, 1].
 
@@ -55,6 +76,8 @@ class Model(nn.Module):
       data: of the scheme; for `Fixed` int [S], the bits of every site in the
         order of the workload.
       noise: of the scheme, from its `noise`; None for a deterministic pass.
+      frozen: bool [], statistics of batch norms neither move nor follow the
+        batch; of the mode "correct_then_freeze" alone.
 
     Every tensor is also sown as "intermediates" under its node's name, before
     its ReLU and its quantizer, for calibration and for finding the first bad
@@ -64,7 +87,7 @@ class Model(nn.Module):
     if self.scheme is not None:
       variable = lambda *args: self.variable(*args).value
       quantizer = self.scheme.quantizer(
-        Call(self.net, variable, train, len(images), data, noise)
+        Call(self.net, variable, train, len(images), data, noise, self._update)
       )
 
     def activate(x, name, relu=False):
@@ -77,14 +100,20 @@ class Model(nn.Module):
 
     tensors = {INPUT: activate(images, INPUT)}
     for node in self.net.nodes:
-      x = self._compute(
-        node, [tensors[name] for name in node.inputs], quantizer
-      )
-      if node.norm:
+      inputs = [tensors[name] for name in node.inputs]
+      if node.norm and self.norm == norms.CORRECT:
+        norm = norms.FreezableNorm(
+          self.net.shapes[node.name][2], name=f"{node.name}_norm"
+        )
+        folded = quantizer and _Folded(quantizer, norm.fold())
+        x = norm(self._compute(node, inputs, folded), train, frozen)
+      else:
+        x = self._compute(node, inputs, quantizer)
+      if node.norm and self.norm == norms.ABSORB:
         x = nn.BatchNorm(
           use_running_average=not train,
-          momentum=0.9,
-          epsilon=1e-5,
+          momentum=norms.MOMENTUM,
+          epsilon=norms.EPSILON,
           name=f"{node.name}_norm",
         )(x)
       if node.activation in _SMOOTH:
@@ -92,6 +121,10 @@ class Model(nn.Module):
       self.sow("intermediates", node.name, x)
       tensors[node.name] = activate(x, node.name, node.activation == "relu")
     return tensors[self.net.nodes[-1].name]
+
+  def _update(self, collection: str, name: str, value: Array) -> None:
+    if self.is_mutable_collection(collection):
+      self.put_variable(collection, name, value)
 
   def _compute(
     self, node: Node, inputs: list[Array], quantizer: Quantizer | None

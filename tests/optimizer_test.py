@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from fbq.quantizers import learned_ranges
 from fbq.train import optimizer
 
 STEPS = 40
@@ -99,7 +100,7 @@ def test_weights_decay_and_nothing_else_does():
 
 def test_ranges_of_all_sizes_move_by_the_same_factor():
   """Adam is blind to the size of gradients, the logarithm to that of ranges."""
-  transform = optimizer.in_log_space(optax.adam(0.01))
+  transform = learned_ranges.in_log_space(optax.adam(0.01))
   start = jnp.float32([1e-4, 0.01, 1, 10, 1e4])
   (updates,) = updates_of(transform, start, jnp.full(5, -3.0), 1)
   np.testing.assert_allclose(updates / np.asarray(start), np.expm1(0.01), 1e-3)
@@ -108,7 +109,7 @@ def test_ranges_of_all_sizes_move_by_the_same_factor():
 @pytest.mark.parametrize("gradient", [1e-30, 1.0, 1e10, 1e30, 3e38])
 @pytest.mark.parametrize("inner", [optax.sgd(1.0), optax.adam(0.5)])
 def test_ranges_stay_positive_under_any_gradient(gradient, inner):
-  transform = optimizer.in_log_space(inner)
+  transform = learned_ranges.in_log_space(inner)
   value = jnp.float32([1e-8, 1e-3, 0.7])
   state = transform.init(value)
   for _ in range(30):

@@ -154,3 +154,26 @@ def keep_positive(
   return optax.chain(
     inner, optax.stateless(functools.partial(jax.tree.map, limit))
   )
+
+
+def in_log_space(
+  inner: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+  """`inner` applied to the logarithm of positive variables.
+
+  They stay positive whatever the gradient, and a rate means the same for ranges
+  of 0.01 and of 10.
+  """
+
+  def change(update, value):
+    # exp(-20) - 1 is -1 in float32, which would leave nothing.
+    relative = jnp.maximum(jnp.expm1(update), -0.999)
+    return jnp.maximum(value * relative, _LEAST - value)
+
+  def update(gradients, state, variables=None):
+    gradients = jax.tree.map(jnp.multiply, gradients, variables)
+    updates, state = inner.update(gradients, state, variables)
+    return jax.tree.map(change, updates, variables), state
+
+  # pyrefly: ignore[bad-argument-type]  # optax's own wrappers do so too
+  return optax.GradientTransformation(inner.init, update)

@@ -5,21 +5,86 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-from fbq.quantizers import uniform
+from fbq.nets.graph import INPUT_SITE
+from fbq.quantizers import affine, qat_rules, uniform
 from fbq.schemes import ranges
 from fbq.schemes.scheme import Call
 
 Array = jax.Array
+WEIGHT_FORMS = ("symmetric", "restricted", "affine")
+ACTIVATION_FORMS = ("symmetric", "affine")
+QUANTIZED = ("both", "weights", "activations")
+
+
+class Form(NamedTuple):
+  """The grids of all tensors; by default those that PULP's kernels run.
+
+  Attributes:
+    weights: of `WEIGHT_FORMS`, see `affine`.
+    activations: "symmetric" where they are signed, else unsigned; or "affine",
+      which differs from that where they are signed.
+    per_channel: one grid for every output channel of a kernel, the
+      classifier's excepted; else one for all.
+    quantizes: of `QUANTIZED`; what it leaves out stays in floating point.
+  """
+
+  weights: str = "symmetric"
+  activations: str = "symmetric"
+  per_channel: bool = True
+  quantizes: str = "both"
 
 
 @dataclasses.dataclass(frozen=True)
 class Fixed:
-  """Quantizes every tensor to bits that are data, with learned ranges.
+  """Quantizes every tensor to bits that are data.
 
   Data: int [S], bits of every site in the order of the workload; a run has them
   as "bits".
+
+  Attributes:
+    rule: of `qat_rules.RULES`, what ranges do in training. They stand in
+      "ranges"; under "min_max" those of activations in "averages" as [2], the
+      smallest and the largest number, and those of weights nowhere.
+    form: of the grids. Only "min_max" knows others than symmetric ones.
+    decay: of the averages, for each step.
+
+  Raises:
+    ValueError: an unknown rule or form, or one that do not go together.
   """
+
+  rule: str = qat_rules.DEFAULT
+  form: Form = Form()
+  decay: float = 0.99
+
+  def __post_init__(self):
+    form = self.form
+    for name, value, known in (
+      ("rule", self.rule, tuple(qat_rules.RULES)),
+      ("form.weights", form.weights, WEIGHT_FORMS),
+      ("form.activations", form.activations, ACTIVATION_FORMS),
+      ("form.quantizes", form.quantizes, QUANTIZED),
+    ):
+      if value not in known:
+        raise ValueError(f"{name} is {value!r}, expected one of {known}")
+    symmetric = form.weights == form.activations == "symmetric"
+    if self.rule != qat_rules.MIN_MAX and not symmetric:
+      raise ValueError(
+        f"the rule {self.rule!r} learns one range of each tensor, so its grids "
+        f"are symmetric, and form is {form}; use the rule 'min_max'"
+      )
+    if not 0 <= self.decay < 1:
+      raise ValueError(f"decay is {self.decay}, expected 0 to below 1")
+
+  @property
+  def learns_ranges(self) -> bool:
+    return qat_rules.RULES[self.rule].optimizer is not None
+
+  @property
+  def collection(self) -> str:
+    """Of the variables that start from data: "ranges" or "averages"."""
+    return "ranges" if self.learns_ranges else "averages"
 
   def noise(self, key: Array, batch: int) -> None:
     del key, batch
@@ -28,7 +93,7 @@ class Fixed:
     del step
     return run["bits"]
 
-  def quantizer(self, call: Call) -> "_Quantizer":
+  def quantizer(self, call: Call) -> "_Learned | _MinMax":
     if call.data is None:
       raise ValueError(
         "a model of fixed precision was given no bits: pass int [S], the "
@@ -38,19 +103,83 @@ class Fixed:
     bits = {
       site: call.data[i] for i, site in enumerate(call.net.workload.sites)
     }
-    return _Quantizer(call, bits, ranges.activation_ranges(call))
+    if not self.learns_ranges:
+      return _MinMax(self, call, bits, ranges.activation_ends(call), set())
+    return _Learned(self, call, bits, ranges.activation_ranges(call))
 
 
-class _Quantizer(NamedTuple):
+class _Learned(NamedTuple):
+  scheme: Fixed
   call: Call
   bits: Mapping[str, Array]
   ranges: Mapping[str, Array]
 
   def weight(self, kernel, node):
-    range_ = ranges.learned_weight_range(self.call, kernel, node)
+    form = self.scheme.form
+    if form.quantizes == "activations":
+      return kernel
+    range_ = ranges.learned_weight_range(
+      self.call, kernel, node, form.per_channel
+    )
     bits = self.bits[f"{node.name}.weight"]
-    return uniform.quantize(kernel, range_, bits, True)
+    return self._quantize(kernel, range_, bits, True, kernel.size)
 
   def activation(self, x, site):
     signed = self.call.net.is_signed[site]
-    return uniform.quantize(x, self.ranges[site], self.bits[site], signed)
+    if self.scheme.form.quantizes == "weights":
+      return x if signed else jax.nn.relu(x)
+    range_, bits = self.ranges[site], self.bits[site]
+    return self._quantize(x, range_, bits, signed, x.size // len(x))
+
+  def _quantize(self, x, range_, bits, signed, numbers):
+    count = numbers // range_.size
+    return qat_rules.quantize(self.scheme.rule, x, range_, bits, signed, count)
+
+
+class _MinMax(NamedTuple):
+  """`ends` of activations, of those `moved` with this batch averaged in."""
+
+  scheme: Fixed
+  call: Call
+  bits: Mapping[str, Array]
+  ends: dict[str, Array]
+  moved: set[str]
+
+  def weight(self, kernel, node):
+    form = self.scheme.form
+    if form.quantizes == "activations":
+      return kernel
+    bits = self.bits[f"{node.name}.weight"]
+    if form.weights == "symmetric":  # what is deployed, to the last bit
+      range_ = ranges.current_weight_range(kernel, node, form.per_channel)
+      return uniform.quantize(kernel, range_, bits, True)
+    axes = ranges.weight_axes(kernel, node, form.per_channel)
+    low, high = (
+      jax.lax.stop_gradient(end(kernel, axes, keepdims=True))
+      for end in (jnp.min, jnp.max)
+    )
+    grid = affine.grid(low, high, bits, form.weights)
+    return affine.quantize(kernel, grid)
+
+  def activation(self, x, site):
+    signed = self.call.net.is_signed[site]
+    form, bits = self.scheme.form, self.bits[site]
+    if form.quantizes == "weights":
+      return x if signed else jax.nn.relu(x)
+    if site == INPUT_SITE:
+      return uniform.quantize(x, jnp.float32(1.0), bits, signed)
+    # A pool's output lies between the ends: the first tensor of a site counts.
+    if self.call.train and site not in self.moved:
+      self.moved.add(site)
+      self.ends[site] = ranges.moved_ends(
+        self.call, self.ends[site], x, site, self.scheme.decay
+      )
+    ends = self.ends[site]
+    if signed and form.activations == "affine":
+      return affine.quantize(x, affine.grid(ends[0], ends[1], bits, "affine"))
+    return uniform.quantize(x, largest(ends), bits, signed)
+
+
+def largest(ends: Array) -> Array:
+  """[]: the range of which `moving_ends` are the ends, at least 1e-8."""
+  return jnp.maximum(jnp.max(jnp.abs(ends)), 1e-8)

@@ -18,30 +18,66 @@ def activation_ranges(call: Call) -> dict[str, Array]:
   return ranges
 
 
-def weight_axes(kernel: Array, node: Node) -> tuple[int, ...]:
-  """Axes of a kernel that share a range."""
-  return tuple(range(kernel.ndim - (node.op != "linear")))
+def weight_axes(
+  kernel: Array, node: Node, per_channel: bool = True
+) -> tuple[int, ...]:
+  """Axes of a kernel that share a range.
+
+  A classifier's always do: one step for all logits.
+  """
+  return tuple(range(kernel.ndim - (per_channel and node.op != "linear")))
 
 
-def weight_range(kernel: Array, node: Node) -> Array:
+def weight_range(kernel: Array, node: Node, per_channel: bool = True) -> Array:
   """Largest magnitude per output channel [O]; [] for the classifier.
 
   At least 1e-8, so that an all-zero channel has a step.
   """
-  return jnp.maximum(jnp.max(jnp.abs(kernel), weight_axes(kernel, node)), 1e-8)
+  axes = weight_axes(kernel, node, per_channel)
+  return jnp.maximum(jnp.max(jnp.abs(kernel), axes), 1e-8)
 
 
-def learned_weight_range(call: Call, kernel: Array, node: Node) -> Array:
+def learned_weight_range(
+  call: Call, kernel: Array, node: Node, per_channel: bool = True
+) -> Array:
   """The range in "ranges", of a shape that broadcasts against `kernel`."""
   site = f"{node.name}.weight"
-  range_ = call.variable("ranges", site, weight_range, kernel, node)
-  return jnp.expand_dims(range_, weight_axes(kernel, node))
+  range_ = call.variable(
+    "ranges", site, weight_range, kernel, node, per_channel
+  )
+  return jnp.expand_dims(range_, weight_axes(kernel, node, per_channel))
 
 
-def current_weight_range(kernel: Array, node: Node) -> Array:
+def current_weight_range(
+  kernel: Array, node: Node, per_channel: bool = True
+) -> Array:
   """The largest magnitude of the moment, a constant to gradients.
 
   As in the Free Bits authors' search. Broadcasts against `kernel`.
   """
-  range_ = jax.lax.stop_gradient(weight_range(kernel, node))
-  return jnp.expand_dims(range_, weight_axes(kernel, node))
+  range_ = jax.lax.stop_gradient(weight_range(kernel, node, per_channel))
+  return jnp.expand_dims(range_, weight_axes(kernel, node, per_channel))
+
+
+def activation_ends(call: Call) -> dict[str, Array]:
+  """[2] of every activation site but the image's, from "averages"."""
+  start = lambda: jnp.float32([0.0, 6.0])
+  return {
+    site: call.variable("averages", site, start)
+    for site in call.net.is_signed
+    if site != INPUT_SITE
+  }
+
+
+def moved_ends(call: Call, ends: Array, x: Array, site: str, decay: float):
+  """[2]: averages of a batch's smallest and largest number, with those of `x`.
+
+  A constant to gradients, and what stands in "averages" from now on (whitepaper
+  section 3.1.2). Where the ReLU is the quantizer's to do, the smallest is 0.
+  """
+  x, ends = jax.lax.stop_gradient((x, ends))
+  low = jnp.min(x) if call.net.is_signed[site] else jnp.float32(0.0)
+  seen = jnp.stack([jnp.minimum(low, 0.0), jnp.maximum(jnp.max(x), 0.0)])
+  ends = decay * ends + (1.0 - decay) * seen
+  call.update("averages", site, ends)
+  return ends

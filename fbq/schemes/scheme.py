@@ -26,6 +26,8 @@ class Call(NamedTuple):
     batch: number of images.
     data: of the scheme, see `Scheme.data`; None if none was given.
     noise: of the scheme, see `Scheme.noise`; None if none was given.
+    update: `update(collection, name, value)` gives a variable a new value,
+      where the caller of the model lets that collection change.
   """
 
   net: Net
@@ -34,6 +36,7 @@ class Call(NamedTuple):
   batch: int
   data: Any
   noise: Any
+  update: Callable[[str, str, Array], None] = lambda *_: None
 
 
 class Quantizer(Protocol):

@@ -72,7 +72,7 @@ def complete(model: Model, variables: Variables, data: Any = None) -> Variables:
     data: of the scheme, where it has some.
   """
   images = jnp.zeros((1, *model.net.input_shape))
-  kinds = ("ranges", "gates")
+  kinds = ("ranges", "averages", "gates")
   start = jax.jit(
     lambda v: model.apply(v, images, False, data=data, mutable=list(kinds))[1]
   )
@@ -101,23 +101,23 @@ def train_step(
   model: Model,
   optimizer: optax.GradientTransformation,
   trained: tuple[str, ...],
-  sample: Callable[[Array], Batch],
+  sample: Callable[..., Batch],
   regularizer: Regularizer | None = None,
-) -> Callable[[State, Mapping[str, Array]], tuple[State, Mapping[str, Array]]]:
-  """A compiled `step(state, run) -> (state, metrics)`.
+) -> Callable[..., tuple[State, Mapping[str, Array]]]:
+  """A compiled `step(state, run, *given) -> (state, metrics)`.
 
   `run` holds what distinguishes runs: "key", the seed of batches and gates;
   what the model's scheme reads ("bits", int [S], for `Fixed`); "strength"
   of the regularizer.
   Step n, counted from 0, sees the batch that `sample` makes from fold_in(key,
-  n): a function of the seed and of n alone, so a resumed run sees what an
-  uninterrupted one does.
+  n) and from what it is given (`fbq.train.feed`): a function of the seed and of
+  n alone, so a resumed run sees what an uninterrupted one does.
 
   Args:
     model: of any scheme.
     optimizer: of {kind: variables} for the trained kinds.
     trained: collections that are trained.
-    sample: makes a batch (images, labels) from a key, jittable.
+    sample: makes a batch (images, labels) from a key and `given`, jittable.
     regularizer: from `fbq.train.regularizers`, added to the loss with the run's
       strength.
 
@@ -143,11 +143,11 @@ def train_step(
     accuracy = jnp.mean(jnp.argmax(logits, -1) == labels)
     return loss, (cross_entropy, accuracy, updates.get("batch_stats", {}))
 
-  def step(state: State, run: Mapping[str, Array]):
+  def step(state: State, run: Mapping[str, Array], *given):
     key, noise_key = jax.random.split(
       jax.random.fold_in(run["key"], state.step)
     )
-    batch = sample(key)
+    batch = sample(key, *given)
     values = {kind: state.variables[kind] for kind in trained}
     (loss, aux), gradients = jax.value_and_grad(loss_of, has_aux=True)(
       values, state, run, batch, noise_key
@@ -182,9 +182,9 @@ def _scheme_inputs(model, run, step, noise_key, batch: int) -> dict[str, Any]:
 
 
 def first_bad_tensor(
-  model: Model, sample, state: State, run: Mapping[str, Array]
+  model: Model, sample, state: State, run: Mapping[str, Array], given=()
 ) -> str:
-  """Names what is not finite first in the step to come.
+  """Names what is not finite first in the step to come, which is `given`.
 
   Runs outside of the compiled step, once, when a loss is not finite.
   """
@@ -192,7 +192,7 @@ def first_bad_tensor(
   if culprit is not None:
     return f"{culprit}, as the step before left it"
   key, noise_key = jax.random.split(jax.random.fold_in(run["key"], state.step))
-  images, _ = sample(key)
+  images, _ = sample(key, *given)
   if not _is_finite(images):
     return "the images"
   _, seen = model.apply(

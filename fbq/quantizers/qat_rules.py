@@ -1,0 +1,169 @@
+"""The published rules of quantization-aware training, behind one signature.
+
+Every rule is a `Rule`: what it learns of a tensor's range, where that starts,
+and how it is updated. All quantize by `uniform`, and all keep *ranges*, the
+numbers that deployment reads, whatever the paper learns:
+
+            moves                    gradient                 optimizer
+  min_max   nothing: the smallest    -                        -
+            and largest numbers are
+            taken as they come
+  pact      range                    of what is clipped       SGD with decay
+  lsq       step                     straight-through, times  SGD
+                                     1 / sqrt(N Q_P)
+  tqt       log2 of the range        straight-through, over   SGD
+                                     its own deviation
+  log_lsq   logarithm of the range   straight-through         Adam
+
+`min_max` is that of the whitepaper (arXiv 1806.08342, section 3.1.2), `pact`
+arXiv 1805.06085, `lsq` arXiv 1902.08153, `tqt` arXiv 1903.08066; `log_lsq`, the
+gradient of LSQ under an optimizer that needs no scales of gradients, is fbq's.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fbq.quantizers import calibration, learned_ranges, range_rules, uniform
+
+Array = jax.Array
+DEFAULT, MIN_MAX = "log_lsq", "min_max"
+PACT_DECAY = 1e-3  # of quantlib's recipes
+PACT_PERCENT = 99.9
+_MOMENTUM = 0.9
+
+
+class Rule(NamedTuple):
+  """One rule.
+
+  Attributes:
+    text: what it does, for reports.
+    start: (x [N, ...], bits, signed) -> the first range [...] of every column.
+    optimizer: of the ranges, for a rate or its schedule; None if none is
+      learned. It leaves ranges positive, whatever their gradient.
+    gradient: of the range, see `uniform.quantize`.
+    scales_gradient: whether that is LSQ's of a step, see `quantize`.
+  """
+
+  text: str
+  start: Callable[[np.ndarray, int, bool], np.ndarray]
+  optimizer: (
+    Callable[[optax.ScalarOrSchedule], optax.GradientTransformation] | None
+  )
+  gradient: str = "lsq"
+  scales_gradient: bool = False
+
+
+def quantize(
+  rule: str, x: Array, range_: Array, bits: Array, signed: bool, count: int
+) -> Array:
+  """`uniform.quantize` with the rule's gradient of the range.
+
+  LSQ learns the step, the range over a number n of steps that depends on the
+  bits. SGD, momentum included, is linear, so a step of it on the range with a
+  gradient n^2 times as large is n times that on the step: the same.
+
+  Args:
+    rule: one of `RULES`.
+    x, range_, bits, signed: see `uniform.quantize`.
+    count: N of LSQ: weights that share a range, or an image's activations.
+  """
+  how = RULES[rule]
+  if how.scales_gradient:
+    _, highest, steps = uniform.grid(bits, signed)
+    scale = steps**2 / jnp.sqrt(count * jnp.maximum(highest, 1.0))
+    range_ = learned_ranges.scale_gradient(range_, scale)
+  return uniform.quantize(x, range_, bits, signed, how.gradient)
+
+
+def _largest(x, bits, signed):
+  del bits
+  found = range_rules.min_max(x)
+  return np.maximum(-found.low, found.high) if signed else found.high
+
+
+def _lsq_start(x, bits, signed):
+  steps = 2 ** (bits - 1) if signed else 2**bits - 1
+  return learned_ranges.lsq_start(x, bits, signed) * np.float32(steps)
+
+
+def _tqt_start(x, bits, signed):
+  del bits
+  x = x if signed else np.maximum(x, 0.0)
+  return np.exp2(learned_ranges.tqt_start(x))
+
+
+def _pact_start(x, bits, signed):
+  """SAWB's range of weights, as in quantlib; a percentile of activations."""
+  if signed:
+    return range_rules.sawb(x, bits, "symmetric").high
+  return range_rules.percentile(x, PACT_PERCENT, False).high
+
+
+def _pact_optimizer(rate):
+  return learned_ranges.keep_positive(
+    optax.chain(
+      optax.add_decayed_weights(PACT_DECAY), optax.sgd(rate, _MOMENTUM)
+    )
+  )
+
+
+def _lsq_optimizer(rate):
+  return learned_ranges.keep_positive(optax.sgd(rate, _MOMENTUM))
+
+
+def _tqt_optimizer(rate):
+  # From the natural logarithm, whose gradient `in_log_space` gives, to base 2
+  # and back.
+  return learned_ranges.in_log_space(
+    optax.chain(
+      optax.scale(float(np.log(2.0))),
+      learned_ranges.tqt_normalized(),
+      optax.sgd(rate, _MOMENTUM),
+      optax.scale(float(np.log(2.0))),
+    )
+  )
+
+
+def _log_lsq_optimizer(rate):
+  return learned_ranges.in_log_space(optax.adam(rate))
+
+
+RULES = {
+  DEFAULT: Rule(
+    "ranges of least squared error, then Adam on their logarithm by the "
+    "straight-through gradient",
+    calibration.best_range,
+    _log_lsq_optimizer,
+  ),
+  "lsq": Rule(
+    "learned step size: 2 E|x| / sqrt(Q_P), then SGD by the straight-through "
+    "gradient over sqrt(N Q_P)",
+    _lsq_start,
+    _lsq_optimizer,
+    scales_gradient=True,
+  ),
+  "tqt": Rule(
+    "trained quantization thresholds: the largest magnitude, then SGD on log2 "
+    "by a gradient normalized by its own deviation",
+    _tqt_start,
+    _tqt_optimizer,
+  ),
+  "pact": Rule(
+    "parameterized clipping: SAWB for weights and a percentile of activations, "
+    "then SGD by the gradient of what is clipped, with decay",
+    _pact_start,
+    _pact_optimizer,
+    gradient="pact",
+  ),
+  MIN_MAX: Rule(
+    "the whitepaper's: the smallest and largest weights of the moment, moving "
+    "averages of those of activations; nothing is learned",
+    _largest,
+    None,
+  ),
+}

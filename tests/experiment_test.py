@@ -168,6 +168,7 @@ def test_resnet8_and_one_trace_of_each_step(cache, tmp_path):
     "--config.float_training.steps=4",
     "--config.search.steps=2",
     "--config.fine_tuning.steps=2",
+    "--config.rules=(('stage1.conv1.weight', 4),)",
     tells_compiles=True,
   )
   assert status == 0, output
@@ -181,3 +182,12 @@ def test_resnet8_and_one_trace_of_each_step(cache, tmp_path):
   bits = json.loads((workdir / "precision/2-2.json").read_text())["bits"]
   assert bits["stage0.add.out"] == bits["stage1.conv2.out"] == 8
   assert bits["stage1.conv1.out"] == bits["classifier.weight"] == 2
+  # The rule holds for what is searched and raised; what breaks it is named.
+  ruled = {}
+  for path in workdir.glob("precision/*.json"):
+    bits = json.loads(path.read_text())["bits"]
+    ruled[path.stem] = bits["stage1.conv1.weight"] == 4
+  assert all(kept for name, kept in ruled.items() if "locked" in name)
+  assert ruled["4-4"] and not ruled["8-8"]
+  result = json.loads((workdir / "result.json").read_text())
+  assert ruled[result["recommended"].replace("/", "-")]

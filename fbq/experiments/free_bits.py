@@ -134,6 +134,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
     if changes:
       found[f"{name}+FB"] = raised
       raises[f"{name}+FB"], parents[f"{name}+FB"] = changes, name
+  for name, assignment in found.items():
+    if any(assignment[site] != bits for site, bits in rules.items()):
+      details.setdefault(name, {})["breaks"] = "the rules"
   (workdir / "precision").mkdir(exist_ok=True)
   for name, assignment in found.items():
     path = workdir / "precision" / f"{name.replace('/', '-')}.json"

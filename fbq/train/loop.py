@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fbq.model import Model
+from fbq.train import feed as feed_lib
 from fbq.train import steps as steps_lib
 from fbq.train.checkpoints import Checkpoints
 from fbq.train.log import Log
@@ -25,11 +26,12 @@ class Trainer(NamedTuple):
   Attributes:
     model: that is trained.
     step: from `steps.train_step`.
-    sample: makes a batch from a key; what `step` was made with.
+    sample: makes a batch from a key and what is fed; `step` was made with it.
     steps: of one run.
     start: makes the first state from the variables of a run.
     checkpoint_every: steps between checkpoints.
     log_every: steps between lines of metrics; the loss is checked as often.
+    feed: of what steps are given, see `fbq.train.feed`.
   """
 
   model: Model
@@ -39,6 +41,7 @@ class Trainer(NamedTuple):
   start: Callable[[Mapping[str, Any]], steps_lib.State]
   checkpoint_every: int
   log_every: int
+  feed: feed_lib.Feed = feed_lib.nothing
 
 
 class Diverged(FloatingPointError):
@@ -99,9 +102,13 @@ def _run(name, trainer, state, run, log, checkpoints) -> steps_lib.State:
   """From `state` to the end, with a checkpoint every so often."""
   first = int(state.step)
   kept = _copy(state)  # the last state known to be sound
-  with log.bar(name, trainer.steps, first) as move:
-    for n in range(first + 1, trainer.steps + 1):
-      state, metrics = trainer.step(state, run)
+  numbers = range(first + 1, trainer.steps + 1)
+  with (
+    trainer.feed(run, first) as fed,
+    log.bar(name, trainer.steps, first) as move,
+  ):
+    for n, given in zip(numbers, fed, strict=False):
+      state, metrics = trainer.step(state, run, *given)
       if n % trainer.log_every and n != trainer.steps:
         continue
       if int(state.first_bad_step) >= 0:
@@ -137,10 +144,12 @@ def diverged(
 ) -> Diverged:
   """What to raise: repeats the steps from `state` up to the bad one, and looks
   into it."""
-  while int(state.step) < bad_step:
-    state, _ = trainer.step(state, run)
+  with trainer.feed(run, int(state.step)) as fed:
+    while int(state.step) < bad_step:
+      state, _ = trainer.step(state, run, *next(fed))
+    given = next(fed)
   culprit = steps_lib.first_bad_tensor(
-    trainer.model, trainer.sample, state, run
+    trainer.model, trainer.sample, state, run, given
   )
   return Diverged(  # counting from 1, as in metrics.jsonl
     f"{name}: the loss of step {bad_step + 1} is not finite; first not finite: "

@@ -6,6 +6,7 @@ are trained one after the other, since a vmapped convolution takes 4 times as
 long there as the same number of single ones.
 """
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +39,7 @@ def mesh_of(count: int) -> Mesh:
 
 @functools.lru_cache(maxsize=8)
 def points_step(step: Callable, mesh: Mesh) -> Callable:
-  """`step(state, run)` over a leading axis `P` of both, compiled once.
+  """`step(state, run, *given)` over a leading axis `P` of all, compiled once.
 
   The same step and mesh give the same program again.
 
@@ -145,9 +146,13 @@ def _train_together(names, trainer, variables, runs, log, checkpoints):
     log.resume(name, done or -1)
   step = points_step(trainer.step, mesh)
   kept = jax.tree.map(jnp.copy, states)  # the last known to be sound
-  with log.bar(title, trainer.steps, done) as move:
-    for n in range(done + 1, trainer.steps + 1):
-      states, metrics = step(states, data)
+  numbers = range(done + 1, trainer.steps + 1)
+  with (
+    _fed(trainer, runs, done) as fed,
+    log.bar(title, trainer.steps, done) as move,
+  ):
+    for n, given in zip(numbers, fed, strict=False):
+      states, metrics = step(states, data, *stack(given, mesh))
       if n % trainer.log_every and n != trainer.steps:
         continue
       _check(names, trainer, kept, states, runs)
@@ -162,6 +167,24 @@ def _train_together(names, trainer, variables, runs, log, checkpoints):
     refuse_bad(name, trainer, point(states.variables, i))
   checkpoints.save(trainer.steps, states, {})
   return states
+
+
+@contextlib.contextmanager
+def _fed(trainer, runs, start):
+  """Yields what each run is given, step by step; read once for equal seeds."""
+  keys = [np.asarray(jax.random.key_data(run["key"])).tobytes() for run in runs]
+  with contextlib.ExitStack() as feeds:
+    streams = {
+      key: feeds.enter_context(trainer.feed(run, start))
+      for key, run in dict(zip(keys, runs, strict=True)).items()
+    }
+
+    def steps():
+      while True:
+        given = {key: next(stream) for key, stream in streams.items()}
+        yield [given[key] for key in keys]
+
+    yield steps()
 
 
 def _check(names, trainer, kept, states, runs):

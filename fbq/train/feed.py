@@ -1,0 +1,107 @@
+"""Where the batches of a training step come from: drawn in it, or given to it.
+
+A step is `step(state, run, *given)`, and its batch is `sample(key, *given)`.
+Images that live on the device are drawn in the step from the key, and nothing
+is given. Images in files are read by the host, ahead of the step, and the batch
+is what is given (`as_given`). A feed tells the two apart, and nothing else
+does: `feed(run, start_step)` is a context that yields, for every step from
+`start_step` on, the tuple of what is given to it.
+"""
+
+import collections
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
+
+import jax
+import numpy as np
+
+Run = Mapping[str, jax.Array]
+Batch = tuple[Any, Any]
+Feed = Callable[[Run, int], AbstractContextManager[Iterator[tuple]]]
+
+_END = object()
+
+
+def as_given(key: jax.Array, batch: Batch) -> Batch:
+  """The `sample` of a step that is given its batch."""
+  del key
+  return batch
+
+
+@contextlib.contextmanager
+def nothing(run: Run, start_step: int) -> Iterator[Iterator[tuple]]:
+  """The feed of a step that draws its batch itself."""
+  del run, start_step
+  yield itertools.repeat(())
+
+
+def from_host(
+  batches: Callable[[int, int], Iterator[Batch]],
+  place: Callable[[Batch], Batch] = jax.device_put,
+  ahead: int = 2,
+) -> Feed:
+  """The feed of a step that is given its batch.
+
+  Args:
+    batches: (seed, start_step) -> endless batches; number `n` is a function of
+      the seed and of `n` alone, as `fbq.data` promises, so a run that resumes,
+      or looks for its first bad step, sees what it saw.
+    place: puts a batch of numpy arrays where the step wants it; called in the
+      thread that reads ahead.
+    ahead: batches read before they are asked for.
+  """
+
+  @contextlib.contextmanager
+  def feed(run: Run, start_step: int):
+    source = batches(seed_of(run), start_step)
+    with read_ahead(source, place, ahead) as placed:
+      yield ((batch,) for batch in placed)
+
+  return feed
+
+
+def seed_of(run: Run) -> int:
+  """The seed of a run's batches: `s` where its key is `jax.random.key(s)`."""
+  return int(np.asarray(jax.random.key_data(run["key"])).reshape(-1)[-1])
+
+
+@contextlib.contextmanager
+def read_ahead(
+  source: Iterable, prepare: Callable[[Any], Any], count: int
+) -> Iterator[Iterator]:
+  """Yields `map(prepare, source)`, made in a thread up to `count` items ahead.
+
+  So the host decodes the next batches while the device is at the present one.
+  An error in the source is raised where its item is asked for. The source is
+  closed at the end, if it can be.
+
+  Args:
+    source: read by one thread, in order.
+    prepare: of each item.
+    count: of items ready or being made, at least 1.
+  """
+  iterator = iter(source)
+
+  def take():
+    item = next(iterator, _END)
+    return item if item is _END else prepare(item)
+
+  with ThreadPoolExecutor(1, "read-ahead") as pool:
+    waiting = collections.deque(pool.submit(take) for _ in range(count))
+
+    def items():
+      while (item := waiting.popleft().result()) is not _END:
+        waiting.append(pool.submit(take))
+        yield item
+
+    try:
+      yield items()
+    finally:
+      for future in waiting:
+        future.cancel()
+      # After what the thread is at: a generator at work cannot be closed.
+      pool.submit(getattr(iterator, "close", lambda: None)).result()

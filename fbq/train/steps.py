@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from fbq import norms
 from fbq.model import Model
+from fbq.train.distillation import Distillation, teacher_logits
 from fbq.train.regularizers import Regularizer
 
 Array = jax.Array
@@ -80,12 +82,23 @@ def complete(model: Model, variables: Variables, data: Any = None) -> Variables:
 
 
 def initial_state(
-  variables: Variables, trained: tuple[str, ...], optimizer
+  variables: Variables,
+  trained: tuple[str, ...],
+  optimizer,
+  smooths: bool = False,
 ) -> State:
   """The state before the first step, in memory of its own: steps donate it.
 
   Through numpy, which knows no weak types: those would compile the step twice.
+
+  Args:
+    variables: to start from.
+    trained, optimizer: of `train_step`.
+    smooths: whether it has a `smoothing`.
   """
+  if smooths:
+    smoothed = {kind: variables[kind] for kind in trained}
+    variables = {**variables, "smoothed": smoothed}
   variables = jax.tree.map(
     lambda x: jnp.array(np.asarray(x), copy=True), dict(variables)
   )
@@ -103,12 +116,15 @@ def train_step(
   trained: tuple[str, ...],
   sample: Callable[..., Batch],
   regularizer: Regularizer | None = None,
+  distillation: Distillation | None = None,
+  smoothing: float = 0.0,
 ) -> Callable[..., tuple[State, Mapping[str, Array]]]:
   """A compiled `step(state, run, *given) -> (state, metrics)`.
 
   `run` holds what distinguishes runs: "key", the seed of batches and gates;
   what the model's scheme reads ("bits", int [S], for `Fixed`); "strength"
-  of the regularizer.
+  of the regularizer; "teacher", the float network's variables, for
+  distillation; "freeze_step", int [], of batch norms that freeze.
   Step n, counted from 0, sees the batch that `sample` makes from fold_in(key,
   n) and from what it is given (`fbq.train.feed`): a function of the seed and of
   n alone, so a resumed run sees what an uninterrupted one does.
@@ -120,6 +136,8 @@ def train_step(
     sample: makes a batch (images, labels) from a key and `given`, jittable.
     regularizer: from `fbq.train.regularizers`, added to the loss with the run's
       strength.
+    distillation: from the float network.
+    smoothing: decay of averages of what is trained, in "smoothed"; 0 for none.
 
   The state given is donated. A second trace is an error.
   """
@@ -130,18 +148,21 @@ def train_step(
       {**state.variables, **values},
       images,
       train=True,
-      **_scheme_inputs(model, run, state.step, noise_key, len(images)),
-      mutable=["batch_stats"],
+      **_inputs(model, run, state.step, noise_key, len(images)),
+      mutable=["batch_stats", "averages"],
     )
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
       logits, labels
     ).mean()
     loss = cross_entropy
+    if distillation is not None:
+      teacher = teacher_logits(model.net, run["teacher"], images)
+      loss = distillation.loss(cross_entropy, logits, teacher)
     if regularizer is not None:
       cost = regularizer({**state.variables, **values}, run, state.step)
       loss += run["strength"] * cost
     accuracy = jnp.mean(jnp.argmax(logits, -1) == labels)
-    return loss, (cross_entropy, accuracy, updates.get("batch_stats", {}))
+    return loss, (cross_entropy, accuracy, {"batch_stats": {}, **updates})
 
   def step(state: State, run: Mapping[str, Array], *given):
     key, noise_key = jax.random.split(
@@ -152,13 +173,19 @@ def train_step(
     (loss, aux), gradients = jax.value_and_grad(loss_of, has_aux=True)(
       values, state, run, batch, noise_key
     )
-    cross_entropy, accuracy, batch_stats = aux
+    cross_entropy, accuracy, seen = aux
     updates, opt_state = optimizer.update(gradients, state.opt_state, values)
     values = cast(dict, optax.apply_updates(values, updates))
+    if smoothing:
+      seen["smoothed"] = jax.tree.map(
+        lambda mean, x: smoothing * mean + (1.0 - smoothing) * x,
+        state.variables["smoothed"],
+        values,
+      )
     is_bad = (state.first_bad_step < 0) & ~jnp.isfinite(loss)
     new = State(
       state.step + 1,
-      {**state.variables, **values, "batch_stats": batch_stats},
+      {**state.variables, **values, **seen},
       opt_state,
       jnp.where(is_bad, state.step, state.first_bad_step),
     )
@@ -171,14 +198,15 @@ def train_step(
   return compile_once(step, donate_argnums=0)
 
 
-def _scheme_inputs(model, run, step, noise_key, batch: int) -> dict[str, Any]:
-  """What the scheme of a model needs in one step."""
-  if model.scheme is None:
-    return {}
-  return {
-    "data": model.scheme.data(run, step),
-    "noise": model.scheme.noise(noise_key, batch),
-  }
+def _inputs(model, run, step, noise_key, batch: int) -> dict[str, Any]:
+  """What a model needs in one step besides the images."""
+  inputs = {}
+  if model.norm == norms.CORRECT:
+    inputs["frozen"] = step >= run["freeze_step"]
+  if model.scheme is not None:
+    inputs["data"] = model.scheme.data(run, step)
+    inputs["noise"] = model.scheme.noise(noise_key, batch)
+  return inputs
 
 
 def first_bad_tensor(
@@ -199,8 +227,8 @@ def first_bad_tensor(
     state.variables,
     images,
     train=True,
-    **_scheme_inputs(model, run, state.step, noise_key, len(images)),
-    mutable=["batch_stats", "intermediates"],
+    **_inputs(model, run, state.step, noise_key, len(images)),
+    mutable=["batch_stats", "averages", "intermediates"],
   )
   for node in model.net.nodes:
     if not _is_finite(seen["intermediates"][node.name][0]):
@@ -211,7 +239,7 @@ def first_bad_tensor(
 def bad_variable(
   model: Model,
   variables: Variables,
-  kinds: Sequence[str] = ("params", "ranges", "gates"),
+  kinds: Sequence[str] = ("params", "ranges", "averages", "gates"),
 ) -> str | None:
   """Names the layer that first made a variable not finite, None if none did.
 

@@ -89,33 +89,72 @@ def test_the_whole_grid_of_a_residual_network_is_chosen_exactly():
       assert value(other) >= best - 1e-12
 
 
-def finished(path, builder="resnet18"):
+def finished(path, builder="resnet18", seed=0, lost=0.0):
+  """A workdir whose networks have 0.9, 0.89, .. less `lost`, and 8, 7, .. J."""
   path.mkdir()
   names = ["FP32", "DBPS", "FlexBlock FB16", "FAST high", "a", "b", "BSFP"]
   outcomes = {
-    name: {"test": None if name == "BSFP" else 0.9 - i / 100, "joules": 8 - i}
+    name: {
+      "test": None if name == "BSFP" else 0.9 - i / 100 - lost,
+      "joules": 8.0 - i,
+      "dram_bits": 8192.0 * (10 + seed - i),
+    }
     for i, name in enumerate(names)
   }
-  (path / "result.json").write_text(
-    json.dumps(
-      {
-        "net": "small",
-        "recommended": {"BitQ16": "a", "BitQ8": "b"},
-        "outcomes": outcomes,
-      }
-    )
-  )
-  (path / "config.json").write_text(json.dumps({"net": {"builder": builder}}))
+  result = {
+    "net": "small",
+    "recommended": {"BitQ16": "a", "BitQ8": "b"},
+    "by_alpha": {"BitQ16": {"0.2": "a"}, "BitQ8": {"0.2": "b", "3.0": "b"}},
+    "outcomes": outcomes,
+  }
+  config = {
+    "net": {"builder": builder},
+    "seed": seed,
+    "data": {"split_seed": 0, "test_seed": 0},
+  }
+  (path / "result.json").write_text(json.dumps(result))
+  (path / "config.json").write_text(json.dumps(config))
   return path
 
 
 def test_runs_are_collected_beside_the_paper(tmp_path):
-  row = bitq_collect.read(finished(tmp_path / "run"))
-  assert row.accuracy["BitQ8"] == pytest.approx(0.85)
-  assert row.accuracy["BSFP"] is None
-  assert row.energy["BitQ16"] == pytest.approx(0.5)
+  run = bitq_collect.read(finished(tmp_path / "run"))
   assert set(bitq_collect.COLUMNS) == set(bitq_published.TABLE_3["resnet18"])
-  assert bitq_collect.table([row]).row_count == 3
+  (row,) = bitq_collect.rows([run])
+  assert row.networks["BitQ8 recommended"].accuracy.value == pytest.approx(0.85)
+  assert row.networks["BitQ8 at alpha 3.0"].kilobytes.value == 5
+  assert row.networks["BSFP"].accuracy is None
+  assert row.networks["BitQ16 recommended"].share.value == pytest.approx(0.5)
+  assert "a" not in row.networks  # another run's "a" is another network
+  assert columns(bitq_collect.table_3([row]))["BitQ8"] == [
+    *("85.00", "0.375", "69.71")
+  ]
   (tmp_path / "run" / "result.json").unlink()
   with pytest.raises(ValueError, match="no finished run of BitQ"):
     bitq_collect.read(tmp_path / "run")
+
+
+def test_runs_that_differ_in_seeds_become_means(tmp_path):
+  runs = [
+    bitq_collect.read(finished(tmp_path / str(i), seed=i, lost=i / 50))
+    for i in range(3)
+  ]
+  other = bitq_collect.read(finished(tmp_path / "other", builder="googlenet"))
+  row, alone = bitq_collect.rows([runs[0], other, *runs[1:]])
+  assert row.seeds == ((0, 0, 0), (1, 0, 0), (2, 0, 0))
+  # 90, 88 and 86 %: deviation 2, over the root of three runs.
+  shown = columns(bitq_collect.table_3([row, alone]))
+  assert shown["FP32"][:2] == ["88.00 ±1.15", "1.000 ±0.000"]
+  assert shown["FP32"][3] == "90.00"
+  shown = columns(bitq_collect.means(row))
+  assert shown["network"][0] == "FP32"
+  assert shown["DRAM kB"][0] == "11.0 ±0.6" and shown["energy uJ"][0] == (
+    "8000000.0 ±0.0"
+  )
+  with pytest.raises(ValueError, match="same settings and the seeds"):
+    bitq_collect.rows([*runs, runs[1]])
+
+
+def columns(table):
+  """Heading -> cells of a `rich.table.Table`."""
+  return {column.header: list(column.cells) for column in table.columns}

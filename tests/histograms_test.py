@@ -86,10 +86,13 @@ def test_as_many_doublings_as_one_likes():
   assert found.counts[BINS] == 3 and found.counts.sum() == 5
 
 
-def test_numbers_that_are_not_finite_are_named():
-  x = np.float32([[1, 2, 3], [1, np.nan, np.inf]])
-  with pytest.raises(ValueError, match=r"dw1.out: 2 values of batch 1 are not"):
-    histograms.merge("dw1.out", [count(jnp.asarray(batch)) for batch in x])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_named(bad):
+  for place in (0, 1, SIZE // 2, SIZE - 1):
+    x = batches("normal").copy()
+    x[3, place] = bad
+    with pytest.raises(ValueError, match="dw1.out: values of batch 3 are not"):
+      histograms.merge("dw1.out", [count(jnp.asarray(batch)) for batch in x])
   with pytest.raises(ValueError, match="x: no batches"):
     histograms.merge("x", [])
 

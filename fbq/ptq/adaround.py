@@ -5,6 +5,7 @@ data, without labels.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -21,6 +22,9 @@ from fbq.train.steps import compile_once
 Array = jax.Array
 # Ends of the sigmoid before it is clipped to 0 .. 1 (eq. 23).
 _BOTTOM, _TOP = -0.1, 1.1
+# All layers have this name while they are rounded, so that those of the same
+# shape are the same network.
+_ALONE = "layer"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +116,7 @@ def round_layer(
     ValueError: no such layer, it has a batch norm, or there are fewer images
       than a batch.
   """
-  layer = alone(net, name)
+  layer = _renamed(alone(net, name))
   if net.node[name].norm or not settings.batch <= len(inputs) == len(targets):
     raise ValueError(
       f"layer {name!r}: {len(inputs)} inputs, {len(targets)} targets, batch "
@@ -120,29 +124,38 @@ def round_layer(
       f"{settings.batch} (settings.batch) or more, and no norm "
       "(fbq.ptq.folding.fold)"
     )
-  kinds = ("kernel", "bias", "scale")
   own = {
-    full: np.asarray(params[full])
-    for full in (f"{name}_{kind}" for kind in kinds)
-    if full in params
+    f"{_ALONE}_{kind}": np.asarray(params[f"{name}_{kind}"])
+    for kind in ("kernel", "bias", "scale")
+    if f"{name}_{kind}" in params
   }
-  position = np.asarray(own[f"{name}_kernel"] * (1.0 / grid.step))
+  channels = own[f"{_ALONE}_kernel"].shape[-1:]
+  grid = jax.tree.map(lambda x: np.array(np.broadcast_to(x, channels)), grid)
+  position = np.asarray(own[f"{_ALONE}_kernel"] * (1.0 / grid.step))
   below = np.floor(position)
   rounding = _inverse(position - below)
-  update, optimizer = _step(layer, own, grid, below, settings)
+  update, optimizer = _step(layer, settings)
   state = optimizer.init(rounding)
   picks = _picks(key, len(inputs), settings)
   for step in range(settings.steps):
     pick = picks[step]
+    batch = inputs[pick], targets[pick]
     rounding, state = update(
-      rounding, state, np.float32(step), inputs[pick], targets[pick]
+      rounding, state, np.float32(step), own, grid, below, *batch
     )
   up = np.asarray(_share(rounding)) >= 0.5
-  measure = _measure(layer, own)
   kernel = np.asarray(_on_grid(below + up, grid))
   nearest = np.asarray(_on_grid(np.rint(position), grid))
-  errors = (float(measure(k, inputs, targets)) for k in (kernel, nearest))
+  errors = (
+    float(_error(layer)(own, k, inputs, targets)) for k in (kernel, nearest)
+  )
   return Rounded(kernel, *errors)
+
+
+def _renamed(layer: Net) -> Net:
+  (node,) = layer.nodes
+  node = dataclasses.replace(node, name=_ALONE)
+  return Net(_ALONE, layer.input_shape, (node,))
 
 
 def _share(rounding: Array) -> Array:
@@ -164,17 +177,21 @@ def _on_grid(position: Array | np.ndarray, grid: Grid) -> Array:
 
 
 def _outputs(layer: Net, own: Mapping[str, Any], kernel, inputs) -> Array:
-  params = {**own, f"{layer.name}_kernel": kernel}
+  params = {**own, f"{_ALONE}_kernel": kernel}
   return jnp.asarray(Model(layer).apply({"params": params}, inputs, False))
 
 
-def _step(layer, own, grid, below, settings) -> tuple[Callable, Any]:
-  """A compiled step of Adam on the roundings, and its optimizer."""
+@functools.lru_cache(maxsize=64)
+def _step(layer: Net, settings: Settings) -> tuple[Callable, Any]:
+  """A compiled step of Adam on the roundings, and its optimizer.
+
+  One for all layers of the same shape: a MobileNetV1 has 19 shapes in 28.
+  """
   optimizer = optax.adam(settings.learning_rate)
   first, last = settings.exponents
   start = settings.warmup * settings.steps
 
-  def loss_of(rounding, step, inputs, targets):
+  def loss_of(rounding, step, own, grid, below, inputs, targets):
     share = _share(rounding)
     y = _outputs(layer, own, _on_grid(below + share, grid), inputs)
     error = jnp.mean(jnp.sum(jnp.square(y - targets), -1))
@@ -184,8 +201,8 @@ def _step(layer, own, grid, below, settings) -> tuple[Callable, Any]:
     undecided = jnp.sum(1.0 - jnp.abs(2.0 * share - 1.0) ** exponent)
     return error + jnp.where(step < start, 0.0, settings.strength) * undecided
 
-  def update(rounding, state, step, inputs, targets):
-    gradient = jax.grad(loss_of)(rounding, step, inputs, targets)
+  def update(rounding, state, *rest):
+    gradient = jax.grad(loss_of)(rounding, *rest)
     change, state = optimizer.update(gradient, state)
     return optax.apply_updates(rounding, change), state
 
@@ -204,10 +221,11 @@ def _picks(key: Array, images: int, settings: Settings) -> np.ndarray:
   )
 
 
-def _measure(layer, own) -> Callable[..., Array]:
+@functools.lru_cache(maxsize=64)
+def _error(layer: Net) -> Callable[..., Array]:
   """A compiled mean squared error of a kernel's outputs."""
 
-  def error(kernel, inputs, targets):
+  def error(own, kernel, inputs, targets):
     return jnp.mean(jnp.square(_outputs(layer, own, kernel, inputs) - targets))
 
-  return compile_once(error)
+  return jax.jit(error)

@@ -1,5 +1,6 @@
 """Biases that undo the mean error of quantization."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbq.model import Model
-from fbq.train.steps import compile_once
+from fbq.nets.graph import Net
+from fbq.schemes.scheme import Scheme
 
 Array = jax.Array
 Variables = Mapping[str, Any]
@@ -55,8 +57,8 @@ def correct(
       f"net {net.name!r} has batch norms, which hide biases before them; fold "
       "them first (fbq.ptq.folding.fold)"
     )
-  targets = _means(_channel_means(Model(net)), reference, batches, None)
-  means = _channel_means(model)
+  targets = _means(_channel_means(net, None), reference, batches, None)
+  means = _channel_means(net, model.scheme)
   params = dict(variables["params"])
   for node in net.nodes:
     if not node.bias or node.activation in _AFTER_FUNCTION:
@@ -71,21 +73,29 @@ def correct(
   return {**variables, "params": params}
 
 
-def _channel_means(model: Model) -> Callable[..., dict[str, Array]]:
-  """A compiled `means(variables, images, data) -> {node with a bias: [C]}`."""
+@functools.lru_cache(maxsize=16)
+def _channel_means(
+  net: Net, scheme: Scheme | None
+) -> Callable[..., dict[str, Array]]:
+  """A compiled `means(variables, images, data) -> {node with a bias: [C]}`.
+
+  Kept: every recipe and seed for the same network uses it again.
+  """
+
+  model = Model(net, scheme)
 
   def means(variables, images, data):
     _, seen = model.apply(
       variables, images, False, data=data, mutable=["intermediates"]
     )
     result = {}
-    for node in model.net.nodes:
+    for node in net.nodes:
       if node.bias:
         x = jnp.asarray(seen["intermediates"][node.name][0])
         result[node.name] = jnp.mean(x, range(x.ndim - 1))
     return result
 
-  return compile_once(means)
+  return jax.jit(means)
 
 
 def _means(means, variables, batches, data) -> dict[str, np.ndarray]:

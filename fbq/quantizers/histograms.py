@@ -18,6 +18,7 @@ Array = jax.Array
 # Of either sign. A power of two; the largest magnitude lies in the upper half.
 BINS = 4096
 _OCTAVES = BINS.bit_length() - 1
+_SPARE = 64  # bins for zeros; a power of two
 _LEAST_EXPONENT = -100  # of a bin's width: 2^100 is finite
 
 
@@ -25,13 +26,12 @@ class Batch(NamedTuple):
   """What one batch adds to a histogram; arrays on the device.
 
   Attributes:
-    low: float32 [], least number.
-    high: float32 [], greatest number.
+    low: float32 [], least number; not finite if any number is not.
+    high: float32 [], greatest number; likewise.
     exponent: int32 [], bins are 2^exponent wide.
     counts: int32 [2 BINS], of the numbers in [j, j + 1) 2^exponent for j from
       -BINS; zeros are not counted.
     zeros: int32 [].
-    bad: int32 [], numbers that are not finite; counted as zeros.
   """
 
   low: Array
@@ -39,7 +39,6 @@ class Batch(NamedTuple):
   exponent: Array
   counts: Array
   zeros: Array
-  bad: Array
 
 
 class Histogram(NamedTuple):
@@ -72,24 +71,25 @@ class Histogram(NamedTuple):
 def count(x: Array) -> Batch:
   """What `x`, float32 of any shape, adds to a histogram; jittable.
 
-  On a CPU 2.6 ns for a number, most of it the scattered addition, where the
-  layer of a MobileNet that makes the number takes about as long.
+  On a CPU 1.3 ns for a number, where the layer of a MobileNet that makes it
+  takes 1.5. Of that 0.7 is the scattered addition: zeros, half of what a ReLU
+  makes, go to spare bins in turn, as additions to one and the same place wait
+  for each other (1.8). Counting bad numbers and zeros by sums took 3.0.
   """
-  x = jnp.asarray(x).reshape(-1)
-  is_finite = jnp.isfinite(x)
-  x = jnp.where(is_finite, x, 0.0)
   low, high = jnp.min(x), jnp.max(x)
+  x = jnp.asarray(x).reshape(-1)
   exponent = jnp.maximum(
     _exponent(jnp.maximum(-low, high)) + 1 - _OCTAVES, _LEAST_EXPONENT
   )
   # A product with a power of two is exact, so bins can be added later on.
   place = jnp.floor(x * _power_of_two(-exponent)).astype(jnp.int32) + BINS
   place = jnp.clip(place, 0, 2 * BINS - 1)
-  counts = jnp.zeros(2 * BINS, jnp.int32).at[place].add(1)
-  zeros = jnp.sum(x == 0.0, dtype=jnp.int32)
-  bad = jnp.sum(~is_finite, dtype=jnp.int32)
-  counts = counts.at[BINS].add(-zeros)
-  return Batch(low, high, exponent, counts, zeros, bad)
+  spare = 2 * BINS + (lax.iota(jnp.int32, x.size) & (_SPARE - 1))
+  place = jnp.where(x == 0.0, spare, place)
+  counts = jnp.zeros(2 * BINS + _SPARE, jnp.int32)
+  counts = counts.at[place].add(1, mode="promise_in_bounds")
+  zeros = jnp.sum(counts[2 * BINS :], dtype=jnp.int32)
+  return Batch(low, high, exponent, counts[: 2 * BINS], zeros)
 
 
 def merge(name: str, batches: Sequence[Batch]) -> Histogram:
@@ -106,10 +106,10 @@ def merge(name: str, batches: Sequence[Batch]) -> Histogram:
     raise ValueError(f"{name}: no batches, expected one or more")
   batches = [Batch(*map(np.asarray, batch)) for batch in batches]
   for i, batch in enumerate(batches):
-    if batch.bad:
+    if not np.isfinite([batch.low, batch.high]).all():
       raise ValueError(
-        f"{name}: {int(batch.bad)} values of batch {i} are not finite; look "
-        "at the calibration images and the weights"
+        f"{name}: values of batch {i} are not finite, from {batch.low} to "
+        f"{batch.high}; look at the calibration images and the weights"
       )
   exponent = max(int(batch.exponent) for batch in batches)
   counts = np.zeros(2 * BINS, np.int64)

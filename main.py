@@ -6,43 +6,30 @@ import sys
 import traceback
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
+
+from fbq.experiments import running
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where results go.")
-_CACHE = flags.DEFINE_string(
-  "compilation_cache",
-  os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache/fbq")),
-  "Where compiled programs are kept between runs; empty for nowhere.",
-)
 
 
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments {argv[1:]}")
-  import jax  # here: --help and wrong flags need not wait for it
+  config, workdir = _CONFIG.value, Path(_WORKDIR.value or "")
+  with running.prepared(workdir) as workdir:
+    from fbq.experiments.settings import ConfigError
 
-  from fbq.experiments.settings import ConfigError
-  from fbq.train.checkpoints import CheckpointError
-  from fbq.train.loop import Diverged
-
-  if not flags.FLAGS["verbosity"].present:
-    logging.set_verbosity(logging.WARNING)  # orbax tells every move
-  if _CACHE.value:
-    jax.config.update("jax_compilation_cache_dir", _CACHE.value)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-  name, experiment = _CONFIG.value.get("experiment", ""), None
-  if (Path(__file__).parent / f"fbq/experiments/{name}.py").is_file():
-    experiment = importlib.import_module(f"fbq.experiments.{name}")
-  try:
+    name, experiment = config.get("experiment", ""), None
+    if (Path(__file__).parent / f"fbq/experiments/{name}.py").is_file():
+      experiment = importlib.import_module(f"fbq.experiments.{name}")
     if not hasattr(experiment, "run"):
       raise ConfigError(
         f"config.experiment is {name!r}, expected a pipeline of fbq.experiments"
       )
-    experiment.run(_CONFIG.value, Path(_WORKDIR.value or ""))
-  except (ConfigError, CheckpointError, Diverged) as error:
-    sys.exit(f"error: {error}")
+    experiment.run(config, workdir)
 
 
 def _parse_flags(arguments):

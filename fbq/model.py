@@ -52,11 +52,14 @@ class Model(nn.Module):
     net: the network.
     scheme: how its tensors are quantized; None is floating point.
     norm: of `norms.MODES`.
+    axis_name: over which plain batch norms average under `jax.pmap`; without,
+      as ever, a batch spread over devices has one mean.
   """
 
   net: Net
   scheme: Scheme | None = None
   norm: str = norms.ABSORB
+  axis_name: str | None = None
 
   @nn.compact
   def __call__(
@@ -114,6 +117,7 @@ class Model(nn.Module):
           use_running_average=not train,
           momentum=norms.MOMENTUM,
           epsilon=norms.EPSILON,
+          axis_name=self.axis_name,
           name=f"{node.name}_norm",
         )(x)
       if node.activation in _SMOOTH:

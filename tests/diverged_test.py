@@ -1,5 +1,6 @@
 """A loss that is not finite stops the run and names the step and the layer."""
 
+import experiment_runs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -145,13 +146,14 @@ def test_of_bad_variables_the_layer_nearest_to_the_loss_is_named(variables):
 def test_a_bad_last_update_is_no_result(trainer, variables, tmp_path):
   """No loss is computed after it."""
   step = trainer.step
+  spoilt = variables["params"]["pw_kernel"] + jnp.inf
 
   def spoil(state, run):
     last = int(state.step) == STEPS - 1
     state, metrics = step(state, run)
     if last:
       params = dict(state.variables["params"])
-      params["pw_kernel"] = params["pw_kernel"] + jnp.inf
+      params["pw_kernel"] = spoilt
       state = state._replace(variables={**state.variables, "params": params})
     return state, metrics
 
@@ -190,7 +192,7 @@ def test_resume_equals_uninterrupted_and_finished_is_final(
     jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True
   ):
     assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-  lines = [(tmp_path / d / "metrics.jsonl").read_text() for d in "ab"]
+  lines = [experiment_runs.metrics(tmp_path / d) for d in "ab"]
   assert lines[0] == lines[1]
   again, _ = run(tmp_path / "b", trainer._replace(step=None), variables)
   assert jax.tree.structure(again) == jax.tree.structure(whole)

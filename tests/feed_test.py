@@ -4,6 +4,7 @@ import functools
 import itertools
 import threading
 
+import experiment_runs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,10 +139,8 @@ def test_a_run_killed_within_an_epoch_sees_the_batches_left(tmp_path):
   count = STEPS - 4
   assert files.rows[first : first + count] == whole_files.rows[4:STEPS]
   assert resumed == whole
-  text = [
-    (tmp_path / d / "metrics.jsonl").read_text() for d in ("whole", "cut")
-  ]
-  assert text[0] == text[1]
+  lines = [experiment_runs.metrics(tmp_path / d) for d in ("whole", "cut")]
+  assert lines[0] == lines[1]
 
 
 def test_a_bad_batch_is_found_by_repeating_the_steps_before_it(tmp_path):

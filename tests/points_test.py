@@ -15,7 +15,7 @@ from fbq.model import Model
 from fbq.nets import Net, Node
 from fbq.schemes.fractional import Fractional
 from fbq.schemes.groups import gate_groups
-from fbq.train import optimizer, points, regularizers, steps
+from fbq.train import optimizer, parallel, points, regularizers, steps
 from fbq.train.log import Log
 from fbq.train.loop import Diverged, Trainer
 from hwsim import proxies
@@ -96,7 +96,7 @@ for run in runs:
     state, _ = step(state, run)
   alone.append(state.variables)
 together = train("together", True)
-mesh = points.mesh_of(POINTS)
+mesh = parallel.mesh_of(4, POINTS)
 mapped = points.points_step(step, mesh)
 states = points.stack(
   [steps.initial_state(start, kinds, updates)] * POINTS, mesh
@@ -123,7 +123,7 @@ json.dump(
   {
     "devices": len(jax.devices()),
     "mesh": mesh.size,
-    "mesh of 6": points.mesh_of(6).size,
+    "mesh of 6": parallel.mesh_of(4, 6).size,
     "default is loop": all(
       a.tobytes() == b.tobytes()
       for a, b in zip(

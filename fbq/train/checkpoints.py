@@ -1,5 +1,6 @@
 """Checkpoints by orbax, which are either whole and ours or refused by name."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -8,6 +9,10 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from fbq.train import parallel, processes
+
+_FULL = ("No space left", "Disk quota exceeded", "RESOURCE_EXHAUSTED")
 
 
 class CheckpointError(RuntimeError):
@@ -38,35 +43,50 @@ class Checkpoints:
     self._ocp = ocp
     self._fingerprint = fingerprint
     self._directory = Path(directory).absolute()
-    self._manager = ocp.CheckpointManager(
-      self._directory,
-      options=ocp.CheckpointManagerOptions(
-        max_to_keep=1,
-        enable_async_checkpointing=False,
-        cleanup_tmp_directories=True,
-      ),
-    )
+    with _may_be_full(self._directory):
+      self._directory.mkdir(parents=True, exist_ok=True)
+      self._manager = processes.is_first() and ocp.CheckpointManager(
+        self._directory,
+        options=ocp.CheckpointManagerOptions(
+          max_to_keep=1,
+          enable_async_checkpointing=False,
+          cleanup_tmp_directories=True,
+          create=False,  # orbax makes none for some processes of several
+          multiprocessing_options=ocp.options.MultiprocessingOptions(
+            active_processes={0}
+          ),
+        ),
+      )
 
   def latest(self) -> int | None:
     """Step of the newest whole checkpoint, None if there is none."""
-    return self._manager.latest_step()
+    return processes.from_first(lambda: self._manager.latest_step())
 
   def save(self, step: int, state: Any, results: Mapping[str, float]) -> None:
-    """Writes `state`; `results` are numbers kept beside it."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+    """Writes `state`; `results` are numbers kept beside it.
+
+    Of several processes all call it, and the first writes.
+
+    Raises:
+      CheckpointError: no space left; the checkpoint before is whole.
+    """
+    leaves = [parallel.to_host(leaf) for leaf in jax.tree.leaves(state)]
+    if not processes.is_first():
+      return
     content = np.frombuffer(b"".join(x.tobytes() for x in leaves), np.uint8)
     notes = {
       "fingerprint": self._fingerprint,
       "results": dict(results),
       "digest": _digest(content, _layout(state), results),
     }
-    self._manager.save(
-      step,
-      args=self._ocp.args.Composite(
-        state=self._ocp.args.StandardSave({"content": content}),
-        notes=self._ocp.args.JsonSave(notes),
-      ),
-    )
+    with _may_be_full(self._directory / str(step)):
+      self._manager.save(
+        step,
+        args=self._ocp.args.Composite(
+          state=self._ocp.args.StandardSave({"content": content}),
+          notes=self._ocp.args.JsonSave(notes),
+        ),
+      )
 
   def restore(self, step: int, like: Any) -> tuple[Any, dict[str, float]]:
     """(state, results) of a step.
@@ -81,6 +101,21 @@ class Checkpoints:
     Raises:
       CheckpointError: damaged, or of another run.
     """
+    leaves, structure = jax.tree.flatten(like)
+    sizes = [leaf.nbytes for leaf in leaves]
+    content, results = processes.from_first(
+      lambda: self._restore(step, sum(sizes), _layout(like))
+    )
+    values = [
+      np.frombuffer(content[end - size : end].tobytes(), leaf.dtype).reshape(
+        leaf.shape
+      )
+      for leaf, end, size in zip(leaves, np.cumsum(sizes), sizes, strict=True)
+    ]
+    return jax.tree.unflatten(structure, values), results
+
+  def _restore(self, step, size, layout):
+    """(bytes of all leaves, results); see `restore`."""
     notes = self._read(step, "notes", self._ocp.args.JsonRestore())
     if not isinstance(notes, dict):
       raise self._damaged(step, f"its notes are {notes!r}")
@@ -90,9 +125,6 @@ class Checkpoints:
         f"({notes.get('fingerprint')}, this one is {self._fingerprint}); use "
         "another workdir or delete it"
       )
-    leaves, structure = jax.tree.flatten(like)
-    leaves = [np.asarray(leaf) for leaf in leaves]
-    size = sum(leaf.nbytes for leaf in leaves)
     wanted = self._ocp.args.StandardRestore(
       {"content": np.empty(size, np.uint8)}
     )
@@ -100,19 +132,13 @@ class Checkpoints:
     if content.shape != (size,):
       raise self._damaged(step, f"{content.shape} bytes, expected {size}")
     results = notes.get("results")
-    if notes.get("digest") != _digest(content, _layout(like), results):
+    if notes.get("digest") != _digest(content, layout, results):
       raise self._damaged(step, "its numbers do not have the digest written")
-    ends = np.cumsum([leaf.nbytes for leaf in leaves])
-    values = [
-      np.frombuffer(
-        content[end - leaf.nbytes : end].tobytes(), leaf.dtype
-      ).reshape(leaf.shape)
-      for leaf, end in zip(leaves, ends, strict=True)
-    ]
-    return jax.tree.unflatten(structure, values), dict(results or {})
+    return content, dict(results or {})
 
   def close(self) -> None:
-    self._manager.close()
+    if self._manager:
+      self._manager.close()
 
   def _read(self, step, item, how):
     try:
@@ -129,11 +155,23 @@ class Checkpoints:
     )
 
 
+@contextlib.contextmanager
+def _may_be_full(path):
+  """Says so where a disk is; orbax raises what its writers raise."""
+  try:
+    yield
+  except Exception as error:
+    if not any(text in repr(error) for text in _FULL):
+      raise
+    raise CheckpointError(
+      f"checkpoint {path} cannot be written: no space left. The one before it, "
+      "if any, is whole: free some space and give the same command again"
+    ) from error
+
+
 def _layout(state: Any) -> str:
   """Structure, shapes and types."""
-  kinds = [
-    (str(x.dtype), x.shape) for x in map(np.asarray, jax.tree.leaves(state))
-  ]
+  kinds = [(str(x.dtype), x.shape) for x in jax.tree.leaves(state)]
   return f"{jax.tree.structure(state)} {kinds}"
 
 

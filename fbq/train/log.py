@@ -4,8 +4,9 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -15,6 +16,14 @@ from rich.progress import (
   TextColumn,
   TimeRemainingColumn,
 )
+
+from fbq.train import monitoring, processes
+
+_SPEEDS = {
+  "images_per_second": "{:,.0f} images/s",
+  "waiting": "{:.0%} waiting",
+  "device_bytes": "{:,.0f} B on the device",
+}
 
 
 class Log:
@@ -26,7 +35,13 @@ class Log:
 
   def __init__(self, path: Path, console: Console | None = None):
     self._path = Path(path)
+    self._boards: dict[str, Any] = {}  # by stage: a writer for TensorBoard
     self.console = console or _console()
+
+  @property
+  def workdir(self) -> Path:
+    """Of the run."""
+    return self._path.parent
 
   def resume(self, stage: str, step: int) -> None:
     """Drops lines of `stage` after `step`, which will be written again.
@@ -45,11 +60,33 @@ class Log:
     temporary.write_text("".join(line + "\n" for line in kept))
     os.replace(temporary, self._path)
 
-  def write(self, stage: str, step: int, **metrics: float) -> None:
-    """Appends one line: the metrics of a stage after a number of steps."""
-    entry = {"stage": stage, "step": step, **metrics}
+  def write(
+    self, stage: str, step: int, speed: Mapping[str, float], **metrics: float
+  ) -> None:
+    """Appends one line: the metrics of a stage after a number of steps.
+
+    Args:
+      stage, step: what they are of.
+      speed: what differs from run to run, from `monitoring.Meter`; apart, so
+        that all else in the file is the same when a run is done again.
+      metrics: numbers of the training.
+    """
+    entry = {"stage": stage, "step": step, **metrics, "speed": dict(speed)}
     with self._path.open("a") as file:
       file.write(json.dumps(entry) + "\n")
+    if monitoring.options().tensorboard and processes.is_first():
+      self._write_board(stage, step, {**metrics, **speed})
+
+  def _write_board(self, stage, step, numbers):
+    if stage not in self._boards:
+      # What an earlier process wrote of steps from here on is not shown.
+      self._boards[stage] = monitoring.summary_writer()(
+        str(self.workdir / "tensorboard" / stage), purge_step=step
+      )
+    board = self._boards[stage]
+    for name, value in numbers.items():
+      board.add_scalar(name, value, step)
+    board.flush()
 
   def say(self, text: str) -> None:
     """One line for the reader."""
@@ -57,7 +94,7 @@ class Log:
 
   @contextlib.contextmanager
   def bar(self, title: str, steps: int, done: int) -> Iterator:
-    """A function (steps done, metrics) that moves the bar of one stage."""
+    """A function (steps done, metrics, speed) that moves a stage's bar."""
     with Progress(
       TextColumn("{task.description}"),
       BarColumn(bar_width=24),
@@ -70,18 +107,28 @@ class Log:
     ) as progress:
       task = progress.add_task(title, total=steps, completed=done, metrics="")
 
-      def move(step: int, metrics: dict[str, float]) -> None:
-        text = "  ".join(
-          f"{name} {value:.3f}" for name, value in metrics.items()
-        )
-        progress.update(task, completed=step, metrics=text)
+      def move(
+        step: int,
+        metrics: Mapping[str, float],
+        speed: Mapping[str, float] = {},  # noqa: B006  never changed
+      ) -> None:
+        parts = [f"{name} {value:.3f}" for name, value in metrics.items()]
+        parts += [
+          text.format(speed[name])
+          for name, text in _SPEEDS.items()
+          if name in speed
+        ]
+        progress.update(task, completed=step, metrics="  ".join(parts))
 
       yield move
 
 
 def _console() -> Console:
-  """As wide as the terminal; wide enough for the table where there is none."""
-  console = Console(highlight=False)
+  """As wide as the terminal; wide enough for the table where there is none.
+
+  Of several processes the first alone speaks.
+  """
+  console = Console(highlight=False, quiet=not processes.is_first())
   if not console.is_terminal and "COLUMNS" not in os.environ:
     console.width = 120
   return console

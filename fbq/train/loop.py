@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
 
 from fbq.model import Model
 from fbq.train import feed as feed_lib
+from fbq.train import monitoring, parallel
 from fbq.train import steps as steps_lib
 from fbq.train.checkpoints import Checkpoints
 from fbq.train.log import Log
@@ -32,6 +34,8 @@ class Trainer(NamedTuple):
     checkpoint_every: steps between checkpoints.
     log_every: steps between lines of metrics; the loss is checked as often.
     feed: of what steps are given, see `fbq.train.feed`.
+    mesh: of the devices, what `step` was made with; None is one device.
+    batch_size: images of a step, over all devices.
   """
 
   model: Model
@@ -42,6 +46,13 @@ class Trainer(NamedTuple):
   checkpoint_every: int
   log_every: int
   feed: feed_lib.Feed = feed_lib.nothing
+  mesh: Mesh | None = None
+  batch_size: int = 1
+
+  @property
+  def place(self) -> NamedSharding | None:
+    """Where the states and the data of runs are while they are trained."""
+    return self.mesh and parallel.everywhere(self.mesh)
 
 
 class Diverged(FloatingPointError):
@@ -90,10 +101,13 @@ def train(
       log.say(f"{name}: resumes after step {done}")
     else:
       log.resume(name, -1)
+    state = parallel.put(state, trainer.place)
+    run = parallel.put(run, trainer.place)
     state = _run(name, trainer, state, run, log, checkpoints)
-    results = finish(state.variables)
+    variables = parallel.home(state.variables)
+    results = finish(variables)
     checkpoints.save(trainer.steps, state, results)
-    return state.variables, results
+    return variables, results
   finally:
     checkpoints.close()
 
@@ -103,19 +117,24 @@ def _run(name, trainer, state, run, log, checkpoints) -> steps_lib.State:
   first = int(state.step)
   kept = _copy(state)  # the last state known to be sound
   numbers = range(first + 1, trainer.steps + 1)
+  meter = monitoring.Meter(trainer.batch_size)
   with (
     trainer.feed(run, first) as fed,
+    monitoring.tracer(name, log.workdir, log.say) as trace,
     log.bar(name, trainer.steps, first) as move,
   ):
-    for n, given in zip(numbers, fed, strict=False):
-      state, metrics = trainer.step(state, run, *given)
+    for n, given in zip(numbers, meter.waits(fed), strict=False):
+      trace(n, state)
+      with parallel.no_transfers(n > first + 1):
+        state, metrics = trainer.step(state, run, *given)
       if n % trainer.log_every and n != trainer.steps:
         continue
       if int(state.first_bad_step) >= 0:
         raise diverged(name, trainer, kept, run, int(state.first_bad_step))
       metrics = {key: float(value) for key, value in metrics.items()}
-      log.write(name, n, **metrics)
-      move(n, {key: metrics[key] for key in ("loss", "accuracy")})
+      speed = meter.read()
+      log.write(name, n, speed, **metrics)
+      move(n, {key: metrics[key] for key in ("loss", "accuracy")}, speed)
       kept = _copy(state)
       if n % trainer.checkpoint_every == 0 and n < trainer.steps:
         checkpoints.save(n, state, {})
@@ -125,7 +144,7 @@ def _run(name, trainer, state, run, log, checkpoints) -> steps_lib.State:
 
 def refuse_bad(name: str, trainer: Trainer, variables) -> None:
   """Raises Diverged for what the last update, after the last loss, spoilt."""
-  kinds = ("params", "ranges", "gates", "batch_stats")
+  kinds = ("params", "ranges", "averages", "gates", "batch_stats")
   culprit = steps_lib.bad_variable(trainer.model, variables, kinds)
   if culprit is not None:
     raise Diverged(
@@ -144,12 +163,13 @@ def diverged(
 ) -> Diverged:
   """What to raise: repeats the steps from `state` up to the bad one, and looks
   into it."""
+  state, run = (parallel.put(tree, trainer.place) for tree in (state, run))
   with trainer.feed(run, int(state.step)) as fed:
     while int(state.step) < bad_step:
       state, _ = trainer.step(state, run, *next(fed))
     given = next(fed)
   culprit = steps_lib.first_bad_tensor(
-    trainer.model, trainer.sample, state, run, given
+    trainer.model, trainer.sample, *map(parallel.home, (state, run, given))
   )
   return Diverged(  # counting from 1, as in metrics.jsonl
     f"{name}: the loss of step {bad_step + 1} is not finite; first not finite: "

@@ -16,8 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fbq.train import monitoring, parallel
 from fbq.train.checkpoints import Checkpoints
 from fbq.train.log import Log
 from fbq.train.loop import Trainer, diverged, refuse_bad, train
@@ -25,16 +26,6 @@ from fbq.train.steps import compile_once
 
 Variables = Mapping[str, Any]
 Results = tuple[Variables, dict[str, float]]
-AXIS = "point"
-
-
-def mesh_of(count: int) -> Mesh:
-  """Devices in a row: as many as divide `count` points evenly."""
-  devices = jax.devices()
-  used = max(n for n in range(1, len(devices) + 1) if count % n == 0)
-  return jax.make_mesh(
-    (used,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices[:used]
-  )
 
 
 @functools.lru_cache(maxsize=8)
@@ -45,38 +36,42 @@ def points_step(step: Callable, mesh: Mesh) -> Callable:
 
   Args:
     step: from `steps.train_step`.
-    mesh: from `mesh_of`. Every device trains its points alone: the program has
-      no communication.
+    mesh: from `parallel.mesh_of`. Where its data axis has one device, every
+      device trains its points alone: the program has no communication.
 
   The states given are donated.
   """
-  spec = PartitionSpec(AXIS)
+  spec = PartitionSpec(parallel.POINT)
   mapped = jax.shard_map(
     jax.vmap(inspect.unwrap(step)),
     mesh=mesh,
     in_specs=spec,
     out_specs=spec,
+    axis_names={parallel.POINT},
     check_vma=False,  # optax makes constants that do not vary
   )
   mapped.__name__ = "points_step"
   return compile_once(mapped, donate_argnums=0)
 
 
-def stack(trees: Sequence[Any], mesh: Mesh) -> Any:
-  """Trees of equal structure as one with a leading axis, over the mesh."""
-  sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-  return jax.tree.map(
-    lambda *leaves: jax.device_put(jnp.stack(leaves), sharding), *trees
-  )
+def stack(trees: Sequence[Any], mesh: Mesh, *axes: str) -> Any:
+  """Trees of equal structure as one with a leading axis, over the mesh.
+
+  Args:
+    trees: one for each point.
+    mesh: of `points_step`.
+    axes: of the mesh, over which the arrays' own axes are spread.
+  """
+  spec = PartitionSpec(parallel.POINT, *axes)
+  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+  return parallel.put(stacked, NamedSharding(mesh, spec))
 
 
 def point(tree: Any, index: int) -> Any:
-  """One of the trees that were stacked.
-
-  Through the host: taken from a sharded array, it would be a sum over all
-  devices, which eight virtual ones on two busy cores may wait for in vain.
-  """
-  return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[index]), tree)
+  """One of the trees that were stacked, on this process's own device."""
+  return jax.tree.map(
+    lambda leaf: jnp.asarray(parallel.to_host(leaf)[index]), tree
+  )
 
 
 def train_points(
@@ -103,14 +98,15 @@ def train_points(
     trainer: of all.
     log: of the experiment.
     finish: see `loop.train`, applied to each run.
-    together: as one program; by default wherever there is no CPU.
+    together: as one program; by default wherever there is no CPU, and one
+      process.
 
   Raises:
     CheckpointError: a damaged or foreign checkpoint.
     Diverged: the loss of a run is not finite.
   """
   if together is None:
-    together = jax.default_backend() != "cpu"
+    together = jax.default_backend() != "cpu" and jax.process_count() == 1
   if not together:
     columns = (names, variables, runs, directories, fingerprints)
     return [
@@ -127,17 +123,15 @@ def train_points(
 
 
 def _train_together(names, trainer, variables, runs, log, checkpoints):
-  mesh = mesh_of(len(names))
+  mesh = parallel.mesh_of(trainer.batch_size, len(names))
   title = f"{names[0]} and {len(names) - 1} more"
   states = stack([trainer.start(v) for v in variables], mesh)
   data = stack(runs, mesh)
   done = checkpoints.latest() or 0
   if done:
     restored, _ = checkpoints.restore(done, states)
-    states = jax.tree.map(
-      lambda x, like: jax.device_put(jnp.array(x), like.sharding),
-      restored,
-      states,
+    states = parallel.put(
+      jax.tree.map(jnp.array, restored), parallel.by_point(mesh)
     )
     if done == trainer.steps:
       return states
@@ -147,19 +141,26 @@ def _train_together(names, trainer, variables, runs, log, checkpoints):
   step = points_step(trainer.step, mesh)
   kept = jax.tree.map(jnp.copy, states)  # the last known to be sound
   numbers = range(done + 1, trainer.steps + 1)
+  meter = monitoring.Meter(trainer.batch_size * len(names))
   with (
     _fed(trainer, runs, done) as fed,
+    monitoring.tracer(names[0], log.workdir, log.say) as trace,
     log.bar(title, trainer.steps, done) as move,
   ):
-    for n, given in zip(numbers, fed, strict=False):
-      states, metrics = step(states, data, *stack(given, mesh))
+    for n, given in zip(numbers, meter.waits(fed), strict=False):
+      trace(n, states)
+      given = stack(given, mesh, parallel.DATA)
+      with parallel.no_transfers(n > done + 1):
+        states, metrics = step(states, data, *given)
       if n % trainer.log_every and n != trainer.steps:
         continue
       _check(names, trainer, kept, states, runs)
-      metrics = {key: np.asarray(value) for key, value in metrics.items()}
+      metrics = {k: parallel.to_host(v) for k, v in metrics.items()}
+      speed = meter.read()
       for i, name in enumerate(names):
-        log.write(name, n, **{k: float(v[i]) for k, v in metrics.items()})
-      move(n, {"loss": float(np.mean(metrics["loss"]))})
+        own = {k: float(v[i]) for k, v in metrics.items()}
+        log.write(name, n, speed, **own)
+      move(n, {"loss": float(np.mean(metrics["loss"]))}, speed)
       kept = jax.tree.map(jnp.copy, states)
       if n % trainer.checkpoint_every == 0 and n < trainer.steps:
         checkpoints.save(n, states, {})
@@ -189,6 +190,8 @@ def _fed(trainer, runs, start):
 
 def _check(names, trainer, kept, states, runs):
   """Raises Diverged for the first point that is."""
-  for i, bad_step in enumerate(states.first_bad_step.tolist()):
+  for i, bad_step in enumerate(
+    parallel.to_host(states.first_bad_step).tolist()
+  ):
     if bad_step >= 0:
       raise diverged(names[i], trainer, point(kept, i), runs[i], bad_step)

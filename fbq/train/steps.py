@@ -5,16 +5,18 @@ strengths, seeds, is data, so one compilation serves all of them.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from fbq import norms
 from fbq.model import Model
+from fbq.train import parallel
 from fbq.train.distillation import Distillation, teacher_logits
 from fbq.train.regularizers import Regularizer
 
@@ -118,6 +120,7 @@ def train_step(
   regularizer: Regularizer | None = None,
   distillation: Distillation | None = None,
   smoothing: float = 0.0,
+  mesh: Mesh | None = None,
 ) -> Callable[..., tuple[State, Mapping[str, Array]]]:
   """A compiled `step(state, run, *given) -> (state, metrics)`.
 
@@ -138,6 +141,8 @@ def train_step(
       strength.
     distillation: from the float network.
     smoothing: decay of averages of what is trained, in "smoothed"; 0 for none.
+    mesh: over which batches are spread, see `fbq.train.parallel`; state and run
+      are `everywhere` on it. None is one device.
 
   The state given is donated. A second trace is an error.
   """
@@ -168,11 +173,13 @@ def train_step(
     key, noise_key = jax.random.split(
       jax.random.fold_in(run["key"], state.step)
     )
-    batch = sample(key, *given)
+    batch = parallel.spread(sample(key, *given), mesh)
+    batch = parallel.own_rows(batch, model.axis_name)
     values = {kind: state.variables[kind] for kind in trained}
-    (loss, aux), gradients = jax.value_and_grad(loss_of, has_aux=True)(
+    found = jax.value_and_grad(loss_of, has_aux=True)(
       values, state, run, batch, noise_key
     )
+    (loss, aux), gradients = parallel.mean(found, model.axis_name)
     cross_entropy, accuracy, seen = aux
     updates, opt_state = optimizer.update(gradients, state.opt_state, values)
     values = cast(dict, optax.apply_updates(values, updates))
@@ -195,17 +202,25 @@ def train_step(
       "accuracy": accuracy,
     }
 
-  return compile_once(step, donate_argnums=0)
+  placed = {} if mesh is None else {"out_shardings": parallel.everywhere(mesh)}
+  return compile_once(step, donate_argnums=0, **placed)
 
 
 def _inputs(model, run, step, noise_key, batch: int) -> dict[str, Any]:
   """What a model needs in one step besides the images."""
   inputs = {}
   if model.norm == norms.CORRECT:
+    if model.axis_name:
+      raise ValueError(
+        f"norm {model.norm!r} does not average over axis_name "
+        f"{model.axis_name!r}: use jax.jit and a mesh, or another norm"
+      )
     inputs["frozen"] = step >= run["freeze_step"]
   if model.scheme is not None:
     inputs["data"] = model.scheme.data(run, step)
-    inputs["noise"] = model.scheme.noise(noise_key, batch)
+    inputs["noise"] = parallel.own_noise(
+      model.scheme.noise, noise_key, batch, model.axis_name
+    )
   return inputs
 
 
@@ -216,6 +231,7 @@ def first_bad_tensor(
 
   Runs outside of the compiled step, once, when a loss is not finite.
   """
+  model = model.clone(axis_name=None)  # whole batches, on one device
   culprit = bad_variable(model, state.variables)
   if culprit is not None:
     return f"{culprit}, as the step before left it"
@@ -268,33 +284,37 @@ def _is_finite(tree) -> bool:
 
 
 def evaluator(model: Model) -> Callable[..., Array]:
-  """A compiled `correct(variables, images, labels, data) -> int32 []`.
+  """A compiled `correct(variables, images, labels, weights, data) -> int32 []`.
 
-  Running batch statistics; `data` is of the model's scheme, without noise.
+  Counts images of weight above 0. Running batch statistics; `data` is of the
+  model's scheme, without noise.
   """
 
-  def correct(variables, images, labels, data=None):
+  def correct(variables, images, labels, weights, data=None):
     logits = model.apply(variables, images, train=False, data=data)
-    return jnp.sum(jnp.argmax(jnp.asarray(logits), -1) == labels)
+    is_right = jnp.argmax(jnp.asarray(logits), -1) == labels
+    return jnp.sum(is_right & (weights > 0))
 
   return compile_once(correct)
 
 
 def accuracy(
-  correct, variables, images: Array, labels: Array, data=None, batch=360
+  correct,
+  variables,
+  batches: Iterable[tuple[Array, Array, Array]],
+  data=None,
 ) -> float:
   """Share of images classified rightly, every image counted once.
 
   Args:
-    batch: images at a time; must divide their number, so that nothing is
-      dropped and nothing compiled twice.
+    correct: from `evaluator`.
+    variables: of its model.
+    batches: (images, labels, weights) of one shape; what fills the last batch
+      has weight 0.
+    data: of the scheme.
   """
-  if len(images) % batch:
-    raise ValueError(
-      f"{len(images)} test images do not divide into batches of {batch}"
-    )
-  counts = [
-    correct(variables, images[i : i + batch], labels[i : i + batch], data)
-    for i in range(0, len(images), batch)
-  ]
-  return int(sum(counts)) / len(images)
+  counts, total = [], 0
+  for images, labels, weights in batches:
+    counts.append(correct(variables, images, labels, weights, data))
+    total += int(np.sum(np.asarray(weights) > 0))
+  return int(sum(counts)) / total

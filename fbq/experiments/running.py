@@ -1,0 +1,85 @@
+"""How an experiment runs, which changes none of its numbers: flags of main.py.
+
+Importing it loads nothing heavy: --help and wrong flags need not wait.
+"""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import flags, logging
+
+_CACHE = flags.DEFINE_string(
+  "compilation_cache",
+  os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache/fbq")),
+  "Where compiled programs are kept between runs; empty for nowhere.",
+)
+_DISTRIBUTED = flags.DEFINE_string(
+  "distributed",
+  "",
+  "HOST:PORT,INDEX,COUNT: this is process INDEX of COUNT that train "
+  "as one; process 0 listens there. 'auto': as Slurm, Open MPI or a pod say.",
+)
+_PROFILE = flags.DEFINE_string(
+  "profile",
+  "",
+  "[STAGE:]FIRST:LAST: writes a JAX trace of these steps into the workdir.",
+)
+_TENSORBOARD = flags.DEFINE_bool(
+  "tensorboard",
+  False,
+  "Write metrics for TensorBoard too, into the workdir.",
+)
+
+
+@contextlib.contextmanager
+def prepared(workdir: Path) -> Iterator[Path]:
+  """The directory to work in; errors that a user can mend end the program.
+
+  Args:
+    workdir: that was asked for; of several processes the first has it.
+  """
+  import jax
+
+  from fbq.experiments.settings import ConfigError
+  from fbq.train import monitoring, processes
+  from fbq.train.checkpoints import CheckpointError
+  from fbq.train.loop import Diverged
+
+  if not flags.FLAGS["verbosity"].present:
+    logging.set_verbosity(logging.WARNING)  # orbax tells every move
+  if _CACHE.value:
+    jax.config.update("jax_compilation_cache_dir", _CACHE.value)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+  with _told(ValueError, ModuleNotFoundError):
+    trace = monitoring.span(_PROFILE.value) if _PROFILE.value else None
+    options = monitoring.Options(_TENSORBOARD.value, trace)
+    if options.tensorboard:
+      monitoring.summary_writer()
+    job = processes.job(_DISTRIBUTED.value)
+  with (
+    monitoring.monitored(options),
+    processes.joined(job),
+    processes.own_workdir(workdir) as own,
+    _told(ConfigError, CheckpointError, Diverged),
+  ):
+    yield own
+
+
+@contextlib.contextmanager
+def _told(*kinds: type[Exception]) -> Iterator[None]:
+  """Ends the program with a line for errors of these kinds or a full disk."""
+  try:
+    yield
+  except kinds as error:
+    sys.exit(f"error: {error}")
+  except OSError as error:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+      raise
+    sys.exit(
+      f"error: {error}. Free some space and give the same command again: the "
+      "run goes on from its last checkpoint."
+    )

@@ -1,0 +1,195 @@
+"""What a run tells of itself beside its results: speed, memory, traces.
+
+Options hold within a block, since they are no part of what is computed: a run
+may be stopped, and resumed with others.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from fbq.train import processes
+
+
+class Span(NamedTuple):
+  """Steps to trace.
+
+  Attributes:
+    stage: beginning of the name of a training; "" is the first that comes.
+    first, last: steps, counted from 1 as in metrics.jsonl.
+  """
+
+  stage: str
+  first: int
+  last: int
+
+
+class Options(NamedTuple):
+  """What is told.
+
+  Attributes:
+    tensorboard: write metrics for TensorBoard too.
+    trace: which steps are traced, if any.
+  """
+
+  tensorboard: bool = False
+  trace: Span | None = None
+
+
+_NONE = Options()
+_OPTIONS = ContextVar("options", default=_NONE)
+
+
+def span(text: str) -> Span:
+  """The steps that "[STAGE:]FIRST:LAST" names.
+
+  Raises:
+    ValueError: it names none.
+  """
+  *stage, first, last = f"::{text}".split(":")
+  if not (first.isdigit() and last.isdigit() and 0 < int(first) <= int(last)):
+    raise ValueError(
+      f"--profile is {text!r}, expected [STAGE:]FIRST:LAST, steps from 1 on"
+    )
+  return Span(":".join(stage).lstrip(":"), int(first), int(last))
+
+
+def options() -> Options:
+  """Those that hold here."""
+  return _OPTIONS.get()
+
+
+@contextlib.contextmanager
+def monitored(wanted: Options) -> Iterator[None]:
+  """Within, `wanted` holds."""
+  token = _OPTIONS.set(wanted)
+  try:
+    yield
+  finally:
+    _OPTIONS.reset(token)
+
+
+def summary_writer() -> Callable[..., Any]:
+  """tensorboardX's class of that name.
+
+  Raises:
+    ModuleNotFoundError: says what to install.
+  """
+  try:
+    from tensorboardX import SummaryWriter
+  except ImportError as error:
+    raise ModuleNotFoundError(
+      "--tensorboard needs tensorboardX: `pip install fbq[monitoring]`"
+    ) from error
+  return SummaryWriter
+
+
+class Meter:
+  """Images, seconds and waiting between lines of metrics.
+
+  The first step is left out, as it compiles. Steps run on while the host goes
+  on, so `read` is to be called when the last one is known to be done.
+  """
+
+  def __init__(self, batch_size: int):
+    """
+    Args:
+      batch_size: images of a step, over all devices and runs.
+    """
+    self._batch_size = batch_size
+    self._reset()
+
+  def _reset(self):
+    self._start, self._steps, self._waited = time.perf_counter(), 0, 0.0
+
+  def waits(self, fed: Iterator[Any]) -> Iterator[Any]:
+    """`fed`, each of whose items is for a step; its time is waiting."""
+    for number, _ in enumerate(iter(int, 1)):
+      if number == 1:
+        self._reset()
+      begin = time.perf_counter()
+      try:
+        given = next(fed)
+      except StopIteration:
+        return
+      self._waited += time.perf_counter() - begin
+      self._steps += number > 0
+      yield given
+
+  def read(self) -> dict[str, float]:
+    """Speed since the last call, {} if nothing can be said.
+
+    images_per_second: over all devices.
+    waiting: share of the time in which the host waited for data. The devices
+      may have been busy meanwhile, so their idle share is at most this.
+    device_bytes: most memory in use so far, on this process's first device;
+      left out where the backend does not tell.
+    """
+    seconds = time.perf_counter() - self._start
+    told = {}
+    if self._steps:
+      told["images_per_second"] = self._batch_size * self._steps / seconds
+      told["waiting"] = self._waited / seconds
+    self._reset()
+    memory = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in memory:
+      told["device_bytes"] = memory["peak_bytes_in_use"]
+    return told
+
+
+@contextlib.contextmanager
+def tracer(
+  stage: str, workdir: Path, say: Callable[[str], None]
+) -> Iterator[Callable[[int, Any], None]]:
+  """A function (step, state) to call before each step, that traces some.
+
+  A workdir has one trace, in the directory "trace": of a training that makes
+  the steps wanted, in its first process.
+
+  Args:
+    stage: name of the training.
+    workdir: of the run.
+    say: tells a reader where the trace is.
+  """
+  directory, wanted = Path(workdir) / "trace", options().trace
+  if (
+    wanted is None
+    or not stage.startswith(wanted.stage)
+    or directory.exists()
+    or not processes.is_first()
+  ):
+    yield lambda step, state: None
+    return
+  first_seen, is_on = None, False
+
+  def stop():
+    jax.profiler.stop_trace()
+    say(
+      f"{stage}: trace of steps {first_seen} to {last_seen} in {directory}, "
+      "for ui.perfetto.dev (its .json.gz) or TensorBoard's profile plugin"
+    )
+
+  def before(step, state):
+    nonlocal first_seen, last_seen, is_on
+    if is_on and step > wanted.last:
+      jax.block_until_ready(state)
+      stop()
+      is_on = False
+    if first_seen is None and wanted.first <= step <= wanted.last:
+      jax.block_until_ready(state)
+      jax.profiler.start_trace(directory)
+      first_seen, is_on = step, True
+    if is_on:
+      last_seen = step
+
+  last_seen = None
+  try:
+    yield before
+  finally:
+    if is_on:
+      stop()

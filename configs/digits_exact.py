@@ -40,6 +40,7 @@ def get_config(net: str = "mobilenet_v1") -> ConfigDict:
       bounds=(),  # (regular expression over tensors, least bits, most bits)
       ties=(),  # expressions or lists: tensors that share one precision
       fine_tuning=base["fine_tuning"],
+      qat=base["qat"],
       uniform_baselines=(8, 4, 2),
       tolerance=0.005,
       checkpoint_every=200,

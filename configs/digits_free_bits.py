@@ -63,6 +63,12 @@ def get_config(net: str = "mobilenet_v1") -> ConfigDict:
         weight_decay=0.0,
         range_learning_rate=1e-2,
       ),
+      qat=dict(  # of fine-tuning, see fbq/quantizers/qat_rules.py
+        method="log_lsq",  # range_learning_rate is what its optimizer takes
+        distillation=0.0,  # share of the float network's answers in the loss
+        temperature=1.0,  # that softens them
+        smoothing=0.0,  # decay of averages of the weights, 0 for none
+      ),
       rules=(),  # (regular expression over tensor names, bits) pairs
       uniform_baselines=(8, 4, 2),
       tolerance=0.005,  # accuracy that the recommended point may lose

@@ -67,6 +67,7 @@ def get_config(size: str = "full") -> ConfigDict:
       budget_strength=10.0,
     ),
     fine_tuning=base["fine_tuning"],
+    qat=base["qat"],
     budgets=BUDGETS,
     least_accuracy=0.9,
     checkpoint_every=200,

@@ -30,7 +30,10 @@ MAY_IMPORT = {
   "fbq.data": (),
   "fbq.train": (*METHOD, "fbq.schemes", "fbq.norms", "fbq.model", "fbq.data"),
   "fbq.search": (*METHOD, "fbq.schemes"),
-  "fbq.deploy": (*METHOD, "fbq.schemes", "fbq.model", "fbq.train"),
+  "fbq.deploy": (
+    *METHOD,
+    *("fbq.schemes", "fbq.norms", "fbq.model", "fbq.train", "fbq.ptq"),
+  ),
   "fbq.ptq": (*METHOD, "fbq.schemes", "fbq.model", "fbq.train"),
   "fbq.report": ("fbq.search", "fbq.precision", "hwsim"),
   "fbq.experiments": ("fbq", "hwsim"),

@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fbq import precision
-from fbq.experiments import settings
+from fbq.experiments import fine_tuning, settings
 from fbq.experiments.exact_settings import HARMS, check
 from fbq.experiments.free_bits_report import write_report
 from fbq.experiments.stages import Lab, calibrate, digest
@@ -41,14 +41,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
     return
   clock = Stopwatch()
   latency_io.save(table, workdir / "latency_table.csv")
-  lab = Lab(config, net, setup.difficulty, workdir, fingerprint, log, clock)
+  lab = Lab(config, net, setup.task, workdir, fingerprint, log, clock)
 
   # ---- Float training, ranges
   keys = jax.random.split(jax.random.key(config.seed), 4)
   variables, float_accuracy = lab.float_network("float", keys[:2])
   with clock.measure("calibration"):
     images, labels = lab.calibration_set(keys[2])
-    ranges, _ = calibrate(net, variables, images)
+    ranges, tensors = calibrate(net, variables, images)
 
   # ---- Harm of every precision of every tensor, alone
   path = workdir / "sensitivities.json"
@@ -108,12 +108,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
     write_atomically(file, text.encode())
 
   # ---- Fine-tuning, once for each different assignment
-  fine_tune, accuracies = lab.fine_tuner(), {}
+  recipe = fine_tuning.recipe_of(config.qat)
+  starts = fine_tuning.starts(net, variables, tensors, recipe, ranges)
+  fine_tune, accuracies = fine_tuning.FineTuner(lab, recipe), {}
   for name, assignment in assignments.items():
     case = digest(net, assignment)
     if case not in accuracies:
       accuracies[case] = fine_tune(
-        f"fine-tune-{case}", variables, ranges, assignment, keys[3]
+        f"fine-tune-{case}", variables, starts, assignment, keys[3]
       )
       log.say(f"{name}: test accuracy {accuracies[case]:.2%}")
 
@@ -140,7 +142,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     details,
     {},
     {},
-    len(lab.test[0]),
+    setup.task,
     clock.seconds,
     log,
   )

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from fbq import nets, precision
-from fbq.data import digits
-from fbq.experiments import settings, stage_settings
+from fbq.experiments import fine_tuning, settings, stage_settings, task
 from fbq.experiments.stage_settings import STAGE, Demand
 from fbq.search import constraints, exact, problem
 from hwsim import latency_io
@@ -27,6 +26,7 @@ SETTINGS = {
   "bounds": list,
   "ties": list,
   "fine_tuning": {**STAGE, "range_learning_rate": float},
+  "qat": fine_tuning.SETTINGS,
   "uniform_baselines": list,
   "tolerance": float,
 }
@@ -38,7 +38,7 @@ class Setup(NamedTuple):
   """What a sound configuration stands for.
 
   Attributes:
-    net, difficulty, target: of the experiment.
+    net, task, target: of the experiment.
     table: of the latency of `net` on `target`.
     problem: a function {site: {bits: value}} -> `problem.Problem`.
     eight_cycles: of uniform 8 bits.
@@ -46,7 +46,7 @@ class Setup(NamedTuple):
   """
 
   net: nets.Net
-  difficulty: digits.Difficulty
+  task: task.Task
   target: Target
   table: LatencyTable
   problem: Callable[[Any], problem.Problem]
@@ -65,7 +65,9 @@ def check(config: ConfigDict) -> Setup:
   stages = ("float_training", "fine_tuning")
   stage_settings.require(config, stage_settings.demands(config, stages))
   stage_settings.require(config, _demands(config))
+  stage_settings.require(config, fine_tuning.demands(config.qat))
   net = stage_settings.build_net(config)
+  data = task.build(config, net)
   claim = config.to_dict()
   try:
     target = get_target(config.target)
@@ -105,8 +107,7 @@ def check(config: ConfigDict) -> Setup:
     start,
     [int(share * eight_cycles)],
   )
-  difficulty = stage_settings.build_difficulty(config)
-  return Setup(net, difficulty, target, table, make, eight_cycles, claim)
+  return Setup(net, data, target, table, make, eight_cycles, claim)
 
 
 def _named(setting: str, function: Callable, *arguments):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from fbq import precision
-from fbq.experiments import settings
+from fbq.experiments import fine_tuning, settings
 from fbq.experiments.free_bits_report import write_report
 from fbq.experiments.free_bits_settings import check
 from fbq.experiments.stages import (
@@ -39,7 +39,7 @@ from hwsim.pulp import get_target, latency_table
 def run(config: ConfigDict, workdir: Path) -> None:
   """Carries out the experiment in `workdir`, or what of it is left to do."""
   # ---- Checks: all that can be wrong is found before anything is trained
-  net, difficulty = check(config)
+  net, task = check(config)
   claim = config.to_dict()
   if config.measured_latency:  # its content counts, not its name alone
     measured = Path(config.measured_latency).read_bytes()
@@ -62,7 +62,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     cycles = table.for_output_bits(8)
 
   # ---- Data and keys
-  lab = Lab(config, net, difficulty, workdir, fingerprint, log, clock)
+  lab = Lab(config, net, task, workdir, fingerprint, log, clock)
   key = jax.random.key(config.seed)
   keys = dict(
     zip(
@@ -80,7 +80,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   # ---- Ranges of activations on training data
   with clock.measure("calibration"):
     images, _ = lab.calibration_set(keys["calibration"])
-    ranges, _ = calibrate(net, float_variables, images)
+    ranges, tensors = calibrate(net, float_variables, images)
 
   # ---- Precision search, from activations' ranges at `range_bits`
   grown_from = {
@@ -143,7 +143,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
     write_atomically(path, precision.to_json(net, assignment).encode())
 
   # ---- Fine-tuning, once for each different assignment, by one compiled step
-  fine_tune = lab.fine_tuner()
+  recipe = fine_tuning.recipe_of(config.qat)
+  fine_tune = fine_tuning.FineTuner(lab, recipe)
+  starts = fine_tuning.starts(net, float_variables, tensors, recipe, ranges)
   accuracies: dict[str, float] = {}  # by digest of the assignment
   count = len({digest(net, assignment) for assignment in found.values()})
   for name, assignment in found.items():
@@ -153,7 +155,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     accuracies[case] = fine_tune(
       f"fine-tune-{case}",
       float_variables,
-      ranges,
+      starts,
       assignment,
       keys["fine-tuning"],
     )
@@ -175,7 +177,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     details,
     parents,
     raises,
-    len(lab.test[0]),
+    task,
     clock.seconds,
     log,
   )

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from fbq import nets, precision
-from fbq.data import digits
-from fbq.experiments import settings, stage_settings
+from fbq.experiments import fine_tuning, settings, stage_settings, task
 from fbq.experiments.stage_settings import STAGE, Demand
 from hwsim import latency_io
 from hwsim.pulp import get_target, latency_table
@@ -26,14 +25,15 @@ SETTINGS = {
     "faithful": bool,
   },
   "fine_tuning": {**STAGE, "range_learning_rate": float},
+  "qat": fine_tuning.SETTINGS,
   "rules": list,
   "uniform_baselines": list,
   "tolerance": float,
 }
 
 
-def check(config: ConfigDict) -> tuple[nets.Net, digits.Difficulty]:
-  """The network and the difficulty of the data of a sound configuration.
+def check(config: ConfigDict) -> tuple[nets.Net, task.Task]:
+  """The network and the task of a sound configuration.
 
   Raises:
     ConfigError: naming the setting at fault.
@@ -42,8 +42,9 @@ def check(config: ConfigDict) -> tuple[nets.Net, digits.Difficulty]:
   stages = ("float_training", "search", "fine_tuning")
   stage_settings.require(config, stage_settings.demands(config, stages))
   stage_settings.require(config, _demands(config))
+  stage_settings.require(config, fine_tuning.demands(config.qat))
   net = stage_settings.build_net(config)
-  difficulty = stage_settings.build_difficulty(config)
+  data = task.build(config, net)
   try:
     precision.apply_rules(net, precision.uniform(net, 8), config.rules)
     target = get_target(config.target)
@@ -53,7 +54,7 @@ def check(config: ConfigDict) -> tuple[nets.Net, digits.Difficulty]:
       )
   except (ValueError, OSError) as error:
     raise settings.ConfigError(str(error)) from error
-  return net, difficulty
+  return net, data
 
 
 def _demands(config: ConfigDict) -> Iterator[Demand]:

@@ -19,7 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fbq import precision
-from fbq.experiments import settings, strategies
+from fbq.experiments import fine_tuning, settings, strategies
 from fbq.experiments.shootout_report import write_report
 from fbq.experiments.shootout_settings import check
 from fbq.experiments.stages import (
@@ -64,14 +64,14 @@ class Found(NamedTuple):
 def run(config: ConfigDict, workdir: Path) -> None:
   """Carries out the experiment in `workdir`, or what of it is left to do."""
   # ---- Checks, costs, data
-  net, difficulty = check(config)
+  net, task = check(config)
   fingerprint = settings.claim_workdir(workdir, config.to_dict())
   log = Log(workdir / "metrics.jsonl")
   if (workdir / "result.json").exists():
     log.say(f"{workdir} is finished: see {workdir / 'report.html'}")
     return
   clock = Stopwatch()
-  lab = Lab(config, net, difficulty, workdir, fingerprint, log, clock)
+  lab = Lab(config, net, task, workdir, fingerprint, log, clock)
   with clock.measure("latency table"):
     target = get_target(config.target)
     table = latency_table(net.workload, target)
@@ -79,6 +79,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     cycles = table.for_output_bits(8)
   choice = problem.make(net.workload, {"cycles": cycles})
   eight = total_cycles(table, net.workload, precision.uniform(net, 8))
+  recipe = fine_tuning.recipe_of(config.qat)
 
   # ---- One compiled step for each strategy, whatever the seed and setting
   searchers = {
@@ -98,7 +99,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     for name, searcher in searchers.items()
   }
   found: list[Found] = []
-  start_of: dict[int, Any] = {}  # seed -> float variables, ranges, keys
+  start_of: dict[int, Any] = {}  # seed -> float variables, starts, keys
   value_seconds: dict[str, list[float]] = {}
   example: dict[str, Any] = {}  # strategy -> start and data of one search
 
@@ -119,7 +120,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with clock.measure("calibration"):
       images, labels = lab.calibration_set(keys[2])
       ranges, tensors = calibrate(net, variables, images)
-    start_of[seed] = variables, ranges, keys[5], accuracy
+    starts = fine_tuning.starts(net, variables, tensors, recipe, ranges)
+    start_of[seed] = variables, starts, keys[5], accuracy
 
     # ---- Searches by training
     gates = {}
@@ -183,7 +185,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
   # ---- Fine-tuning, once for each different assignment of a seed
   (workdir / "precision").mkdir(exist_ok=True)
   fine_tune = {
-    more: lab.fine_tuner(more) for more in {f.more_steps for f in found}
+    more: fine_tuning.FineTuner(lab, recipe, more_steps=more)
+    for more in {f.more_steps for f in found}
   }
   accuracies: dict[tuple, float] = {}
   for one in found:
@@ -195,11 +198,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
     case = one.seed, digest(net, one.precision), one.more_steps
     if case in accuracies:
       continue
-    variables, ranges, key, _ = start_of[one.seed]
+    variables, starts, key, _ = start_of[one.seed]
     accuracies[case] = fine_tune[one.more_steps](
       "seed{}-fine-tune-{}-{}".format(*case),
       variables,
-      ranges,
+      starts,
       one.precision,
       key,
     )
@@ -244,7 +247,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     step_cost,
     [exact.distance(choice, cycles, one) for one in _different(net, found)],
     [start_of[seed][3] for seed in config.seeds],
-    len(lab.test[0]),
+    task,
     clock.seconds,
     log,
   )

@@ -5,8 +5,13 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from fbq import nets, precision
-from fbq.data import digits
-from fbq.experiments import settings, stage_settings, strategies
+from fbq.experiments import (
+  fine_tuning,
+  settings,
+  stage_settings,
+  strategies,
+  task,
+)
 from fbq.experiments.stage_settings import STAGE, Demand
 from fbq.search import problem, solve
 from hwsim.pulp import get_target, latency_table
@@ -24,6 +29,7 @@ SETTINGS = {
     "budget_strength": float,
   },
   "fine_tuning": {**STAGE, "range_learning_rate": float},
+  "qat": fine_tuning.SETTINGS,
   "budgets": list,
   "least_accuracy": float,
 }
@@ -31,8 +37,8 @@ _STRATEGY = {"settings": list, "gate_learning_rate": float}
 _CHOICE = {"settings": list}
 
 
-def check(config: ConfigDict) -> tuple[nets.Net, digits.Difficulty]:
-  """The network and the difficulty of the data of a sound configuration.
+def check(config: ConfigDict) -> tuple[nets.Net, task.Task]:
+  """The network and the task of a sound configuration.
 
   Raises:
     ConfigError: naming the setting at fault.
@@ -41,8 +47,9 @@ def check(config: ConfigDict) -> tuple[nets.Net, digits.Difficulty]:
   stages = ("float_training", "search", "fine_tuning")
   stage_settings.require(config, stage_settings.demands(config, stages))
   stage_settings.require(config, _demands(config))
+  stage_settings.require(config, fine_tuning.demands(config.qat))
   net = stage_settings.build_net(config)
-  difficulty = stage_settings.build_difficulty(config)
+  data = task.build(config, net)
   try:
     target = get_target(config.target)
     cycles = latency_table(net.workload, target).for_output_bits(8)
@@ -59,7 +66,7 @@ def check(config: ConfigDict) -> tuple[nets.Net, digits.Difficulty]:
   stage_settings.require(
     config, _demands_of_strategies(config, makers, float(share))
   )
-  return net, difficulty
+  return net, data
 
 
 def _demands(config: ConfigDict) -> Iterator[Demand]:
@@ -74,6 +81,9 @@ def _demands(config: ConfigDict) -> Iterator[Demand]:
   yield "search.temperature", pair, "two positive numbers, first and last"
   is_strong = _is_positive(search.budget_strength)
   yield "search.budget_strength", is_strong, "a positive number"
+  for stage in ("float_training", "search", "fine_tuning"):
+    is_whole = isinstance(config[stage].steps, int)  # budgets are in steps
+    yield f"{stage}.steps", is_whole, "a whole number of steps"
   shares = all(_is_share(b) for b in config.budgets) and bool(config.budgets)
   yield "budgets", shares, "shares of the cycles at 8 bits, above 0, at most 1"
   yield "least_accuracy", 0 <= config.least_accuracy < 1, "in [0, 1)"

@@ -1,4 +1,4 @@
-"""What experiments that train on the digits share: data, stages, ranges."""
+"""What experiments that train share: stages, float networks, ranges."""
 
 import dataclasses
 import datetime
@@ -16,12 +16,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fbq import precision
-from fbq.data import digits
+from fbq.experiments.task import Task
 from fbq.model import Model
 from fbq.nets.graph import Net
 from fbq.quantizers.site_ranges import Ranges, site_ranges
-from fbq.schemes.fixed import Fixed
 from fbq.train import optimizer, steps
+from fbq.train.distillation import Distillation
 from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer, train
 from fbq.train.points import train_points
@@ -35,7 +35,7 @@ class Lab:
     config: of the experiment; a stage's plan (steps, batch size, rates) is the
       setting of its name.
     net: that is trained.
-    difficulty: of the data.
+    task: what it is trained and tested on.
     workdir: where checkpoints go.
     fingerprint: of the configuration.
     log: of the experiment.
@@ -44,29 +44,17 @@ class Lab:
 
   config: ConfigDict
   net: Net
-  difficulty: digits.Difficulty
+  task: Task
   workdir: Path
   fingerprint: str
   log: Log
   clock: Stopwatch
 
-  @functools.cached_property
-  def source(self) -> digits.Digits:
-    with self.clock.measure("data"):
-      return digits.load(self.config.data.split_seed)
-
-  @functools.cached_property
+  @property
   def test(self) -> tuple[jax.Array, jax.Array]:
-    """Images and labels that every accuracy is measured on."""
-    source = self.source
+    """All test images and labels at once, see `Task.test_set`."""
     with self.clock.measure("data"):
-      return digits.test_set(
-        source,
-        self.net.input_shape[0],
-        self.difficulty,
-        self.config.data.renders_per_test_image,
-        self.config.data.test_seed,
-      )
+      return self.task.test_set
 
   def trainer(
     self,
@@ -75,36 +63,40 @@ class Lab:
     trained: tuple[str, ...],
     regularizer: Callable | None = None,
     more_steps: int = 0,
+    distillation: Distillation | None = None,
+    smoothing: float = 0.0,
     **options: Any,
   ) -> Trainer:
     """One compiled step for all runs of a stage.
 
     Args:
       stage: its plan is the setting of this name.
-      model, trained, regularizer: see `fbq.train.steps.train_step`.
+      model, trained, regularizer, distillation, smoothing: see
+        `fbq.train.steps.train_step`.
       more_steps: than the plan says.
       options: of other variables than weights, see `optimizer.make`.
     """
     plan = self.config[stage]
-    count = plan.steps + more_steps
-    sample = functools.partial(
-      digits.train_batch,
-      digits=self.source,
-      batch_size=plan.batch_size,
-      resolution=self.net.input_shape[0],
-      difficulty=self.difficulty,
-    )
+    count = self.task.steps(plan) + more_steps
+    with self.clock.measure("data"):
+      sample, feed = self.task.draws(plan.batch_size)
+    schedule = {key: plan[key] for key in ("warmup", "drops") if key in plan}
     updates = optimizer.make(
-      count, plan.learning_rate, plan.weight_decay, **options
+      count, plan.learning_rate, plan.weight_decay, **schedule, **options
     )
     return Trainer(
       model,
-      steps.train_step(model, updates, trained, sample, regularizer),
+      steps.train_step(
+        model, updates, trained, sample, regularizer, distillation, smoothing
+      ),
       sample,
       count,
-      lambda variables: steps.initial_state(variables, trained, updates),
+      lambda variables: steps.initial_state(
+        variables, trained, updates, smoothing > 0
+      ),
       self.config.checkpoint_every,
       self.config.log_every,
+      feed,
     )
 
   def run(self, name, stage, trainer, variables, run, finish=lambda v: {}):
@@ -115,7 +107,6 @@ class Lab:
       stage: whose time is measured.
       trainer, variables, run, finish: see `fbq.train.loop.train`.
     """
-    self.test  # noqa: B018  loading it is no part of the stage's time
     with self.clock.measure(stage):
       return train(
         name,
@@ -137,7 +128,6 @@ class Lab:
     """
     if not names:
       return []
-    self.test  # noqa: B018  see above
     with self.clock.measure(stage):
       results = train_points(
         names,
@@ -177,35 +167,6 @@ class Lab:
     """One compiled step for all float training of the experiment."""
     return self.trainer("float_training", Model(self.net), ("params",))
 
-  def fine_tuner(self, more_steps: int = 0) -> Callable[..., float]:
-    """A function (name, variables, ranges, assignment, key) -> accuracy.
-
-    It fine-tunes at fixed precision, from ranges {site: {bits: range}}; one
-    compiled step serves all calls. The plan is the setting "fine_tuning".
-    """
-    model = Model(self.net, Fixed())
-    correct = steps.evaluator(model)
-    trainer = self.trainer(
-      "fine_tuning",
-      model,
-      ("params", "ranges"),
-      more_steps=more_steps,
-      range_learning_rate=self.config.fine_tuning.range_learning_rate,
-    )
-
-    def fine_tune(name, variables, ranges, assignment, key):
-      _, result = self.run(
-        name,
-        "fine-tuning",
-        trainer,
-        {**variables, "ranges": ranges_at(ranges, assignment)},
-        {"key": key, "bits": self.bits(assignment)},
-        lambda v: {"test_accuracy": self.accuracy(correct, v, assignment)},
-      )
-      return result["test_accuracy"]
-
-    return fine_tune
-
   def bits(self, assignment: precision.Precision) -> jax.Array:
     """int32 [S], what the scheme `Fixed` takes."""
     return jnp.asarray(precision.to_array(self.net, assignment))
@@ -213,17 +174,19 @@ class Lab:
   def accuracy(self, correct, variables, assignment=None) -> float:
     """Share of the test images that `correct` of `steps.evaluator` counts."""
     bits = None if assignment is None else self.bits(assignment)
-    return steps.accuracy(correct, variables, *self.test, bits)
+    return steps.accuracy(correct, variables, self.task.test_batches(), bits)
 
-  def calibration_set(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`calibration_images` images and labels of the training split."""
-    return digits.calibration_set(
-      key,
-      self.source,
-      self.config.calibration_images,
-      self.net.input_shape[0],
-      self.difficulty,
-    )
+  def calibration_set(
+    self, key: jax.Array, count: int = 0
+  ) -> tuple[jax.Array, jax.Array]:
+    """`count` images and labels of the training split, as they are tested.
+
+    Args:
+      key: of the choice.
+      count: by default the setting "calibration_images".
+    """
+    count = count or self.config.calibration_images
+    return self.task.calibration_set(key, count)
 
 
 def initial_variables(model: Model, key: jax.Array) -> Mapping[str, Any]:

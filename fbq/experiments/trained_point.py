@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from fbq import precision
+from fbq.deploy.trained import deployable
 from fbq.experiments import free_bits_settings, settings
+from fbq.experiments.fine_tuning import FineTuner, recipe_of
 from fbq.experiments.stages import Lab, digest
-from fbq.model import Model
 from fbq.nets import Net
-from fbq.schemes.fixed import Fixed
 from fbq.train.checkpoints import Checkpoints
 from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer
@@ -112,35 +112,31 @@ def load(found: Found, log: Log) -> TrainedPoint:
     {k: value for k, value in found.claim.items() if k != "measured_sha256"}
   )
   config.measured_latency = ""  # costs are settled; the file may be gone
-  net, difficulty = free_bits_settings.check(config)
+  net, task = free_bits_settings.check(config)
   assignment = precision.from_json(net, found.path)
   fingerprint = settings.fingerprint(found.claim)
   lab = Lab(
-    config, net, difficulty, found.directory, fingerprint, log, Stopwatch()
+    config, net, task, found.directory, fingerprint, log, Stopwatch()
   )
-  variables, results = _restore(lab, f"fine-tune-{digest(net, assignment)}")
+  tuner = FineTuner(lab, recipe_of(config.qat))
+  name = f"fine-tune-{digest(net, assignment)}"
+  variables, results = _restore(tuner, name, lab.bits(assignment))
+  scheme, norm, *_ = tuner.recipe
+  net, variables = deployable(net, scheme, norm, tuner.final(variables))
   return TrainedPoint(
     found.name, net, assignment, variables, *lab.test, results["test_accuracy"]
   )
 
 
-def _restore(lab, name):
+def _restore(tuner, name, bits):
   """Variables and results of a finished fine-tuning."""
-  model = Model(lab.net, Fixed())
-  trainer = lab.trainer(
-    "fine_tuning",
-    model,
-    ("params", "ranges"),
-    range_learning_rate=lab.config.fine_tuning.range_learning_rate,
-  )
-  images = jnp.zeros((1, *lab.net.input_shape))
-  bits = lab.bits(precision.uniform(lab.net, 8))
+  images = jnp.zeros((1, *tuner.lab.net.input_shape))
   shapes = jax.eval_shape(
-    lambda: model.init(jax.random.key(0), images, False, data=bits)
+    lambda: tuner.model.init(jax.random.key(0), images, False, data=bits)
   )
-  kinds = ("params", "batch_stats", "ranges")
+  kinds = ("params", "batch_stats", tuner.recipe.scheme.collection)
   like = {kind: shapes.get(kind, {}) for kind in kinds}
-  return restore(lab, name, trainer, like)
+  return restore(tuner.lab, name, tuner.trainer, like)
 
 
 def restore(

@@ -1,9 +1,11 @@
 """Ranges from data: the one of least squared error at each precision."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+# (x [N, ...], bits, signed) -> the range [...] of each column.
+Start = Callable[[np.ndarray, int, bool], np.ndarray]
 BITS = (2, 4, 8)
 # Candidate ranges as shares of the largest magnitude.
 _SHARES = np.linspace(0.04, 1.0, 49)
@@ -80,6 +82,7 @@ def activation_ranges(
   is_signed: Mapping[str, bool],
   bits: Sequence[int] = BITS,
   samples: int = 65_536,
+  start: Start = best_range,
 ) -> dict[str, dict[int, np.ndarray]]:
   """{site: {bits: range []}} from activations on calibration data.
 
@@ -88,6 +91,7 @@ def activation_ranges(
     is_signed: site -> whether its integers are signed.
     bits: precisions to calibrate for.
     samples: values used of each tensor, drawn at random from a fixed seed.
+    start: gives the range.
   """
   found = {}
   random = np.random.default_rng(0)
@@ -96,14 +100,17 @@ def activation_ranges(
     if len(values) > samples:
       # Not evenly spaced: a stride that channels divide would see one of them.
       values = random.choice(values, samples, replace=False, shuffle=False)
-    found[site] = {b: best_range(values, b, is_signed[site]) for b in bits}
+    found[site] = {b: start(values, b, is_signed[site]) for b in bits}
   return found
 
 
 def weight_ranges(
-  kernel: np.ndarray, per_channel: bool, bits: int
+  kernel: np.ndarray,
+  per_channel: bool,
+  bits: int,
+  start: Start = best_range,
 ) -> np.ndarray:
   """Range [O] of each output channel of a kernel [..., O], or [] of all."""
   kernel = np.asarray(kernel)
   columns = (-1, kernel.shape[-1]) if per_channel else (-1,)
-  return best_range(kernel.reshape(columns), bits, True)
+  return start(kernel.reshape(columns), bits, True)

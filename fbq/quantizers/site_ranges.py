@@ -24,29 +24,31 @@ def site_ranges(
   params: Mapping[str, Any],
   tensors: Mapping[str, np.ndarray],
   bits: Sequence[int] = calibration.BITS,
+  start: calibration.Start = calibration.best_range,
+  per_channel: bool = True,
 ) -> dict[str, dict[int, np.ndarray]]:
   """{site: {bits: range}} of every site but the image's, whose range is 1.
 
-  The ranges of least squared error at each of `bits`; at `FLOAT_BITS` twice the
-  largest magnitude, so that what other quantizers add is not clipped.
+  By default the ranges of least squared error at each of `bits`; at
+  `FLOAT_BITS` twice the largest magnitude, so that what other quantizers add is
+  not clipped.
 
   Args:
     net: the network.
     params: of its model, for the weights.
     tensors: activation site -> values [N, ...] before their quantizer.
     bits: precisions to calibrate for.
+    start: gives the range, such as a rule's of `qat_rules`.
+    per_channel: weights have one for each output channel, but for the
+      classifier's.
 
   Raises:
     ValueError: a tensor is missing, empty, or has values that are not finite.
   """
-  wanted = [site for site in net.is_signed if site != INPUT_SITE]
-  missing = [site for site in wanted if site not in tensors]
-  if missing:
-    raise ValueError(f"{net.name}: no calibration data for {missing}")
-  for site in wanted:
-    _check_finite(f"calibration data of {site!r}", tensors[site])
-  tensors = {site: tensors[site] for site in wanted}
-  found = calibration.activation_ranges(tensors, net.is_signed, bits)
+  tensors = _checked(net, tensors)
+  found = calibration.activation_ranges(
+    tensors, net.is_signed, bits, start=start
+  )
   for site, values in tensors.items():
     largest = np.max(np.abs(values)) if net.is_signed[site] else np.max(values)
     found[site][FLOAT_BITS] = _twice(largest)
@@ -54,13 +56,31 @@ def site_ranges(
     if node.has_weights:
       kernel = np.asarray(params[f"{node.name}_kernel"])
       _check_finite(f"params['{node.name}_kernel']", kernel)
-      per_channel = node.op != "linear"
+      by_channel = per_channel and node.op != "linear"
       site = f"{node.name}.weight"
       found[site] = {
-        b: calibration.weight_ranges(kernel, per_channel, b) for b in bits
+        b: calibration.weight_ranges(kernel, by_channel, b, start) for b in bits
       }
-      axes = tuple(range(kernel.ndim - per_channel))
+      axes = tuple(range(kernel.ndim - by_channel))
       found[site][FLOAT_BITS] = _twice(np.max(np.abs(kernel), axes))
+  return found
+
+
+def site_ends(
+  net: Net, tensors: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """{activation site: [2]}: the smallest and the largest number, and 0.
+
+  Args:
+    net, tensors: see `site_ranges`.
+
+  Raises:
+    ValueError: see `site_ranges`.
+  """
+  found = {}
+  for site, values in _checked(net, tensors).items():
+    low = values.min() if net.is_signed[site] else 0.0
+    found[site] = np.float32([min(low, 0.0), max(values.max(), 0.0)])
   return found
 
 
@@ -96,6 +116,17 @@ def squared_errors(
       error = np.sum(np.square(np.asarray(y) - x), dtype=np.float64)
       result[site][b] = float(error) / images
   return result
+
+
+def _checked(net, tensors):
+  """Those of the network's activation sites but the image's."""
+  wanted = [site for site in net.is_signed if site != INPUT_SITE]
+  missing = [site for site in wanted if site not in tensors]
+  if missing:
+    raise ValueError(f"{net.name}: no calibration data for {missing}")
+  for site in wanted:
+    _check_finite(f"calibration data of {site!r}", tensors[site])
+  return {site: tensors[site] for site in wanted}
 
 
 def _twice(largest: np.ndarray) -> np.ndarray:

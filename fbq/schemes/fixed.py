@@ -103,9 +103,12 @@ class Fixed:
     bits = {
       site: call.data[i] for i, site in enumerate(call.net.workload.sites)
     }
+    takes_activations = self.form.quantizes != "weights"
     if not self.learns_ranges:
-      return _MinMax(self, call, bits, ranges.activation_ends(call), set())
-    return _Learned(self, call, bits, ranges.activation_ranges(call))
+      ends = ranges.activation_ends(call) if takes_activations else {}
+      return _MinMax(self, call, bits, ends, set())
+    found = ranges.activation_ranges(call) if takes_activations else {}
+    return _Learned(self, call, bits, found)
 
 
 class _Learned(NamedTuple):

@@ -40,6 +40,9 @@ def get_config() -> ConfigDict:
         faithful=False,
       ),
       fine_tuning=dict(stage, range_learning_rate=1e-2),
+      qat=dict(
+        method="log_lsq", distillation=0.0, temperature=1.0, smoothing=0.0
+      ),
       rules=(),
       uniform_baselines=(8, 4, 2),
       tolerance=0.005,

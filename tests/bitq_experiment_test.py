@@ -7,7 +7,7 @@ import experiment_runs
 import pytest
 
 from configs import digits_bitq
-from fbq import block_formats, nets
+from fbq import block_formats
 from fbq.experiments import bfp_baselines, bitq_settings
 from fbq.experiments.settings import ConfigError
 from tests.configs import tiny_bitq
@@ -21,7 +21,7 @@ def test_a_whole_experiment_resumes_and_repeats(tmp_path):
   assert status == 0, output
   result = json.loads((first / "result.json").read_text())
   assert set(result["recommended"]) == {"Long", "Short"}
-  net = nets.build("tests.configs.tiny:separable", channels=8)
+  net = tiny_bitq.residual()
   stored = {
     name: block_formats.from_json(net, path)
     for path in (first / "precision").glob("*.json")

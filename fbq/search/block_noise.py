@@ -37,7 +37,7 @@ def tops(net: Net, tensors: Tensors) -> np.ndarray:
   found = np.zeros(len(net.workload.sites), np.int32)
   for i, site in enumerate(net.workload.sites):
     if site in tensors:
-      found[i] = int(bfp.top_exponent(_after_relu(net, tensors, site)))
+      found[i] = int(_top(_after_relu(net, tensors, site)))
   return found
 
 
@@ -76,7 +76,7 @@ def noises(
       x = _after_relu(net, tensors, site)
       axis, over = -1, window_axes(scheme.window, x.ndim)
       images = len(x)
-    top = bfp.top_exponent(x)
+    top = _top(x)
     geometry = (axis, tuple(over.items()), scheme.rounding, scheme.sizes)
     pairs = [
       _compare(*geometry, x, top, np.array(f, np.int32)) for f in formats
@@ -89,6 +89,9 @@ def noises(
 def _after_relu(net, tensors, site):
   x = jnp.asarray(tensors[site], jnp.float32)
   return x if site == INPUT_SITE or net.is_signed[site] else jax.nn.relu(x)
+
+
+_top = jax.jit(bfp.top_exponent)  # else ten small programs for every shape
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))

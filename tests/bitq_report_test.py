@@ -8,7 +8,7 @@ import pytest
 
 from fbq import nets
 from fbq.experiments.bitq_choices import bits_alone
-from fbq.report import bitq, bitq_collect, bitq_published
+from fbq.report import bitq, bitq_collect, bitq_plots, bitq_published
 from fbq.search import bitq as search
 from hwsim.bfp.energy import Traffic
 from hwsim.bfp.formats import bitq_format, bitq_grid
@@ -158,3 +158,19 @@ def test_runs_that_differ_in_seeds_become_means(tmp_path):
 def columns(table):
   """Heading -> cells of a `rich.table.Table`."""
   return {column.header: list(column.cells) for column in table.columns}
+
+
+def test_pictures_leave_no_series_out(monkeypatch):
+  drawn = []
+  monkeypatch.setattr(bitq_plots.figures, "png", drawn.append)
+  ratios = {f"format {i}": [2.0 + i, 1.0] for i in range(7)}
+  bitq_plots.memory("a network", [8, 16], ratios)
+  lines = [line.get_label() for line in drawn[0].axes[0].lines]
+  assert lines == list(ratios)
+  far = outcome("far", 20, 0.5, test=0.5)
+  seen = [outcome("FP32", 40, 0.9), outcome("near", 30, 0.9, test=0.85)]
+  bitq_plots.front([*seen, far], {"A": seen[1]}, {"A": ([20], [0.8])}, 100)
+  axes = drawn[1].axes[0]
+  assert "far 50.0 %" in axes.get_title(loc="left")
+  (bars,) = axes.containers  # of one family
+  assert len(bars.lines[0].get_xdata()) == len(seen)

@@ -1,5 +1,6 @@
 """Pictures of block formats: front, energy, alpha, memory."""
 
+import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,10 @@ _COLORS = {
   "ablation": figures.AMBER,
 }
 _SHOWN = 12  # points of accuracy below the best
+_LINES = (
+  *(figures.VERMILION, figures.AMBER, figures.BLUE, figures.GREEN),
+  figures.PURPLE,
+)
 _WORDS = (figures.BLUE, figures.GREEN, figures.PURPLE)
 
 
@@ -34,11 +39,15 @@ def front(
     test_count: images behind an accuracy.
   """
   trained = [o for o in outcomes if o.test is not None]
+  # What is far below must not press all others together.
+  high = max(o.percent for o in trained)
+  low = max(min(o.percent for o in trained), high - _SHOWN)
+  shown = [o for o in trained if o.percent >= low]
   figure = figures.new(10.5, 5.6)
   axes = figure.subplots()
   figures.bare(axes, "both")
   for color, (name, (bits, accuracies)) in zip(
-    _WORDS, predicted.items(), strict=False
+    itertools.cycle(_WORDS), predicted.items(), strict=False
   ):
     axes.plot(
       np.divide(bits, 8192),
@@ -50,7 +59,7 @@ def front(
     )
   names = {o.name for o in best.values()}
   for family, color in _COLORS.items():
-    group = [o for o in trained if o.family == family]
+    group = [o for o in shown if o.family == family]
     if group:
       axes.errorbar(
         [o.dram_bits / 8192 for o in group],
@@ -65,7 +74,7 @@ def front(
         markersize=4.5,
         label=family,
       )
-  chosen = [o for o in trained if o.name in names]
+  chosen = [o for o in shown if o.name in names]
   axes.plot(
     [o.dram_bits / 8192 for o in chosen],
     [o.percent for o in chosen],
@@ -75,17 +84,14 @@ def front(
     markersize=15,
     label="recommended",
   )
-  # What is far below must not press all others together.
-  high = max(o.percent for o in trained)
-  low = max(min(o.percent for o in trained), high - _SHOWN)
   axes.set_ylim(low - 0.3, high + 0.45 * (high - low))
   axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= 100])
   axes.set_xscale("log")
-  moved = [o.dram_bits / 8192 for o in trained]
+  moved = [o.dram_bits / 8192 for o in shown]
   axes.set_xlim(min(moved) / 1.2, max(moved) * 1.3)
   axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
   axes.xaxis.set_minor_formatter(lambda value, _: _sparse(value))
-  _label(axes, [o for o in trained if o.family == "published"], low)
+  _label(axes, [o for o in shown if o.family == "published"])
   below = [f"{o.name} {o.percent:.1f} %" for o in trained if o.percent < low]
   if below:
     text = textwrap.fill(f"Below the picture: {', '.join(below)}", 160)
@@ -101,12 +107,10 @@ def _sparse(value):
   return f"{value:g}" if digit in "25" else ""
 
 
-def _label(axes, outcomes, low):
+def _label(axes, outcomes):
   """Names above the points, in rows in which none covers another."""
   ends: list[float] = []  # of the names in each row, as logarithms
   for o in sorted(outcomes, key=lambda o: o.dram_bits):
-    if o.percent < low:
-      continue
     at, half = math.log(o.dram_bits), 0.013 * len(o.name)
     row = next((i for i, end in enumerate(ends) if end < at - half), len(ends))
     ends[row : row + 1] = [at + half]
@@ -218,8 +222,9 @@ def memory(
   figure = figures.new(7.5, 3.8)
   axes = figure.subplots()
   figures.bare(axes, "both")
-  colors = (figures.VERMILION, figures.AMBER, figures.BLUE, figures.GREEN)
-  for (name, values), color in zip(ratios.items(), colors, strict=False):
+  for (name, values), color in zip(
+    ratios.items(), itertools.cycle(_LINES), strict=False
+  ):
     axes.plot(sizes, values, "o-", markersize=4, color=color, label=name)
   axes.set_xscale("log", base=2)
   axes.set_xticks(list(sizes), [f"{s:g}" for s in sizes])

@@ -50,8 +50,8 @@ def test_every_data_set_keeps_the_contract(config):
     assert 0 <= labels.min() and labels.max() < source.classes
   iterator = source.batches(5, 2, 1, 2)
   for step, (images, labels) in enumerate(itertools.islice(iterator, 2), 2):
-    assert (images == unbroken[step][0][1::2]).all()
-    assert (labels == unbroken[step][1][1::2]).all()
+    assert (images == unbroken[step][0][2:]).all()
+    assert (labels == unbroken[step][1][2:]).all()
   iterator.close()
   parts = [list(source.evaluation(p, 2)) for p in range(2)]
   assert (

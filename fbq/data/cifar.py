@@ -111,7 +111,7 @@ def train_batch(
     random = np.random.default_rng([seed, _AUGMENTATION, step])
     corners = random.integers(0, 2 * PADDING + 1, (size, 2))
     flips = random.integers(0, 2, size).astype(bool)
-    own = slice(process_index, None, process_count)
+    own = order.own_rows(size, process_index, process_count)
     images = augment(images, corners[own], flips[own])
   return scaling.numbers(
     images, scaling.normalization(config)

@@ -181,7 +181,7 @@ def batches(
   digits = load(getattr(config, "split_seed", seed))
   sample = jax.jit(train_batch, static_argnums=(2, 3, 4))
   key = jax.random.key(seed)
-  own = slice(process_index, None, process_count)
+  own = order.own_rows(config.batch_size, process_index, process_count)
   for step in itertools.count(start_step):
     images, labels = sample(
       jax.random.fold_in(key, step),

@@ -29,8 +29,16 @@ def places(
   step: int, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> np.ndarray:
   """int64 [B / processes]: this process's places in the endless stream."""
-  first = step * batch_size
-  return np.arange(first + process_index, first + batch_size, process_count)
+  own = own_rows(batch_size, process_index, process_count)
+  return step * batch_size + np.arange(batch_size)[own]
+
+
+def own_rows(
+  batch_size: int, process_index: int = 0, process_count: int = 1
+) -> slice:
+  """This process's rows of a batch: in one piece, as devices hold arrays."""
+  rows = batch_size // process_count
+  return slice(process_index * rows, (process_index + 1) * rows)
 
 
 def samples(count: int, seed: int, places: np.ndarray) -> np.ndarray:

@@ -110,7 +110,7 @@ def finished(path, builder="resnet18", seed=0, lost=0.0):
   config = {
     "net": {"builder": builder},
     "seed": seed,
-    "data": {"split_seed": 0, "test_seed": 0},
+    "data": {"split_seed": seed, "test_seed": seed},
   }
   (path / "result.json").write_text(json.dumps(result))
   (path / "config.json").write_text(json.dumps(config))
@@ -141,7 +141,7 @@ def test_runs_that_differ_in_seeds_become_means(tmp_path):
   ]
   other = bitq_collect.read(finished(tmp_path / "other", builder="googlenet"))
   row, alone = bitq_collect.rows([runs[0], other, *runs[1:]])
-  assert row.seeds == ((0, 0, 0), (1, 0, 0), (2, 0, 0))
+  assert row.seeds == ((0, 0, 0), (1, 1, 1), (2, 2, 2))
   # 90, 88 and 86 %: deviation 2, over the root of three runs.
   shown = columns(bitq_collect.table_3([row, alone]))
   assert shown["FP32"][:2] == ["88.00 ±1.15", "1.000 ±0.000"]

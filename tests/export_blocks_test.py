@@ -56,7 +56,7 @@ def source(tmp_path_factory):
   results = {"recommended": recommended, "outcomes": outcomes}
   (path / "result.json").write_text(json.dumps(results))
   mark = settings.fingerprint(claim)
-  lab = Lab(config, net, checked.difficulty, path, mark, log, Stopwatch())
+  lab = Lab(config, net, checked.task, path, mark, log, Stopwatch())
   qat = lab.trainer("qat", Model(net), ("params",))
   for seed, (name, trainer) in enumerate(
     {"float": lab.float_trainer, f"qat-grid-{digest(candidate)}": qat}.items()

@@ -10,9 +10,8 @@ from ml_collections import ConfigDict
 
 from configs import export as export_config
 from fbq import nets, precision
-from fbq.data import digits
 from fbq.deploy import artifact, faithful, integer
-from fbq.experiments import export, settings, trained_point
+from fbq.experiments import export, settings, task, trained_point
 from fbq.experiments.stages import Lab, digest
 from fbq.model import Model
 from fbq.schemes.fixed import Fixed
@@ -38,9 +37,9 @@ def source(tmp_path_factory):
   (path / "result.json").write_text(json.dumps(results))
   name = f"fine-tune-{digest(net, bits)}"
   fingerprint = settings.fingerprint(claim)
-  difficulty = digits.Difficulty.from_config(config.data.difficulty)
+  data = task.build(config, net)
   log = Log(path / "metrics.jsonl")
-  lab = Lab(config, net, difficulty, path, fingerprint, log, Stopwatch())
+  lab = Lab(config, net, data, path, fingerprint, log, Stopwatch())
   trainer = lab.trainer(
     "fine_tuning",
     Model(net, Fixed()),

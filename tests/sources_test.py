@@ -61,6 +61,32 @@ def test_every_data_set_keeps_the_contract(config):
   assert shapes == {(2, *source.input_shape)}
 
 
+@pytest.mark.parametrize("config", sources.NAMES, indirect=True)
+def test_samples_are_training_images_as_evaluation_shows_them(config):
+  source = sources.source(config)
+  train, test = dict(
+    digits=(1437, 360), cifar10=(20, 13), cifar100=(4, 13), imagenet=(15, 9)
+  )[source.name]
+  assert source.counts() == (train, test)
+  count = 19
+  images, labels = map(np.asarray, source.samples(5, count))
+  assert images.shape == (count, *source.input_shape)
+  assert images.dtype == np.float32 and labels.dtype == np.int32
+  again, few = source.samples(5, count)[0], source.samples(5, 3)[0]
+  assert (images == again).all() and (
+    images != source.samples(6, count)[0]
+  ).any()
+  if source.name == "digits":  # every render differs
+    return
+  assert (images[:3] == few).all()
+  # All once, then some for the second time: nothing is cut or flipped at random.
+  kinds = {image.tobytes() for image in images[:train]}
+  assert len(kinds) == min(train, count)
+  assert len({image.tobytes() for image in images}) == len(kinds)
+  unseen = {x.tobytes() for batch, _, _ in source.evaluation() for x in batch}
+  assert not kinds & unseen
+
+
 def test_evaluation_of_digits_is_its_test_set():
   config = config_of("digits", **DIGITS, renders_per_test_image=2)
   got = [

@@ -14,8 +14,10 @@ process_index, process_count)`: the stream from a step on, and the part of every
 batch that is this process's. Its `evaluation(config, process_index,
 process_count)` yields `(images, labels, weights)` of one shape, every test
 image once with weight 1; what fills the last batch has weight 0. Its
-`check(config)` raises before anything long starts. `fbq.data.sources` picks the
-module by `config.name`.
+`samples(config, seed, count)` are images of the training split as evaluation
+shows them, to calibrate with, and `counts(config)` the images of both splits.
+Its `check(config)` raises before anything long starts. `fbq.data.sources` picks
+the module by `config.name`.
 """
 
 

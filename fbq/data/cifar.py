@@ -14,10 +14,13 @@ The files, their forms and errors are in `fbq.data.cifar_files`. Settings:
 """
 
 import dataclasses
+import functools
 import itertools
+import json
+import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -78,15 +81,46 @@ def check(config) -> tuple[cifar_files.Form, Path]:
 
 
 def load(config) -> Cifar:
-  """Both splits in memory, checked; 0.2 GB.
+  """Both splits in memory, checked and not to be changed; 0.2 GB.
+
+  Files that are as they were are not read again: every run and every evaluation
+  of an experiment asks for them.
 
   Raises:
     ValueError: a setting that cannot be right.
     DataError: missing or damaged files.
   """
   form, path = check(config)
-  parts = cifar_files.read(form, path, getattr(config, "labels", "fine"))
-  return Cifar(*parts["train"], *parts["test"])
+  files = (*form.train, *form.test) if path.is_dir() else ("",)
+  found = [(path / file).stat() for file in files]
+  return _load(
+    json.dumps(_settings(config)),
+    tuple((stat.st_mtime_ns, stat.st_size) for stat in found),
+  )
+
+
+@functools.lru_cache(maxsize=1)
+def _load(settings: str, stamps: tuple) -> Cifar:
+  """See `load`; `stamps` tell the files apart from changed ones."""
+  del stamps
+  config = types.SimpleNamespace(**json.loads(settings))
+  form, path = check(config)
+  parts = cifar_files.read(form, path, config.labels)
+  result = Cifar(*parts["train"], *parts["test"])
+  for array in result:
+    array.flags.writeable = False
+  return result
+
+
+def _settings(config) -> dict[str, Any]:
+  """What the images depend on."""
+  rows = getattr(config, "rows", None)
+  return dict(
+    name=config.name,
+    directory=str(config.directory),
+    labels=getattr(config, "labels", "fine"),
+    rows=rows and {split: rows[split] for split in ("train", "test")},
+  )
 
 
 def train_batch(
@@ -182,3 +216,24 @@ def evaluation(
     return images, cifar.test_labels[rows], weights
 
   return map(batch, range(order.evaluation_steps(count, size)))
+
+
+def samples(config, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+  """`count` images and labels of the training split, not augmented.
+
+  None comes twice before all have come once.
+
+  Raises:
+    ValueError, DataError: see `load`.
+  """
+  cifar, normal = load(config), scaling.normalization(config)
+  rows = order.samples(len(cifar.train_images), seed, np.arange(count))
+  images = scaling.numbers(cifar.train_images[rows], normal)
+  return images, cifar.train_labels[rows]
+
+
+def counts(config) -> tuple[int, int]:
+  """Images of the training and of the test split; reads none."""
+  form, _ = check(config)
+  train, test = len(form.train), len(form.test)
+  return form.train_rows * train, form.test_rows * test

@@ -220,3 +220,25 @@ def evaluation(
       len(images), step, config.batch_size, process_index, process_count
     )
     yield images[rows], labels[rows], weights
+
+
+def samples(config, seed: int, count: int) -> tuple[jax.Array, jax.Array]:
+  """`count` images and labels of the training split, to calibrate with.
+
+  Args:
+    config: as of `batches`.
+    seed: of the choice and of the renders.
+    count: of images.
+  """
+  return calibration_set(
+    jax.random.key(seed),
+    load(config.split_seed),
+    count,
+    config.resolution,
+    Difficulty.from_config(getattr(config, "difficulty", {})),
+  )
+
+
+def counts(config) -> tuple[int, int]:
+  """Images of an epoch, and of the test set."""
+  return TRAIN_COUNT, TEST_COUNT * getattr(config, "renders_per_test_image", 4)

@@ -69,6 +69,26 @@ class TrainStream:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Picked:
+  """Some images of a split.
+
+  Attributes:
+    source: the split.
+    rows: [N], which.
+  """
+
+  source: Any
+  rows: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def read(self, index: int) -> tuple[bytes, int, str]:
+    """(encoded image, label, where it is) of image `index`."""
+    return self.source.read(self.rows[index])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class EvaluationStream:
   """The middles of all images in order; filled up with weight 0.
 
@@ -188,6 +208,37 @@ def evaluation(
     process_count,
   )
   return _read(config, stream)
+
+
+def samples(config, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+  """The middles of `count` images of train/, and labels.
+
+  None comes twice before all have come once.
+
+  Raises:
+    ValueError, DataError: see `evaluation`.
+  """
+  check(config)
+  source = image_files.open_split(config.directory, "train")
+  rows = order.samples(len(source), seed, np.arange(count))
+  stream = EvaluationStream(
+    Picked(source, rows), _resize(config), config.resolution, count
+  )
+  [(images, labels, _)] = _read(config, stream)
+  return images, labels
+
+
+def counts(config) -> tuple[int, int]:
+  """Images of train/ and of val/; lists a folder's.
+
+  Raises:
+    DataError: missing or damaged files.
+  """
+  train, test = (
+    len(image_files.open_split(config.directory, split))
+    for split in image_files.SPLITS
+  )
+  return train, test
 
 
 def _resize(config) -> int:

@@ -19,6 +19,9 @@ class Source(NamedTuple):
     batches: (seed, start_step=0, process_index=0, process_count=1) -> endless
       (images, labels); see `fbq.data`.
     evaluation: (process_index=0, process_count=1) -> (images, labels, weights).
+    samples: (seed, count) -> (images, labels) of the training split, as
+      evaluation shows images; none comes twice before all have come once.
+    counts: () -> images of the training and of the test split.
   """
 
   name: str
@@ -26,6 +29,8 @@ class Source(NamedTuple):
   classes: int
   batches: Callable[..., Iterator[tuple[Any, Any]]]
   evaluation: Callable[..., Iterator[tuple[Any, Any, np.ndarray]]]
+  samples: Callable[[int, int], tuple[Any, Any]]
+  counts: Callable[[], tuple[int, int]]
 
 
 def source(config) -> Source:
@@ -59,10 +64,10 @@ def source(config) -> Source:
 
     cifar.check(config)
     shape, classes, module = (32, 32, 3), cifar.classes(config), cifar
+  functions = ("batches", "evaluation", "samples", "counts")
   return Source(
     name,
     shape,
     classes,
-    functools.partial(module.batches, config),
-    functools.partial(module.evaluation, config),
+    *(functools.partial(getattr(module, f), config) for f in functions),
   )

@@ -14,7 +14,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fbq import block_formats
-from fbq.data import digits
 from fbq.experiments import bfp_baselines, bitq_choices, settings
 from fbq.experiments.bfp_baselines import Candidate, of_formats
 from fbq.experiments.bitq_losses import Losses, kind_of, losses_of
@@ -37,14 +36,14 @@ from hwsim.bfp.energy import network_traffic
 def run(config: ConfigDict, workdir: Path) -> None:
   """Carries out the experiment in `workdir`, or what of it is left to do."""
   # ---- Checks, the data movement of every layer at every format
-  net, difficulty, words, memories = check(config)
+  net, task, words, memories = check(config)
   fingerprint = settings.claim_workdir(workdir, config.to_dict())
   log = Log(workdir / "metrics.jsonl")
   if (workdir / "result.json").exists():
     log.say(f"{workdir} is finished: see {workdir / 'report.html'}")
     return
   clock = Stopwatch()
-  lab = Lab(config, net, difficulty, workdir, fingerprint, log, clock)
+  lab = Lab(config, net, task, workdir, fingerprint, log, clock)
   keys = jax.random.split(jax.random.key(config.seed), 5)
 
   # ---- Float training
@@ -55,13 +54,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     images = lab.calibration_set(keys[2])
     tensors = activations(net, variables, images[0])
     tensors[INPUT_SITE] = np.asarray(images[0])
-    validation = digits.calibration_set(
-      keys[3],
-      lab.source,
-      config.validation_images,
-      net.input_shape[0],
-      difficulty,
-    )
+    validation = lab.calibration_set(keys[3], config.validation_images)
   few = {s: x[: config.losses.noise_images] for s, x in tensors.items()}
   sizes = {s for word in config.words.values() for s in word.block_sizes}
   schemes = bfp_baselines.schemes(tuple(sizes))
@@ -189,7 +182,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     Scales(**scales, untrained=untrained),
     lost,
     float_accuracy,
-    len(lab.test[0]),
+    task,
     clock.seconds,
     log,
   )

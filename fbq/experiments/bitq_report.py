@@ -11,6 +11,7 @@ from fbq.experiments import bitq_rows
 from fbq.experiments.bitq_losses import ByFormat, Losses
 from fbq.experiments.bitq_settings import Word
 from fbq.experiments.stages import machine_facts
+from fbq.experiments.task import Task
 from fbq.nets.graph import Net
 from fbq.report import bitq as results
 from fbq.report import bitq_plots, bitq_published, page, tables
@@ -70,7 +71,7 @@ def write_report(
   scales: Scales,
   lost: ByFormat,
   float_accuracy: float,
-  test_count: int,
+  task: Task,
   seconds: Mapping[str, float],
   log: Log,
 ) -> dict[str, Any]:
@@ -80,11 +81,12 @@ def write_report(
     outcomes: everything that was costed, "FP32" among them.
     lost: predicted loss of accuracy after training, by site and format.
     float_accuracy: before any further training.
-    test_count: images behind a test accuracy.
+    task: that accuracies are of.
 
   Returns:
     The summary for result.json.
   """
+  test_count = task.test_count
   fp32 = next(o for o in outcomes if o.name == "FP32")
   assert fp32.validation is not None
   best = {
@@ -119,7 +121,7 @@ def write_report(
     report={
       "network": net.name,
       "facts": machine_facts(),
-      "assumptions": _assumptions(config, float_accuracy, test_count),
+      "assumptions": _assumptions(config, float_accuracy, task),
     },
     answers=answers,
     pictures=pictures,
@@ -184,13 +186,14 @@ def _answer(word, best: Outcome, fp32, alpha, test_count) -> str:
   )
 
 
-def _assumptions(config, float_accuracy, test_count):
+def _assumptions(config, float_accuracy, task):
   return [
     f"The float network reads {float_accuracy:.2%} of the test images; every "
-    f"network then sees the same {config.qat.steps} steps more, FP32 too.",
-    f"{test_count} test images are renders of 360 digits that training never "
-    f"saw. Networks are chosen by {config.validation_images} renders of "
-    "training digits, so test accuracies are not what was chosen by. One seed.",
+    f"network then sees the same {task.steps(config.qat)} steps more, FP32 "
+    "too.",
+    f"{task.about_test} Networks are chosen by {config.validation_images} "
+    "images of the training split, so test accuracies are not what was chosen "
+    "by. One seed.",
     "Data movement is modelled exactly, not measured: layers one by one from "
     f"DRAM to DRAM, through {config.memory_bytes} bytes of SRAM (hwsim/bfp). "
     "A memory this small makes tiling matter to so small a network, as 32 KB "

@@ -123,11 +123,13 @@ def table_3(config, outcomes, best):
   shown = lambda o: "–" if o.test is None else f"{100 * o.test:.2f}"
   return {
     "names": list(paper),
+    "data": config.data.name,
     "ours": [shown(ours[name]) for name in paper],
     "paper": [f"{value:.2f}" for value in paper.values()],
     "note": (
-      "A small network on digits beside one of full size on ImageNet: the "
-      "order of the methods may be compared, no number. FlexBlock: FB16; "
+      f"{config.net.builder} of this run on {config.data.name} beside one of "
+      "full size on ImageNet: unless ours is both, the order of the methods "
+      "may be compared, no number. FlexBlock: FB16; "
       "FAST: m = 4; the paper does not tell the modes it ran. BSFP is priced, "
       "not trained."
     ),

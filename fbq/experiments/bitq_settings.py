@@ -7,8 +7,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from fbq import nets
-from fbq.data import digits
-from fbq.experiments import bfp_baselines, settings, stage_settings
+from fbq.experiments import bfp_baselines, settings, stage_settings, task
 from fbq.experiments.stage_settings import STAGE, Demand
 from hwsim.bfp.energy import Memories
 from hwsim.bfp.formats import FP32, BlockFormat, bitq_format
@@ -35,7 +34,6 @@ SETTINGS = {
   "sweep": {"builder": str, "arguments": dict, "memory_kilobytes": list},
 }
 _WORD = {"bits": int, "exponent_bits": list, "block_sizes": list}
-BATCH = 360  # images at a time of every evaluation
 
 
 class Word(NamedTuple):
@@ -58,7 +56,7 @@ class Checked(NamedTuple):
   """What a sound configuration stands for."""
 
   net: nets.Net
-  difficulty: digits.Difficulty
+  task: task.Task
   words: tuple[Word, ...]
   memories: Memories
 
@@ -76,7 +74,8 @@ def check(config: ConfigDict) -> Checked:
   stage_settings.require(config, stage_settings.demands(config, stages))
   stage_settings.require(config, _demands(config))
   net = stage_settings.build_net(config)
-  difficulty = stage_settings.build_difficulty(config)
+  data = task.build(config, net)
+  stage_settings.require(config, _demands_of_batch(config, data.batch))
   memories = Memories(8 * config.memory_bytes, 8 * config.register_bytes)
   words = []
   try:
@@ -92,7 +91,14 @@ def check(config: ConfigDict) -> Checked:
     grid = _grid(name, word)
     table = movement_table(net.workload, grid, memories.sram_bits)
     words.append(Word(name, word.bits, grid, table))
-  return Checked(net, difficulty, tuple(words), memories)
+  return Checked(net, data, tuple(words), memories)
+
+
+def _demands_of_batch(config: ConfigDict, batch: int) -> Iterator[Demand]:
+  for name in ("calibration_images", "validation_images"):
+    is_multiple = config[name] > 0 and config[name] % batch == 0
+    expected = f"a multiple of {batch}, the images evaluated at a time"
+    yield name, is_multiple, expected
 
 
 def _grid(name, word) -> tuple[BlockFormat, ...]:
@@ -133,9 +139,6 @@ def _demands(config: ConfigDict) -> Iterator[Demand]:
   yield "alpha", config.alpha in config.alphas, f"one of {config.alphas}"
   for name in ("memory_bytes", "register_bytes"):
     yield name, config[name] >= 1, "at least 1"
-  for name in ("calibration_images", "validation_images"):
-    is_multiple = config[name] > 0 and config[name] % BATCH == 0
-    yield name, is_multiple, f"a multiple of {BATCH}"
   counts = config.losses
   enough = 1 <= counts.noise_images <= config.calibration_images
   yield "losses.noise_images", enough, "1 to calibration_images"

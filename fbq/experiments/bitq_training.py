@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbq.experiments.bfp_baselines import NOT_TRAINED, Candidate
-from fbq.experiments.bitq_settings import BATCH
 from fbq.experiments.stages import Lab
 from fbq.model import Model
 from fbq.schemes.block_float import BlockFloat, Data
 from fbq.search.format_losses import Judge
+from fbq.train import steps
 from fbq.train.steps import compile_once
 
 Images = tuple[jax.Array, jax.Array]
@@ -71,15 +71,14 @@ class Workbench:
       self.variables if variables is None else variables,
       images[0],
       np.asarray(images[1]),
-      BATCH,
+      self.lab.task.batch,
     )
 
   def untrained(self, candidate: Candidate) -> float | None:
     """Test accuracy of the float network's weights in a candidate's formats."""
     if candidate.scheme == NOT_TRAINED:
       return None
-    judge = self.judge(candidate.scheme, self.lab.test)
-    return judge.accuracy(candidate.rows)
+    return self._tested(candidate, self.variables)
 
   def trained(self, candidate: Candidate) -> dict[str, float]:
     """Accuracies after training, {} of a candidate that is only priced."""
@@ -100,13 +99,23 @@ class Workbench:
     return results
 
   def _accuracies(self, candidate, variables):
-    sets = {"validation": self.validation, "test": self.lab.test}
+    judge = self.judge(candidate.scheme, self.validation, variables)
     return {
-      name: self.judge(candidate.scheme, images, variables).accuracy(
-        candidate.rows
-      )
-      for name, images in sets.items()
+      "validation": judge.accuracy(candidate.rows),
+      "test": self._tested(candidate, variables),
     }
+
+  def _tested(self, candidate, variables):
+    """By the program of `judge`, batch by batch: test sets can be large."""
+    forward = self.forward(candidate.scheme)
+
+    def correct(variables, images, labels, weights, rows):
+      chosen = np.asarray(forward(variables, images, rows)).argmax(-1)
+      is_right = chosen == np.asarray(labels)
+      return np.sum(is_right & (np.asarray(weights) > 0))
+
+    batches = self.lab.task.test_batches()
+    return steps.accuracy(correct, variables, batches, candidate.rows)
 
 
 def digest(candidate: Candidate) -> str:

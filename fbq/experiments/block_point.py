@@ -98,7 +98,7 @@ def load(found: Found, log: Log) -> BlockPoint:
   lab = Lab(
     config,
     net,
-    checked.difficulty,
+    checked.task,
     found.directory,
     settings.fingerprint(found.claim),
     log,

@@ -13,10 +13,11 @@ from ml_collections import ConfigDict
 from fbq.deploy import block_artifact
 from fbq.deploy.block_artifact import BlockNet
 from fbq.experiments import block_point, settings
-from fbq.experiments.bitq_settings import BATCH
 from fbq.experiments.block_point import BlockPoint
 from fbq.report.tables import write_atomically
 from fbq.train.log import Log, Stopwatch
+
+_BATCH = 360  # images at a time
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -76,9 +77,9 @@ def _logits(point: BlockPoint, variables, data) -> np.ndarray:
     [
       block_artifact.logits(
         *(point.net, point.scheme, variables, data),
-        point.images[start : start + BATCH],
+        point.images[start : start + _BATCH],
       )
-      for start in range(0, len(point.images), BATCH)
+      for start in range(0, len(point.images), _BATCH)
     ]
   )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from fbq import precision as precision_lib
 from fbq.experiments.stages import machine_facts
+from fbq.experiments.task import Task
 from fbq.nets.graph import Net
 from fbq.report import Change, LayerRow, Point, html, plots, recommend, tables
 from fbq.search.free_bits import Raise
@@ -29,7 +30,7 @@ def write_report(
   details: Mapping[str, Mapping[str, Any]],
   parents: Mapping[str, str],
   raises: Mapping[str, Sequence[Raise]],
-  test_count: int,
+  task: Task,
   seconds: Mapping[str, float],
   log: Log,
 ) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def write_report(
     accuracies: name -> test accuracy after fine-tuning.
     parents: name of a Free Bits point -> name of the point it came from.
     raises: name of a Free Bits point -> what the pass changed.
+    task: that accuracies are of.
 
   Returns:
     The summary for result.json.
@@ -51,7 +53,7 @@ def write_report(
   tables.write_csv(workdir / "results.csv", points)
   picture = plots.front_png(
     points,
-    test_count,
+    task.test_count,
     float_accuracy,
     best.point.name,
     f"{net.name} on {target.name}",
@@ -63,7 +65,7 @@ def write_report(
       network=net.name,
       target=target.name,
       points=points,
-      test_count=test_count,
+      test_count=task.test_count,
       picture=picture,
       layers={p.name: _layers(net, table, p.precision) for p in points},
       changes={
@@ -78,10 +80,10 @@ def write_report(
       facts={**machine_facts(), "seed": config.seed},
       stages=dict(seconds),
       config=config.to_dict(),
-      assumptions=_assumptions(table),
+      assumptions=_assumptions(table, task),
     ),
   )
-  log.console.print(tables.results_table(points, best, test_count))
+  log.console.print(tables.results_table(points, best, task.test_count))
   log.say(tables.summary(best))
   log.say(f"Report: {workdir / 'report.html'}")
   return {
@@ -191,7 +193,7 @@ def _change(net: Net, target: Target, change: Raise) -> Change:
   )
 
 
-def _assumptions(table):
+def _assumptions(table, task):
   measured = sum(p.startswith("measured") for p in table.provenance)
   return [
     "Cycles are "
@@ -202,8 +204,6 @@ def _assumptions(table):
     ),
     "Latency of the network is the sum over its layers, each timed alone with "
     "8-bit outputs, as in the published benchmark.",
-    "The test images are several renders of 360 source digits; renders of one "
-    "source are not independent, so the true error of an accuracy is larger "
-    "than the binomial one shown.",
+    task.about_test,
     "Every accuracy is of one seed; all fine-tunings see the same batches.",
   ]

@@ -8,13 +8,19 @@ import numbers
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fbq.report.tables import write_atomically
 
 
 class ConfigError(ValueError):
   """A setting that cannot be used; the message names it."""
+
+
+class Optional(NamedTuple):
+  """In a template: a setting that may be left out, and what it is else."""
+
+  kind: Any
 
 
 def check_keys(
@@ -25,7 +31,7 @@ def check_keys(
   Args:
     given: nested settings.
     template: the same with a type or tuple of types as leaves; `dict` allows
-      any keys below.
+      any keys below; `Optional` stands around what may be left out.
     where: name of `given` in messages.
   """
   for key in given:
@@ -38,6 +44,10 @@ def check_keys(
       )
   for key, expected in template.items():
     name = f"{where}.{key}"
+    if isinstance(expected, Optional):
+      if key not in given:
+        continue
+      expected = expected.kind
     if key not in given:
       raise ConfigError(f"{name} is missing")
     if isinstance(expected, Mapping):

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from fbq import precision
 from fbq.experiments import strategies
 from fbq.experiments.stages import machine_facts
+from fbq.experiments.task import Task
 from fbq.nets.graph import Net
 from fbq.report import page, shootout, shootout_plots, tables
 from fbq.report.shootout import Outcome
@@ -31,7 +32,7 @@ def write_report(
   search_steps: Mapping[str, float],
   distances: Sequence[Distance],
   float_accuracies: Sequence[float],
-  test_count: int,
+  task: Task,
   seconds: Mapping[str, float],
   log: Log,
 ) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def write_report(
     search_steps: cost of one search in steps of float training.
     distances: greedy and exact hardware pass of every different assignment.
     float_accuracies: by seed.
+    task: that accuracies are of.
 
   Returns:
     The summary for result.json.
@@ -50,7 +52,7 @@ def write_report(
     outcomes, config.budgets, config.least_accuracy, search_steps
   )
   _write_csv(workdir / "results.csv", outcomes)
-  picture = shootout_plots.picture(outcomes, standings, test_count)
+  picture = shootout_plots.picture(outcomes, standings, task.test_count)
   tables.write_atomically(workdir / "front.png", picture)
   verdict = shootout.verdict(standings, len(config.seeds))
   mean = statistics.fmean(float_accuracies)
@@ -76,7 +78,7 @@ def write_report(
         f"{strategies.HESSIAN}, where tried, includes compilation.",
         "Accuracies are on test images; no strategy saw them, but the best of "
         "several points is read off them for all alike.",
-        "Cycles are simulated; the test images are renders of 360 digits.",
+        f"Cycles are simulated. {task.about_test}",
       ],
     },
     answer=verdict,

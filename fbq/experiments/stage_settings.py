@@ -1,33 +1,32 @@
-"""What experiments that train on the digits can be set to, and its checks."""
+"""What experiments that train can be set to, and its checks."""
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from fbq import nets, precision
-from fbq.data import canvas, digits
 from fbq.experiments import settings
 
+# Beside these a stage has whatever its experiment adds.
 STAGE = {
-  "steps": int,
+  "steps": (int, str),  # or "n epochs"
   "batch_size": int,
   "learning_rate": float,
   "weight_decay": float,
+  "warmup": settings.Optional(float),  # see `fbq.train.optimizer.make`
+  "drops": settings.Optional(list),
 }
 
 SETTINGS: dict[str, Any] = {
   "experiment": str,
   "net": {"builder": str, "arguments": dict},
-  "data": {
-    "name": str,
-    "split_seed": int,
-    "test_seed": int,
-    "renders_per_test_image": int,
-    "difficulty": dict,
-  },
+  "data": dict,  # see `fbq.experiments.task`
   "float_training": STAGE,
+  "float_checkpoint": settings.Optional(str),  # see `pretrained`
+  "checkpoint_images": settings.Optional(list),
   "calibration_images": int,
   "checkpoint_every": int,
   "log_every": int,
@@ -39,9 +38,9 @@ Demand = tuple[str, bool, str]  # setting, whether it is met, what is expected
 def require(config: ConfigDict, demands: Iterable[Demand]) -> None:
   """Raises ConfigError that names the first demand not met."""
   for name, is_met, expected in demands:
-    value = config
+    value: Any = config
     for part in name.split("."):
-      value = value[part]
+      value = value.get(part)  # None: it was left out
     if isinstance(value, ConfigDict):
       value = value.to_dict()
     settings.require(is_met, name, value, expected)
@@ -49,14 +48,7 @@ def require(config: ConfigDict, demands: Iterable[Demand]) -> None:
 
 def demands(config: ConfigDict, stages: Sequence[str]) -> Iterator[Demand]:
   """What can be said of `SETTINGS` and of stages without the network."""
-  yield "data.name", config.data.name == "digits", "'digits'"
-  for name, seed in (
-    ("data.split_seed", config.data.split_seed),
-    ("data.test_seed", config.data.test_seed),
-  ):
-    yield name, is_seed(seed), "0 to 2^32 - 1"
   for name, count in (
-    ("data.renders_per_test_image", config.data.renders_per_test_image),
     ("calibration_images", config.calibration_images),
     ("checkpoint_every", config.checkpoint_every),
     ("log_every", config.log_every),
@@ -67,13 +59,43 @@ def demands(config: ConfigDict, stages: Sequence[str]) -> Iterator[Demand]:
   yield "checkpoint_every", is_multiple, expected
   for stage in stages:
     plan = config[stage]
-    yield f"{stage}.steps", plan.steps >= 1, "at least 1"
+    expected = "at least 1, or 'n epochs'"
+    yield f"{stage}.steps", _is_length(plan.steps), expected
     yield f"{stage}.batch_size", plan.batch_size >= 2, "at least 2"
     for key, rate in plan.items():
       if key == "learning_rate":
         yield f"{stage}.{key}", 0 < rate < math.inf, "a positive number"
       elif key.endswith("learning_rate") or key == "weight_decay":
         yield f"{stage}.{key}", 0 <= rate < math.inf, "at least 0"
+    yield f"{stage}.warmup", 0 <= plan.get("warmup", 0) < 1, "in [0, 1)"
+    shares = [0, *plan.get("drops", ()), 1]
+    rise = all(is_number(share) for share in shares)
+    rise = rise and all(a < b for a, b in itertools.pairwise(shares))
+    yield f"{stage}.drops", rise, "rising shares of the steps, in (0, 1)"
+
+
+def steps_of(
+  length: int | str, batch_size: int, images: Callable[[], int]
+) -> int:
+  """Steps that a stage takes.
+
+  Args:
+    length: a number of steps, or "n epochs" with any positive number n.
+    batch_size: images of a step.
+    images: () -> images of an epoch; asked only where it matters.
+
+  Raises:
+    ValueError: neither a number of steps nor of epochs.
+  """
+  number, _, unit = str(length).strip().partition(" ")
+  try:
+    if not unit and int(number) >= 1:
+      return int(number)
+    if unit in ("epoch", "epochs") and 0 < float(number) < math.inf:
+      return max(1, round(float(number) * images() / batch_size))
+  except ValueError:
+    pass  # said below
+  raise ValueError(f"{length!r}: expected a number of steps or 'n epochs'")
 
 
 def demands_of_baselines(config: ConfigDict) -> Iterator[Demand]:
@@ -88,40 +110,24 @@ def demands_of_baselines(config: ConfigDict) -> Iterator[Demand]:
 
 
 def build_net(config: ConfigDict) -> nets.Net:
-  """The network of `config.net`, which reads and tells apart the digits."""
+  """The network of `config.net`; `task.build` asks whether it fits the data."""
   try:
     net = nets.build(config.net.builder, **config.net.arguments)
   except (ValueError, AttributeError, ImportError) as error:
     raise settings.ConfigError(str(error)) from error
   is_net = isinstance(net, nets.Net)
   require(config, [("net.builder", is_net, "a function that gives a Net")])
-  require(config, _demands_of_net(net))
+  wrong = [node.name for node in net.nodes if type(node.features) is not int]
+  expected = f"whole numbers of features, which layers {wrong} do not have"
+  require(config, [("net.arguments", not wrong, expected)])
   return net
 
 
-def build_difficulty(config: ConfigDict) -> digits.Difficulty:
-  """The difficulty of `config.data`."""
+def _is_length(value) -> bool:
   try:
-    return digits.Difficulty.from_config(config.data.difficulty)
-  except ValueError as error:
-    raise settings.ConfigError(str(error)) from error
-
-
-def _demands_of_net(net: nets.Net) -> Iterator[Demand]:
-  """What the data ask of the network."""
-  height, width, channels = net.input_shape
-  wrong = [node.name for node in net.nodes if type(node.features) is not int]
-  expected = f"whole numbers of features, which layers {wrong} do not have"
-  yield "net.arguments", not wrong, expected
-  expected = (
-    f"a network that reads square grey images of {canvas.SOURCE} pixels or more"
-    f" (in_channels=1); it reads {height}x{width}x{channels}"
-  )
-  is_square = height == width and channels == 1 and height >= canvas.SOURCE
-  yield "net.arguments", is_square, expected
-  classes = net.shapes[net.nodes[-1].name][2]
-  expected = f"{digits.CLASSES} classes, the digits; it tells {classes} apart"
-  yield "net.arguments", classes == digits.CLASSES, expected
+    return steps_of(value, 1, lambda: 1) >= 1
+  except ValueError:
+    return False
 
 
 def is_seed(value) -> bool:

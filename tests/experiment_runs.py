@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = "tests/configs/tiny.py"
 # Half of compiling is fusion emitters, half of the rest optimization. A later
 # XLA that does not know a flag would end the process.
-_XLA_FLAGS = "--xla_backend_optimization_level=0" + (
+XLA_FLAGS = "--xla_backend_optimization_level=0" + (
   " --xla_cpu_use_fusion_emitters=false"
   if importlib.metadata.version("jax").startswith("0.10.")
   else ""
@@ -36,7 +36,7 @@ def start(
   if workdir is not None:
     arguments.append(f"--workdir={workdir}")
   environment = os.environ | {
-    "XLA_FLAGS": _XLA_FLAGS,
+    "XLA_FLAGS": XLA_FLAGS,
     "JAX_LOG_COMPILES": "1" if tells_compiles else "0",
     "JAX_PLATFORMS": "cpu",
     "PYTHONPATH": str(ROOT),

@@ -34,6 +34,7 @@ from fbq.report.tables import write_atomically
 from fbq.schemes.fixed import Fixed
 from fbq.search import exact, problem, value
 from fbq.search.judge import Judge
+from fbq.train import parallel
 from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer
 from hwsim import latency_io
@@ -315,13 +316,15 @@ def step_seconds(
   Args:
     cases: name -> (trainer, variables to start from, data of a run).
   """
-  states = {name: t.start(v) for name, (t, v, _) in cases.items()}
+  put = lambda tree, trainer: parallel.put(tree, trainer.place)
+  states = {name: put(t.start(v), t) for name, (t, v, _) in cases.items()}
+  datas = {name: put(data, t) for name, (t, _, data) in cases.items()}
   spent: dict[str, list[float]] = {name: [] for name in cases}
   for _ in range(_ROUNDS + 1):
-    for name, (trainer, _, data) in cases.items():
+    for name, (trainer, _, _) in cases.items():
       jax.block_until_ready(states[name])
       start = time.process_time()
-      states[name], _ = trainer.step(states[name], data)
+      states[name], _ = trainer.step(states[name], datas[name])
       jax.block_until_ready(states[name])
       spent[name].append(time.process_time() - start)
   return {name: statistics.median(s[1:]) for name, s in spent.items()}

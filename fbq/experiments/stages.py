@@ -13,14 +13,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from fbq import precision
+from fbq.experiments.settings import ConfigError
 from fbq.experiments.task import Task
 from fbq.model import Model
 from fbq.nets.graph import Net
 from fbq.quantizers.site_ranges import Ranges, site_ranges
-from fbq.train import optimizer, steps
+from fbq.train import optimizer, parallel, steps
 from fbq.train.distillation import Distillation
 from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer, train
@@ -79,7 +81,8 @@ class Lab:
     plan = self.config[stage]
     count = self.task.steps(plan) + more_steps
     with self.clock.measure("data"):
-      sample, feed = self.task.draws(plan.batch_size)
+      mesh = self._mesh(plan.batch_size)
+      sample, feed = self.task.draws(plan.batch_size, mesh)
     schedule = {key: plan[key] for key in ("warmup", "drops") if key in plan}
     updates = optimizer.make(
       count, plan.learning_rate, plan.weight_decay, **schedule, **options
@@ -87,7 +90,14 @@ class Lab:
     return Trainer(
       model,
       steps.train_step(
-        model, updates, trained, sample, regularizer, distillation, smoothing
+        model,
+        updates,
+        trained,
+        sample,
+        regularizer,
+        distillation,
+        smoothing,
+        mesh,
       ),
       sample,
       count,
@@ -97,7 +107,25 @@ class Lab:
       self.config.checkpoint_every,
       self.config.log_every,
       feed,
+      mesh,
+      plan.batch_size,
     )
+
+  def _mesh(self, batch_size: int) -> Mesh | None:
+    """Over which batches are spread; None is one device."""
+    count = len(jax.devices())
+    if count == 1:
+      return None
+    try:
+      mesh = parallel.mesh_of(batch_size)
+    except ValueError as error:
+      raise ConfigError(str(error)) from error
+    if mesh.size < count:
+      self.log.say(
+        f"{mesh.size} of {count} devices are used: a batch of {batch_size} "
+        "divides by no more"
+      )
+    return mesh if mesh.size > 1 else None
 
   def run(self, name, stage, trainer, variables, run, finish=lambda v: {}):
     """(variables, results) of one run, or of what of it is left to do.

@@ -43,12 +43,12 @@ def arm(moment):
   def is_it(stage, n):
     return stage.startswith(name) and n == step
 
-  def write(log, stage, n, **values):
+  def write(log, stage, n, *speed, **values):
     if kind == "cut" and is_it(stage, n):
       with log._path.open("a") as file:
         file.write(f'{{"stage": "{stage}", "st')
       die()
-    original_write(log, stage, n, **values)
+    original_write(log, stage, n, *speed, **values)
     if kind == "logged" and is_it(stage, n):
       die()
 

@@ -34,18 +34,21 @@ _SMALL = dict(resolution=32, classes=10, in_channels=1)
 
 
 class _Case(NamedTuple):
-  """A network, and where its float training differs from that of ResNet-8."""
+  """A network, and where its training differs from that of ResNet-8."""
 
   builder: str
   arguments: dict[str, Any]
   float_training: dict[str, Any] = {}
+  qat: dict[str, Any] = {}
 
 
 # Layer normalization after the patches forgets how bright one is, which digits
 # of unequal contrast make hard to learn: 8x8 patches of 4x4 pixels read 34 to
 # 44 % after 400 steps, 16x16 of 2x2 pixels 10 %, whatever the rate (0.005 to
 # 0.1) and the layer scale (0.01 to 1). MobileNetV2 that halves a 32x32 image at
-# once ends at 1x1 pixels and reads 12 to 15 % after 1,000 steps.
+# once ends at 1x1 pixels and reads 12 to 15 % after 1,000 steps. At the rate of
+# the others ConvNeXt, without batch norms, unlearns in FlexBlock's FB12: 17.5 %
+# where it has 87.7 % before training and 92.4 % after training at 0.005.
 NETS = {
   "resnet8": _Case("resnet8", dict(width=0.5)),
   "resnet18": _Case("resnet18", dict(width=0.25)),
@@ -59,6 +62,7 @@ NETS = {
     "convnext",
     dict(width=0.25, depths=(2, 2, 2), patch=4, layer_scale=0.1),
     dict(steps=4000),
+    dict(learning_rate=5e-3),
   ),
 }
 
@@ -103,7 +107,10 @@ def get_config(net: str = "resnet8") -> ConfigDict:
         assignments=24,
       ),
       validation_images=1440,  # of the training split, to choose by
-      qat=dict(steps=200, batch_size=32, learning_rate=1e-2, weight_decay=0.0),
+      qat={
+        **dict(steps=200, batch_size=32, learning_rate=1e-2, weight_decay=0.0),
+        **case.qat,
+      },
       sweep=dict(  # costed, not trained
         builder="resnet18",
         arguments=dict(),

@@ -1,6 +1,7 @@
 """The exact choice of block formats against all assignments tried."""
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from fbq.nets import Net, Node
 from fbq.nets.graph import INPUT
-from fbq.search import bitq, pareto, pareto_sets
+from fbq.search import bitq, pareto
 from hwsim.bfp.formats import bitq_format
 from hwsim.bfp.table import encode, movement_table, score
 
@@ -120,46 +121,29 @@ def test_formats_that_others_beat_are_left_out_without_harm():
   assert sum(map(len, choice.options)) < 3 * len(choice.groups)
 
 
-def test_a_thinned_front_keeps_its_bound():
+@pytest.mark.parametrize("resolution", [0.002, 0.05])
+def test_a_coarse_front_keeps_its_bound_and_optima_are_on_it(resolution):
   net = residual()
   table = movement_table(net.workload, FORMATS, 900)
   choice = bitq.make(net.workload, random_losses(net.workload, 5), table)
-  exact, thin = bitq.front(choice), bitq.front(choice, resolution=0.05)
+  exact, coarse = bitq.front(choice), bitq.front(choice, resolution)
   assert exact.error_bits == 0
-  assert thin.error_bits <= table.bits(choice.largest) * 5 / 100
-  for loss, moved in zip(exact.loss, exact.movement_bits, strict=True):
-    assert any(
-      other <= loss + 1e-12 and bits <= moved + thin.error_bits
-      for other, bits in zip(thin.loss, thin.movement_bits, strict=True)
-    )
-
-
-def test_a_front_of_too_many_points_goes_from_budget_to_budget(monkeypatch):
-  net = residual()
-  table = movement_table(net.workload, FORMATS, 900)
-  choice = bitq.make(net.workload, random_losses(net.workload, 5), table)
-  exact = bitq.front(choice)
-
-  def too_many(*_):
-    def keep(step, choice, points):
-      raise pareto_sets.TooMany("as asked")
-
-    return keep
-
-  monkeypatch.setattr(pareto_sets, "Thin", too_many)
-  with pytest.raises(pareto_sets.TooMany):
-    bitq.front(choice)
-  found = bitq.front(choice, resolution=0.05)
-  assert found.error_bits <= choice.table.bits(choice.largest) * 5 / 100
-  assert len(found.loss) < len(exact.loss)
-  moved = list(exact.movement_bits)
-  for loss, bits in zip(found.loss, found.movement_bits, strict=True):
-    assert loss == pytest.approx(exact.loss[moved.index(bits)])
-  for loss, bits in zip(exact.loss, exact.movement_bits, strict=True):
-    assert any(
-      other <= loss + 1e-12 and m <= bits + found.error_bits
-      for other, m in zip(found.loss, found.movement_bits, strict=True)
-    )
+  allowed = table.bits(choice.largest) * Fraction(resolution)
+  assert 0 < coarse.error_bits <= allowed
+  assert resolution < 0.05 or len(coarse.loss) < len(exact.loss)
+  hull = bitq.optima(choice, np.geomspace(1e-3, 1e3, 50))
+  for found in (exact, hull):
+    for loss, moved in zip(found.loss, found.movement_bits, strict=True):
+      assert any(
+        other <= loss + 1e-12 and bits <= moved + coarse.error_bits
+        for other, bits in zip(coarse.loss, coarse.movement_bits, strict=True)
+      )
+  on = dict(zip(exact.movement_bits, exact.loss, strict=True))
+  for loss, moved in zip(hull.loss, hull.movement_bits, strict=True):
+    assert on[moved] == pytest.approx(loss)
+  for bad in (-0.1, float("nan")):
+    with pytest.raises(ValueError, match="resolution is"):
+      bitq.front(choice, bad)
 
 
 def test_more_alpha_never_moves_more():

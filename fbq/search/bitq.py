@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fbq.search import bounded, elimination, pareto_sets
+from fbq.search import elimination, two_phase
 from fbq.search.terms import Model, Term
 from hwsim.bfp.formats import BlockFormat
 from hwsim.bfp.table import MovementTable
@@ -141,7 +141,7 @@ def optima(choice: Choice, alphas: Sequence[float]) -> Found:
       f"alphas are {weights.tolist()}, expected finite numbers, none negative"
     )
   model = _model(choice)
-  steps = elimination.plan(model, _order(model))
+  steps = elimination.plan(model, elimination.smallest_tables(model))
   scored = elimination.scores(
     model, np.ones(len(weights)), -weights[None] / choice.largest
   )
@@ -152,9 +152,7 @@ def optima(choice: Choice, alphas: Sequence[float]) -> Found:
 def front(choice: Choice, resolution: float = 0.0) -> Found:
   """Every assignment that no other beats in loss and movement, cheapest first.
 
-  The whole front, of which `optima` reach the convex hull only. Where there are
-  too many points for that (40 formats for ResNet-8), the exact optimum of one
-  budget after the other, `resolution` apart: 1 to 4 s each there.
+  The whole front, of which `optima` reach the convex hull only.
 
   Args:
     choice: with losses.
@@ -162,43 +160,16 @@ def front(choice: Choice, resolution: float = 0.0) -> Found:
       exact.
 
   Raises:
+    ValueError: the resolution is negative or not finite.
     pareto_sets.TooMany: the front is too large for this resolution.
   """
+  if not 0 <= resolution < math.inf:
+    raise ValueError(f"resolution is {resolution}, expected a share of 1")
   model = _model(choice)
-  steps = elimination.plan(model, _order(model))
-  gap = int(resolution * choice.largest)
-  keep = pareto_sets.Thin(steps, gap)
-  try:
-    sets = pareto_sets.eliminate(model, steps, keep)
-  except pareto_sets.TooMany:
-    if not gap:
-      raise
-    chosen = _by_budgets(choice, model, steps, gap)
-    error = gap
-  else:
-    every = np.arange(len(sets[-1].points.value))
-    chosen, error = pareto_sets.trace(model, steps, sets, every), keep.error
-  found = _found(choice, chosen, np.full(chosen.shape[1], np.nan))
+  steps = elimination.plan(model, elimination.smallest_tables(model))
+  on, error = two_phase.front(model, steps, int(resolution * choice.largest))
+  found = _found(choice, on.chosen, np.full(on.chosen.shape[1], np.nan))
   return found._replace(error_bits=choice.table.bits(error))
-
-
-def _by_budgets(choice, model, steps, gap):
-  """Options [V, P] of the optima of falling budgets, cheapest first.
-
-  What costs less than an optimum by no more than `gap` is passed over: it loses
-  no less.
-  """
-  options, budget = [], choice.largest
-  while True:
-    found = bounded.best(model, steps, np.array([budget]))
-    if found is None:
-      return np.stack(options[::-1], axis=1)
-    options.append(found)
-    units = sum(
-      int(term.costs[(*(found[v] for v in term.scope), 0)])
-      for term in model.terms
-    )
-    budget = units - 1 - gap
 
 
 def _groups(workload, weights):
@@ -230,27 +201,6 @@ def _unbeaten(rows):
       kept.append(format_)
       best = loss
   return kept
-
-
-def _order(model: Model) -> list[int]:
-  """Groups in the order of elimination: whichever makes the smallest table.
-
-  Weights come first by that. Along the network instead, a ResNet's shared sums
-  would meet all layers of two stages at once, in tables of eight axes.
-  """
-  near = [{v} for v in range(len(model.options))]
-  for term in model.terms:
-    for v in term.scope:
-      near[v] |= set(term.scope)
-  left, order = set(range(len(near))), []
-  size = lambda v: math.prod(len(model.options[u]) for u in near[v])
-  while left:
-    v = min(left, key=lambda v: (size(v), v))
-    left.remove(v)
-    order.append(v)
-    for u in near[v] - {v}:
-      near[u] = (near[u] | near[v]) - {v}
-  return order
 
 
 def _model(choice: Choice) -> Model:
@@ -301,13 +251,7 @@ def _term(scope, costs, value):
 
 def _found(choice, chosen, alphas) -> Found:
   """Assignments from options [V, P] of the groups."""
-  model = _model(choice)
-  units = np.zeros(chosen.shape[1], np.int64)
-  loss = np.zeros(chosen.shape[1])
-  for term in model.terms:
-    at = tuple(chosen[v] for v in term.scope)
-    units += term.costs[(*at, 0)]
-    loss -= term.value[at]
+  units, value, _ = two_phase.totals(_model(choice), chosen)
   weights = {
     choice.workload.weight_site(layer) for layer in choice.workload.layers
   }
@@ -322,7 +266,7 @@ def _found(choice, chosen, alphas) -> Found:
     formats.append({site: one[site] for site in choice.workload.sites})
   return Found(
     tuple(formats),
-    loss,
+    -value,
     tuple(table.bits(n) for n in units),
-    loss + alphas * units / choice.largest,
+    alphas * units / choice.largest - value,
   )

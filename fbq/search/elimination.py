@@ -39,6 +39,27 @@ class Step(NamedTuple):
     return self.axes.index(self.variable) if self.axes else 0
 
 
+def smallest_tables(model: Model) -> list[int]:
+  """An order of elimination: whichever variable makes the smallest table.
+
+  Weights come first by that. Along the network instead, sums that a ResNet's
+  layers share would meet two stages at once, in tables of eight axes.
+  """
+  near = [{v} for v in range(len(model.options))]
+  for term in model.terms:
+    for v in term.scope:
+      near[v] |= set(term.scope)
+  left, order = set(range(len(near))), []
+  size = lambda v: math.prod(len(model.options[u]) for u in near[v])
+  while left:
+    v = min(left, key=lambda v: (size(v), v))
+    left.remove(v)
+    order.append(v)
+    for u in near[v] - {v}:
+      near[u] = (near[u] | near[v]) - {v}
+  return order
+
+
 def plan(model: Model, order: Sequence[int] | None = None) -> list[Step]:
   """Steps that eliminate every variable; the last one's message is the result.
 

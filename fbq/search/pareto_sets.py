@@ -171,14 +171,14 @@ def eliminate(model: Model, steps: Sequence[Step], keep: Keep) -> list[Sets]:
   """
   sets: list[Sets] = []
   for at, step in enumerate(steps):
-    tables = _tables(model, step)
+    tables = step_tables(model, step)
     sources = [
       (sets[i], np.arange(len(sets[i].start) - 1).reshape(shape))
       for i, shape in step.messages
     ]
     sizes = [len(model.options[v]) for v in step.axes]
     sources = [
-      (s, _variable_last(np.broadcast_to(index, sizes), step))
+      (s, variable_last(np.broadcast_to(index, sizes), step))
       for s, index in sources
     ]
     found = []
@@ -195,7 +195,7 @@ def eliminate(model: Model, steps: Sequence[Step], keep: Keep) -> list[Sets]:
   return sets
 
 
-def _tables(model, step):
+def step_tables(model, step):
   """(costs [choices, n, C], value, legal [choices, n]) of a step's terms."""
   sizes = [len(model.options[v]) for v in step.axes]
   costs = np.zeros((*sizes, len(model.names)), np.int64)
@@ -205,11 +205,11 @@ def _tables(model, step):
     costs += term.costs.reshape(*shape, -1)
     value += term.value.reshape(shape)
     legal &= term.legal.reshape(shape)
-  costs = _variable_last(costs, step, extra=1)
-  return costs, _variable_last(value, step), _variable_last(legal, step)
+  costs = variable_last(costs, step, extra=1)
+  return costs, variable_last(value, step), variable_last(legal, step)
 
 
-def _variable_last(table, step, extra=0):
+def variable_last(table, step, extra=0):
   """[choices of the scope, n] (and `extra` axes) of a table over the axes."""
   tail = table.shape[table.ndim - extra :]
   if step.variable < 0:

@@ -133,12 +133,14 @@ class FineTuner:
     recipe: of the training.
     stage: its plan is the setting of this name.
     more_steps: than the plan says.
+    range_learning_rate: if none, the plan has it.
   """
 
   lab: Lab
   recipe: Recipe = Recipe()
   stage: str = "fine_tuning"
   more_steps: int = 0
+  range_learning_rate: float | None = None
 
   @functools.cached_property
   def model(self) -> Model:
@@ -146,13 +148,9 @@ class FineTuner:
 
   @functools.cached_property
   def trainer(self) -> Trainer:
-    scheme = self.recipe.scheme
-    options = {}
-    if scheme.learns_ranges:
-      options = {
-        "range_rule": scheme.rule,
-        "range_learning_rate": self.lab.config[self.stage].range_learning_rate,
-      }
+    scheme, rate = self.recipe.scheme, self.range_learning_rate
+    if rate is None:
+      rate = self.lab.config[self.stage].range_learning_rate
     return self.lab.trainer(
       self.stage,
       self.model,
@@ -160,7 +158,8 @@ class FineTuner:
       more_steps=self.more_steps,
       distillation=self.recipe.distillation,
       smoothing=self.recipe.smoothing,
-      **options,
+      range_rule=scheme.rule,
+      range_learning_rate=rate,
     )
 
   @functools.cached_property

@@ -76,6 +76,8 @@ class Bench:
     options: of the rules for ranges.
     rounding: of AdaRound.
     key: draws AdaRound's batches.
+    few: batches that bias correction and AdaRound see: they run the network
+      once for each layer.
   """
 
   net: Net
@@ -84,6 +86,8 @@ class Bench:
   options: Options = DEFAULT
   rounding: Settings = Settings()
   key: Array = dataclasses.field(default_factory=lambda: jax.random.key(0))
+  few: int = 8
+  _rounded: dict[Recipe, Any] = dataclasses.field(default_factory=dict)
 
   @functools.cached_property
   def folded(self) -> tuple[Net, Mapping[str, Any]]:
@@ -129,18 +133,31 @@ class Bench:
     data = grids(net, variables["params"], histograms, recipe, self.options)
     quantized = Quantized(net, variables, data)
     if "round" in recipe.steps:
-      params = rounding_lib.round_network(
-        programs(net).tensors,
-        *(net, variables["params"], data, self.batches),
-        *(self.key, self.rounding),
-      )
+      params = self._round(recipe, quantized)
       quantized = quantized._replace(variables={"params": params})
     if "correct" in recipe.steps:
       corrected = bias_correction.correct(
-        programs(net).model, quantized.variables, variables, self.batches, data
+        programs(net).model,
+        quantized.variables,
+        variables,
+        self.batches[: self.few],
+        data,
       )
       quantized = quantized._replace(variables=corrected)
     return quantized
+
+  def _round(self, recipe: Recipe, quantized: Quantized) -> dict[str, Any]:
+    """Kept: it takes a minute, and biases may be corrected or not."""
+    steps = tuple(step for step in recipe.steps if step != "correct")
+    recipe = dataclasses.replace(recipe, steps=steps)
+    if recipe not in self._rounded:
+      net, variables, data = quantized
+      self._rounded[recipe] = rounding_lib.round_network(
+        programs(net).tensors,
+        *(net, variables["params"], data, self.batches[: self.few]),
+        *(self.key, self.rounding),
+      )
+    return self._rounded[recipe]
 
   def logits(self, quantized: Quantized, images: Array, batch: int):
     """[N, classes] float64 of `images`, in batches of one size.

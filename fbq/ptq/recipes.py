@@ -22,7 +22,7 @@ STEPS = ("fold", "equalize", "round", "correct")
 class Recipe:
   """How a float network is quantized without training.
 
-  The whitepaper's, by default, with weights that integer kernels like best.
+  The whitepaper's, by default: its symmetric weights are restricted ones.
 
   Attributes:
     weight_bits: 2 to 8, None to leave weights in float.
@@ -41,7 +41,7 @@ class Recipe:
 
   weight_bits: int | None = 8
   activation_bits: int | None = 8
-  weight_form: str = "symmetric"
+  weight_form: str = "restricted"
   signed_form: str = "affine"
   per_channel: bool = True
   weight_rule: str = "min_max"

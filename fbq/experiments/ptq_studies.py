@@ -1,0 +1,179 @@
+"""What is tried: tables of recipes, one question each."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fbq.ptq.recipes import Recipe
+from fbq.quantizers import histogram_rules
+
+WIDTHS = ((8, 8), (4, 8), (8, 4), (4, 4))
+_FORMS = ("affine", "symmetric", "restricted")
+_WORDS = {True: "per channel", False: "per layer"}
+BASE = Recipe(weight_rule="least_squares", activation_rule="least_squares")
+
+
+class Study(NamedTuple):
+  """A table whose cells are recipes.
+
+  Attributes:
+    title: the question.
+    note: what to know when reading it.
+    columns: headings.
+    rows: (label, a recipe or None for each column).
+  """
+
+  title: str
+  note: str
+  columns: tuple[str, ...]
+  rows: tuple[tuple[str, tuple[Recipe | None, ...]], ...]
+
+
+def studies(rounds: bool) -> tuple[Study, ...]:
+  """All of them.
+
+  Args:
+    rounds: whether AdaRound is tried: it takes longer than all else.
+  """
+  return (
+    _granularity(),
+    _widths(),
+    _weight_rules(),
+    _activation_rules(),
+    _steps(rounds),
+  )
+
+
+def recipes(tables: Sequence[Study]) -> list[Recipe]:
+  """Each recipe of the studies once, in their order."""
+  cells = (cell for s in tables for _, row in s.rows for cell in row)
+  return [*dict.fromkeys(cell for cell in cells if cell is not None)]
+
+
+def _granularity() -> Study:
+  """Weights alone, by the whitepaper's min/max (its table 2)."""
+  columns = [*itertools.product((8, 4), _FORMS)]
+  rows = []
+  for folded, per_channel in itertools.product((False, True), repeat=2):
+    when = "batch norms folded" if folded else "not folded"
+    steps = ("fold",) if folded else ()
+    row = tuple(
+      Recipe(bits, None, form, per_channel=per_channel, steps=steps)
+      for bits, form in columns
+    )
+    rows.append((f"{_WORDS[per_channel]}, {when}", row))
+  return Study(
+    "Weights alone: form and granularity, before and after folding",
+    "Ranges by min/max, activations in float. Affine: codes with a zero-point; "
+    "symmetric: all 2^b codes; restricted: as many codes below 0 as above, the "
+    "whitepaper's symmetric weights. Per channel, the classifier still has one "
+    "range.",
+    tuple(f"W{bits} {form}" for bits, form in columns),
+    tuple(rows),
+  )
+
+
+def _widths() -> Study:
+  columns = (*WIDTHS, (8, None), (4, None), (None, 8), (None, 4))
+  rows = []
+  for name, base in (("min/max", Recipe()), ("least squares", BASE)):
+    for per_channel in (True, False):
+      row = tuple(
+        _at(base, weights, activations, per_channel)
+        if per_channel or weights is not None
+        else None
+        for weights, activations in columns
+      )
+      rows.append((f"{_WORDS[per_channel]}, {name}", row))
+  return Study(
+    "Bit-widths: weights, activations, both",
+    "Restricted weights, batch norms folded. The image, adders and signed "
+    "tensors keep their 8 bits. “-” is float; activations have one range each, "
+    "so those alone know no granularity.",
+    tuple(Recipe(*pair).widths for pair in columns),
+    tuple(rows),
+  )
+
+
+def _weight_rules() -> Study:
+  columns = [*itertools.product((8, 4), (True, False))]
+  rows = tuple(
+    (
+      rule.replace("_", " "),
+      tuple(
+        Recipe(bits, None, per_channel=per_channel, weight_rule=rule)
+        for bits, per_channel in columns
+      ),
+    )
+    for rule in ("min_max", "percentile", "least_squares", "sawb")
+  )
+  return Study(
+    "Ranges of weights",
+    "Weights alone, restricted, batch norms folded.",
+    tuple(f"W{bits} {_WORDS[channels]}" for bits, channels in columns),
+    rows,
+  )
+
+
+def _activation_rules() -> Study:
+  rows = tuple(
+    (
+      rule.replace("_", " "),
+      tuple(Recipe(None, bits, activation_rule=rule) for bits in (8, 6, 4, 3)),
+    )
+    for rule in histogram_rules.RULES
+  )
+  return Study(
+    "Ranges of activations",
+    "Activations alone. The moving average is the only rule that depends on "
+    "the order of the calibration batches.",
+    ("A8", "A6", "A4", "A3"),
+    rows,
+  )
+
+
+def _steps(rounds: bool) -> Study:
+  tried = [
+    ("ranges alone", ()),
+    ("+ equalization", ("equalize",)),
+    ("+ bias correction", ("correct",)),
+    ("+ both", ("equalize", "correct")),
+  ]
+  rows = []
+  for per_channel in (True, False):
+    for label, more in tried:
+      row = tuple(_at(BASE, *pair, per_channel, more) for pair in WIDTHS)
+      rows.append((f"{_WORDS[per_channel]}, {label}", row))
+  if rounds:
+    for label, more in (
+      ("+ AdaRound", ("round",)),
+      ("+ AdaRound, bias correction", ("round", "correct")),
+    ):
+      row = tuple(
+        _at(BASE, *pair, True, more) if pair[0] == 4 else None
+        for pair in WIDTHS
+      )
+      rows.append((f"{_WORDS[True]}, {label}", row))
+  return Study(
+    "Further steps, each alone",
+    "Least-squares ranges, restricted weights, batch norms folded.",
+    tuple(Recipe(*pair).widths for pair in WIDTHS),
+    tuple(rows),
+  )
+
+
+def _at(
+  base: Recipe,
+  weights: int | None,
+  activations: int | None,
+  per_channel: bool,
+  more: Sequence[str] = (),
+) -> Recipe:
+  return dataclasses.replace(
+    base,
+    weight_bits=weights,
+    activation_bits=activations,
+    per_channel=per_channel,
+    steps=("fold", *more),
+  )

@@ -17,7 +17,8 @@ from fbq import block_formats
 from fbq.experiments import bfp_baselines, bitq_choices, settings
 from fbq.experiments.bfp_baselines import Candidate, of_formats
 from fbq.experiments.bitq_losses import Losses, kind_of, losses_of
-from fbq.experiments.bitq_report import Scales, Study, write_report
+from fbq.experiments.bitq_report import Study, write_report
+from fbq.experiments.bitq_sentences import Scales
 from fbq.experiments.bitq_settings import Word, check
 from fbq.experiments.bitq_training import Workbench
 from fbq.experiments.stages import Lab, activations
@@ -144,7 +145,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with clock.measure("exact search"):
       choice = bitq_choices.choice(net, word, lost)
       found = bitq.optima(choice, config.alphas)
-      front, is_whole = bitq_choices.front(choice, config.front_resolution)
+      front = bitq_choices.front(choice, config.front_resolution)
       ablated = bitq_choices.ablations(
         net, word, choice, lost_untrained, config.alpha
       )
@@ -164,8 +165,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         [outcomes[c.name] for c in (*seen.values(), *uniform[word.name])],
         by_alpha,
         dict(zip(config.alphas, found.objective.tolist(), strict=True)),
-        front,
-        is_whole,
+        *front,
         {name: outcomes[c.name] for name, c in ablated.items()},
       )
     )

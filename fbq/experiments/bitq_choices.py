@@ -11,10 +11,9 @@ from fbq.experiments.bfp_baselines import Candidate, of_formats
 from fbq.experiments.bitq_losses import ByFormat
 from fbq.experiments.bitq_settings import Word
 from fbq.nets.graph import Net
-from fbq.search import bitq, pareto, pareto_sets
+from fbq.search import bitq, pareto_sets
 from hwsim.bfp.table import MovementTable
 
-_HULL_ALPHAS = 400
 _NO_TRADE_OFF = 1e-9  # alpha that only decides between equal losses
 
 
@@ -48,26 +47,26 @@ def choice(net: Net, word: Word, lost: ByFormat) -> bitq.Choice:
 
 def front(
   of: bitq.Choice, resolution: float
-) -> tuple[list[tuple[float, float]], bool]:
-  """([(bits moved, loss)] of the front, cheapest first; whether it is whole).
+) -> tuple[list[tuple[float, float]], float]:
+  """([(bits moved, loss)] of the front, cheapest first; its error as a share).
 
-  Else it is the optima of many alphas, the convex hull.
+  The error is twice the resolution, or four times, where there is too much
+  between two points for a finer one.
+
+  Args:
+    of: what may be chosen.
+    resolution: share of the largest movement, more than 0.
   """
-  alphas = np.geomspace(1e-5, 1e3, _HULL_ALPHAS).tolist()
-  found = [bitq.optima(of, alphas)]
-  try:
-    found.append(bitq.front(of, resolution))
-  except pareto_sets.TooMany:
-    pass  # as for ResNet-8 with all 40 formats
-  points = {
-    (float(moved), float(loss))
-    for one in found
-    for moved, loss in zip(one.movement_bits, one.loss, strict=True)
-  }
-  cost, loss = np.array(sorted(points)).T
-  keep = pareto.front(cost, -loss)
-  rows = zip(cost[keep].tolist(), loss[keep].tolist(), strict=True)
-  return list(rows), len(found) > 1
+  while True:
+    try:
+      found = bitq.front(of, resolution)
+    except pareto_sets.TooMany:
+      resolution *= 2
+    else:
+      break
+  moved = map(float, found.movement_bits)
+  rows = list(zip(moved, found.loss.tolist(), strict=True))
+  return rows, float(found.error_bits / of.table.bits(of.largest))
 
 
 def ablations(

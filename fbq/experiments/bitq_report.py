@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from fbq.experiments import bitq_rows
+from fbq.experiments import bitq_rows, bitq_sentences
 from fbq.experiments.bitq_losses import ByFormat, Losses
+from fbq.experiments.bitq_sentences import Scales
 from fbq.experiments.bitq_settings import Word
 from fbq.experiments.stages import machine_facts
 from fbq.experiments.task import Task
@@ -17,7 +17,6 @@ from fbq.report import bitq as results
 from fbq.report import bitq_plots, bitq_published, page, tables
 from fbq.report.bitq import Outcome
 from fbq.search import bitq
-from fbq.search.format_losses import agreement
 from fbq.train.log import Log
 from hwsim.bfp.energy import Memories
 
@@ -32,8 +31,8 @@ class Study(NamedTuple):
     by_alpha: alpha -> name of the predicted optimum.
     predicted: alpha -> its predicted objective.
     front: (bits moved, predicted loss), cheapest first.
-    is_whole: whether it is the whole front of `bitq.front`, or else its convex
-      hull.
+    front_error: share of the largest movement by which another assignment may
+      be cheaper than a point of the front that loses no more.
     ablations: what eq. 1 goes without -> outcome.
   """
 
@@ -43,21 +42,13 @@ class Study(NamedTuple):
   by_alpha: Mapping[float, str]
   predicted: Mapping[float, float]
   front: Sequence[tuple[float, float]]
-  is_whole: bool
+  front_error: float
   ablations: Mapping[str, Outcome]
 
   @property
   def largest(self) -> float:
     """Data movement of the widest formats, in bits."""
     return float(self.choice.table.bits(self.choice.largest))
-
-
-class Scales(NamedTuple):
-  """Accuracy lost for each nat: of weights and activations after training."""
-
-  weights: float
-  activations: float
-  untrained: float
 
 
 def write_report(
@@ -96,7 +87,9 @@ def write_report(
     for s in studies
   }
   answers = [
-    _answer(s.word.name, best[s.word.name], fp32, config.alpha, test_count)
+    bitq_sentences.answer(
+      s.word.name, best[s.word.name], fp32, config.alpha, test_count
+    )
     for s in studies
   ]
   names = {o.name for o in best.values()}
@@ -121,7 +114,7 @@ def write_report(
     report={
       "network": net.name,
       "facts": machine_facts(),
-      "assumptions": _assumptions(config, float_accuracy, task),
+      "assumptions": bitq_sentences.assumptions(config, float_accuracy, task),
     },
     answers=answers,
     pictures=pictures,
@@ -138,7 +131,7 @@ def write_report(
     validation_count=config.validation_images,
     calibration_count=config.calibration_images,
     losses={"text": losses.text, "passes": losses.passes},
-    scale_sentence=_scale_sentence(scales, outcomes, lost, fp32),
+    scale_sentence=bitq_sentences.scale_sentence(scales, outcomes, lost, fp32),
     sweep=sweep,
     table_3=table_3,
     contradictions=bitq_published.CONTRADICTIONS,
@@ -171,67 +164,6 @@ def write_report(
       for o in outcomes
     },
   }
-
-
-def _answer(word, best: Outcome, fp32, alpha, test_count) -> str:
-  assert best.test is not None and fp32.test is not None
-  apart = results.is_apart(best.test, fp32.test, test_count)
-  return (
-    f"{word}: {results.formats_in_words(best.formats)} ({best.name}) moves "
-    f"{best.dram_bits / fp32.dram_bits:.1%} of what FP32 moves and takes "
-    f"{best.joules / fp32.joules:.1%} of its energy, at {best.test:.2%} test "
-    f"accuracy where FP32 has {fp32.test:.2%}, "
-    + ("more" if apart else "less")
-    + f" than two standard errors apart (alpha = {alpha:g})."
-  )
-
-
-def _assumptions(config, float_accuracy, task):
-  return [
-    f"The float network reads {float_accuracy:.2%} of the test images; every "
-    f"network then sees the same {task.steps(config.qat)} steps more, FP32 "
-    "too.",
-    f"{task.about_test} Networks are chosen by {config.validation_images} "
-    "images of the training split, so test accuracies are not what was chosen "
-    "by. One seed.",
-    "Data movement is modelled exactly, not measured: layers one by one from "
-    f"DRAM to DRAM, through {config.memory_bytes} bytes of SRAM (hwsim/bfp). "
-    "A memory this small makes tiling matter to so small a network, as 32 KB "
-    "do at full size.",
-    "Accuracy losses add up over tensors in the search; trained networks, not "
-    "predictions, decide what is recommended.",
-  ]
-
-
-def _scale_sentence(scales: Scales, outcomes, lost, fp32) -> str:
-  """How losses became accuracies, and how well networks were predicted."""
-  known = [
-    o
-    for o in outcomes
-    if o.test is not None
-    and o.family in ("BitQ", "ablation")
-    and all(f in lost[s] for s, f in o.formats.items())
-  ]
-  text = (
-    "Training mends the noise of weights far better than that of activations, "
-    "so each kind has a scale: one nat costs "
-    f"{scales.weights:.2%} of accuracy for weights and "
-    f"{scales.activations:.2%} for activations, measured on four networks in "
-    "which one kind has one of the two coarsest uniform formats and all else "
-    f"the finest ({scales.untrained:.2%} without training, on all uniform "
-    "formats). Mixed networks had no part in it."
-  )
-  if len(known) < 3:
-    return text
-  predicted = [sum(lost[s][f] for s, f in o.formats.items()) for o in known]
-  measured = [fp32.validation - o.validation for o in known]
-  found = agreement(predicted, measured)
-  error = np.median(np.abs(np.subtract(predicted, measured)))
-  return (
-    f"{text} For the {len(known)} mixed networks that were trained, predicted "
-    f"and measured loss of accuracy have a rank correlation of "
-    f"{found.spearman:.2f}; half are within {100 * error:.2f} points."
-  )
 
 
 def _savings(studies, best, fp32):
@@ -274,13 +206,10 @@ def _study(s: Study, best, fp32, net, memories, config, test_count):
       f"{best.name}: {results.formats_in_words(best.formats)}. The exact "
       f"optima of {len(s.by_alpha)} alphas are "
       f"{len(set(s.by_alpha.values()))} different networks; with uniform "
-      f"formats {len(s.candidates)} were trained. The line in the picture has "
-      f"{len(s.front)} points, "
-      + (
-        "the whole predicted front."
-        if s.is_whole
-        else "the convex hull of the predicted front, which has too many."
-      )
+      f"formats {len(s.candidates)} were trained. The line in the picture is "
+      f"the whole predicted front, in {len(s.front)} points: for every "
+      "assignment it has one that loses no more and moves at most "
+      f"{s.front_error:.2%} of what the widest formats move in addition."
     ),
     "layers": bitq_rows.layers(best, net, memories),
     "alphas": alphas,

@@ -25,11 +25,14 @@ class Net:
     name: of the network.
     input_shape: (height, width, channels) of the image, values in [0, 1].
     nodes: the table.
+    fixes_adders: whether what is added and what is signed has 8 bits, as
+      deployed on PULP, see `fixed_bits`; else only the image has.
   """
 
   name: str
   input_shape: tuple[int, int, int]
   nodes: tuple[Node, ...]
+  fixes_adders: bool = True
 
   def __post_init__(self):
     if not self.nodes:
@@ -151,7 +154,7 @@ class Net:
     deployment does (quantization_facts.md 3.4, pulp_facts.md 6).
     """
     fixed = {INPUT_SITE: INPUT_BITS}
-    for node in self.nodes:
+    for node in self.nodes if self.fixes_adders else ():
       site = self.site_of[node.name]
       if node.op == "add":
         for name in (*node.inputs, node.name):

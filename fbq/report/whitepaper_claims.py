@@ -1,0 +1,241 @@
+"""What the whitepaper says, as numbers that a run can agree with or not.
+
+A claim compares two networks: the accuracy of one minus that of the other is
+above a bound, or not. The whitepaper's own tables say which for each of its
+networks; ours is decided by a t-test over seeds, on differences within seeds.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from fbq.report import whitepaper_published
+from fbq.report.shootout import Mean, mean
+from fbq.report.whitepaper import (
+  FLOAT,
+  PTQ,
+  QAT,
+  TABLES,
+  W4A8,
+  Case,
+  published,
+)
+
+LEVEL = 0.95
+AGREES, DIFFERS, OPEN = "agrees", "does not agree", "undecided"
+
+
+class Claim(NamedTuple):
+  """Accuracy of `left` minus that of `right` is above `bound`, or not.
+
+  Attributes:
+    title: what the difference is.
+    left, right: networks.
+    bound: share of the test images.
+    above: what it means if the difference is above, in a few words.
+    below: what it means if it is not.
+  """
+
+  title: str
+  left: Case
+  right: Case
+  bound: float
+  above: str
+  below: str
+
+
+class Verdict(NamedTuple):
+  """A claim held against a run.
+
+  Attributes:
+    claim: that was held.
+    ours: the difference over seeds.
+    theirs: the whitepaper's difference; None where it printed none.
+    is_above: ours; None if the seeds do not decide it.
+    word: `AGREES`, `DIFFERS` or `OPEN`; "" without published numbers.
+  """
+
+  claim: Claim
+  ours: Mean
+  theirs: float | None
+  is_above: bool | None
+  word: str
+
+  @property
+  def text(self) -> str:
+    """What ours says."""
+    if self.is_above is None:
+      return "the seeds do not decide"
+    return self.claim.above if self.is_above else self.claim.below
+
+
+_LAYER_8 = Case(PTQ, 8, 8, "affine", False)
+_CHANNEL_8 = Case(PTQ, 8, 8, "affine", True)
+_SYMMETRIC_8 = Case(PTQ, 8, 8, "restricted", True)
+_LAYER_4 = Case(PTQ, 4, 8, "affine", False)
+_CHANNEL_4 = Case(PTQ, 4, 8, "restricted", True)
+_TRAINED_LAYER_8 = Case(QAT, 8, 8, "affine", False)
+_TRAINED_8 = Case(QAT, 8, 8, "restricted", True)
+_TRAINED_A4 = Case(QAT, 8, 4, "restricted", True)
+
+# Bounds of 1 and 2 points are those of the whitepaper's abstract: 8 bits after
+# training are within 2 % of float, trained quantized within about 1 %. Its
+# table 4 has 1.0 points for MobileNetV2, hence 1.5.
+CLAIMS = (
+  Claim(
+    "float - per layer, 8 bits, not trained",
+    *(FLOAT, _LAYER_8, 0.1),
+    "collapses per layer",
+    "does not collapse per layer",
+  ),
+  Claim(
+    "per channel - per layer, 8 bits, not trained",
+    *(_CHANNEL_8, _LAYER_8, 0.1),
+    "per channel rescues",
+    "per channel has nothing to rescue",
+  ),
+  Claim(
+    "float - asymmetric per channel, 8 bits, not trained",
+    *(FLOAT, _CHANNEL_8, 0.025),
+    "per channel loses more than 2.5 points",
+    "per channel is within 2.5 points",
+  ),
+  Claim(
+    "asymmetric - symmetric per channel, 8 bits, not trained",
+    *(_CHANNEL_8, _SYMMETRIC_8, 0.01),
+    "symmetric loses a point or more",
+    "symmetric is as good",
+  ),
+  Claim(
+    "weights only - weights and activations, 8 bits",
+    *(Case(PTQ, 8, None, "affine", True), _CHANNEL_8, 0.01),
+    "activations cost a point or more",
+    "8-bit activations are nearly free",
+  ),
+  Claim(
+    "float - trained per layer, 8 bits",
+    *(FLOAT, _TRAINED_LAYER_8, 0.015),
+    "training leaves a gap per layer",
+    "training closes the gap also per layer",
+  ),
+  Claim(
+    "float - trained per channel, 8 bits",
+    *(FLOAT, _TRAINED_8, 0.015),
+    "training leaves a gap",
+    "training closes the gap",
+  ),
+  Claim(
+    "per channel - per layer, 4-bit weights, not trained",
+    *(_CHANNEL_4, _LAYER_4, 0.05),
+    "per channel is better",
+    "per channel is no better",
+  ),
+  Claim(
+    "trained - not trained, 4-bit weights per channel",
+    *(W4A8, _CHANNEL_4, 0.01),
+    "4-bit weights need training",
+    "4-bit weights need no training",
+  ),
+  Claim(
+    "float - trained, 4-bit weights per channel",
+    *(FLOAT, W4A8, 0.01),
+    "4-bit weights lose more than a point",
+    "4-bit weights lose less than a point",
+  ),
+  Claim(
+    "trained - not trained, 4-bit activations",
+    *(_TRAINED_A4, Case(PTQ, 8, 4, "restricted", True), 0.01),
+    "4-bit activations need training",
+    "4-bit activations need no training",
+  ),
+  Claim(
+    "4-bit weights - 4-bit activations, trained",
+    *(W4A8, _TRAINED_A4, 0.0),
+    "W4A8 is better than W8A4",
+    "W4A8 is worse than W8A4",
+  ),
+)
+
+
+def verdicts(
+  builder: str, accuracies: Mapping[Case, Sequence[float]]
+) -> list[Verdict]:
+  """Every claim held against the accuracies of a network.
+
+  Args:
+    builder: of the network.
+    accuracies: case -> of each seed, in the same order; those that a claim
+      needs and that are missing leave it out.
+  """
+  found = []
+  for claim in CLAIMS:
+    if claim.left not in accuracies or claim.right not in accuracies:
+      continue
+    theirs = _published_difference(builder, claim)
+    apart = differences(accuracies[claim.left], accuracies[claim.right])
+    found.append(verdict(claim, apart, theirs))
+  return found
+
+
+def lost(accuracies: Mapping[Case, Sequence[float]], case: Case) -> list[float]:
+  """Accuracy that `case` loses against float, of each seed."""
+  return differences(accuracies[FLOAT], accuracies[case])
+
+
+def differences(left: Sequence[float], right: Sequence[float]) -> list[float]:
+  """left - right, of each seed."""
+  return [a - b for a, b in zip(left, right, strict=True)]
+
+
+def verdict(
+  claim: Claim, apart: Sequence[float], theirs: float | None
+) -> Verdict:
+  """`claim` held against the differences of all seeds and a published one.
+
+  Above or not above the bound by a one-sided t-test at 95 % either way, else
+  undecided, as one seed always is. A published difference at the bound is not
+  above.
+  """
+  ours = mean(apart)
+  assert ours is not None
+  is_above = side(ours, claim.bound)
+  word = ""
+  if theirs is not None:
+    word = OPEN
+    if is_above is not None:
+      # Published numbers have three digits: sums of them are not exact.
+      word = AGREES if is_above == (theirs > claim.bound + 1e-9) else DIFFERS
+  return Verdict(claim, ours, theirs, is_above, word)
+
+
+def side(ours: Mean, bound: float) -> bool | None:
+  """Whether a mean over seeds is above `bound`; None if that is not decided."""
+  if math.isnan(ours.error):
+    return None
+  from scipy import stats
+
+  reach = float(stats.t.ppf(LEVEL, ours.count - 1)) * ours.error
+  if ours.value - reach > bound:
+    return True
+  if ours.value + reach < bound or (reach == 0.0 and ours.value == bound):
+    return False
+  return None
+
+
+def _published_difference(builder: str, claim: Claim) -> float | None:
+  ends = [_published(builder, case) for case in (claim.left, claim.right)]
+  if ends[0] is None or ends[1] is None:
+    return None
+  return ends[0] - ends[1]
+
+
+def _published(builder: str, case: Case) -> float | None:
+  if case == FLOAT:
+    return whitepaper_published.in_float(builder)
+  for table in TABLES:
+    for column in table.columns:
+      if column.case == case:
+        found = published(builder, table, column)
+        if found is not None:
+          return found
+  return None

@@ -1,10 +1,11 @@
-"""Speed of the exact search, and what it finds, on MobileNetV1-0.75-224.
+"""Speed of the exact searches, and what they find.
 
     python -m benchmarks.search
 
 One row per figure with the aim beside it: medians of processor time, warm (the
-latency table made, everything called once). The values are random
-sensitivities, lognormal over sites, that fall by 4^-bits.
+latency table made, everything called once). Bits are searched for
+MobileNetV1-0.75-224, block formats for the networks of configs/digits_bitq.py.
+The values are random sensitivities, lognormal over sites, that fall by 4^-bits.
 """
 
 import argparse
@@ -15,7 +16,9 @@ import time
 import numpy as np
 
 from benchmarks.hwsim import mobilenet_v1, report
-from fbq.search import exact, milp
+from configs import digits_bitq
+from fbq.experiments import bitq_settings
+from fbq.search import bitq, exact, milp
 from fbq.search.problem import SIZE, make
 from hwsim.latency_table import BITS
 from hwsim.pulp import XPULPNN_V1, latency_table
@@ -92,12 +95,38 @@ def rows(net, cycles, title):
   )
 
 
+def formats(name):
+  """The whole front of BitQ's formats of 8 bits for a small network."""
+  checked = bitq_settings.check(digits_bitq.get_config(name))
+  net = checked.net.workload
+  word = next(word for word in checked.words if word.bits == 8)
+  random = np.random.default_rng(0)
+  losses = {
+    site: {
+      f: scale * 4.0 ** (f.exponent_bits - 8) * f.block_size**0.5
+      for f in word.grid
+    }
+    for site, scale in zip(
+      net.sites, random.lognormal(size=len(net.sites)), strict=True
+    )
+  }
+  choice = bitq.make(net, losses, word.table)
+  front = bitq.front(choice, 0.01)
+  report(
+    f"{name}: front of formats within 1 %, {len(front.loss)} points",
+    milliseconds(lambda: bitq.front(choice, 0.01), 3),
+    "seconds",
+  )
+
+
 def main():
   argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
   net = mobilenet_v1()
   table = latency_table(net, XPULPNN_V1)
   rows(net, table.for_output_bits(8), "8-bit outputs")
   rows(net, table.cycles, "outputs at the bits of their sites")
+  for name in digits_bitq.NETS:
+    formats(name)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,12 @@ import numpy as np
 import optax
 import pytest
 
+from fbq.model import Model
 from fbq.train import optimizer, steps
 from fbq.train.checkpoints import CheckpointError, Checkpoints
+from fbq.train.log import Log
+from fbq.train.loop import Trainer, train
+from tests.configs import tiny
 
 RESULTS = {"test_accuracy": 1 / 3, "count": 7}
 
@@ -249,3 +253,50 @@ def test_a_kill_while_the_old_checkpoint_is_removed_does_no_harm(tmp_path):
   assert step == 8 and same(state, state_of(8))
   write(directory, 12)
   assert {path.name for path in directory.iterdir()} == {"12"}
+
+
+def test_a_full_disk_is_told_and_costs_2_of_6_steps(small_disk):
+  """The checkpoint of step 2 stays; that of step 4 finds no place."""
+  made, ballast = [], small_disk / "ballast"
+
+  def step(state, run):
+    made.append(int(state.step) + 1)
+    if made == [1, 2, 3]:
+      with ballast.open("wb", buffering=0) as file, pytest.raises(OSError):
+        while True:
+          file.write(bytes(4096))
+    return advanced(state), metrics
+
+  @jax.jit
+  def advanced(state):
+    variables = jax.tree.map(lambda x: x * 1.5 + 1, state.variables)
+    return state._replace(step=state.step + 1, variables=variables)
+
+  metrics = {"loss": jnp.float32(1), "accuracy": jnp.float32(0)}
+  start = {"params": {"kernel": jnp.arange(50_000, dtype=jnp.float32)}}
+  trainer = Trainer(
+    Model(tiny.separable(4)),
+    step,
+    lambda key: None,
+    6,
+    lambda v: steps.initial_state(v, (), optax.identity()),
+    checkpoint_every=2,
+    log_every=2,
+  )
+
+  def run():
+    log = Log(small_disk.parent / "metrics.jsonl")
+    directory = small_disk / "stage"
+    return train("a", trainer, start, {}, log, directory, "mine", lambda v: {})
+
+  with pytest.raises(CheckpointError, match="stage/4 cannot be written.*free"):
+    run()
+  assert made == [1, 2, 3, 4]
+  ballast.unlink()
+  found, _ = run()
+  assert made == [1, 2, 3, 4, 3, 4, 5, 6]
+  expected = np.arange(50_000, dtype=np.float32)
+  for _ in range(6):
+    expected = expected * np.float32(1.5) + 1
+  np.testing.assert_allclose(found["params"]["kernel"], expected, rtol=1e-6)
+  assert [path.name for path in (small_disk / "stage").iterdir()] == ["6"]

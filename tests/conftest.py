@@ -1,5 +1,29 @@
 """Settings of the test session."""
 
 import os
+import subprocess
+import sys
+
+import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A file system of 4 MB."""
+  path = tmp_path / "disk"
+  path.mkdir()
+  mounted = (
+    subprocess.run(
+      ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(path)],
+      capture_output=True,
+      text=True,
+    )
+    if sys.platform == "linux"
+    else None
+  )
+  if mounted is None or mounted.returncode:
+    pytest.skip(f"cannot mount a small tmpfs: {mounted and mounted.stderr}")
+  yield path
+  subprocess.run(["umount", str(path)], check=True)

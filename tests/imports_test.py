@@ -43,6 +43,7 @@ MAY_IMPORT = {
 HEAVY = (
   *("matplotlib", "sklearn", "scipy", "jinja2", "orbax", "tensorstore"),
   *("onnx", "grain", "pandas", "PIL", "array_record", "safetensors"),
+  "tensorboardX",
 )
 FILES = sorted(
   path
@@ -173,7 +174,7 @@ print(*sorted(set({HEAVY!r}).intersection(sys.modules)))
   "name",
   [
     *("matplotlib", "sklearn", "orbax", "jinja2", "PIL", "grain"),
-    *("array_record", "safetensors"),
+    *("array_record", "safetensors", "tensorboardX"),
   ],
 )
 def test_names_of_heavy_packages_are_right(name):

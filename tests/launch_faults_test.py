@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import launch_runs
@@ -192,26 +190,6 @@ def test_a_worker_that_slept_through_a_takeover_stops_its_run(tmp_path):
     for line in (tmp_path / f"claims/{point_id}.1").read_text().splitlines()[1:]
   ]
   assert outcomes == ["taken over", "lost"]
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-  """A file system of 256 kB."""
-  path = tmp_path / "disk"
-  path.mkdir()
-  mounted = (
-    subprocess.run(
-      ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(path)],
-      capture_output=True,
-      text=True,
-    )
-    if sys.platform == "linux"
-    else None
-  )
-  if mounted is None or mounted.returncode:
-    pytest.skip(f"cannot mount a small tmpfs: {mounted and mounted.stderr}")
-  yield path
-  subprocess.run(["umount", str(path)], check=True)
 
 
 def test_a_full_disk_is_told_and_loses_none_of_4_points(small_disk):

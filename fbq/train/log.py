@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -35,7 +34,6 @@ class Log:
 
   def __init__(self, path: Path, console: Console | None = None):
     self._path = Path(path)
-    self._boards: dict[str, Any] = {}  # by stage: a writer for TensorBoard
     self.console = console or _console()
 
   @property
@@ -74,19 +72,7 @@ class Log:
     entry = {"stage": stage, "step": step, **metrics, "speed": dict(speed)}
     with self._path.open("a") as file:
       file.write(json.dumps(entry) + "\n")
-    if monitoring.options().tensorboard and processes.is_first():
-      self._write_board(stage, step, {**metrics, **speed})
-
-  def _write_board(self, stage, step, numbers):
-    if stage not in self._boards:
-      # What an earlier process wrote of steps from here on is not shown.
-      self._boards[stage] = monitoring.summary_writer()(
-        str(self.workdir / "tensorboard" / stage), purge_step=step
-      )
-    board = self._boards[stage]
-    for name, value in numbers.items():
-      board.add_scalar(name, value, step)
-    board.flush()
+    monitoring.write_board(self.workdir, stage, step, {**metrics, **speed})
 
   def say(self, text: str) -> None:
     """One line for the reader."""

@@ -6,7 +6,7 @@ may be stopped, and resumed with others.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,8 +41,14 @@ class Options(NamedTuple):
   trace: Span | None = None
 
 
-_NONE = Options()
-_OPTIONS = ContextVar("options", default=_NONE)
+class _Held(NamedTuple):
+  """Options that hold, and what was opened by them: a writer per directory."""
+
+  options: Options
+  boards: dict[Path, Any]
+
+
+_HELD: ContextVar[_Held | None] = ContextVar("held", default=None)
 
 
 def span(text: str) -> Span:
@@ -61,17 +67,47 @@ def span(text: str) -> Span:
 
 def options() -> Options:
   """Those that hold here."""
-  return _OPTIONS.get()
+  held = _HELD.get()
+  return Options() if held is None else held.options
 
 
 @contextlib.contextmanager
 def monitored(wanted: Options) -> Iterator[None]:
   """Within, `wanted` holds."""
-  token = _OPTIONS.set(wanted)
+  held = _Held(wanted, {})
+  token = _HELD.set(held)
   try:
     yield
   finally:
-    _OPTIONS.reset(token)
+    _HELD.reset(token)
+    for board in held.boards.values():
+      board.close()
+
+
+def write_board(
+  workdir: Path, stage: str, step: int, numbers: Mapping[str, float]
+) -> None:
+  """Writes numbers of a stage for TensorBoard, if they are asked for.
+
+  On disk within ten seconds, or at the end.
+
+  Raises:
+    ModuleNotFoundError: its writer is not installed.
+  """
+  held = _HELD.get()
+  if held is None or not held.options.tensorboard or not processes.is_first():
+    return
+  directory = workdir / "tensorboard" / stage
+  if directory not in held.boards:
+    # What an earlier process wrote of steps from here on is not shown.
+    held.boards[directory] = summary_writer()(
+      str(directory),
+      purge_step=step,
+      flush_secs=10,
+      filename_suffix=f".{step}",
+    )
+  for name, value in numbers.items():
+    held.boards[directory].add_scalar(name, value, step)
 
 
 def summary_writer() -> Callable[..., Any]:

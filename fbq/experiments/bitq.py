@@ -38,7 +38,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Carries out the experiment in `workdir`, or what of it is left to do."""
   # ---- Checks, the data movement of every layer at every format
   net, task, words, memories = check(config)
-  fingerprint = settings.claim_workdir(workdir, config.to_dict())
+  fingerprint = settings.claim_workdir(workdir, settings.claim_of(config))
   log = Log(workdir / "metrics.jsonl")
   if (workdir / "result.json").exists():
     log.say(f"{workdir} is finished: see {workdir / 'report.html'}")

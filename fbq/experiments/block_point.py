@@ -88,7 +88,7 @@ def load(found: Found, log: Log) -> BlockPoint:
     ConfigError: its network is missing.
     CheckpointError: its checkpoint is damaged.
   """
-  config = ConfigDict(found.claim)
+  config = ConfigDict(settings.without_digests(found.claim))
   checked = bitq_settings.check(config)
   net = checked.net
   formats = block_formats.from_json(net, found.path)

@@ -34,7 +34,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   # ---- Checks and costs
   setup = check(config)
   net, table = setup.net, setup.table
-  fingerprint = settings.claim_workdir(workdir, setup.claim)
+  fingerprint = settings.claim_workdir(workdir, settings.claim_of(config))
   log = Log(workdir / "metrics.jsonl")
   if (workdir / "result.json").exists():
     log.say(f"{workdir} is finished: see {workdir / 'report.html'}")

@@ -1,8 +1,6 @@
 """What the exact choice can be set to, and its checks before any training."""
 
-import hashlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -42,7 +40,6 @@ class Setup(NamedTuple):
     table: of the latency of `net` on `target`.
     problem: a function {site: {bits: value}} -> `problem.Problem`.
     eight_cycles: of uniform 8 bits.
-    claim: of the workdir.
   """
 
   net: nets.Net
@@ -51,7 +48,6 @@ class Setup(NamedTuple):
   table: LatencyTable
   problem: Callable[[Any], problem.Problem]
   eight_cycles: int
-  claim: dict[str, Any]
 
 
 def check(config: ConfigDict) -> Setup:
@@ -68,16 +64,12 @@ def check(config: ConfigDict) -> Setup:
   stage_settings.require(config, fine_tuning.demands(config.qat))
   net = stage_settings.build_net(config)
   data = task.build(config, net)
-  claim = config.to_dict()
   try:
     target = get_target(config.target)
     table = latency_table(net.workload, target)
-    if config.measured_latency:  # its content counts, not its name alone
-      measured = Path(config.measured_latency).read_bytes()
-      claim["measured_sha256"] = hashlib.sha256(measured).hexdigest()
+    if config.measured_latency:
       table = latency_io.merge(table, config.measured_latency, 8)
     cycles = table.for_output_bits(8)
-
   except (ValueError, OSError) as error:
     raise settings.ConfigError(str(error)) from error
   ties = [tie if isinstance(tie, str) else list(tie) for tie in config.ties]
@@ -107,7 +99,7 @@ def check(config: ConfigDict) -> Setup:
     start,
     [int(share * eight_cycles)],
   )
-  return Setup(net, data, target, table, make, eight_cycles, claim)
+  return Setup(net, data, target, table, make, eight_cycles)
 
 
 def _named(setting: str, function: Callable, *arguments):

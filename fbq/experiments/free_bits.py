@@ -6,7 +6,6 @@ everything found beside the uniform baselines, and a report.
 """
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -40,11 +39,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Carries out the experiment in `workdir`, or what of it is left to do."""
   # ---- Checks: all that can be wrong is found before anything is trained
   net, task = check(config)
-  claim = config.to_dict()
-  if config.measured_latency:  # its content counts, not its name alone
-    measured = Path(config.measured_latency).read_bytes()
-    claim["measured_sha256"] = hashlib.sha256(measured).hexdigest()
-  fingerprint = settings.claim_workdir(workdir, claim)
+  fingerprint = settings.claim_workdir(workdir, settings.claim_of(config))
   rules = precision.ruled(net, config.rules)
   log = Log(workdir / "metrics.jsonl")
   if (workdir / "result.json").exists():

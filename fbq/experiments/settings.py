@@ -12,6 +12,12 @@ from typing import Any, NamedTuple
 
 from fbq.report.tables import write_atomically
 
+# Setting of a file -> what a claim calls its digest.
+_DIGESTS = {
+  "measured_latency": "measured_sha256",
+  "float_checkpoint": "checkpoint_sha256",
+}
+
 
 class ConfigError(ValueError):
   """A setting that cannot be used; the message names it."""
@@ -65,6 +71,27 @@ def require(condition: bool, name: str, value: Any, expected: str) -> None:
   """Raises ConfigError that says what was given and what was expected."""
   if not condition:
     raise ConfigError(f"config.{name} is {value!r}, expected {expected}")
+
+
+def claim_of(config: Any) -> dict[str, Any]:
+  """The settings of a run, and digests of the files that they name.
+
+  The content of such a file counts, not its name alone.
+
+  Args:
+    config: ConfigDict of an experiment.
+  """
+  claim = config.to_dict()
+  for setting, digest in _DIGESTS.items():
+    if claim.get(setting):
+      content = Path(claim[setting]).read_bytes()
+      claim[digest] = hashlib.sha256(content).hexdigest()
+  return claim
+
+
+def without_digests(claim: Mapping) -> dict[str, Any]:
+  """The settings alone of what `claim_of` gave."""
+  return {k: v for k, v in claim.items() if k not in _DIGESTS.values()}
 
 
 def fingerprint(config: Mapping) -> str:

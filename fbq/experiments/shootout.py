@@ -34,7 +34,7 @@ from fbq.report.tables import write_atomically
 from fbq.schemes.fixed import Fixed
 from fbq.search import exact, problem, value
 from fbq.search.judge import Judge
-from fbq.train import parallel
+from fbq.train import feed, parallel
 from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer
 from hwsim import latency_io
@@ -66,7 +66,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Carries out the experiment in `workdir`, or what of it is left to do."""
   # ---- Checks, costs, data
   net, task = check(config)
-  fingerprint = settings.claim_workdir(workdir, config.to_dict())
+  fingerprint = settings.claim_workdir(workdir, settings.claim_of(config))
   log = Log(workdir / "metrics.jsonl")
   if (workdir / "result.json").exists():
     log.say(f"{workdir} is finished: see {workdir / 'report.html'}")
@@ -319,12 +319,13 @@ def step_seconds(
   put = lambda tree, trainer: parallel.put(tree, trainer.place)
   states = {name: put(t.start(v), t) for name, (t, v, _) in cases.items()}
   datas = {name: put(data, t) for name, (t, _, data) in cases.items()}
+  given = {n: feed.first(t.feed, data) for n, (t, _, data) in cases.items()}
   spent: dict[str, list[float]] = {name: [] for name in cases}
   for _ in range(_ROUNDS + 1):
     for name, (trainer, _, _) in cases.items():
       jax.block_until_ready(states[name])
       start = time.process_time()
-      states[name], _ = trainer.step(states[name], datas[name])
+      states[name], _ = trainer.step(states[name], datas[name], *given[name])
       jax.block_until_ready(states[name])
       spent[name].append(time.process_time() - start)
   return {name: statistics.median(s[1:]) for name, s in spent.items()}

@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fbq import nets, precision
-from fbq.experiments import settings
+from fbq.experiments import pretrained, settings
 
 # Beside these a stage has whatever its experiment adds.
 STAGE = {
@@ -57,6 +57,9 @@ def demands(config: ConfigDict, stages: Sequence[str]) -> Iterator[Demand]:
   is_multiple = config.checkpoint_every % config.log_every == 0
   expected = f"a multiple of log_every, {config.log_every}"
   yield "checkpoint_every", is_multiple, expected
+  normal = config.get("checkpoint_images") or ()
+  sound = len(normal) in (0, 2) and all(len(part) == 3 for part in normal)
+  yield "checkpoint_images", sound, "(mean, std) of three colours, or ()"
   for stage in stages:
     plan = config[stage]
     expected = "at least 1, or 'n epochs'"
@@ -120,6 +123,7 @@ def build_net(config: ConfigDict) -> nets.Net:
   wrong = [node.name for node in net.nodes if type(node.features) is not int]
   expected = f"whole numbers of features, which layers {wrong} do not have"
   require(config, [("net.arguments", not wrong, expected)])
+  pretrained.check(config, net)
   return net
 
 

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from fbq import precision
+from fbq.experiments import pretrained
 from fbq.experiments.settings import ConfigError
 from fbq.experiments.task import Task
 from fbq.model import Model
@@ -172,17 +173,24 @@ class Lab:
   def float_network(self, name: str, keys) -> tuple[Mapping[str, Any], float]:
     """Variables of the trained float network and its test accuracy.
 
+    A checkpoint of the config is that network, trained no further.
+
     Args:
       name: of the run; its plan is the setting "float_training".
       keys: of the start and of the batches.
     """
     model = Model(self.net)
     correct = steps.evaluator(model)
+    if pretrained.is_given(self.config):
+      start, report = pretrained.load(self.config, self.net)
+      self.log.say(str(report))
+    else:
+      start = initial_variables(model, keys[0])
     variables, result = self.run(
       name,
       "float training",
       self.float_trainer,
-      initial_variables(model, keys[0]),
+      start,
       {"key": keys[1]},
       lambda v: {"test_accuracy": self.accuracy(correct, v)},
     )
@@ -193,7 +201,9 @@ class Lab:
   @functools.cached_property
   def float_trainer(self) -> Trainer:
     """One compiled step for all float training of the experiment."""
-    return self.trainer("float_training", Model(self.net), ("params",))
+    trainer = self.trainer("float_training", Model(self.net), ("params",))
+    is_trained = pretrained.is_given(self.config)
+    return trainer._replace(steps=0) if is_trained else trainer
 
   def bits(self, assignment: precision.Precision) -> jax.Array:
     """int32 [S], what the scheme `Fixed` takes."""

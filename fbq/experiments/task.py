@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from fbq.data import DataError, canvas, digits, sources
+from fbq.data import DataError, canvas, digits, generated, sources
 from fbq.experiments import settings
 from fbq.experiments.stage_settings import Demand, require, steps_of
 from fbq.nets.graph import Net
@@ -27,6 +27,8 @@ Images = tuple[jax.Array, jax.Array]
 
 _FILES = {
   "directory": str,
+  # For smoke runs: pictures are made there, see `fbq.data.generated`.
+  "generated": settings.Optional({"classes": int, "train": int, "test": int}),
   "evaluation_batch": settings.Optional(int),
 }
 _CIFAR = {
@@ -196,8 +198,14 @@ def _digits(data: ConfigDict, resolution: int) -> Task:
 def _files(data: ConfigDict, resolution: int) -> Task:
   """The task of images in files: nothing but their source knows which."""
 
+  made = data.get("generated")
+  rows = {}
+  if made:
+    generated.write(data.directory, data.name, **made)
+    rows = {"rows": {"train": made.train, "test": made.test}}
+
   def source(batch_size):
-    more = {"batch_size": batch_size, "resolution": resolution}
+    more = rows | {"batch_size": batch_size, "resolution": resolution}
     return sources.source(ConfigDict(data.to_dict() | more))
 
   batch = data.get("evaluation_batch") or _BATCH

@@ -108,16 +108,14 @@ def load(found: Found, log: Log) -> TrainedPoint:
     ConfigError: its network is missing.
     CheckpointError: its checkpoint is damaged.
   """
-  config = ConfigDict(
-    {k: value for k, value in found.claim.items() if k != "measured_sha256"}
-  )
+  config = ConfigDict(settings.without_digests(found.claim))
   config.measured_latency = ""  # costs are settled; the file may be gone
+  with config.unlocked():
+    config.float_checkpoint = ""  # likewise: the float network is not needed
   net, task = free_bits_settings.check(config)
   assignment = precision.from_json(net, found.path)
   fingerprint = settings.fingerprint(found.claim)
-  lab = Lab(
-    config, net, task, found.directory, fingerprint, log, Stopwatch()
-  )
+  lab = Lab(config, net, task, found.directory, fingerprint, log, Stopwatch())
   tuner = FineTuner(lab, recipe_of(config.qat))
   name = f"fine-tune-{digest(net, assignment)}"
   variables, results = _restore(tuner, name, lab.bits(assignment))

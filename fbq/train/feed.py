@@ -64,6 +64,12 @@ def from_host(
   return feed
 
 
+def first(feed: Feed, run: Run) -> tuple:
+  """What the first step of a run is given."""
+  with feed(run, 0) as fed:
+    return next(fed)
+
+
 def seed_of(run: Run) -> int:
   """The seed of a run's batches: `s` where its key is `jax.random.key(s)`."""
   return int(np.asarray(jax.random.key_data(run["key"])).reshape(-1)[-1])

@@ -52,7 +52,9 @@ def get_config() -> ConfigDict:
   )
 
 
-def separable(channels: int = 8, resolution: int = 8) -> Net:
+def separable(
+  channels: int = 8, resolution: int = 8, colours: int = 1, classes: int = 10
+) -> Net:
   """One depthwise separable block between a stem and a classifier."""
   conv = dict(norm=True, activation="relu")
   nodes = (
@@ -60,6 +62,7 @@ def separable(channels: int = 8, resolution: int = 8) -> Net:
     Node("dw", "depthwise", ("stem",), 0, (3, 3), 2, 1, **conv),
     Node("pw", "conv", ("dw",), 2 * channels, **conv),
     Node("pool", "avg_pool", ("pw",), kernel=None),
-    Node("classifier", "linear", ("pool",), 10, bias=True, is_output=True),
+    Node("classifier", "linear", ("pool",), classes, bias=True, is_output=True),
   )
-  return Net(f"separable-{channels}", (resolution, resolution, 1), nodes)
+  shape = resolution, resolution, colours
+  return Net(f"separable-{channels}", shape, nodes)

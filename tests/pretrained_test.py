@@ -1,0 +1,92 @@
+"""Float networks out of PyTorch checkpoints, in an experiment."""
+
+import jax
+import numpy as np
+import pytest
+import torch_cases
+
+from fbq import nets
+from fbq.experiments import pretrained, settings
+from fbq.experiments import task as task_lib
+from fbq.experiments.stages import Lab
+from fbq.train.log import Log, Stopwatch
+from tests.configs import tiny_folder
+
+WIDTH = 1 / 16
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+  root = tmp_path_factory.mktemp("checkpoint")
+  config = tiny_folder.get_config()
+  config.data.directory = str(root / "images")
+  config.net = dict(
+    builder="mobilenet_v1",
+    arguments=dict(width=WIDTH, resolution=32, classes=3),
+  )
+  config.float_checkpoint = str(root / "net.npz")
+  config.checkpoint_images = (MEAN, STD)
+  return config
+
+
+@pytest.fixture(scope="module")
+def lab_and_oracle(config, tmp_path_factory):
+  """A Lab, and the accuracy of PyTorch's network on its test images."""
+  net = nets.build(config.net.builder, **config.net.arguments)
+  task = task_lib.build(config, net)
+  images, labels = map(np.asarray, task.test_set)
+  torch = torch_cases.Torch(0)
+  x = (images - np.array(MEAN)) / np.array(STD)
+  logits = torch_cases.mobilenet_v1(torch, x.transpose(0, 3, 1, 2), WIDTH, 3)
+  np.savez(config.float_checkpoint, **torch.state)
+  workdir = tmp_path_factory.mktemp("run")
+  log = Log(workdir / "metrics.jsonl")
+  lab = Lab(config, net, task, workdir, "mine", log, Stopwatch())
+  return lab, float(np.mean(logits.argmax(1) == labels))
+
+
+def test_it_is_evaluated_as_it_is_and_its_leaves_are_reported(
+  lab_and_oracle, capsys
+):
+  """As given, though for images not in [0, 1], and not trained further."""
+  lab, expected = lab_and_oracle
+  keys = jax.random.split(jax.random.key(0))
+  variables, accuracy = lab.float_network("float", keys)
+  # The colour of the border differs, see `torch_weights.load`.
+  assert abs(accuracy - expected) <= 1 / 9
+  printed = capsys.readouterr().out
+  leaves = len(jax.tree.leaves(variables))
+  assert f"{leaves} leaves matched, 0 leaves and 0 keys not" in printed
+  assert printed.count(" <- ") == leaves
+  again, same = lab.float_network("float", keys)
+  assert same == accuracy
+  for a, b in zip(jax.tree.leaves(variables), jax.tree.leaves(again)):  # noqa: B905
+    assert (np.asarray(a) == np.asarray(b)).all()
+
+
+def test_a_checkpoint_of_another_network_is_refused(lab_and_oracle, config):
+  net = nets.build("mobilenet_v1", width=1 / 8, resolution=32, classes=3)
+  with pytest.raises(
+    settings.ConfigError, match="float_checkpoint is .* shape"
+  ):
+    pretrained.check(config, net)
+  net = nets.build("mobilenet_v1", width=WIDTH, resolution=32, classes=4)
+  with pytest.raises(settings.ConfigError, match="which does not make"):
+    pretrained.check(config, net)
+
+
+def test_the_content_of_a_checkpoint_is_part_of_the_claim(
+  lab_and_oracle, config
+):
+  claim = settings.claim_of(config)
+  assert settings.without_digests(claim) == config.to_dict()
+  with np.load(config.float_checkpoint) as file:
+    state = {key: file[key] for key in file.files}
+  other = config.copy_and_resolve_references()
+  other.float_checkpoint = config.float_checkpoint.replace("net", "other")
+  state["fc.bias" if "fc.bias" in state else sorted(state)[0]] += 1
+  np.savez(other.float_checkpoint, **state)
+  assert (
+    settings.claim_of(other)["checkpoint_sha256"] != claim["checkpoint_sha256"]
+  )

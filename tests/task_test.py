@@ -1,0 +1,219 @@
+"""What an experiment trains and is tested on, of every data set."""
+
+import itertools
+import json
+
+import experiment_runs
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from fbq.data import DataError, digits, generated, image_files, sources
+from fbq.experiments import free_bits, free_bits_settings, settings, task
+from fbq.experiments.stage_settings import steps_of
+from fbq.train import steps
+from tests.configs import tiny, tiny_folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+  """3 classes, 4 and 3 images of each."""
+  directory = tmp_path_factory.mktemp("data") / "images"
+  generated.write(directory, "imagenet", 3, 4, 3)
+  return directory
+
+
+def config_of(directory, **data):
+  config = tiny_folder.get_config()
+  config.data.directory = str(directory)
+  config.data.update(data)
+  return config
+
+
+def build(config):
+  return free_bits_settings.check(config)[1]
+
+
+def right_and_seen(made, count):
+  """(images that `count` says are right, those seen) of all test batches."""
+  seen = []
+
+  def correct(variables, batch, labels, weights, data):
+    assert len(batch) == len(labels) == len(weights) == made.batch
+    counted = np.asarray(weights) > 0
+    seen.extend(np.asarray(x).tobytes() for x in np.asarray(batch)[counted])
+    return int(np.sum(count(np.asarray(labels)) & counted))
+
+  accuracy = steps.accuracy(correct, None, made.test_batches())
+  return accuracy, seen
+
+
+@pytest.mark.parametrize("batch", [1, 4, 9, 20])
+def test_every_test_image_counts_once_whatever_the_batch(images, batch):
+  """Of nine images; what fills the last batch is right, and does not count."""
+  made = build(config_of(images, evaluation_batch=batch))
+  assert made.counts() == (12, 9) and made.test_count == 9
+  accuracy, seen = right_and_seen(made, lambda labels: labels != 1)
+  assert accuracy == 6 / 9
+  assert len(seen) == len(set(seen)) == 9
+  everything, labels = made.test_set
+  assert sorted(np.asarray(x).tobytes() for x in everything) == sorted(seen)
+  assert np.bincount(labels).tolist() == [3, 3, 3]
+
+
+def test_every_digit_counts_once(monkeypatch):
+  pictures = np.arange(720, dtype=np.float32).reshape(-1, 1, 1, 1)
+  labels = np.arange(720) % 7
+  monkeypatch.setattr(digits, "load", lambda seed: None)
+  monkeypatch.setattr(digits, "test_set", lambda *_: (pictures, labels))
+  config = tiny.get_config()
+  config.data.renders_per_test_image = 2
+  made = build(config)
+  accuracy, seen = right_and_seen(made, lambda labels: labels < 5)
+  assert seen == [picture.tobytes() for picture in pictures]
+  assert len(seen) == made.test_count
+  assert accuracy == np.mean(labels < 5)
+  assert (np.asarray(made.test_set[1]) == labels).all()
+
+
+def test_batches_of_a_run_are_those_of_its_source(images):
+  """From any step on, by the seed of the run's key."""
+  made = build(config_of(images))
+  sample, feed = made.draws(5, None)
+  data = dict(name="imagenet", directory=str(images), resolution=8)
+  source = sources.source(ConfigDict(data | {"batch_size": 5}))
+  expected = list(itertools.islice(source.batches(3), 6))
+  for start in (0, 4):  # step 2 ends an epoch of 12 images
+    with feed({"key": jax.random.key(3)}, start) as fed:
+      for images_, labels in expected[start:]:
+        batch = sample(jax.random.key(0), *next(fed))
+        assert isinstance(batch[0], jax.Array)
+        assert (np.asarray(batch[0]) == images_).all()
+        assert (np.asarray(batch[1]) == labels).all()
+
+
+def test_digits_are_drawn_in_the_step():
+  made = build(tiny.get_config())
+  sample, feed = made.draws(5, None)
+  with feed({"key": jax.random.key(3)}, 7) as fed:
+    assert next(fed) == ()
+  assert sample.func is digits.train_batch
+  assert sample.keywords["batch_size"] == 5
+  assert sample.keywords["resolution"] == 8
+
+
+@pytest.mark.parametrize(
+  ("length", "expected"),
+  [
+    (7, 7), ("7", 7), ("1 epoch", 5), ("11 epochs", 55), ("0.5 epochs", 2),
+    ("0.01 epochs", 1), (" 2 epochs ", 10),
+  ],
+)  # fmt: skip
+def test_a_stage_lasts_steps_or_epochs(length, expected):
+  assert steps_of(length, 20, lambda: 100) == expected
+
+
+def test_only_epochs_ask_how_many_images_there_are():
+  assert steps_of(3, 20, lambda: pytest.fail("asked")) == 3
+
+
+@pytest.mark.parametrize(
+  "length", [0, -1, "0", "epochs", "0 epochs", "-1 epochs", "3 steps", "2.5",
+             "inf epochs", "nan epochs"]
+)  # fmt: skip
+def test_what_is_no_length_is_refused(length, images):
+  with pytest.raises(ValueError, match="expected a number of steps or 'n ep"):
+    steps_of(length, 20, lambda: 100)
+  config = config_of(images)
+  with config.ignore_type():
+    config.search.steps = length
+  with pytest.raises(settings.ConfigError, match=r"config\.search\.steps is"):
+    build(config)
+
+
+WRONG = [
+  ({"data.directory": "/nowhere"}, "config.data: /nowhere: expected /nowh"),
+  ({"data.name": "cifar10"}, r"config\.data\.threads is no setting"),
+  ({"data.resize": 4}, "config.data: data.resize is 4, expected at least the"),
+  ({"data.evaluation_batch": 0}, r"evaluation_batch is 0, expected at least 1"),
+  ({"data.threads": 0}, "data.threads is 0, expected a whole number from 1"),
+  ({"net.arguments.classes": 4}, "expected 3 classes, those of imagenet"),
+  ({"net.arguments.colours": 1}, "square images of 3 colours; it reads 8x8x1"),
+  ({"data.mean": (0.5, 0.5, 0.5)}, r"config\.data\.mean is no setting"),
+  ({"search.drops": (0.5, 0.5)}, r"drops is \(0\.5, 0\.5\), expected rising"),
+  ({"search.drops": (0.5, 1)}, r"drops is \(0\.5, 1\), expected rising"),
+  ({"search.warmup": 1.0}, r"search\.warmup is 1\.0, expected in \[0, 1\)"),
+  ({"float_checkpoint": "/no.npz"}, "checkpoint is '/no.npz': .*no such file"),
+  ({"float_checkpoint": "a.pt"}, r"expected \.safetensors or \.npz; with P"),
+  ({"checkpoint_images": (0.5,)}, r"\(mean, std\) of three colours, or \(\)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG)
+def test_a_wrong_setting_is_named_before_anything_begins(
+  changes, message, images, tmp_path
+):
+  config = config_of(images)
+  del config.data["generated"]
+  for name, value in changes.items():
+    *path, last = name.split(".")
+    part = config
+    for key in path:
+      part = part[key]
+    with part.ignore_type(), part.unlocked():
+      part[last] = value
+  with pytest.raises(settings.ConfigError, match=message):
+    free_bits.run(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_test_set_too_large_for_memory_is_refused(images):
+  made = build(config_of(images))
+  vast = task.Task(*vars(made).values())
+  vars(vast)["test_count"] = 50_000 * 224**2
+  with pytest.raises(settings.ConfigError, match="test images take .* GiB in"):
+    vast.test_set  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["imagenet", "cifar10", "cifar100"])
+def test_pictures_are_made_once_and_tell_their_class(name, tmp_path):
+  directory = tmp_path / "made"
+  generated.write(directory, name, 3, 9, 7)
+  stamps = {p: p.stat().st_mtime_ns for p in directory.rglob("*")}
+  generated.write(directory, name, 3, 9, 7)
+  assert stamps == {p: p.stat().st_mtime_ns for p in directory.rglob("*")}
+  data = dict(name=name, directory=str(directory), batch_size=7, resolution=32)
+  rows = {} if name == "imagenet" else {"rows": {"train": 9, "test": 7}}
+  source = sources.source(ConfigDict(data | rows))
+  x, labels = source.samples(0, source.counts()[0])
+  hue = np.stack([x[..., c].mean((1, 2)) for c in range(3)], 1)
+  hue -= hue.mean(1, keepdims=True)
+  angle = 2 * np.pi * (np.arange(source.classes)[:, None] / source.classes
+                       + np.arange(3) / 3)  # fmt: skip
+  nearest = np.argmax(hue @ np.cos(angle).T, 1)
+  assert np.mean(nearest == labels) > (0.9 if source.classes < 20 else 0.3)
+  with pytest.raises(DataError, match="exists and does not hold"):
+    generated.write(directory, name, 3, 9, 8)
+
+
+def test_free_bits_goes_the_whole_way_on_a_folder(tmp_path):
+  cache = tmp_path / "cache"
+  options = [f"--config.data.directory={tmp_path / 'images'}"]
+  status, output = experiment_runs.run(
+    cache,
+    tmp_path / "run",
+    *options,
+    config="tests/configs/tiny_folder.py",
+  )
+  assert status == 0, output
+  result = json.loads((tmp_path / "run/result.json").read_text())
+  assert {"8/8"} <= set(result["points"])
+  for point in result["points"].values():
+    assert round(point["accuracy"] * 9, 6) in range(10)
+  lines = experiment_runs.metrics(tmp_path / "run")
+  last = [line["step"] for line in lines if line["stage"] == "float"][-1]
+  assert last == 12  # 8 epochs of 12 images in batches of 8
+  page = (tmp_path / "run/report.html").read_text()
+  assert "the test split of imagenet, each counted once" in page
+  assert len(image_files.open_split(tmp_path / "images", "val")) == 9

@@ -27,6 +27,13 @@ def get_config(net: str = "mobilenet_v1") -> ConfigDict:
     dict(
       experiment="ptq",
       seeds=(0, 1, 2),  # of the float networks and of what they are shown
+      studies=(
+        "granularity",
+        "widths",
+        "weight_rules",
+        "activation_rules",
+        "steps",
+      ),
       net=dict(builder=net, arguments=NETS[net]),
       data=dict(
         name="digits",

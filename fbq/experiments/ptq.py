@@ -43,7 +43,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     return
   clock = Stopwatch()
   lab = Lab(config, net, task, workdir, fingerprint, log, clock)
-  tables = studies(config.rounding.steps > 0)
+  tables = studies(config.studies, config.rounding.steps > 0)
 
   # ---- Each seed: a float network, all recipes
   found = {}

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from fbq import nets
-from fbq.experiments import settings, stage_settings, task
+from fbq.experiments import ptq_studies, settings, stage_settings, task
 from fbq.experiments.stage_settings import Demand
 
 SETTINGS = {
   **stage_settings.SETTINGS,
   "seeds": list,
+  "studies": list,
   "calibration_batch": int,
   "validation_images": int,
   "percent": float,
@@ -47,6 +48,11 @@ def _demands(config: ConfigDict) -> Iterator[Demand]:
   whole = all(isinstance(s, int) and stage_settings.is_seed(s) for s in seeds)
   different = bool(seeds) and len(set(seeds)) == len(seeds)
   yield "seeds", whole and different, "different whole numbers, 0 to 2^32 - 1"
+  names = ptq_studies.NAMES
+  known = set(config.studies) <= {*names} and "widths" in config.studies
+  known = known and len(set(config.studies)) == len(config.studies)
+  expected = f"some of {names}, 'widths' among them, each once"
+  yield "studies", known, expected
   batch = config.calibration_batch
   yield "calibration_batch", batch >= 1, "at least 1"
   is_multiple = config.calibration_images % batch == 0

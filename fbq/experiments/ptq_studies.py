@@ -9,6 +9,13 @@ from fbq.ptq.recipes import Recipe
 from fbq.quantizers import histogram_rules
 
 WIDTHS = ((8, 8), (4, 8), (8, 4), (4, 4))
+NAMES = (
+  "granularity",
+  "widths",
+  "weight_rules",
+  "activation_rules",
+  "steps",
+)
 _FORMS = ("affine", "symmetric", "restricted")
 _WORDS = {True: "per channel", False: "per layer"}
 BASE = Recipe(weight_rule="least_squares", activation_rule="least_squares")
@@ -30,19 +37,21 @@ class Study(NamedTuple):
   rows: tuple[tuple[str, tuple[Recipe | None, ...]], ...]
 
 
-def studies(rounds: bool) -> tuple[Study, ...]:
-  """All of them.
+def studies(names: Sequence[str], rounds: bool) -> tuple[Study, ...]:
+  """Those of `names`, in their order.
 
   Args:
+    names: of `NAMES`.
     rounds: whether AdaRound is tried: it takes longer than all else.
   """
-  return (
-    _granularity(),
-    _widths(),
-    _weight_rules(),
-    _activation_rules(),
-    _steps(rounds),
-  )
+  makers = {
+    "granularity": _granularity,
+    "widths": _widths,
+    "weight_rules": _weight_rules,
+    "activation_rules": _activation_rules,
+    "steps": lambda: _steps(rounds),
+  }
+  return tuple(makers[name]() for name in names)
 
 
 def recipes(tables: Sequence[Study]) -> list[Recipe]:

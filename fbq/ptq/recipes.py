@@ -16,6 +16,12 @@ from fbq.schemes import gridded
 WEIGHT_RULES = ("min_max", "percentile", "least_squares", "sawb")
 # In the order in which they are done.
 STEPS = ("fold", "equalize", "round", "correct")
+_DONE = {
+  "fold": "folded",
+  "equalize": "equalized",
+  "round": "AdaRound",
+  "correct": "biases corrected",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,12 +90,13 @@ class Recipe:
     """All of it in a few words."""
     words = [self.widths]
     if self.weight_bits:
-      words.append("per channel" if self.per_channel else "per layer")
-      words += [self.weight_form, self.weight_rule]
+      granularity = "per channel" if self.per_channel else "per layer"
+      words.append(f"{self.weight_form} weights {granularity}")
+      words.append(f"by {self.weight_rule}")
     if self.activation_bits:
-      words.append(f"activations {self.activation_rule}")
-    words.append("+".join(self.steps) or "unfolded")
-    return ", ".join(words).replace("_", " ")
+      words.append(f"activations by {self.activation_rule}")
+    words += [_DONE[step] for step in self.steps] or ["not folded"]
+    return ", ".join(words).replace("_", " ").replace(", by", " by")
 
 
 class Options(NamedTuple):

@@ -1,0 +1,188 @@
+"""What recipes stand for: distillation, smoothing, and what is deployed."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+from model_cases import IMAGES, MIXED, NET, calibrated
+
+from fbq import norms, precision
+from fbq.deploy import lowering
+from fbq.deploy.trained import deployable
+from fbq.experiments import fine_tuning, settings, stage_settings
+from fbq.experiments.fine_tuning import Recipe
+from fbq.model import Model
+from fbq.schemes.fixed import Fixed, Form
+from fbq.train import steps
+from fbq.train.distillation import Distillation
+
+KINDS = ("params", "batch_stats")
+START = {kind: calibrated()[kind] for kind in KINDS}
+LABELS = jnp.arange(len(IMAGES)) % 3
+BITS = jnp.asarray(precision.to_array(NET, MIXED))
+quick = functools.partial(
+  jax.jit,
+  compiler_options={
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+  },
+)
+
+
+@functools.cache
+def tensors():
+  """Activations by site, as `stages.activations` gives them."""
+  _, seen = quick(
+    lambda v: Model(NET).apply(v, IMAGES, False, mutable=["intermediates"])
+  )(START)
+  return {
+    site: np.asarray(seen["intermediates"][site.removesuffix(".out")][0])
+    for site in NET.is_signed
+    if site != "input.out"
+  }
+
+
+# ---- distillation and smoothing ----------------------------------------------
+
+
+def test_distillation_is_the_divergence_of_softened_answers():
+  random = np.random.default_rng(0)
+  student, teacher = 3 * random.normal(size=(2, 5, 4)).astype(np.float32)
+  share, heat, cross_entropy = 0.3, 2.5, 1.7
+
+  def softened(logits):
+    powers = np.exp(logits.astype(float) / heat)
+    return powers / powers.sum(1, keepdims=True)
+
+  p, q = softened(teacher), softened(student)
+  divergence = (p * np.log(p / q)).sum(1).mean()
+  expected = (1 - share) * cross_entropy + share * heat**2 * divergence
+  rule = Distillation(share, heat)
+  loss = lambda s: rule.loss(jnp.float32(cross_entropy), s, teacher)
+  assert float(loss(student)) == pytest.approx(expected, rel=1e-5)
+  gradient = share * heat * (q - p) / len(p)
+  np.testing.assert_allclose(
+    jax.grad(loss)(student), gradient, rtol=1e-4, atol=1e-6
+  )
+
+
+def test_a_step_distills_and_smooths():
+  """Averages by numpy; a teacher that says nothing new changes the loss."""
+  model, rule = Model(NET), Distillation(0.5, 2.0)
+  optimizer, decay = optax.sgd(0.1), 0.8
+  step = steps.train_step(
+    model,
+    optimizer,
+    ("params",),
+    lambda key: (IMAGES, LABELS),
+    distillation=rule,
+    smoothing=decay,
+  )
+  state = steps.initial_state(START, ("params",), optimizer, True)
+  run = {"key": jax.random.key(0), "teacher": START}
+  mean = np.asarray(START["params"]["a_kernel"])
+  for _ in range(3):
+    before = state.variables["params"], state.variables["batch_stats"]
+    before = jax.tree.map(np.asarray, dict(zip(KINDS, before, strict=True)))
+    state, metrics = step(state, run)
+    now = np.asarray(state.variables["params"]["a_kernel"])
+    mean = decay * mean + (1 - decay) * now
+    smoothed = state.variables["smoothed"]["params"]["a_kernel"]
+    np.testing.assert_allclose(smoothed, mean, rtol=1e-5)
+  assert np.abs(mean - now).max() > 1e-4
+  student, _ = model.apply(before, IMAGES, True, mutable=["batch_stats"])
+  teacher = model.apply(START, IMAGES, False)
+  expected = rule.loss(metrics["cross_entropy"], student, teacher)
+  assert float(metrics["loss"]) == pytest.approx(float(expected), rel=1e-4)
+
+
+# ---- recipes -----------------------------------------------------------------
+
+
+def test_settings_of_recipes():
+  plain = dict(method="lsq", distillation=0.0, temperature=4.0, smoothing=0.0)
+  assert fine_tuning.recipe_of(ConfigDict(plain)) == Recipe(Fixed("lsq"))
+  asked = ConfigDict({**plain, "distillation": 0.5, "smoothing": 0.9})
+  recipe = fine_tuning.recipe_of(asked)
+  assert recipe.distillation == Distillation(0.5, 4.0)
+  assert recipe.smoothing == 0.9
+  for key, value in (
+    ("method", "sgd"),
+    ("distillation", 1.5),
+    ("temperature", 0.0),
+    ("smoothing", 1.0),
+  ):
+    config = ConfigDict({"qat": {**plain, key: value}})
+    with pytest.raises(settings.ConfigError, match=f"qat.{key} is"):
+      stage_settings.require(config, fine_tuning.demands(config.qat))
+
+
+def test_starts_are_of_what_a_recipe_quantizes():
+  start = functools.partial(fine_tuning.starts, NET, START, tensors())
+  known = start(Recipe())
+  assert start(Recipe(), known) is known
+  assert start(Recipe(Fixed("lsq")), known) is not known
+  sites = {site for site in known if site.endswith(".weight")}
+  only = start(Recipe(Fixed("pact", Form(quantizes="weights"))))
+  assert only.keys() == sites
+  ends = start(Recipe(Fixed("min_max")))
+  assert ends.keys() == tensors().keys()
+  values = tensors()["c.out"]  # signed
+  np.testing.assert_allclose(ends["c.out"][4], [values.min(), values.max()])
+  layer = start(Recipe(Fixed("lsq", Form(per_channel=False))))
+  assert layer["a.weight"][4].shape == () != known["a.weight"][4].shape
+  folded = start(Recipe(norm=norms.CORRECT))
+  slope = START["params"]["a_norm"]["scale"] / np.sqrt(
+    START["batch_stats"]["a_norm"]["var"] + 1e-5
+  )
+  np.testing.assert_allclose(
+    folded["a.weight"][8], known["a.weight"][8] * np.abs(slope), rtol=1e-3
+  )
+
+
+# ---- deployment --------------------------------------------------------------
+
+
+def learned(recipe):
+  """Variables as training by a recipe starts."""
+  starts = fine_tuning.starts(NET, START, tensors(), recipe)
+  ranges = {s: jnp.asarray(by[MIXED[s]]) for s, by in starts.items()}
+  return {**START, recipe.scheme.collection: ranges}
+
+
+@pytest.mark.parametrize(
+  "recipe",
+  [
+    Recipe(Fixed("min_max")),
+    Recipe(Fixed("lsq", Form(per_channel=False)), norms.CORRECT),
+  ],
+  ids=["min_max", "folded, per layer"],
+)
+def test_what_is_deployed_computes_what_was_trained(recipe):
+  variables = learned(recipe)
+  model = Model(NET, recipe.scheme, recipe.norm)
+  expected = quick(lambda v: model.apply(v, IMAGES, False, BITS))(variables)
+  net, plain = deployable(NET, recipe.scheme, recipe.norm, variables)
+  found = quick(lambda v: Model(net, Fixed()).apply(v, IMAGES, False, BITS))(
+    plain
+  )
+  exact = dict(rtol=0, atol=0) if recipe.norm == norms.ABSORB else {}
+  np.testing.assert_allclose(found, expected, **{"rtol": 1e-4, **exact})
+  lowering.lower(net, plain, MIXED)
+
+
+@pytest.mark.parametrize(
+  "form",
+  [Form("affine"), Form("symmetric", "affine"), Form(quantizes="weights")],
+)
+def test_what_has_no_integer_form_is_refused(form):
+  scheme = Fixed("min_max", form)
+  with pytest.raises(lowering.UnsupportedError, match="has.*no|no integer"):
+    deployable(NET, scheme, norms.ABSORB, learned(Recipe(scheme)))
+  variables = learned(Recipe(scheme))
+  with pytest.raises(ValueError, match="variables have no ranges"):
+    lowering.lower(NET, variables, MIXED)

@@ -4,7 +4,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fbq.search import elimination, near_optimal, pareto_sets, two_phase
@@ -104,6 +104,40 @@ def test_what_is_near_the_optimum_is_found_and_losses_add_up(
   # None of them loses more, but for rounding.
   behind = lost.best - points.value + price * points.costs[0]
   assert (behind <= most + 2 * lost.rounding).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.02, 0.3), st.floats(0.005, 1.0))
+@example(121612, 0.1484375, 0.265625)  # what stands for others has lost more
+def test_thinned_sets_stand_for_all_that_is_near(seed, share, part):
+  """A chain of eight: errors that add up over its joins would show."""
+  random = np.random.default_rng(seed)
+  terms = []
+  for v in range(7):
+    # What costs more is worth more, nearly, so that much is near a price.
+    costs = random.integers(0, 10**6, (3, 3, 1))
+    value = costs[..., 0] / 1e6 + 0.1 * random.random((3, 3))
+    terms.append(Term((v, v + 1), costs, value, np.ones((3, 3), bool)))
+  model = Model(((0, 1, 2),) * 8, tuple(terms), ("cost",))
+  costs, value = everything(model)
+  error = int(share * 10**6)
+  steps = elimination.plan(model, elimination.smallest_tables(model))
+  tables = near_optimal.tables(model, steps)
+  lost = near_optimal.lost(tables, 1.0, 1e-6)
+  score = value - 1e-6 * costs
+  most = part * np.ptp(score)
+  with mock.patch.object(near_optimal, "_THIN_ABOVE", 0):
+    points = near_optimal.near(tables, lost, most, error)[-1].points
+  near = np.flatnonzero(score >= score.max() - most)
+  stands = covered(
+    two_phase.Assignments(
+      points.costs[0], np.maximum.accumulate(points.value), points.option
+    ),
+    costs[near],
+    value[near],
+    error,
+  )
+  assert stands.all()
 
 
 def test_too_many_rows_are_refused():

@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
   for key in ("net", "data", "float_training"):
     config[key] = base[key]
   config.seeds = (0, 3)
-  config.studies = ("widths", "granularity")
+  config.studies = ("widths",)
   config.calibration_images = 16
   config.calibration_batch = 8
   config.validation_images = 9

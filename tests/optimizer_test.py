@@ -57,6 +57,35 @@ def test_a_stage_may_train_some_kinds_only():
   assert updates_of(transform, some, gradients, 2)[1].keys() == {"params"}
 
 
+@pytest.mark.parametrize(("warmup", "rise"), [(0.0, 1), (0.1, 4)])
+def test_rates_fall_to_a_tenth_after_each_drop(warmup, rise):
+  """Of weights and ranges, as large as the rate, whatever the momentum."""
+  transform = optimizer.make(
+    STEPS, 0.1, range_learning_rate=0.01, warmup=warmup, drops=(0.5, 0.75)
+  )
+  gradients = jax.tree.map(jnp.ones_like, trained())
+  updates = updates_of(transform, trained(), gradients, STEPS)
+  momentum = 0.0
+  for n, update in enumerate(updates):
+    momentum = 0.9 * momentum + 1
+    share = min(1, (n + 1) / rise) * 0.1 ** ((n >= 20) + (n >= 30))
+    expected = -0.1 * share * (1 + 0.9 * momentum)
+    np.testing.assert_allclose(update["params"]["kernel"], expected, 1e-5)
+  factors = [
+    float(np.log1p(u["ranges"]["a.out"] / value))
+    for u, value in zip(updates, ranges_before(updates), strict=True)
+  ]
+  assert factors[25] / factors[15] == pytest.approx(0.1, rel=0.05)
+  assert factors[35] / factors[15] == pytest.approx(0.01, rel=0.05)
+
+
+def ranges_before(updates):
+  value = float(trained()["ranges"]["a.out"])
+  for update in updates:
+    yield value
+    value += float(update["ranges"]["a.out"])
+
+
 def test_schedule_rises_from_0_and_ends_at_0():
   """Of weights and ranges; the rate of gates is constant."""
   transform = optimizer.make(

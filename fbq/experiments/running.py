@@ -44,6 +44,7 @@ def prepared(workdir: Path) -> Iterator[Path]:
   """
   import jax
 
+  from fbq.data import DataError
   from fbq.experiments.settings import ConfigError
   from fbq.train import monitoring, processes
   from fbq.train.checkpoints import CheckpointError
@@ -64,7 +65,7 @@ def prepared(workdir: Path) -> Iterator[Path]:
     monitoring.monitored(options),
     processes.joined(job),
     processes.own_workdir(workdir) as own,
-    _told(ConfigError, CheckpointError, Diverged),
+    _told(ConfigError, CheckpointError, DataError, Diverged),
   ):
     yield own
 

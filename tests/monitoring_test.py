@@ -63,6 +63,15 @@ def test_speed_counts_images_and_waiting_after_the_first_step(monkeypatch):
   ]
 
 
+def test_steps_that_draw_their_images_wait_for_none(monkeypatch):
+  clock = Clock(monkeypatch)
+  meter = Meter(16, is_fed=False)
+  for _ in meter.waits(clock.feed([1, 1])):
+    clock.now += 1
+  assert meter.read()["images_per_second"] == 8
+  assert "waiting" not in meter.read()
+
+
 def test_memory_is_told_where_the_backend_does(monkeypatch):
   class Device:
     def memory_stats(self):

@@ -153,7 +153,7 @@ def test_a_slurm_step_of_2_tasks_is_one_run(tmp_path):
     pytest.skip("srun is here, but no cluster answers: see launch/README.md")
   done = subprocess.run(
     [
-      *("srun", "--ntasks=2", "--overcommit", "--time=5", sys.executable),
+      *("srun", "--ntasks=2", "--overcommit", "--time=20", sys.executable),
       *("main.py", f"--config={experiment_runs.CONFIG}"),
       *(f"--workdir={tmp_path / 'run'}", "--compilation_cache="),
     ],

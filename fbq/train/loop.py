@@ -54,6 +54,11 @@ class Trainer(NamedTuple):
     """Where the states and the data of runs are while they are trained."""
     return self.mesh and parallel.everywhere(self.mesh)
 
+  @property
+  def is_fed(self) -> bool:
+    """Whether steps are given their batches."""
+    return self.feed is not feed_lib.nothing
+
 
 class Diverged(FloatingPointError):
   """A loss that is not finite; the message names step and layer."""
@@ -117,7 +122,7 @@ def _run(name, trainer, state, run, log, checkpoints) -> steps_lib.State:
   first = int(state.step)
   kept = _copy(state)  # the last state known to be sound
   numbers = range(first + 1, trainer.steps + 1)
-  meter = monitoring.Meter(trainer.batch_size)
+  meter = monitoring.Meter(trainer.batch_size, trainer.is_fed)
   with (
     trainer.feed(run, first) as fed,
     monitoring.tracer(name, log.workdir, log.say) as trace,

@@ -132,12 +132,13 @@ class Meter:
   on, so `read` is to be called when the last one is known to be done.
   """
 
-  def __init__(self, batch_size: int):
+  def __init__(self, batch_size: int, is_fed: bool = True):
     """
     Args:
       batch_size: images of a step, over all devices and runs.
+      is_fed: whether steps are given their images, and may wait for them.
     """
-    self._batch_size = batch_size
+    self._batch_size, self._is_fed = batch_size, is_fed
     self._reset()
 
   def _reset(self):
@@ -161,8 +162,9 @@ class Meter:
     """Speed since the last call, {} if nothing can be said.
 
     images_per_second: over all devices.
-    waiting: share of the time in which the host waited for data. The devices
-      may have been busy meanwhile, so their idle share is at most this.
+    waiting: share of the time in which the host waited for data, of steps that
+      are given theirs. Devices may have been busy meanwhile, so the share of
+      the time in which they had nothing to do for want of data is at most this.
     device_bytes: most memory in use so far, on this process's first device;
       left out where the backend does not tell.
     """
@@ -170,7 +172,8 @@ class Meter:
     told = {}
     if self._steps:
       told["images_per_second"] = self._batch_size * self._steps / seconds
-      told["waiting"] = self._waited / seconds
+      if self._is_fed:
+        told["waiting"] = self._waited / seconds
     self._reset()
     memory = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in memory:

@@ -141,7 +141,7 @@ def _train_together(names, trainer, variables, runs, log, checkpoints):
   step = points_step(trainer.step, mesh)
   kept = jax.tree.map(jnp.copy, states)  # the last known to be sound
   numbers = range(done + 1, trainer.steps + 1)
-  meter = monitoring.Meter(trainer.batch_size * len(names))
+  meter = monitoring.Meter(trainer.batch_size * len(names), trainer.is_fed)
   with (
     _fed(trainer, runs, done) as fed,
     monitoring.tracer(names[0], log.workdir, log.say) as trace,

@@ -29,8 +29,9 @@ def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(tmp_path):
     cache, whole, *OPTIONS, config=CONFIG, tells_compiles=True
   )
   assert status == 0, output
-  # Two rules, each one step and one evaluation for both seeds, and float.
-  for name, count in (("step", 3), ("correct", 3)):
+  # Two rules, each one step and one evaluation for both seeds; float training
+  # has an evaluation for each.
+  for name, count in (("step", 3), ("correct", 4)):
     traced = re.findall(rf"Finished tracing {name} for jit", output)
     assert len(traced) == count
   for moment in ("saved:seed0-min_max:4", "logged:seed3-lsq:6"):

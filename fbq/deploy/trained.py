@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+import jax.numpy as jnp
 
 from fbq import norms
 from fbq.deploy.lowering import UnsupportedError
@@ -58,6 +58,6 @@ def deployable(
     if node.has_weights:
       kernel = found["params"][f"{node.name}_kernel"]
       own[f"{node.name}.weight"] = ranges.weight_range(
-        np.asarray(kernel), node, form.per_channel
+        jnp.asarray(kernel), node, form.per_channel
       )
   return net, {**found, "ranges": own}

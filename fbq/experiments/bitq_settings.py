@@ -7,7 +7,13 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from fbq import nets
-from fbq.experiments import bfp_baselines, settings, stage_settings, task
+from fbq.experiments import (
+  bfp_baselines,
+  fine_tuning,
+  settings,
+  stage_settings,
+  task,
+)
 from fbq.experiments.stage_settings import STAGE, Demand
 from hwsim.bfp.energy import Memories
 from hwsim.bfp.formats import FP32, BlockFormat, bitq_format
@@ -30,7 +36,12 @@ SETTINGS = {
     "assignments": int,
   },
   "validation_images": int,
-  "qat": STAGE,
+  # Blocks have no ranges to learn: of the recipes of fine-tuning, distillation.
+  "qat": {
+    **STAGE,
+    "distillation": settings.Optional(float),
+    "temperature": settings.Optional(float),
+  },
   "sweep": {"builder": str, "arguments": dict, "memory_kilobytes": list},
 }
 _WORD = {"bits": int, "exponent_bits": list, "block_sizes": list}
@@ -73,6 +84,7 @@ def check(config: ConfigDict) -> Checked:
   stages = ("float_training", "qat")
   stage_settings.require(config, stage_settings.demands(config, stages))
   stage_settings.require(config, _demands(config))
+  stage_settings.require(config, fine_tuning.demands(config.qat))
   net = stage_settings.build_net(config)
   data = task.build(config, net)
   stage_settings.require(config, _demands_of_batch(config, data.batch))

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fbq.experiments import fine_tuning
 from fbq.experiments.bfp_baselines import NOT_TRAINED, Candidate
 from fbq.experiments.stages import Lab
 from fbq.model import Model
@@ -61,7 +62,9 @@ class Workbench:
   @functools.lru_cache(maxsize=8)  # noqa: B019  lives as long as the process
   def _trainer(self, scheme: str):
     model = Model(self.lab.net, self.schemes[scheme])
-    return self.lab.trainer("qat", model, ("params",))
+    return self.lab.trainer(
+      "qat", model, ("params",), **fine_tuning.options_of(self.lab.config.qat)
+    )
 
   def judge(self, scheme: str, images: Images, variables=None) -> Judge:
     """Of the float network, or of other variables."""
@@ -93,6 +96,9 @@ class Workbench:
         "key": self.key,
         "formats": jnp.asarray(candidate.rows, jnp.int32),
         "tops": jnp.asarray(self.tops),
+        "teacher": {
+          kind: self.variables[kind] for kind in ("params", "batch_stats")
+        },
       },
       lambda variables: self._accuracies(candidate, variables),
     )

@@ -61,22 +61,30 @@ def recipe_of(qat: ConfigDict) -> Recipe:
 
 
 def options_of(qat: ConfigDict) -> dict[str, Any]:
-  """`distillation` and `smoothing` of settings that have them."""
-  share = float(qat.distillation)
-  return {
-    "distillation": Distillation(share, qat.temperature) if share else None,
-    "smoothing": float(qat.smoothing),
-  }
+  """`distillation` and `smoothing` of settings that may have them."""
+  share, heat, decay = (
+    float(qat[name]) if name in qat else default
+    for name, default in (
+      ("distillation", 0.0),
+      ("temperature", 1.0),
+      ("smoothing", 0.0),
+    )
+  )
+  rule = Distillation(share, heat) if share else None
+  return {"distillation": rule, "smoothing": decay}
 
 
 def demands(qat: ConfigDict, where: str = "qat") -> Iterator[Demand]:
   """What can be asked of settings of `SETTINGS`, see `stage_settings`."""
-  if "method" in qat:
-    known = tuple(qat_rules.RULES)
-    yield f"{where}.method", qat.method in known, f"one of {known}"
-  yield f"{where}.distillation", 0 <= qat.distillation <= 1, "0 to 1"
-  yield f"{where}.temperature", 0 < qat.temperature < 1e3, "a positive number"
-  yield f"{where}.smoothing", 0 <= qat.smoothing < 1, "0 to below 1"
+  known = tuple(qat_rules.RULES)
+  for name, is_met, expected in (
+    ("method", lambda method: method in known, f"one of {known}"),
+    ("distillation", lambda share: 0 <= share <= 1, "0 to 1"),
+    ("temperature", lambda heat: 0 < heat < 1e3, "a positive number"),
+    ("smoothing", lambda decay: 0 <= decay < 1, "0 to below 1"),
+  ):
+    if name in qat:
+      yield f"{where}.{name}", is_met(qat[name]), expected
 
 
 def starts(

@@ -44,16 +44,16 @@ def run(config: ConfigDict, workdir: Path) -> None:
   lab = Lab(config, net, setup.task, workdir, fingerprint, log, clock)
 
   # ---- One compiled step for each rule, whatever the seed
-  plan = {}
+  stage, more_steps = "fine_tuning", 0
   if config.start == "scratch":  # as many steps as float and fine-tuning take
-    more = lab.task.steps(config.fine_tuning)
-    plan = {"stage": "float_training", "more_steps": more}
+    stage, more_steps = "float_training", lab.task.steps(config.fine_tuning)
   tuners = {
     method: FineTuner(
       lab,
       recipe,
-      range_learning_rate=config.range_learning_rates[method],
-      **plan,
+      stage,
+      more_steps,
+      config.range_learning_rates[method],
     )
     for method, recipe in setup.recipes.items()
   }
@@ -158,8 +158,7 @@ def _write_report(
     config=config.to_dict(),
   )
   write_atomically(workdir / "report.html", html.encode())
-  floats = qat.mean([o.float_accuracy for o in outcomes if o.method == chosen])
-  log.console.print(qat.console_table(rows, floats))
+  log.console.print(qat.console_table(rows, outcomes))
   log.say(answer)
   log.say(f"Report: {workdir / 'report.html'}")
   return {

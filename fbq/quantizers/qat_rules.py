@@ -98,9 +98,14 @@ def _tqt_start(x, bits, signed):
 
 
 def _pact_start(x, bits, signed):
-  """SAWB's range of weights, as in quantlib; a percentile of activations."""
+  """That of least squared error if signed, else a percentile.
+
+  PACT is of activations after a ReLU. SAWB, quantlib's start of weights, fits
+  bell-shaped numbers, not the nine weights of a depthwise channel: from it
+  MobileNetV1 read 16 % of the digits at 8 bits before training.
+  """
   if signed:
-    return range_rules.sawb(x, bits, "symmetric").high
+    return calibration.best_range(x, bits, signed)
   return range_rules.percentile(x, PACT_PERCENT, False).high
 
 
@@ -154,8 +159,9 @@ RULES = {
     _tqt_optimizer,
   ),
   "pact": Rule(
-    "parameterized clipping: SAWB for weights and a percentile of activations, "
-    "then SGD by the gradient of what is clipped, with decay",
+    "parameterized clipping: ranges of least squared error for weights and a "
+    "percentile of activations, then SGD by the gradient of what is clipped, "
+    "with decay",
     _pact_start,
     _pact_optimizer,
     gradient="pact",

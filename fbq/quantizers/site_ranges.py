@@ -79,8 +79,8 @@ def site_ends(
   """
   found = {}
   for site, values in _checked(net, tensors).items():
-    low = values.min() if net.is_signed[site] else 0.0
-    found[site] = np.float32([min(low, 0.0), max(values.max(), 0.0)])
+    low = min(values.min(), 0.0) if net.is_signed[site] else 0.0
+    found[site] = np.array([low, max(values.max(), 0.0)], np.float32)
   return found
 
 

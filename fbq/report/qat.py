@@ -118,10 +118,12 @@ def write_csv(path: Path, outcomes: Sequence[Outcome], bits: int, activations):
   tables.write_atomically(path, text.getvalue().encode())
 
 
-def console_table(rows_: Sequence[Row], float_accuracy: Mean):
+def console_table(rows_: Sequence[Row], outcomes: Sequence[Outcome]):
   """A `rich.table.Table` of the rows."""
   from rich.table import Table
 
+  floats = {o.seed: o.float_accuracy for o in outcomes}
+  float_accuracy = _mean(list(floats.values()))
   table = Table(title=f"Test accuracy (%); float {float_accuracy}")
   table.add_column("rule")
   for heading in ("before training", "after", "lost", "behind the chosen"):

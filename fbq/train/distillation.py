@@ -58,4 +58,5 @@ def teacher_logits(
     variables: its "params" and "batch_stats".
     images: [B, H, W, C].
   """
-  return jax.lax.stop_gradient(Model(net).apply(variables, images, train=False))
+  logits = Model(net).apply(variables, images, train=False)
+  return jax.lax.stop_gradient(jnp.asarray(logits))

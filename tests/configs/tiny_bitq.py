@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
     noise_images=8, measured_formats=3, held_out=6, assignments=4
   )
   config.qat.steps, config.qat.batch_size = 4, 8
+  config.qat.distillation = 0.5
   config.sweep = dict(
     builder="tests.configs.tiny_bitq:residual",
     arguments={},

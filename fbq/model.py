@@ -4,8 +4,9 @@ Variable collections, all plain trees:
   params       weights, biases, norms' scales and offsets, layer scales
   batch_stats  batch norm's running mean and variance
   averages     of ranges that move with the data, see `fbq.schemes.fixed`
-  ranges       site -> largest magnitude of the tensor: [] for activations,
-               [O] for weights, one per output channel ([] for the classifier)
+  ranges       site -> largest magnitude of the tensor: [] for activations, of
+               `Net.step_site`'s values alone; [O] for weights, one per output
+               channel ([] for the classifier)
   gates        what a search trains to choose precisions, see `fbq.schemes`
 """
 

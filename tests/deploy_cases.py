@@ -13,6 +13,7 @@ from model_cases import correlate
 from fbq import nets
 from fbq.nets import Node
 from fbq.nets.graph import INPUT, INPUT_SITE, Net
+from fbq.quantizers import shared_steps
 
 CONV = dict(norm=True, activation="relu")
 # Every kind of layer, an odd kernel, means of 4 pixels, which tie often.
@@ -92,10 +93,15 @@ def variables(net: Net, seed: int = 0):
     site = net.site_of[node.name]
     if site == f"{node.name}.out":
       ranges[site] = 0.7 * max(np.abs(x).max(), 0.01)
+  shared = shared_steps.of_step_sites(
+    net,
+    {site: ranges.pop(site) for site in net.is_signed if site in ranges},
+    net.fixed_bits,
+  )
   return {
     "params": params,
     "batch_stats": stats,
-    "ranges": jax.tree.map(single, ranges),
+    "ranges": jax.tree.map(single, ranges | shared),
   }
 
 
@@ -134,16 +140,16 @@ def combine(node, inputs, kernel=None, padding_value=0):
 
 
 def exact(net, variables, bits, images):
-  """Codes of every tensor of the fake-quantized network in float64; logits.
-
-  An adder rounds its inputs to the coarser of their steps, as the kernels do.
-  """
+  """Codes of every tensor of the fake-quantized network in float64; logits."""
   params, stats = variables["params"], variables["batch_stats"]
   ranges = {INPUT_SITE: np.float32(1), **variables["ranges"]}
 
   def grid(site, signed):
     steps = np.float32(2 ** (bits[site] - 1) if signed else 2 ** bits[site] - 1)
     ends = (-steps, steps - 1) if signed else (0, steps)
+    owner = net.step_site.get(site, site)
+    if owner != site:
+      return grid(owner, net.is_signed[owner])[0], ends
     return (ranges[site] / steps).astype(np.float64), ends
 
   codes, steps = {}, {}
@@ -158,11 +164,8 @@ def exact(net, variables, bits, images):
       steps[node.name] = scales[0]
       continue
     elif node.op == "add":
-      common = max(scales)
-      value = sum(
-        np.rint(x * scale / common) * common
-        for x, scale in zip(inputs, scales, strict=True)
-      )
+      assert scales[0] == scales[1]
+      value = (inputs[0] + inputs[1]) * scales[0]
     elif node.op == "avg_pool":  # the sum decides ties, not the mean's noise
       count = np.prod(node.kernel or inputs[0].shape[1:3])
       total = np.rint(combine(node, inputs) * count)
@@ -208,11 +211,6 @@ def one_layer(network, node, inputs, met):
     return np.clip((x * mul + add) >> shift, low, high)
 
   keys = ("mul", "add", "shift", "low", "high")
-  if node.op == "add":
-    inputs = [
-      requantize(x, [part[f"in_{key}"][i] for key in keys])
-      for i, x in enumerate(inputs)
-    ]
   weight = part["weight"].astype(np.int64) if "weight" in part else None
   x = combine(node, inputs, weight, -999 if node.op == "max_pool" else 0)
   if node.op == "avg_pool":

@@ -2,7 +2,14 @@
 
 import numpy as np
 import pytest
-from deploy_cases import MIX, assignments, exact, images, one_layer, variables
+from deploy_cases import (
+  MIX,
+  assignments,
+  exact,
+  images,
+  one_layer,
+  variables,
+)
 
 from fbq import precision
 from fbq.deploy import faithful, integer, lowering
@@ -17,14 +24,14 @@ def trained(bits):
   return {name: np.asarray(x) for name, x in found.items()}
 
 
-def test_the_model_rounds_as_float64_does_but_for_its_adders():
+def test_the_model_rounds_as_float64_does():
   """Means of 4 integers tie often; the model must round them up."""
   ties = 0
   for bits in (ALL_8, *assignments(MIX, 2)):
     found = trained(bits)
-    for name in ("input", "a", "half", "b", "c"):
-      expected = exact(MIX, variables(MIX), bits, images(MIX))[name]
-      np.testing.assert_array_equal(found[name], expected, name)
+    for name, expected in exact(MIX, variables(MIX), bits, images(MIX)).items():
+      if name != "fc":
+        np.testing.assert_array_equal(found[name], expected, name)
     x = found["sum"][:, :4, :4].reshape(4, 2, 2, 2, 2, 8).sum((2, 4))
     np.testing.assert_array_equal(found["mean"], (x + 2) // 4)
     ties += np.sum(x % 8 == 2)  # to even, these would go down
@@ -46,7 +53,7 @@ def test_layers_are_compared_given_the_same_codes(width):
       assert layer.values == expected.size
       if node.op in ("avg_pool", "max_pool"):
         assert not counted and layer.differing == layer.float_noise == 0
-      elif width == 64 and node.op != "add":
+      elif width == 64 or node.op == "add":
         assert not counted and layer.equal_channels == layer.channels
       if counted:
         assert layer.cause
@@ -56,12 +63,3 @@ def test_layers_are_compared_given_the_same_codes(width):
     np.testing.assert_array_equal(report.classes, np.argmax(found, -1))
     assert report.same_class == np.sum(report.classes == logits)
   assert report.images == 4
-
-
-def test_rounding_an_adders_input_is_named_as_the_cause():
-  network = lowering.lower(MIX, variables(MIX), ALL_8, 64)
-  report = faithful.compare(network, variables(MIX), images(MIX), batch=2)
-  layers = {layer.layer: layer for layer in report.layers}
-  assert layers["sum"].off_by[1] > 0 and set(layers["sum"].off_by) == {1}
-  assert "rounded to the other's step" in layers["sum"].cause
-  assert layers["a"].cause == ""

@@ -9,6 +9,8 @@ import numpy as np
 from fbq import precision
 from fbq.model import Model
 from fbq.nets import Net, Node
+from fbq.nets.graph import INPUT_SITE
+from fbq.quantizers import shared_steps
 from fbq.schemes import ranges as range_lib
 from fbq.schemes.fixed import Fixed
 
@@ -60,15 +62,16 @@ def calibrated(share=1.0):
     variables[kind] = randomize(variables[kind], jax.random.key(2))
   _, seen = Model(NET).apply(variables, IMAGES, False, mutable="intermediates")
   ranges = {}
-  for site in variables["ranges"]:
-    name, kind = site.split(".")
-    if kind == "out":
-      tensor = seen["intermediates"][name][0]
-      tensor = tensor if NET.is_signed[site] else jax.nn.relu(tensor)
+  for site, signed in NET.is_signed.items():
+    if site != INPUT_SITE:
+      tensor = seen["intermediates"][site.split(".")[0]][0]
+      tensor = tensor if signed else jax.nn.relu(tensor)
       ranges[site] = share * jnp.abs(tensor).max()
-    else:
-      kernel = variables["params"][f"{name}_kernel"]
-      ranges[site] = range_lib.weight_range(kernel, NET.node[name])
+  ranges = shared_steps.of_step_sites(NET, ranges, NET.fixed_bits)
+  for node in NET.nodes:
+    if node.has_weights:
+      kernel = variables["params"][f"{node.name}_kernel"]
+      ranges[f"{node.name}.weight"] = range_lib.weight_range(kernel, node)
   return {**variables, "ranges": ranges}
 
 
@@ -144,5 +147,7 @@ def interpret(net, variables, bits, images):
     site = net.site_of[node.name]
     if site is None:
       return value
-    signed = net.is_signed[site]
-    tensors[node.name] = integers(value, ranges[site], bits[site], signed)
+    signed, range_ = net.is_signed[site], ranges[net.step_site[site]]
+    if signed and not net.is_signed[net.step_site[site]]:
+      range_ = range_ / 255 * 128  # adders have 8 bits
+    tensors[node.name] = integers(value, range_, bits[site], signed)

@@ -12,7 +12,7 @@ import pytest
 
 from fbq import nets
 from fbq.model import Model
-from fbq.quantizers import calibration
+from fbq.quantizers import calibration, shared_steps
 from fbq.schemes.fixed import Fixed
 from fbq.schemes.free_bits import FreeBits
 from fbq.schemes.groups import gate_groups
@@ -339,7 +339,11 @@ def calibrated(builder, bits):
   }
   assert {"input.out", *tensors} == set(net.is_signed)
   found = calibration.activation_ranges(tensors, net.is_signed, (bits,))
-  ranges = {site: by_bits[bits] for site, by_bits in found.items()}
+  ranges = shared_steps.of_step_sites(
+    net,
+    {site: by_bits[bits] for site, by_bits in found.items()},
+    dict.fromkeys(found, bits),
+  )
   for node in net.nodes:
     if node.has_weights:
       kernel = variables["params"][f"{node.name}_kernel"]

@@ -209,6 +209,8 @@ def ranges_of(scheme):
     if not scheme.form.per_channel:
       found = {site: jnp.max(range_) for site, range_ in found.items()}
     return {"ranges": found}
+  if "a.out" in found:  # an adder's other operand, of averages of its own
+    found["c.out"] = found["a.out"] / 255 * 128
   ends = {
     site: jnp.stack([-range_ if NET.is_signed[site] else 0 * range_, range_])
     for site, range_ in found.items()

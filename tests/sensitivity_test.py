@@ -181,9 +181,9 @@ def test_ranges_are_the_calibrated_ones_of_each_precision():
     np.testing.assert_array_equal(
       RANGES["b.weight"][bits], calibration.weight_ranges(kernel, True, bits)
     )
-    values = TENSORS["c.out"].ravel()
+    values = TENSORS["d.out"].ravel()
     np.testing.assert_array_equal(
-      RANGES["c.out"][bits], calibration.best_range(values, bits, True)
+      RANGES["d.out"][bits], calibration.best_range(values, bits, False)
     )
   assert RANGES["fc.weight"][4].shape == ()
   assert RANGES["b.weight"][FLOAT_BITS].shape == (4,)

@@ -21,7 +21,7 @@ from fbq.deploy import requant as rq
 from fbq.deploy.integer import IntegerNet
 from hwsim import proxies
 
-KIND = files.Kind("fbq integer network", 1)
+KIND = files.Kind("fbq integer network", 2)
 
 
 def save(network: IntegerNet, directory: Path) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def sizes(network: IntegerNet) -> dict[str, int]:
     x.nbytes
     for part in layers
     for key, x in part.items()
-    if key in ("mul", "add", "in_mul", "in_add")
+    if key in ("mul", "add")
   )
   workload = network.net.workload
   weight_bytes = proxies.weight_bytes(workload, network.bits)

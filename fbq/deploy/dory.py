@@ -312,17 +312,19 @@ class _Builder:
     )
 
   def _adder(self, node, part, inputs):
-    """The earlier input first: DORY swaps the constants of others."""
-    order = sorted((0, 1), key=lambda i: int(inputs[i]))
-    attributes = {}
-    for place, i in enumerate(order, start=1):
-      for key in ("mul", "add", "shift"):
-        attributes[f"in{place}_{key}"] = int(part[f"in_{key}"][i])
-      attributes[f"in{place}_n_levels"] = 256
-      attributes[f"in{place}_rq"] = 1
+    """Inputs as they are: DORY insists on a requantization of each.
+
+    The earlier first: it swaps the constants of others.
+    """
+    identity = {"mul": 1, "add": 0, "shift": 0, "n_levels": 256, "rq": 1}
+    attributes = {
+      f"in{place}_{key}": value
+      for place in (1, 2)
+      for key, value in identity.items()
+    }
     return self._node(
       "Add",
-      [inputs[i] for i in order],
+      sorted(inputs, key=int),
       out_mul=int(part["mul"][0]),
       out_add=int(part["add"][0]),
       out_shift=int(part["shift"]),

@@ -5,8 +5,7 @@ of the output. Batch norm is absorbed in them, weights are not folded
 (quantization_facts.md 3.5, 3.7):
 
   conv, depthwise, linear   clip((acc * mul + add) >> shift)
-  add        each input clip((x * mul + add) >> shift) to the coarser step of
-             the two, within its own type; then the sum like an accumulator
+  add        the sum of both codes, which have one step, like an accumulator
   avg_pool   clip((sum * mul + add) >> shift), halves rounded up
   max_pool   as it is
   logits     acc + bias, 32 bits
@@ -17,7 +16,7 @@ arrays, bits among them, so one compilation serves every assignment.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -43,11 +42,9 @@ class IntegerNet:
     width: bits of the requantization, 32 or 64.
     layers: per node, its constants by name: "weight" int8 [h, w, I, O] or
       [I, O]; "mul" and "add" [C] or [1], "shift", "low", "high"; "bias" int32
-      of the output layer; for an adder "in_mul", "in_add", "in_shift", "in_low"
-      and "in_high" [2] besides.
+      of the output layer.
     steps: what 1 stands for, float64: [] of every activation site; per node
-      with weights, [O] or [] of "NAME.weight"; of an adder's common grid [],
-      "NAME.common"; of the logits [].
+      with weights, [O] or [] of "NAME.weight"; of the logits [].
     affine: per node with a requantization, what it stands for; of the logits,
       in their own unit, before the bias was rounded.
     reach: per node with a requantization, the accumulators there can be.
@@ -71,13 +68,9 @@ class IntegerNet:
   def agreement(self, name: str) -> rq.Agreement:
     """Where a node differs from what it stands for, over all it can be given.
 
-    Over the accumulators of every channel, or, for an adder, over the pairs of
-    input codes.
+    Over the accumulators of every channel.
     """
-    node = self.net.node[name]
-    if node.op == "add":
-      return self._adder_agreement(node)
-    half_up = node.op == "avg_pool"
+    half_up = self.net.node[name].op == "avg_pool"
     return rq.agreement(
       self.requant(name), self.affine[name], self.reach[name], half_up
     )
@@ -96,31 +89,6 @@ class IntegerNet:
     """Lowest and highest code of a tensor."""
     site = self.site(tensor)
     return code_range(self.bits[site], self.net.is_signed[site])
-
-  def adder_codes(self, node: Node, inputs: Sequence[np.ndarray]) -> np.ndarray:
-    """Codes of the sum of two inputs, given as codes, computed in float64."""
-    first, second = (
-      x * self.step(name) for x, name in zip(inputs, node.inputs, strict=True)
-    )
-    slope = np.array(1 / self.step(node.name))
-    affine = rq.Affine(slope, np.zeros(()))
-    return rq.reference_codes(first + second, affine, *self.ends(node.name))
-
-  def _adder_agreement(self, node):
-    """Rounding the finer input to the coarser step costs some pairs a code."""
-    pairs = np.meshgrid(
-      *(np.arange(low, high + 1) for low, high in map(self.ends, node.inputs))
-    )
-    part = self.layers[node.name]
-    first, second = (
-      rq.Requant(*(part[f"in_{key}"][i] for key in rq.Requant._fields))(pair)
-      for i, pair in enumerate(pairs)
-    )
-    found = self.requant(node.name)(first + second)
-    apart = np.abs(found - self.adder_codes(node, pairs))
-    return rq.Agreement(
-      *(np.array([n]) for n in (apart.size, (apart > 0).sum(), apart.max()))
-    )
 
 
 def requant_of(constants: Mapping[str, np.ndarray]) -> rq.Requant:
@@ -191,11 +159,7 @@ def accumulate(
   """int32 sums of a node, before its requantization."""
   x = inputs[0]
   if node.op == "add":
-    first, second = (
-      _requantize(x, {key: constants[f"in_{key}"][i] for key in _REQUANT_KEYS})
-      for i, x in enumerate(inputs)
-    )
-    return first + second
+    return inputs[0] + inputs[1]
   if node.op in ("avg_pool", "max_pool"):
     return _pool(node, constants, x)
   weight = constants["weight"].astype(jnp.int32)
@@ -209,11 +173,10 @@ def accumulate(
   return x @ weight.reshape(height * width * channels, outputs)
 
 
-_REQUANT_KEYS = ("mul", "add", "shift", "low", "high")
-
-
 def _requantize(acc, constants):
-  mul, add, shift, low, high = (constants[key] for key in _REQUANT_KEYS)
+  mul, add, shift, low, high = (
+    constants[key] for key in ("mul", "add", "shift", "low", "high")
+  )
   y = (acc.astype(mul.dtype) * mul + add) >> shift.astype(mul.dtype)
   return jnp.clip(y, low.astype(y.dtype), high.astype(y.dtype)).astype(
     jnp.int32

@@ -63,8 +63,7 @@ def lower(
 
   Args:
     net: of the network.
-    variables: "params", "batch_stats" and "ranges" of a model under the scheme
-      `Fixed`.
+    variables: "params", "batch_stats" and "ranges" of a model under `Fixed`.
     assignment: bits of every site.
     width: bits in which requantization is computed; 32 is what PULP does by
       default, 64 leaves hardly a code different and costs time and memory.
@@ -75,13 +74,18 @@ def lower(
   """
   check_supported(net)
   precision.check(net, assignment)
+  for site in variables.get("ranges", ()):
+    if site != (owner := net.step_site.get(site, site)):
+      raise ValueError(
+        f"ranges[{site!r}] was given, but {net.name} adds that to {owner!r}, "
+        "in the step of the latter: these variables are of another network, "
+        "which had a step for each; train it again"
+      )
   lowering = _Lowering(net, _numpy(variables), dict(assignment), width)
   for node in net.nodes:
     lowering.add(node)
   return IntegerNet(
-    net,
-    lowering.bits,
-    width,
+    *(net, lowering.bits, width),
     lowering.layers,
     lowering.steps,
     lowering.affine,
@@ -105,7 +109,7 @@ class _Lowering:
     image = (np.full(shape, end) for end in self._code_range(INPUT))
     self.codes: dict[str, rq.Range] = {INPUT: rq.Range(*image)}
     self.steps: dict[str, np.ndarray] = {
-      site: self._step(site, signed) for site, signed in net.is_signed.items()
+      site: self._step(owner) for site, owner in net.step_site.items()
     }
 
   def add(self, node: Node) -> None:
@@ -168,45 +172,23 @@ class _Lowering:
       codes.high.max(keepdims=True) * count,
     )
     affine = rq.Affine(np.array([1 / count]), np.zeros(1))
-    self.layers[node.name] = {}
     self._requantize(node, affine, reach, half_up=True)
     self.codes[node.name] = codes  # means lie between
 
   def _adder(self, node):
-    """Both inputs on the coarser grid: that one passes unchanged.
-
-    Sums of two codes are short, so 32 bits lose nothing in the adder's kernel.
-    """
-    steps = [self._step_of(name) for name in node.inputs]
-    common = max(steps)
-    parts, sums = [], []  # of the integers, and of what they stand for
-    for name, step in zip(node.inputs, steps, strict=True):
-      ends = self._code_range(name)
-      reach = rq.Range(*(np.array([end]) for end in ends))
-      affine = rq.Affine(np.array([step / common]), np.zeros(1))
-      parts.append(rq.fit(affine, reach, *ends))
-      sums.append(
-        [(parts[-1](end), end * step / common) for end in self.codes[name]]
+    """Sums of two codes are short: 32 bits, the kernel's, lose nothing."""
+    first, second = (self._step_of(name) for name in node.inputs)
+    if first != second:
+      raise UnsupportedError(
+        f"net {self.net.name!r}: layer {node.name!r} adds codes of two steps, "
+        f"{first:.6g} and {second:.6g}; fix the bits of what is added"
       )
-    (low, exact_low), (high, exact_high) = (
-      [np.add(*terms) for terms in zip(*ends, strict=True)]
-      for ends in zip(*sums, strict=True)
-    )
-    self.steps[f"{node.name}.common"] = common
-    self.layers[node.name] = {
-      f"in_{key}": np.array(
-        [np.ravel(getattr(part, key))[0] for part in parts], np.int32
-      )
-      for key in ("mul", "add", "shift", "low", "high")
-    }
-    affine = rq.Affine(
-      np.array([common / self._step_of(node.name)]), np.zeros(1)
-    )
-    reach = rq.Range(low.min(keepdims=True), high.max(keepdims=True))
+    sums = rq.Range(*map(np.add, *(self.codes[name] for name in node.inputs)))
+    slope = first / self._step_of(node.name)
+    affine = rq.Affine(np.array([slope]), np.zeros(1))
+    reach = rq.Range(sums.low.min(keepdims=True), sums.high.max(keepdims=True))
     self._requantize(node, affine, reach, width=32)
-    self.codes[node.name] = self._codes_at(
-      node, rq.Range(low, high), rq.Range(exact_low, exact_high)
-    )
+    self.codes[node.name] = self._codes_at(node, sums)
 
   def _requantize(self, node, affine, reach, half_up=False, width=None):
     low, high = self._code_range(node.name)
@@ -219,22 +201,22 @@ class _Lowering:
         f"net {self.net.name!r}: layer {node.name!r}: {error}"
       ) from error
     self.affine[node.name], self.reach[node.name] = affine, reach
-    self.layers[node.name] |= {
+    self.layers[node.name] = self.layers.get(node.name, {}) | {
       "mul": found.mul.astype(integer),
       "add": found.add.astype(integer),
       "shift": np.array(found.shift, np.int32),
       "low": np.array(low, np.int32),
       "high": np.array(high, np.int32),
     }
-    self.codes[node.name] = self._codes_at(node, reach, reach)
+    self.codes[node.name] = self._codes_at(node, reach)
 
-  def _codes_at(self, node, ends, exact_ends):
-    """Codes between those of a range, the integer's and the exact ones."""
+  def _codes_at(self, node, ends):
+    """Codes that sums of a range give, the integer's and the exact ones."""
     low, high = self._code_range(node.name)
     part, affine = self.layers[node.name], self.affine[node.name]
     requant = requant_of(part)
     codes = [requant(end) for end in ends]
-    codes += [rq.reference_codes(end, affine, low, high) for end in exact_ends]
+    codes += [rq.reference_codes(end, affine, low, high) for end in ends]
     return rq.Range(np.min(codes, axis=0), np.max(codes, axis=0))
 
   def _reachable(self, node, weight):
@@ -277,9 +259,11 @@ class _Lowering:
     self.steps[site] = step.astype(np.float64)
     return np.asarray(codes, np.int64), self.steps[site]
 
-  def _step(self, site, signed):
+  def _step(self, site):
+    """Of a step site, float32's in float64."""
     if site == INPUT_SITE:
       return np.array(np.float32(1) / np.float32(255), np.float64)
+    signed = self.net.is_signed[site]
     _, high = code_range(self.bits[site], signed)
     steps = np.float32(high + signed)
     return np.array(np.float32(self._range(site)) / steps, np.float64)

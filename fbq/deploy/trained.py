@@ -9,6 +9,7 @@ from fbq import norms
 from fbq.deploy.lowering import UnsupportedError
 from fbq.nets.graph import INPUT_SITE, Net
 from fbq.ptq.folding import fold
+from fbq.quantizers import shared_steps
 from fbq.schemes import fixed, ranges
 
 
@@ -54,6 +55,7 @@ def deployable(
     for site in net.is_signed
     if site != INPUT_SITE
   }
+  own = dict(shared_steps.of_step_sites(net, own, net.fixed_bits))
   for node in net.nodes:
     if node.has_weights:
       kernel = found["params"][f"{node.name}_kernel"]

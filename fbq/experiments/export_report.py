@@ -110,8 +110,8 @@ def page(export: Export) -> str:
     "## Layers",
     "",
     "Codes off by N: given the trained network's codes as input. Proven: of "
-    "all accumulators (pairs of codes for an adder) that can occur, the share "
-    "whose code is not the exact one.",
+    "all accumulators that can occur, the share whose code is not the exact "
+    "one.",
     "",
     f"| {' | '.join(_COLUMNS)} |",
     f"|{'---|' * len(_COLUMNS)}",

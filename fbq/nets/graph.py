@@ -164,6 +164,30 @@ class Net:
     return fixed
 
   @functools.cached_property
+  def step_site(self) -> dict[str, str]:
+    """Activation site -> the site whose quantization step it has.
+
+    Its own, but that the operands of an adder, where their precision is fixed,
+    share one: a kernel adds their codes as they are (quantization_facts.md
+    3.4). What several adders read joins their operands; a sum has its own step.
+    Of the sites that share one it is the image's, whose step is given; else an
+    unsigned one's, since a signed range, the step times a power of two, follows
+    from it exactly; else the first one's.
+    """
+    shared = {site: {site} for site in self.is_signed}
+    for node in self.nodes:
+      sites = [self._site(name) for name in node.inputs]
+      if node.op == "add" and self.fixed_bits.keys() >= set(sites):
+        joined = set().union(*(shared[site] for site in sites))
+        shared.update(dict.fromkeys(joined, joined))
+    rank = {
+      site: (site != INPUT_SITE, signed, place)
+      for place, (site, signed) in enumerate(self.is_signed.items())
+    }
+    first = lambda sites: min(sites, key=lambda site: rank[site])
+    return {site: first(sites) for site, sites in shared.items()}
+
+  @functools.cached_property
   def workload(self) -> Workload:
     """What the hardware must compute: one `Layer` per node."""
     position = {node.name: i for i, node in enumerate(self.nodes)}

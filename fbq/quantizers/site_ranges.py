@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from fbq.nets.graph import INPUT_SITE, Net
-from fbq.quantizers import calibration, uniform
+from fbq.quantizers import calibration, shared_steps, uniform
 
 Ranges = Mapping[str, Mapping[int, np.ndarray]]
 
@@ -27,11 +27,12 @@ def site_ranges(
   start: calibration.Start = calibration.best_range,
   per_channel: bool = True,
 ) -> dict[str, dict[int, np.ndarray]]:
-  """{site: {bits: range}} of every site but the image's, whose range is 1.
+  """{site: {bits: range}} of weights, and of activations' step sites.
 
   By default the ranges of least squared error at each of `bits`; at
   `FLOAT_BITS` twice the largest magnitude, so that what other quantizers add is
-  not clipped.
+  not clipped. Of tensors that share a step the largest step; without the
+  image's, of range 1.
 
   Args:
     net: the network.
@@ -52,6 +53,7 @@ def site_ranges(
   for site, values in tensors.items():
     largest = np.max(np.abs(values)) if net.is_signed[site] else np.max(values)
     found[site][FLOAT_BITS] = _twice(largest)
+  found = _of_step_sites(net, found, (*bits, FLOAT_BITS))
   for node in net.nodes:
     if node.has_weights:
       kernel = np.asarray(params[f"{node.name}_kernel"])
@@ -127,6 +129,20 @@ def _checked(net, tensors):
   for site in wanted:
     _check_finite(f"calibration data of {site!r}", tensors[site])
   return {site: tensors[site] for site in wanted}
+
+
+def _of_step_sites(net, ranges, bits):
+  """`ranges` of activations, of those that share a step the widest."""
+  found: dict[str, dict[int, np.ndarray]] = {}
+  for b in bits:
+    at_b = shared_steps.of_step_sites(
+      net,
+      {site: by_bits[b] for site, by_bits in ranges.items()},
+      dict.fromkeys(ranges, b),
+    )
+    for site, range_ in at_b.items():
+      found.setdefault(site, {})[b] = np.asarray(range_)
+  return found
 
 
 def _twice(largest: np.ndarray) -> np.ndarray:

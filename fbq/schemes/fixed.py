@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fbq.nets.graph import INPUT_SITE
-from fbq.quantizers import affine, qat_rules, uniform
+from fbq.quantizers import affine, qat_rules, shared_steps, uniform
 from fbq.schemes import ranges
 from fbq.schemes.scheme import Call
 
@@ -106,9 +106,25 @@ class Fixed:
     takes_activations = self.form.quantizes != "weights"
     if not self.learns_ranges:
       ends = ranges.activation_ends(call) if takes_activations else {}
-      return _MinMax(self, call, bits, ends, set())
-    found = ranges.activation_ranges(call) if takes_activations else {}
+      return _MinMax(
+        self, call, bits, ends, set(), self._shared(call, ends, bits)
+      )
+    found = ranges.activation_ranges(call, bits) if takes_activations else {}
     return _Learned(self, call, bits, found)
+
+  def _shared(self, call, ends, bits):
+    """{site: range} of what shares a step with others, by their `ends`."""
+    if self.form.activations == "affine":  # there a tensor's grid is its own
+      return {}
+    sites = call.net.step_site
+    owners = {owner for site, owner in sites.items() if site != owner}
+    alone = {
+      site: largest(both)
+      for site, both in ends.items()
+      if sites[site] in owners
+    }
+    found = shared_steps.of_step_sites(call.net, alone, bits)
+    return shared_steps.of_all_sites(call.net, found, bits)
 
 
 class _Learned(NamedTuple):
@@ -140,13 +156,18 @@ class _Learned(NamedTuple):
 
 
 class _MinMax(NamedTuple):
-  """`ends` of activations, of those `moved` with this batch averaged in."""
+  """`ends` of activations, of those `moved` with this batch averaged in.
+
+  What shares a step has the range in `shared`, of the batches before: an
+  adder's second operand is not known when its first is quantized.
+  """
 
   scheme: Fixed
   call: Call
   bits: Mapping[str, Array]
   ends: dict[str, Array]
   moved: set[str]
+  shared: Mapping[str, Array]
 
   def weight(self, kernel, node):
     form = self.scheme.form
@@ -180,7 +201,8 @@ class _MinMax(NamedTuple):
     ends = self.ends[site]
     if signed and form.activations == "affine":
       return affine.quantize(x, affine.grid(ends[0], ends[1], bits, "affine"))
-    return uniform.quantize(x, largest(ends), bits, signed)
+    range_ = self.shared[site] if site in self.shared else largest(ends)
+    return uniform.quantize(x, range_, bits, signed)
 
 
 def largest(ends: Array) -> Array:

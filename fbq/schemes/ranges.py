@@ -1,21 +1,36 @@
 """Ranges of tensors: the largest magnitude that a quantizer represents."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 
 from fbq.nets.graph import INPUT_SITE, Node
+from fbq.quantizers import shared_steps
 from fbq.schemes.scheme import Call
 
 Array = jax.Array
 
 
-def activation_ranges(call: Call) -> dict[str, Array]:
-  """[] of every activation site, from "ranges"; 1 for the image."""
-  ranges = {INPUT_SITE: jnp.float32(1.0)}
-  for site in call.net.is_signed:
-    if site != INPUT_SITE:
-      ranges[site] = call.variable("ranges", site, lambda: jnp.float32(6.0))
-  return ranges
+def activation_ranges(
+  call: Call, bits: Mapping[str, Array | int] | None = None
+) -> dict[str, Array]:
+  """[] of every activation site; those of step sites stand in "ranges".
+
+  Args:
+    call: of the model.
+    bits: that the operands of adders are quantized to, if not to those that the
+      network fixes.
+  """
+  start = lambda: jnp.float32(6.0)
+  ranges = {
+    site: call.variable("ranges", site, start)
+    for site, owner in call.net.step_site.items()
+    if site == owner != INPUT_SITE
+  }
+  return shared_steps.of_all_sites(
+    call.net, ranges, call.net.fixed_bits if bits is None else bits
+  )
 
 
 def weight_axes(

@@ -24,7 +24,7 @@ class Judge:
       logits [B, classes]; variables are `variables` with "ranges". Called with
       equal shapes and types always, so it compiles once.
     variables: params and batch_stats.
-    ranges: {site: {bits: range}} of all sites but the image's.
+    ranges: {site: {bits: range}}, of `site_ranges`.
     images: [N, H, W, C].
     labels: int [N].
     batch: images at a time; the last batch is filled up with its first image.
@@ -96,18 +96,19 @@ class Judge:
       ValueError: no range at these bits, or logits that are not finite.
     """
     sites = self.net.workload.sites
+    ranged = [
+      site
+      for site in sites
+      if site == self.net.step_site.get(site, site) != INPUT_SITE
+    ]
     lacking = [
       (site, bits[site])
-      for site in sites
-      if site != INPUT_SITE and bits[site] not in self.ranges.get(site, {})
+      for site in ranged
+      if bits[site] not in self.ranges.get(site, {})
     ]
     if lacking:
       raise ValueError(f"no ranges for (site, bits) {lacking[:5]}")
-    ranges = {
-      site: self._ranges[site][bits[site]]
-      for site in sites
-      if site != INPUT_SITE
-    }
+    ranges = {site: self._ranges[site][bits[site]] for site in ranged}
     variables = {**self.variables, "ranges": ranges}
     array = jnp.array([bits[site] for site in sites], jnp.int32)
     parts = [self.forward(variables, x, array) for x, _, _ in self.batches()]

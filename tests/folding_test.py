@@ -60,3 +60,24 @@ def test_a_norm_after_an_adder_is_refused():
   net = Net("adder", (1, 1, 2), nodes)
   with pytest.raises(ValueError, match=r"norm of 'sum' \(add\) cannot"):
     folding.fold(net, variables(net))
+
+
+def test_a_dead_channel_makes_the_others_small():
+  net = nets.build("mobilenet_v1", **TINY["mobilenet_v1"])
+  found = variables(net)
+  before = {row.layer: row for row in folding.spreads(net, found)}
+  var = np.array(found["batch_stats"]["dw1_norm"]["var"])
+  var[1] = 0.0
+  stats = dict(found["batch_stats"])
+  stats["dw1_norm"] = {**stats["dw1_norm"], "var": var}
+  found = {**found, "batch_stats": stats}
+  rows = {row.layer: row for row in folding.spreads(net, found)}
+  kernel = np.abs(found["params"]["dw1_kernel"]).max((0, 1, 2))
+  assert rows["dw1"].before == pytest.approx(kernel.max() / np.median(kernel))
+  kernel = kernel * np.abs(found["params"]["dw1_norm"]["scale"])
+  kernel /= np.sqrt(var + 1e-5)
+  assert rows["dw1"].after == pytest.approx(kernel.max() / np.median(kernel))
+  assert kernel.argmax() == 1 and rows["dw1"].variance == 0.0
+  assert rows["dw1"].after > 30 * before["dw1"].after
+  assert rows["dw1"].lost == np.mean(kernel < kernel.max() / 254)
+  assert rows["pw1"] == before["pw1"]

@@ -83,11 +83,14 @@ def test_findings_tell_a_collapse_and_a_loss():
   shared = Recipe(8, None, "affine", per_channel=False)
   accuracy = lambda recipe: 0.1 if recipe in (shared, Recipe()) else 0.8
   collected = ptq_report.results(TRIED, found(accuracy=accuracy))
-  (text,) = ptq_report._folding(collected)
+  row = dict(layer="dw", before=1.5, after=836.0, lost=0.88, variance=0.0)
+  other = dict(row, layer="pw", after=2.0)
+  text, widest = ptq_report._folding(collected, [other, row])
+  assert "dw, whose" in widest and "836.0 times" in widest and "88%" in widest
   assert text.startswith("It is folding that breaks") and "15.00" in text
   assert "lose more than 1 point: 70.00" in ptq_report._eight_bits(collected)
   collected = ptq_report.results(TRIED, found())
-  assert "Folding does little" in ptq_report._folding(collected)[0]
+  assert "Folding does little" in ptq_report._folding(collected, [])[0]
   assert "lose at most 1 point: 0.00" in ptq_report._eight_bits(collected)
 
 

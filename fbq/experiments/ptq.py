@@ -20,7 +20,7 @@ from fbq.experiments.ptq_report import write_report
 from fbq.experiments.ptq_settings import check
 from fbq.experiments.ptq_studies import BASE, recipes, studies
 from fbq.experiments.stages import Lab
-from fbq.ptq import sqnr
+from fbq.ptq import folding, sqnr
 from fbq.ptq.adaround import Settings
 from fbq.ptq.bench import Bench, Quantized
 from fbq.ptq.recipes import Options, Recipe
@@ -158,6 +158,7 @@ def look_at_layers(lab: Lab, bench: Bench, key) -> dict[str, Any]:
 
   Returns:
     "sqnr": rows of `sqnr.report` by "unfolded", "folded", "equalized";
+    "spreads": those of `folding.spreads`;
     "weights" and "activations": {site: KL divergence in nats on validation
     images with this tensor alone at 4 bits, the others in float}.
   """
@@ -177,7 +178,13 @@ def look_at_layers(lab: Lab, bench: Bench, key) -> dict[str, Any]:
   bits = dict(weight_bits=_SENSITIVE_BITS, activation_bits=_SENSITIVE_BITS)
   grids = bench.apply(Recipe(**bits, weight_rule=BASE.weight_rule)).data
   in_float = gridded.data(net, {})
-  result: dict[str, Any] = {"sqnr": ratios, "weights": {}, "activations": {}}
+  spreads = folding.spreads(bench.net, bench.variables)
+  result: dict[str, Any] = {
+    "sqnr": ratios,
+    "spreads": [row._asdict() for row in spreads],
+    "weights": {},
+    "activations": {},
+  }
   for site in net.workload.sites:
     kind = "weights" if site.endswith(".weight") else "activations"
     if kind == "activations" and site in net.fixed_bits:

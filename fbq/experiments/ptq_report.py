@@ -137,7 +137,10 @@ def write_report(
   in_float = _mean([content["float"] for content in found.values()])
   first = next(iter(found.values()))
   answer = sentence(choice, in_float, net.name, config.tolerance)
-  findings = [_eight_bits(collected), *_folding(collected)]
+  findings = [
+    _eight_bits(collected),
+    *_folding(collected, first["layers"]["spreads"]),
+  ]
   _write_csv(workdir / "results.csv", collected, list(found))
   html = page.render(
     "ptq.html",
@@ -223,8 +226,14 @@ def _eight_bits(collected: Mapping[Recipe, Result]) -> str:
   )
 
 
-def _folding(collected: Mapping[Recipe, Result]) -> list[str]:
-  """What folding does to weights that share a range; nothing if not tried."""
+def _folding(
+  collected: Mapping[Recipe, Result], spreads: Sequence[Mapping[str, Any]]
+) -> list[str]:
+  """What folding does to weights that share a range; nothing if not tried.
+
+  Args:
+    spreads: rows of `folding.spreads` of one network.
+  """
   shared = Recipe(8, None, "affine", per_channel=False, steps=())
   before = collected.get(shared)
   after = collected.get(dataclasses.replace(shared, steps=("fold",)))
@@ -240,7 +249,22 @@ def _folding(collected: Mapping[Recipe, Result]) -> list[str]:
     why = "Folding does little to one range for a layer here"
   return [
     f"{why}: W8 affine per layer {before.accuracy} % unfolded, "
-    f"{after.accuracy} % folded."
+    f"{after.accuracy} % folded.",
+    *_widest(spreads),
+  ]
+
+
+def _widest(spreads: Sequence[Mapping[str, Any]]) -> list[str]:
+  """The layer whose channels folding makes most unequal."""
+  if not spreads:
+    return []
+  row = max(spreads, key=lambda row: row["after"])
+  return [
+    f"Most unequal in the first network: {row['layer']}, whose widest channel "
+    f"has {row['after']:,.1f} times the range of the median one "
+    f"({row['before']:.1f} times before folding; its batch norm's variance is "
+    f"{row['variance']:.1e}, by whose root folding divides). With one 8-bit "
+    f"range {row['lost']:.0%} of its channels are all zeros."
   ]
 
 

@@ -17,18 +17,23 @@ _SMALL = dict(resolution=32, classes=10, in_channels=1)
 
 
 class _Case(NamedTuple):
-  """A network, and where its settings differ from those of MobileNetV1."""
+  """A network, and what makes its run one of minutes."""
 
   arguments: dict[str, Any]
+  float_steps: int = 1000
+  qat_steps: int = 100
   widths: tuple[float, ...] = ()
-  float_training: dict[str, Any] = {}
 
 
 NETS = {
-  "mobilenet_v1": _Case(dict(width=0.25, stem_stride=1), (0.125, 0.25, 0.5)),
-  "mobilenet_v2": _Case(dict(width=0.25, stem_stride=1)),
-  "resnet8": _Case(dict(width=0.5)),
-  "inception_v3": _Case(dict(width=0.25, blocks=(1, 1, 1), large_stem=False)),
+  "mobilenet_v1": _Case(
+    dict(width=0.25, stem_stride=1), widths=(0.0625, 0.125, 0.25)
+  ),
+  "mobilenet_v2": _Case(dict(width=0.25, stem_stride=1), float_steps=2000),
+  "resnet8": _Case(dict(width=0.5), qat_steps=150),
+  "inception_v3": _Case(
+    dict(width=0.25, blocks=(1, 1, 1), large_stem=False), 500, 60
+  ),
 }
 
 
@@ -41,17 +46,18 @@ def get_config(net: str = "mobilenet_v1") -> ConfigDict:
   return ConfigDict(
     dict(
       experiment="whitepaper",
-      seeds=(0, 1, 2),
+      seeds=(0, 1, 2),  # of start, batches, calibration images
       net=dict(builder=net, arguments={**_SMALL, **case.arguments}),
       data=base.data.to_dict(),
-      float_training={
-        **base.float_training.to_dict(),
-        "steps": 1000,
-        **case.float_training,
-      },
+      float_training=dict(
+        steps=case.float_steps,
+        batch_size=32,
+        learning_rate=0.05,
+        weight_decay=1e-4,
+      ),
       calibration_images=512,
       qat=dict(
-        steps=150,
+        steps=case.qat_steps,
         batch_size=32,
         learning_rate=5e-3,
         weight_decay=0.0,

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,7 +93,7 @@ def write_report(
   for key, picture in pictures.items():
     if picture is not None:
       tables.write_atomically(workdir / f"{key}.png", picture)
-  spread = _mean_spread(study.spreads)
+  why = _why(study.spreads, config.seeds)
   answer = _answer(name, verdicts)
   html = page.render(
     "whitepaper.html",
@@ -104,7 +103,7 @@ def write_report(
       "assumptions": _assumptions(config, task),
     },
     answer=answer,
-    why=_why(spread),
+    why=why,
     family=whitepaper_published.FAMILIES.get(builder, ""),
     in_float=known(mean(study.accuracies[FLOAT])),
     published_float=whitepaper_published.in_float(builder),
@@ -113,7 +112,7 @@ def write_report(
       for table in whitepaper.TABLES
     ],
     verdicts=verdicts,
-    spread=spread,
+    spreads=list(zip(*study.spreads, strict=True)),
     points=sorted(_points(widths)),
     pictures=pictures,
     seeds=config.seeds,
@@ -126,7 +125,7 @@ def write_report(
     log.console.print(whitepaper.console_table(table, rows))
   for verdict in verdicts:
     log.say(f"{verdict.word or 'here'}: {verdict.claim.title}: {verdict.text}")
-  log.say(f"{answer} {_why(spread)}")
+  log.say(f"{answer} {why}")
   log.say(f"Report: {workdir / 'report.html'}")
   return {
     "net": name,
@@ -145,7 +144,7 @@ def write_report(
       for v in verdicts
     },
     "widths": {f"{width:g}": _by_name(s) for width, s in widths.items()},
-    "spread": [row._asdict() for row in spread],
+    "spreads": [[row._asdict() for row in rows] for rows in study.spreads],
   }
 
 
@@ -183,28 +182,20 @@ def _answer(name: str, verdicts: Sequence[Verdict]) -> str:
   )
 
 
-def _mean_spread(by_seed: Sequence[Sequence[Spread]]) -> list[Spread]:
-  """Means over seeds of each layer."""
-  return [
-    Spread(
-      *rows[0][:2],
-      *(
-        statistics.fmean(values) for values in list(zip(*rows, strict=True))[2:]
-      ),
-    )
-    for rows in zip(*by_seed, strict=True)
-  ]
-
-
-def _why(spread: Sequence[Spread]) -> str:
+def _why(spreads: Sequence[Sequence[Spread]], seeds: Sequence[int]) -> str:
   """What one grid for a layer comes to here."""
-  worst = min(spread, key=lambda row: row.codes)
-  lost = statistics.fmean(row.lost for row in spread)
+  worst = [min(rows, key=lambda row: row.codes) for rows in spreads]
   return (
-    f"One 8-bit grid for a whole layer is worst in {worst.layer}: folded, its "
-    f"widest channel has {worst.after:.1f} times the range of the median one "
-    f"({worst.before:.1f} before folding), which has {worst.codes:.0f} of 256 "
-    f"codes left; {lost:.1%} of all channels have a range below one step."
+    "Why one grid for a layer can fail: folding multiplies each channel by "
+    "gamma / sigma. In the worst layer of each seed the widest channel has "
+    + ", ".join(
+      f"{row.after:.3g} times the range of the median one ({row.layer}, seed "
+      f"{seed}: {row.before:.2g} before folding; the median keeps "
+      f"{row.codes:.0f} of 256 codes, {row.lost:.0%} of the channels less than "
+      f"one step; the widest has {row.variance:.1g} of the median variance)"
+      for seed, row in zip(seeds, worst, strict=True)
+    )
+    + "."
   )
 
 

@@ -2,7 +2,8 @@
 
 Why one range for a whole layer fails is that folding a batch norm multiplies
 each channel by gamma / sigma, and the widest channel sets the step of all
-(whitepaper, arXiv 1806.08342, section 3.1.3 and appendix A).
+(whitepaper, arXiv 1806.08342, section 3.1.3 and appendix A). A channel that is
+nearly constant on the data has next to no sigma, and so the widest weights.
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ class Spread(NamedTuple):
     codes: of 256 that the median channel's weights can have, after folding.
     lost: share of channels with a range below one step, after folding: their
       weights have two codes at most.
+    variance: what the batch norm keeps of the folded layer's widest channel,
+      over the median of all.
   """
 
   layer: str
@@ -36,6 +39,7 @@ class Spread(NamedTuple):
   after: float
   codes: float
   lost: float
+  variance: float
 
 
 def spreads(net: Net, variables: Mapping[str, Any]) -> list[Spread]:
@@ -55,6 +59,7 @@ def spreads(net: Net, variables: Mapping[str, Any]) -> list[Spread]:
     name = f"{node.name}_kernel"
     before = _ranges(variables["params"][name])
     after = _ranges(folded["params"][name])
+    variance = np.asarray(variables["batch_stats"][f"{node.name}_norm"]["var"])
     step = _whole(folded["params"][name]) / (_CODES - 1)
     rows.append(
       Spread(
@@ -64,6 +69,7 @@ def spreads(net: Net, variables: Mapping[str, Any]) -> list[Spread]:
         _ratio(after),
         float(min(np.median(after) / step + 1, _CODES)),
         float(np.mean(after < step)),
+        float(variance[np.argmax(after)] / np.median(variance)),
       )
     )
   return rows

@@ -50,6 +50,7 @@ class Verdict(NamedTuple):
   Attributes:
     claim: that was held.
     ours: the difference over seeds.
+    above: seeds whose difference is above the bound.
     theirs: the whitepaper's difference; None where it printed none.
     is_above: ours; None if the seeds do not decide it.
     word: `AGREES`, `DIFFERS` or `OPEN`; "" without published numbers.
@@ -57,6 +58,7 @@ class Verdict(NamedTuple):
 
   claim: Claim
   ours: Mean
+  above: int
   theirs: float | None
   is_above: bool | None
   word: str
@@ -65,7 +67,8 @@ class Verdict(NamedTuple):
   def text(self) -> str:
     """What ours says."""
     if self.is_above is None:
-      return "the seeds do not decide"
+      count = f"{self.above} of {self.ours.count}"
+      return f"undecided: {self.claim.above} in {count} seeds"
     return self.claim.above if self.is_above else self.claim.below
 
 
@@ -205,16 +208,17 @@ def verdict(
     if is_above is not None:
       # Published numbers have three digits: sums of them are not exact.
       word = AGREES if is_above == (theirs > claim.bound + 1e-9) else DIFFERS
-  return Verdict(claim, ours, theirs, is_above, word)
+  above = sum(difference > claim.bound for difference in apart)
+  return Verdict(claim, ours, above, theirs, is_above, word)
 
 
 def side(ours: Mean, bound: float) -> bool | None:
   """Whether a mean over seeds is above `bound`; None if that is not decided."""
   if math.isnan(ours.error):
     return None
-  from scipy import stats
+  from scipy import special  # imports in a tenth of the time of scipy.stats
 
-  reach = float(stats.t.ppf(LEVEL, ours.count - 1)) * ours.error
+  reach = float(special.stdtrit(ours.count - 1, LEVEL)) * ours.error
   if ours.value - reach > bound:
     return True
   if ours.value + reach < bound or (reach == 0.0 and ours.value == bound):

@@ -38,6 +38,7 @@ bench: .venv/stamp
 	$(BIN)/python -m benchmarks.deploy
 	$(BIN)/python -m benchmarks.launch
 	$(BIN)/python -m benchmarks.data
+	$(BIN)/python -m benchmarks.parallel
 	$(BIN)/python -m benchmarks.movement
 	$(BIN)/python -m benchmarks.sensitivity
 

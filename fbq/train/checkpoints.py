@@ -43,9 +43,12 @@ class Checkpoints:
     self._ocp = ocp
     self._fingerprint = fingerprint
     self._directory = Path(directory).absolute()
+    self._manager: Any = None  # of process 0: others get what it reads
+    if not processes.is_first():
+      return
     with _may_be_full(self._directory):
       self._directory.mkdir(parents=True, exist_ok=True)
-      self._manager = processes.is_first() and ocp.CheckpointManager(
+      self._manager = ocp.CheckpointManager(
         self._directory,
         options=ocp.CheckpointManagerOptions(
           max_to_keep=1,

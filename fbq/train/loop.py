@@ -52,7 +52,7 @@ class Trainer(NamedTuple):
   @property
   def place(self) -> NamedSharding | None:
     """Where the states and the data of runs are while they are trained."""
-    return self.mesh and parallel.everywhere(self.mesh)
+    return None if self.mesh is None else parallel.everywhere(self.mesh)
 
   @property
   def is_fed(self) -> bool:

@@ -128,9 +128,13 @@ def from_first(make: Callable[[], Any]) -> Any:
     except Exception as error:
       found = False, error
     content = pickle.dumps(found)
-  size = multihost_utils.broadcast_one_to_all(np.int64([len(content)])[0])
-  content = np.frombuffer(content or bytes(int(size)), np.uint8)
-  content = multihost_utils.broadcast_one_to_all(content)
+  # In two numbers, which go as 32 bits.
+  size = np.array(divmod(len(content), 2**20), np.int32)
+  high, low = multihost_utils.broadcast_one_to_all(size)
+  content = content or bytes(int(high) * 2**20 + int(low))
+  content = multihost_utils.broadcast_one_to_all(
+    np.frombuffer(content, np.uint8)
+  )
   is_good, found = pickle.loads(np.asarray(content, np.uint8).tobytes())
   if not is_good:
     raise found

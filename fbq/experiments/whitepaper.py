@@ -27,9 +27,8 @@ from fbq.experiments.whitepaper_report import Study, assignment, write_report
 from fbq.experiments.whitepaper_settings import check
 from fbq.model import Model
 from fbq.nets.graph import INPUT_SITE, Net
-from fbq.ptq import recipes
+from fbq.ptq import folding, recipes
 from fbq.ptq.bench import Bench
-from fbq.ptq.spread import spreads
 from fbq.quantizers import qat_rules
 from fbq.quantizers.histograms import Histogram
 from fbq.quantizers.site_ranges import Ranges
@@ -95,7 +94,7 @@ def _study(lab: Lab, prefix: str, cases: Sequence[Case]) -> Study:
     keys = jax.random.split(jax.random.key(seed), 4)
     variables, accuracy = lab.float_network(f"{name}-float", keys[:2])
     study.accuracies[FLOAT].append(accuracy)
-    study.spreads.append(spreads(lab.net, variables))
+    study.spreads.append(folding.spreads(lab.net, variables))
     with lab.clock.measure("calibration"):
       bench = Bench(lab.net, variables, [lab.calibration_set(keys[2])[0]])
       starts = _starts(lab.net, bench.histograms)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from fbq.experiments.stages import machine_facts
 from fbq.experiments.task import Task
 from fbq.nets.graph import Net
-from fbq.ptq.spread import Spread
+from fbq.ptq.folding import Spread
 from fbq.report import (
   page,
   tables,
@@ -184,15 +184,15 @@ def _answer(name: str, verdicts: Sequence[Verdict]) -> str:
 
 def _why(spreads: Sequence[Sequence[Spread]], seeds: Sequence[int]) -> str:
   """What one grid for a layer comes to here."""
-  worst = [min(rows, key=lambda row: row.codes) for rows in spreads]
+  worst = [max(rows, key=lambda row: row.after) for rows in spreads]
   return (
-    "Why one grid for a layer can fail: folding multiplies each channel by "
-    "gamma / sigma. In the worst layer of each seed the widest channel has "
+    "Why one grid for a layer can fail: folding divides each channel by the "
+    "root of its variance. In the worst layer of each seed the widest channel "
+    "then has "
     + ", ".join(
       f"{row.after:.3g} times the range of the median one ({row.layer}, seed "
-      f"{seed}: {row.before:.2g} before folding; the median keeps "
-      f"{row.codes:.0f} of 256 codes, {row.lost:.0%} of the channels less than "
-      f"one step; the widest has {row.variance:.1g} of the median variance)"
+      f"{seed}: {row.before:.2g} before folding; variance {row.variance:.1g}; "
+      f"{row.lost:.0%} of the channels become zeros in 8 bits)"
       for seed, row in zip(seeds, worst, strict=True)
     )
     + "."

@@ -55,14 +55,19 @@ def test_it_is_evaluated_as_it_is_and_its_leaves_are_reported(
   variables, accuracy = lab.float_network("float", keys)
   # The colour of the border differs, see `torch_weights.load`.
   assert abs(accuracy - expected) <= 1 / 9
+  with np.load(lab.config.float_checkpoint) as file:
+    [first] = [k for k in file.files if file[k].shape[1:] == (3, 3, 3)]
+    kernel = file[first].transpose(2, 3, 1, 0) / np.array(STD)[:, None]
+  np.testing.assert_allclose(variables["params"]["conv1_kernel"], kernel, 1e-6)
   printed = capsys.readouterr().out
   leaves = len(jax.tree.leaves(variables))
   assert f"{leaves} leaves matched, 0 leaves and 0 keys not" in printed
   assert printed.count(" <- ") == leaves
   again, same = lab.float_network("float", keys)
   assert same == accuracy
-  for a, b in zip(jax.tree.leaves(variables), jax.tree.leaves(again)):  # noqa: B905
-    assert (np.asarray(a) == np.asarray(b)).all()
+  assert jax.tree.all(
+    jax.tree.map(lambda a, b: (a == b).all(), variables, again)
+  )
 
 
 def test_a_checkpoint_of_another_network_is_refused(lab_and_oracle, config):

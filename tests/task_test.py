@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from fbq.data import DataError, digits, generated, image_files, sources
 from fbq.experiments import free_bits, free_bits_settings, settings, task
 from fbq.experiments.stage_settings import steps_of
+from fbq.model import Model
 from fbq.train import steps
 from tests.configs import tiny, tiny_folder
 
@@ -60,6 +61,19 @@ def test_every_test_image_counts_once_whatever_the_batch(images, batch):
   everything, labels = made.test_set
   assert sorted(np.asarray(x).tobytes() for x in everything) == sorted(seen)
   assert np.bincount(labels).tolist() == [3, 3, 3]
+
+
+def test_only_images_with_weight_are_counted():
+  model = Model(tiny.separable(4))
+  images = np.random.default_rng(0).random((6, 8, 8, 1), np.float32)
+  variables = jax.jit(lambda k: model.init(k, images, False))(jax.random.key(0))
+  logits = jax.jit(lambda v: model.apply(v, images, False))(variables)
+  labels = np.array(logits.argmax(-1), np.int32)
+  labels[1] += 1
+  correct = steps.evaluator(model)
+  for weights in ([1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 1, 0], [0] * 6):
+    found = correct(variables, images, labels, np.float32(weights))
+    assert int(found) == sum(weights) - weights[1]
 
 
 def test_every_digit_counts_once(monkeypatch):

@@ -57,7 +57,7 @@ def test_the_same_case_has_the_same_published_number_in_all_tables():
         theirs = whitepaper.published(builder, table, column)
         if theirs is not None:
           assert found.setdefault(column.case, theirs) == theirs
-  assert len({case.name for case in CASES}) == len(CASES) == 16
+  assert len({case.name for case in CASES}) == len(CASES) == 17
 
 
 def by_hand(builder="mobilenet_v1"):
@@ -79,6 +79,9 @@ def test_the_published_numbers_agree_with_themselves(builder):
   verdicts = whitepaper_claims.verdicts(builder, by_hand(builder))
   assert [v.claim for v in verdicts] == list(CLAIMS)
   for v in verdicts:
+    if v.theirs is None:
+      assert v.word == ""
+      continue
     # Seeds differ all alike, so a difference has no error but rounding.
     assert v.ours.value == pytest.approx(v.theirs) and v.ours.error < 1e-9
     assert v.word == "agrees", v

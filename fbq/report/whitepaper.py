@@ -157,6 +157,7 @@ TABLES = (
         Case(PTQ, 4, 8, "restricted", True),
         "ptq_symmetric_per_channel",
       ),
+      Column("PTQ asym. per channel", Case(PTQ, 4, 8, "affine", True)),
       Column("QAT asym. per layer", Case(QAT, 4, 8, "affine", False)),
       Column("QAT sym. per channel", W4A8, "qat_symmetric_per_channel"),
     ),

@@ -128,8 +128,14 @@ CLAIMS = (
     "training closes the gap",
   ),
   Claim(
-    "per channel - per layer, 4-bit weights, not trained",
+    "sym. per channel - asym. per layer, 4-bit weights, not trained",
     *(_CHANNEL_4, _LAYER_4, 0.05),
+    "per channel is better",
+    "per channel is no better",
+  ),
+  Claim(  # the whitepaper compares other granularities of other forms alone
+    "asymmetric per channel - per layer, 4-bit weights, not trained",
+    *(Case(PTQ, 4, 8, "affine", True), _LAYER_4, 0.05),
     "per channel is better",
     "per channel is no better",
   ),

@@ -20,7 +20,7 @@ class _Case(NamedTuple):
   """A network, and what makes its run one of minutes."""
 
   arguments: dict[str, Any]
-  float_steps: int = 1000
+  float_steps: int = 2000
   qat_steps: int = 100
   widths: tuple[float, ...] = ()
 
@@ -29,8 +29,8 @@ NETS = {
   "mobilenet_v1": _Case(
     dict(width=0.25, stem_stride=1), widths=(0.0625, 0.125, 0.25)
   ),
-  "mobilenet_v2": _Case(dict(width=0.25, stem_stride=1), float_steps=2000),
-  "resnet8": _Case(dict(width=0.5), qat_steps=150),
+  "mobilenet_v2": _Case(dict(width=0.25, stem_stride=1)),
+  "resnet8": _Case(dict(width=0.5), 1000, 150),
   "inception_v3": _Case(
     dict(width=0.25, blocks=(1, 1, 1), large_stem=False), 500, 60
   ),

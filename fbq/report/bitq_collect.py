@@ -190,9 +190,9 @@ def table_3(found: Sequence[Row]):
     table.add_column(column, justify="right", no_wrap=True)
   for row in found:
     ours = [row.networks.get(name) for name in COLUMNS.values()]
-    cells = [_text(n and n.accuracy, 2, 100) for n in ours]
+    cells = [_text(n.accuracy if n else None, 2, 100) for n in ours]
     table.add_row(row.net, *cells, style="bold")
-    table.add_row("  energy", *(_text(n and n.share, 3) for n in ours))
+    table.add_row("  energy", *(_text(n.share if n else None, 3) for n in ours))
     paper = bitq_published.TABLE_3.get(row.builder, {})
     table.add_row(
       "  published", *(f"{paper[c]:.2f}" if paper else "–" for c in COLUMNS)

@@ -41,6 +41,7 @@ bench: .venv/stamp
 	$(BIN)/python -m benchmarks.parallel
 	$(BIN)/python -m benchmarks.movement
 	$(BIN)/python -m benchmarks.sensitivity
+	$(BIN)/python -m benchmarks.calibration
 
 .venv/stamp: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

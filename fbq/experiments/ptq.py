@@ -52,7 +52,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     variables, accuracy = lab.float_network(f"seed{seed}-float", keys[:2])
     path = workdir / "seeds" / f"{seed}.json"
     if not path.exists():
-      content = {"float": accuracy}
+      content: dict[str, Any] = {"float": accuracy}
       if seed == config.seeds[0]:  # before anything is compiled
         content["seconds"] = _seconds(config, lab, variables, keys)
       bench = new_bench(config, lab, variables, keys)

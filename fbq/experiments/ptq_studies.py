@@ -149,7 +149,7 @@ def _steps(rounds: bool) -> Study:
     ("+ bias correction", ("correct",)),
     ("+ both", ("equalize", "correct")),
   ]
-  rows = []
+  rows: list[tuple[str, tuple[Recipe | None, ...]]] = []
   for per_channel in (True, False):
     for label, more in tried:
       row = tuple(_at(BASE, *pair, per_channel, more) for pair in WIDTHS)

@@ -32,22 +32,25 @@ def tensors(net: Net) -> Callable[..., dict[str, tuple[Array, Array]]]:
     _, seen = model.apply(
       variables, images, False, data=data, mutable=["intermediates"]
     )
-    unused = lambda *args: None  # the scheme has no variables
+    unused: Any = None  # the scheme has no variables
     quantizer = gridded.Gridded().quantizer(
       Call(net, unused, False, len(images), data, None)
     )
-    made = {name: x[0] for name, x in seen["intermediates"].items()}
+    made = {
+      name: jnp.asarray(x[0]) for name, x in seen["intermediates"].items()
+    }
 
     def read(name):  # what `Model` makes of a tensor before it is read
+      site = net.site_of[name] or ""  # logits, without one, are not read
       if name == INPUT:
-        return quantizer.activation(images, net.site_of[name])
-      x, site = made[name], net.site_of[name]
+        return quantizer.activation(images, site)
+      x = made[name]
       if net.node[name].activation == "relu" and net.is_signed[site]:
         x = jax.nn.relu(x)
       return x if name in net.parts else quantizer.activation(x, site)
 
     return {
-      node.name: (read(node.inputs[0]), jnp.asarray(made[node.name]))
+      node.name: (read(node.inputs[0]), made[node.name])
       for node in net.nodes
       if node.has_weights
     }

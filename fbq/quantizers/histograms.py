@@ -104,7 +104,7 @@ def merge(name: str, batches: Sequence[Batch]) -> Histogram:
   """
   if not batches:
     raise ValueError(f"{name}: no batches, expected one or more")
-  batches = [Batch(*map(np.asarray, batch)) for batch in batches]
+  batches = jax.tree.map(np.asarray, list(batches))
   for i, batch in enumerate(batches):
     if not np.isfinite([batch.low, batch.high]).all():
       raise ValueError(

@@ -8,7 +8,7 @@ All raise ValueError for data that are empty or not finite.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -231,7 +231,7 @@ def _rounded(x: np.ndarray, grid: Sequence[np.ndarray]) -> np.ndarray:
   return (np.clip(codes, low, high) - zero) * step
 
 
-def widened(low: np.ndarray, high: np.ndarray) -> Range:
+def widened(low: Any, high: Any) -> Range:
   """The float32 range from `low` to `high`, with 0 in it and not empty."""
   low = np.minimum(low, 0.0)
   high = np.maximum(high, 0.0)

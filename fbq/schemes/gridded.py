@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -100,14 +100,15 @@ def data(
     grid = grids.get(site)
     shape = channels.get(site, ())
     given = _IDLE if grid is None else grid
+    spread = lambda x, shape=shape: np.array(
+      np.broadcast_to(np.asarray(x, np.float32), shape)
+    )
     try:
-      fields = [
-        np.array(np.broadcast_to(np.asarray(field, np.float32), shape))
-        for field in given
-      ]
+      fields = jax.tree.map(spread, given)
     except ValueError as error:
       raise ValueError(f"grid of {site!r}: {error}") from error
-    result[site] = SiteGrid(affine.Grid(*fields), np.bool_(grid is not None))
+    on: Any = np.bool_(grid is not None)
+    result[site] = SiteGrid(fields, on)
   return result
 
 
@@ -117,4 +118,4 @@ def _out_channels(net: Net, node) -> int:
 
 
 # Of a tensor that stays in float: any numbers will do.
-_IDLE = affine.Grid(*np.float32([1, 0, 0, 1, 0, 1]))
+_IDLE: Any = affine.Grid(*np.float32([1, 0, 0, 1, 0, 1]))

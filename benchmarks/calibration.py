@@ -23,7 +23,7 @@ from fbq.ptq import calibration, folding
 from fbq.ptq.recipes import Recipe, grids
 from fbq.quantizers import histograms
 
-IMAGES, BATCH, ROUNDS = 3200, 32, 5  # the whitepaper's 100 batches
+IMAGES, BATCH, ROUNDS = 1024, 32, 5
 BITS = (2, 3, 4, 5, 6, 7, 8)
 
 

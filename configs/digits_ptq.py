@@ -5,17 +5,18 @@
 
 After the colon stands mobilenet_v1 (the default), mobilenet_v2 or resnet8.
 
-Float training, 2,000 steps for each seed, comes first; the recipes took three to
-four minutes of processor time for the first seed, compilation and AdaRound
-included. Quantizing itself, from a float network to grids (folding, calibration
-on 512 images, least-squares ranges), took 1.6 s of wall time on two cores busy
-with 18 processes, 62 s with all compilation. A run that was stopped goes on from
-its last checkpoint or seed. Expected: W8A8 per channel within 1 point of float;
-W8 with one range for a folded layer at 10 %, chance, where a channel is dead.
+Float training, 2,000 steps for each seed, comes first; the recipes took three
+to four minutes of processor time for the first seed, compilation and AdaRound
+included. Quantizing itself, from a float network to grids (folding,
+calibration on 512 images, least-squares ranges), took 1.6 s of wall time on
+two cores busy with 18 processes, 62 s with all compilation. A run that was
+stopped goes on from its last checkpoint or seed. Expected: W8A8 per channel
+within 1 point of float; W8 with one range for a folded layer at 10 %, chance,
+where a channel is dead.
 
 Obtained with the default network on 2026-11-21 (jax 0.10.2), test accuracy (%)
-on 1,440 images, for float networks of seeds 0, 1, 2 that an earlier run with the
-same training had left:
+on 1,440 images, for float networks of seeds 0, 1, 2 that an earlier run with
+the same training had left:
 
   float                                              96.74  95.90  96.53
   W8A8 per channel, min/max                          96.60  96.04  96.39

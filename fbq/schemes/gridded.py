@@ -118,4 +118,4 @@ def _out_channels(net: Net, node) -> int:
 
 
 # Of a tensor that stays in float: any numbers will do.
-_IDLE: Any = affine.Grid(*np.float32([1, 0, 0, 1, 0, 1]))
+_IDLE: Any = affine.Grid(*np.array([1, 0, 0, 1, 0, 1], np.float32))

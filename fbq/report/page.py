@@ -32,7 +32,7 @@ def render(template: str, **values: Any) -> str:
   environment.filters.update(
     grouped=lambda number: f"{number:,}",
     percent=lambda value, digits=2: f"{value * 100:.{digits}f}",
-    signed=lambda value, digits=1: f"{value * 100:+.{digits}f}",
+    signed=lambda value, digits=1: f"{value * 100:+z.{digits}f}",
     duration=_duration,
     embedded=_embedded,
     pretty=lambda value: json.dumps(value, indent=2, sort_keys=True),

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from fbq.model import Model
-from fbq.train import optimizer, steps
+from fbq.train import diagnosis, optimizer, steps
 from fbq.train.log import Log
 from fbq.train.loop import Diverged, Trainer, train
 from tests.configs import tiny
@@ -136,11 +136,11 @@ def test_of_bad_variables_the_layer_nearest_to_the_loss_is_named(variables):
   params = dict(variables["params"])
   for name in ("stem_kernel", "dw_kernel"):
     params[name] = params[name] * jnp.nan
-  found = steps.bad_variable(Model(NET), {"params": params})
+  found = diagnosis.bad_variable(Model(NET), {"params": params})
   assert found == "params['dw_kernel'] of layer 'dw'"
-  assert steps.bad_variable(Model(NET), only_trained(variables)) is None
+  assert diagnosis.bad_variable(Model(NET), only_trained(variables)) is None
   logits = {"gates": {"logits": jnp.float32([np.nan])}}
-  assert steps.bad_variable(Model(NET), logits) == "gates"
+  assert diagnosis.bad_variable(Model(NET), logits) == "gates"
 
 
 def test_a_bad_last_update_is_no_result(trainer, variables, tmp_path):

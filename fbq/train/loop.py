@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from fbq.model import Model
+from fbq.train import diagnosis, monitoring, parallel
 from fbq.train import feed as feed_lib
-from fbq.train import monitoring, parallel
-from fbq.train import steps as steps_lib
 from fbq.train.checkpoints import Checkpoints
 from fbq.train.log import Log
+from fbq.train.steps import State
 
 _CURE = "Lower the learning rate of this stage, or look at its data."
 
@@ -42,7 +42,7 @@ class Trainer(NamedTuple):
   step: Callable
   sample: Callable
   steps: int
-  start: Callable[[Mapping[str, Any]], steps_lib.State]
+  start: Callable[[Mapping[str, Any]], State]
   checkpoint_every: int
   log_every: int
   feed: feed_lib.Feed = feed_lib.nothing
@@ -117,7 +117,7 @@ def train(
     checkpoints.close()
 
 
-def _run(name, trainer, state, run, log, checkpoints) -> steps_lib.State:
+def _run(name, trainer, state, run, log, checkpoints) -> State:
   """From `state` to the end, with a checkpoint every so often."""
   first = int(state.step)
   kept = _copy(state)  # the last state known to be sound
@@ -150,7 +150,7 @@ def _run(name, trainer, state, run, log, checkpoints) -> steps_lib.State:
 def refuse_bad(name: str, trainer: Trainer, variables) -> None:
   """Raises Diverged for what the last update, after the last loss, spoilt."""
   kinds = ("params", "ranges", "averages", "gates", "batch_stats")
-  culprit = steps_lib.bad_variable(trainer.model, variables, kinds)
+  culprit = diagnosis.bad_variable(trainer.model, variables, kinds)
   if culprit is not None:
     raise Diverged(
       f"{name}: step {trainer.steps}, the last, left {culprit} not finite. "
@@ -173,7 +173,7 @@ def diverged(
     while int(state.step) < bad_step:
       state, _ = trainer.step(state, run, *next(fed))
     given = next(fed)
-  culprit = steps_lib.first_bad_tensor(
+  culprit = diagnosis.first_bad_tensor(
     trainer.model, trainer.sample, *map(parallel.home, (state, run, given))
   )
   return Diverged(  # counting from 1, as in metrics.jsonl

@@ -5,7 +5,7 @@ strengths, seeds, is data, so one compilation serves all of them.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -153,7 +153,7 @@ def train_step(
       {**state.variables, **values},
       images,
       train=True,
-      **_inputs(model, run, state.step, noise_key, len(images)),
+      **inputs_of(model, run, state.step, noise_key, len(images)),
       mutable=["batch_stats", "averages"],
     )
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
@@ -206,7 +206,7 @@ def train_step(
   return compile_once(step, donate_argnums=0, **placed)
 
 
-def _inputs(model, run, step, noise_key, batch: int) -> dict[str, Any]:
+def inputs_of(model, run, step, noise_key, batch: int) -> dict[str, Any]:
   """What a model needs in one step besides the images."""
   inputs = {}
   if model.norm == norms.CORRECT:
@@ -222,65 +222,6 @@ def _inputs(model, run, step, noise_key, batch: int) -> dict[str, Any]:
       model.scheme.noise, noise_key, batch, model.axis_name
     )
   return inputs
-
-
-def first_bad_tensor(
-  model: Model, sample, state: State, run: Mapping[str, Array], given=()
-) -> str:
-  """Names what is not finite first in the step to come, which is `given`.
-
-  Runs outside of the compiled step, once, when a loss is not finite.
-  """
-  model = model.clone(axis_name=None)  # whole batches, on one device
-  culprit = bad_variable(model, state.variables)
-  if culprit is not None:
-    return f"{culprit}, as the step before left it"
-  key, noise_key = jax.random.split(jax.random.fold_in(run["key"], state.step))
-  images, _ = sample(key, *given)
-  if not _is_finite(images):
-    return "the images"
-  _, seen = model.apply(
-    state.variables,
-    images,
-    train=True,
-    **_inputs(model, run, state.step, noise_key, len(images)),
-    mutable=["batch_stats", "averages", "intermediates"],
-  )
-  for node in model.net.nodes:
-    if not _is_finite(seen["intermediates"][node.name][0]):
-      return f"the output of layer {node.name!r}"
-  return "the loss itself (all layers are finite)"
-
-
-def bad_variable(
-  model: Model,
-  variables: Variables,
-  kinds: Sequence[str] = ("params", "ranges", "averages", "gates"),
-) -> str | None:
-  """Names the layer that first made a variable not finite, None if none did.
-
-  Gradients run from the last layer to the first and spoil all on their way, so
-  of the layers with bad variables the last one is where it began.
-
-  Args:
-    model: that has the variables.
-    variables: by kind.
-    kinds: to look at; a training step does not read batch_stats.
-  """
-  for node in reversed(model.net.nodes):
-    own = {"_kernel", "_bias", "_norm", ".weight", ".out"}
-    for kind in kinds:
-      for name in sorted(node.name + suffix for suffix in own):
-        if not _is_finite(variables.get(kind, {}).get(name, ())):
-          return f"{kind}[{name!r}] of layer {node.name!r}"
-  for kind in kinds:
-    if not _is_finite(variables.get(kind, ())):
-      return kind
-  return None
-
-
-def _is_finite(tree) -> bool:
-  return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
 
 
 def evaluator(model: Model) -> Callable[..., Array]:

@@ -6,10 +6,12 @@ import re
 import shutil
 
 import pytest
+from ptq_cases import variables
 
 from fbq.experiments import ptq, ptq_report, ptq_settings, ptq_studies
 from fbq.experiments.ptq_studies import WIDTHS
 from fbq.experiments.settings import ConfigError
+from fbq.experiments.stages import Lab
 from fbq.ptq.recipes import Recipe
 from tests.configs import tiny_ptq
 
@@ -113,7 +115,15 @@ def test_settings_that_cannot_be_are_named(setting, value, message):
     ptq_settings.check(config)
 
 
-def test_a_whole_experiment_resumes_to_the_same_numbers(tmp_path, capsys):
+def test_a_whole_experiment_resumes_to_the_same_numbers(
+  tmp_path, capsys, monkeypatch
+):
+  """But for float training, which is the same for all experiments."""
+  monkeypatch.setattr(
+    Lab,
+    "float_network",
+    lambda lab, name, keys: (variables(lab.net, int(name[4])), 0.1),
+  )
   config = tiny_ptq.get_config()
   first, second = tmp_path / "first", tmp_path / "second"
   ptq.run(config, first)

@@ -10,6 +10,9 @@ whole way with a small network on pictures it makes itself:
 
   python main.py --config=configs/imagenet_bitq.py:smoke --workdir=runs/s
 
+It takes 3 minutes of processor time. Obtained on 2026-11-21: FP32 100 %, 845
+kB; BitQ8 recommended at alpha 0.2 100 %, 78 kB.
+
 Nobody has run the full size with this code: about 60 candidates of 1,000 steps,
 so a day on one GPU. Formats, alphas and steps are those of the paper (arXiv
 2409.17093, tables 2 and 3); its rate is not told, and its choice of formats is

@@ -108,9 +108,12 @@ def _mean_bits(o: Outcome) -> float:
 def table_3(config, outcomes, best):
   """Our accuracies beside the paper's for the same family of networks."""
   paper = bitq_published.TABLE_3.get(config.net.builder)
-  if paper is None or not {"BitQ16", "BitQ8"} <= set(best):
-    return None
   by_name = {o.name: o for o in outcomes}
+  asked = {"FP32", "DBPS", "FlexBlock FB16", "FAST high", "BSFP"} <= set(
+    by_name
+  )
+  if paper is None or not asked or not {"BitQ16", "BitQ8"} <= set(best):
+    return None
   ours = {
     "FP32": by_name["FP32"],
     "DBPS": by_name["DBPS"],

@@ -1,8 +1,10 @@
-"""A fine-tuned point of a Free Bits run, as integers that run.
+"""A fine-tuned point of a run of Free Bits or exact choices, as integers.
 
   python main.py --config=configs/export.py --workdir=runs/export
   python main.py --workdir=runs/export_88 \
     --config=configs/export.py:from=runs/digits_free_bits,point=8/8
+  python main.py --workdir=runs/export_exact \
+    --config=configs/export.py:from=runs/digits_exact,point=exact-90%
   python main.py --workdir=runs/export_bitq \
     --config=configs/export.py:from=runs/digits_bitq,point=best
 

@@ -4,11 +4,13 @@ import csv
 import json
 
 import experiment_runs
+import numpy as np
 import pytest
 
 from fbq import precision
-from fbq.experiments import exact_settings
+from fbq.experiments import exact_settings, trained_point
 from fbq.experiments.settings import ConfigError
+from fbq.train.log import Log
 from hwsim import proxies
 from tests.configs import tiny, tiny_exact
 
@@ -75,3 +77,10 @@ def test_a_run_keeps_its_budgets_limits_and_rules(tmp_path):
   harm = [float(row["harm"]) for row in rows]
   assert cycles == sorted(cycles) and harm == sorted(harm, reverse=True)
   assert all(int(row["weight_bytes"]) <= most for row in rows)
+  # What was trained is found again, to be exported.
+  found = trained_point.find(tmp_path / "run", "exact-98%")
+  point = trained_point.load(found, Log(tmp_path / "metrics.jsonl"))
+  assert point.assignment["pw.weight"] == 4
+  assert point.accuracy == result["points"]["exact-98%"]["accuracy"]
+  kernel = point.variables["params"]["pw_kernel"]
+  assert kernel.shape == (1, 1, 8, 16) and np.isfinite(kernel).all()

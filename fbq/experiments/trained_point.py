@@ -1,4 +1,4 @@
-"""A point of a finished Free Bits run, as it was left: what is deployed."""
+"""A point of a finished run, of Free Bits or exact choices, as it was left."""
 
 import hashlib
 import json
@@ -12,7 +12,13 @@ from ml_collections import ConfigDict
 
 from fbq import precision
 from fbq.deploy.trained import deployable
-from fbq.experiments import free_bits_settings, settings
+from fbq.experiments import (
+  exact_settings,
+  free_bits_settings,
+  settings,
+  stage_settings,
+  task,
+)
 from fbq.experiments.fine_tuning import FineTuner, recipe_of
 from fbq.experiments.stages import Lab, digest
 from fbq.nets import Net
@@ -21,6 +27,10 @@ from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer
 
 BEST = "best"
+SETTINGS = {
+  "free_bits": free_bits_settings.SETTINGS,
+  "exact": exact_settings.SETTINGS,
+}
 
 
 class TrainedPoint(NamedTuple):
@@ -70,17 +80,18 @@ def find(directory: Path, point: str) -> Found:
     point: its name, or "best" for the recommended one.
 
   Raises:
-    ConfigError: no finished Free Bits run, or no such point.
+    ConfigError: no finished run of such a kind, or no such point.
   """
   directory = Path(directory)
   claim, result, sha256 = read_run(directory)
-  if claim.get("experiment") != "free_bits" or "points" not in result:
+  if claim.get("experiment") not in SETTINGS or "points" not in result:
     raise settings.ConfigError(
       f"config.source: {directory} holds a run of "
-      f"{claim.get('experiment')!r}, expected one of 'free_bits' or 'bitq'"
+      f"{claim.get('experiment')!r}, expected one of {[*SETTINGS, 'bitq']}"
     )
   name = result["recommended"] if point == BEST else point
-  path = directory / "precision" / f"{name.replace('/', '-')}.json"
+  file = name.replace("/", "-").replace("%", "")
+  path = directory / "precision" / f"{file}.json"
   if not path.is_file():
     raise settings.ConfigError(
       f"config.point is {point!r}, expected 'best' or one of "
@@ -105,17 +116,18 @@ def load(found: Found, log: Log) -> TrainedPoint:
   """The point that was found, with its variables and the run's test images.
 
   Raises:
-    ConfigError: its network is missing.
+    ConfigError: its network is missing, or the run was made with settings that
+      this version does not know.
     CheckpointError: its checkpoint is damaged.
   """
-  config = ConfigDict(settings.without_digests(found.claim))
-  config.measured_latency = ""  # costs are settled; the file may be gone
-  with config.unlocked():
-    config.float_checkpoint = ""  # likewise: the float network is not needed
-  net, task = free_bits_settings.check(config)
+  claim = settings.without_digests(found.claim)
+  settings.check_keys(claim, SETTINGS[claim["experiment"]])
+  config = ConfigDict(claim)
+  net = stage_settings.build_net(config)
+  data = task.build(config, net)
   assignment = precision.from_json(net, found.path)
   fingerprint = settings.fingerprint(found.claim)
-  lab = Lab(config, net, task, found.directory, fingerprint, log, Stopwatch())
+  lab = Lab(config, net, data, found.directory, fingerprint, log, Stopwatch())
   tuner = FineTuner(lab, recipe_of(config.qat))
   name = f"fine-tune-{digest(net, assignment)}"
   variables, results = _restore(tuner, name, lab.bits(assignment))
@@ -173,5 +185,6 @@ def _read(path):
   except (OSError, ValueError) as error:
     raise settings.ConfigError(
       f"config.source: {path.parent} is no finished run: {error}; give the "
-      "workdir of a run of configs/digits_free_bits.py or digits_bitq.py"
+      "workdir of a run of configs/digits_free_bits.py, digits_exact.py or "
+      "digits_bitq.py"
     ) from error

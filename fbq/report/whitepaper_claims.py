@@ -68,7 +68,7 @@ class Verdict(NamedTuple):
     """What ours says."""
     if self.is_above is None:
       count = f"{self.above} of {self.ours.count}"
-      return f"undecided: {self.claim.above} in {count} seeds"
+      return f"{self.claim.above} in {count} seeds"
     return self.claim.above if self.is_above else self.claim.below
 
 

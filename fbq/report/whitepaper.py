@@ -235,7 +235,7 @@ def console_table(
   from rich.table import Table as Rich
 
   shown = Rich(title=f"Table {table.number}: {table.title}; points of accuracy")
-  shown.add_column("network")
+  shown.add_column("network", no_wrap=True)
   for heading in ("float", *(column.heading for column in table.columns)):
     shown.add_column(heading, justify="right")
   for name, (builder, accuracies) in rows.items():

@@ -12,6 +12,7 @@ import pytest
 
 from fbq.experiments import whitepaper_report, whitepaper_settings
 from fbq.experiments.settings import ConfigError
+from fbq.experiments.whitepaper_report import Study
 from fbq.report import (
   whitepaper,
   whitepaper_claims,
@@ -196,6 +197,23 @@ def test_smaller_networks_lose_more_where_all_seeds_say_so():
     whitepaper_collect.check([big, small._replace(seeds=(0, 1, 4))])
 
 
+def test_the_narrowest_network_is_held_against_the_widest():
+  def study(lost):
+    accuracies = {FLOAT: [0.9, 0.8, 0.7]}
+    found = [a - x for a, x in zip(accuracies[FLOAT], lost, strict=True)]
+    return Study(tiny_whitepaper.separable(0.5), accuracies | {W4A8: found}, [])
+
+  widths = {
+    0.5: study([0.05, 0.06, 0.07]),
+    1.0: study([0.01, 0.02, 0.03]),
+    0.25: study([0.31, 0.32, 0.33]),
+  }
+  v = whitepaper_report._narrow_against_wide(widths)
+  assert "width 0.25 - by width 1," in v.claim.title
+  assert v.ours.value == pytest.approx(0.3) and v.is_above
+  assert v.text == "narrow networks lose more" and v.word == ""
+
+
 def test_a_picture_is_the_same_twice():
   first = whitepaper_plots.losses("mobilenet_v1", by_hand())
   assert first == whitepaper_plots.losses("mobilenet_v1", by_hand())
@@ -253,18 +271,16 @@ def test_a_run_fills_every_table_and_resumes(tmp_path):
   names = {case.name for case in (FLOAT, *CASES)}
   assert set(result["accuracies"]) == names
   assert all(len(found) == 2 for found in result["accuracies"].values())
-  assert set(result["widths"]) == {"0.25", "0.5"}
+  assert set(result["widths"]) == {"0.5"}
   for name, found in result["widths"]["0.5"].items():
     assert found == result["accuracies"][name]
   text = (first / "results.csv").read_text()
   rows = list(csv.DictReader(text.splitlines()))
-  few = 1 + len(whitepaper.WIDTH_CASES)
-  assert len(rows) == 2 * (len(names) + few)
+  assert len(rows) == 2 * len(names)
   for row in rows:
-    if row["net"] == result["net"]:
-      place = [0, 3].index(int(row["seed"]))
-      found = result["accuracies"][row["case"]]
-      assert float(row["accuracy"]) == found[place]
+    place = [0, 3].index(int(row["seed"]))
+    found = result["accuracies"][row["case"]]
+    assert float(row["accuracy"]) == found[place]
   page = (first / "report.html").read_text()
   for table in whitepaper.TABLES:
     assert f"Table {table.number}: {table.title}" in page

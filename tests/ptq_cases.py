@@ -13,6 +13,9 @@ QUICK = {
 TINY = {
   "ds_cnn": dict(classes=5, width=0.05, frames=13, coefficients=6),
   "googlenet": dict(classes=5, width=0.06, resolution=32),
+  "inception_v3": dict(
+    classes=5, width=0.06, resolution=32, blocks=(1, 1, 1), large_stem=False
+  ),
   "mobilenet_v1": dict(classes=5, width=0.1, resolution=16),
   "mobilenet_v2": dict(
     classes=5, width=0.1, resolution=16, attention="adaptive"

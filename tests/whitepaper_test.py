@@ -5,11 +5,13 @@ import json
 import math
 import pathlib
 import shutil
+from types import SimpleNamespace
 
 import experiment_runs
 import numpy as np
 import pytest
 
+from fbq.experiments import whitepaper as whitepaper_pipeline
 from fbq.experiments import whitepaper_report, whitepaper_settings
 from fbq.experiments.settings import ConfigError
 from fbq.experiments.whitepaper_report import Study
@@ -22,6 +24,7 @@ from fbq.report import (
 )
 from fbq.report.whitepaper import CASES, FLOAT, PTQ, QAT, W4A8, Case
 from fbq.report.whitepaper_claims import CLAIMS, Claim
+from fbq.train.loop import Diverged
 from tests.configs import tiny_whitepaper
 
 GOLDEN = pathlib.Path(__file__).parent / "golden/whitepaper_tables.json"
@@ -201,7 +204,9 @@ def test_the_narrowest_network_is_held_against_the_widest():
   def study(lost):
     accuracies = {FLOAT: [0.9, 0.8, 0.7]}
     found = [a - x for a, x in zip(accuracies[FLOAT], lost, strict=True)]
-    return Study(tiny_whitepaper.separable(0.5), accuracies | {W4A8: found}, [])
+    return Study(
+      tiny_whitepaper.separable(0.5), accuracies | {W4A8: found}, [], []
+    )
 
   widths = {
     0.5: study([0.05, 0.06, 0.07]),
@@ -212,6 +217,26 @@ def test_the_narrowest_network_is_held_against_the_widest():
   assert "width 0.25 - by width 1," in v.claim.title
   assert v.ours.value == pytest.approx(0.3) and v.is_above
   assert v.text == "narrow networks lose more" and v.word == ""
+
+
+def test_training_that_diverges_counts_as_chance_and_is_told():
+  config = tiny_whitepaper.get_config()
+  net, task, _ = whitepaper_settings.check(config)
+  told = []
+  lab = SimpleNamespace(
+    net=net, task=task, log=SimpleNamespace(say=told.append)
+  )
+  study = Study(net, {}, [], [])
+
+  def train(name, *rest):
+    raise Diverged(f"{name}: the loss of step 3 is not finite.")
+
+  args = lab, study, train, W4A8, "seed0-qat", None, None, None
+  assert whitepaper_pipeline._trained(*args) == 0.1
+  assert study.diverged == ["seed0-qat"] and "Counted as chance" in told[0]
+  (text,) = whitepaper_report._diverged([study, study])
+  assert text.count("seed0-qat") == 1
+  assert whitepaper_report._diverged([Study(net, {}, [], [])]) == []
 
 
 def test_a_picture_is_the_same_twice():

@@ -38,6 +38,7 @@ from fbq.schemes.fixed import Fixed, Form
 from fbq.schemes.gridded import Gridded
 from fbq.train import steps
 from fbq.train.log import Log, Stopwatch
+from fbq.train.loop import Diverged
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -81,7 +82,7 @@ def _study(lab: Lab, prefix: str, cases: Sequence[Case]) -> Study:
     prefix: of the names of its runs.
     cases: beside `FLOAT`.
   """
-  study = Study(lab.net, {case: [] for case in (FLOAT, *cases)}, [])
+  study = Study(lab.net, {case: [] for case in (FLOAT, *cases)}, [], [])
   judge = functools.cache(lambda net: steps.evaluator(Model(net, Gridded())))
   tuner = functools.cache(
     # No range is learned: the rate is of nothing.
@@ -114,16 +115,28 @@ def _study(lab: Lab, prefix: str, cases: Sequence[Case]) -> Study:
     for case in cases:
       if case.method == QAT:
         train = tuner(Form(case.form, "affine", case.per_channel))
-        accuracy = train(
-          f"{name}-{case.name}",
-          variables,
-          starts,
-          assignment(lab.net, case),
-          keys[3],
-        )
+        of_run = f"{name}-{case.name}", variables, starts
+        accuracy = _trained(lab, study, train, case, *of_run, keys[3])
         study.accuracies[case].append(accuracy)
         lab.log.say(f"{name}: {case.name} {accuracy:.2%}")
   return study
+
+
+def _trained(
+  lab: Lab, study: Study, train: FineTuner, case: Case, name, *start
+) -> float:
+  """Accuracy after training; if that diverges, chance, and it is noted.
+
+  Args:
+    start: variables, starts and key, see `FineTuner.train`.
+  """
+  variables, starts, key = start
+  try:
+    return train(name, variables, starts, assignment(lab.net, case), key)
+  except Diverged as error:  # a result too, and no end of the others
+    study.diverged.append(name)
+    lab.log.say(f"{error} Counted as chance.")
+    return 1 / lab.task.classes
 
 
 def _recipe(lab: Lab, form: Form) -> Recipe:

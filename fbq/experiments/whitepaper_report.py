@@ -36,11 +36,13 @@ class Study(NamedTuple):
     net: in float.
     accuracies: case -> of each seed.
     spreads: of each seed, of the float network.
+    diverged: names of trainings that did, and count as chance.
   """
 
   net: Net
   accuracies: dict[Case, list[float]]
   spreads: list[list[Spread]]
+  diverged: list[str]
 
 
 def assignment(net: Net, case: Case) -> dict[str, int]:
@@ -100,7 +102,10 @@ def write_report(
     report={
       "network": name,
       "facts": machine_facts(),
-      "assumptions": _assumptions(config, task),
+      "assumptions": [
+        *_assumptions(config, task),
+        *_diverged([study, *widths.values()]),
+      ],
     },
     answer=answer,
     why=why,
@@ -133,6 +138,7 @@ def write_report(
     "seeds": list(config.seeds),
     "parameters": study.net.parameter_count,
     "accuracies": _by_name(study),
+    "diverged": study.diverged,
     "verdicts": {
       v.claim.title: {
         "points": 100 * v.ours.value,
@@ -226,6 +232,13 @@ def _assumptions(config: ConfigDict, task: Task) -> list[str]:
     "the same network.",
     task.about_test,
   ]
+
+
+def _diverged(studies: Sequence[Study]) -> list[str]:
+  names = dict.fromkeys(name for study in studies for name in study.diverged)
+  if not names:
+    return []
+  return [f"Training diverged and counts as chance: {', '.join(names)}."]
 
 
 def _points(

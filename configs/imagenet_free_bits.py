@@ -15,10 +15,11 @@ pictures it makes itself, in runs/smoke_images or --config.data.directory:
 
   python main.py --config=configs/imagenet_free_bits.py:smoke --workdir=runs/s
 
-It takes 2 minutes of processor time. Expected: a float network and 8/8 near
-100 %, as the hue of a picture tells its class; the others are fine-tuned for 8
-steps and may fail. Obtained on 2026-11-21: float and 8/8 100 %, the rest below
-40 %.
+It takes 2 minutes of processor time, with MobileNetV2 3. Expected: a float
+network near 100 %, as the hue of a picture tells its class; 8 steps of
+fine-tuning may leave the others far below. Obtained on 2026-11-21: float 100 %,
+8/8 100 %, the rest below 40 %; MobileNetV2 float 100 %, 8/8 38 %, before
+fine-tuning 44 %, so it is this network of 80 steps that 8 bits harm.
 
 Nobody has run the full size with this code: it takes 100 + 2 x 4 x 11 + about
 20 x 11 epochs, so days on one GPU. Expected of MobileNetV1, from the paper

@@ -178,7 +178,10 @@ def _small_files(workdir):
 
 
 def _watch(address) -> Callable[[], None]:
-  """Ends this process when another one dies; gives what waits for all ends."""
+  """Ends this process when another one dies; gives what waits for all.
+
+  To be called when all is done; on process 0 it returns after the others ended.
+  """
   count, index = jax.process_count(), jax.process_index()
   with socket.create_server(("", 0)) as server:
     place = from_first(lambda: (socket.gethostname(), server.getsockname()[1]))
@@ -206,8 +209,13 @@ def _watch(address) -> Callable[[], None]:
       lines[0].sendall(_GOODBYE)
     for thread in threads:
       thread.join()
+    # Process 0 has jax's service, of which the others must take leave: it stays
+    # until their ends close these lines.
     for line in lines.values() if not index else ():
       line.sendall(_GOODBYE)
+      line.settimeout(60)
+      with contextlib.suppress(OSError):
+        _read(line, 1)
 
   return wait
 

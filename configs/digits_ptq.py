@@ -35,14 +35,13 @@ then 830 times the median channel's. Seed 1 has none and does not collapse.
 
 from ml_collections import ConfigDict
 
+from configs import digits_free_bits
+
 NETS = {
-  "mobilenet_v1": dict(
-    width=0.25, resolution=32, classes=10, in_channels=1, stem_stride=1
-  ),
+  **digits_free_bits.NETS,
   "mobilenet_v2": dict(
     width=0.35, resolution=32, classes=10, in_channels=1, stem_stride=1
   ),
-  "resnet8": dict(width=0.5, resolution=32, classes=10, in_channels=1),
 }
 
 
@@ -50,6 +49,7 @@ def get_config(net: str = "mobilenet_v1") -> ConfigDict:
   """Values only; see fbq/experiments/ptq.py for what they do."""
   if net not in NETS:
     raise ValueError(f"the network is {net!r}, expected one of {list(NETS)}")
+  base = digits_free_bits.get_config()
   return ConfigDict(
     dict(
       experiment="ptq",
@@ -62,16 +62,8 @@ def get_config(net: str = "mobilenet_v1") -> ConfigDict:
         "steps",
       ),
       net=dict(builder=net, arguments=NETS[net]),
-      data=dict(
-        name="digits",
-        split_seed=0,
-        test_seed=0,
-        renders_per_test_image=4,
-        difficulty=dict(size=(0.6, 0.9), fragments=2),  # fbq/data/canvas.py
-      ),
-      float_training=dict(
-        steps=2000, batch_size=32, learning_rate=0.05, weight_decay=1e-4
-      ),
+      data=base.data.to_dict(),
+      float_training=base.float_training.to_dict(),
       calibration_images=512,
       calibration_batch=32,
       validation_images=720,  # of the training split, to choose by

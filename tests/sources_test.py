@@ -79,7 +79,7 @@ def test_samples_are_training_images_as_evaluation_shows_them(config):
   if source.name == "digits":  # every render differs
     return
   assert (images[:3] == few).all()
-  # All once, then some for the second time: nothing is cut or flipped at random.
+  # All once, then some for the second time: nothing is cut or flipped.
   kinds = {image.tobytes() for image in images[:train]}
   assert len(kinds) == min(train, count)
   assert len({image.tobytes() for image in images}) == len(kinds)

@@ -6,7 +6,6 @@ alphas, training of everything found beside uniform and published formats, the
 choice by eq. 1 with measured accuracies, and a report.
 """
 
-import json
 from pathlib import Path
 
 import jax
@@ -22,6 +21,7 @@ from fbq.experiments.bitq_sentences import Scales
 from fbq.experiments.bitq_settings import Word, check
 from fbq.experiments.bitq_training import Workbench
 from fbq.experiments.stages import Lab, activations
+from fbq.experiments.workdir import finish, opened
 from fbq.nets.graph import INPUT_SITE
 from fbq.report.bitq import Outcome
 from fbq.report.tables import write_atomically
@@ -30,7 +30,6 @@ from fbq.search import (
   block_noise,
   format_losses,
 )
-from fbq.train.log import Log, Stopwatch
 from hwsim.bfp.energy import network_traffic
 
 
@@ -38,12 +37,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Carries out the experiment in `workdir`, or what of it is left to do."""
   # ---- Checks, the data movement of every layer at every format
   net, task, words, memories = check(config)
-  fingerprint = settings.claim_workdir(workdir, settings.claim_of(config))
-  log = Log(workdir / "metrics.jsonl")
-  if (workdir / "result.json").exists():
-    log.say(f"{workdir} is finished: see {workdir / 'report.html'}")
+  work = opened(workdir, settings.claim_of(config))
+  if work is None:
     return
-  clock = Stopwatch()
+  fingerprint, log, clock = work
   lab = Lab(config, net, task, workdir, fingerprint, log, clock)
   keys = jax.random.split(jax.random.key(config.seed), 5)
 
@@ -186,8 +183,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     clock.seconds,
     log,
   )
-  text = json.dumps(summary, indent=1) + "\n"
-  write_atomically(workdir / "result.json", text.encode())
+  finish(workdir, summary)
 
 
 def _outcome(candidate, traffic, memories, untrained, trained, losses):

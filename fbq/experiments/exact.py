@@ -19,13 +19,13 @@ from fbq.experiments import fine_tuning, settings
 from fbq.experiments.exact_settings import HARMS, check
 from fbq.experiments.free_bits_report import write_report
 from fbq.experiments.stages import Lab, calibrate, digest
+from fbq.experiments.workdir import finish, opened
 from fbq.model import Model
 from fbq.report.tables import write_atomically
 from fbq.schemes.fixed import Fixed
 from fbq.search import exact, explain, problem, sensitivity, value
 from fbq.search.judge import Judge
 from fbq.train import steps
-from fbq.train.log import Log, Stopwatch
 from hwsim import latency_io
 
 
@@ -34,12 +34,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
   # ---- Checks and costs
   setup = check(config)
   net, table = setup.net, setup.table
-  fingerprint = settings.claim_workdir(workdir, settings.claim_of(config))
-  log = Log(workdir / "metrics.jsonl")
-  if (workdir / "result.json").exists():
-    log.say(f"{workdir} is finished: see {workdir / 'report.html'}")
+  work = opened(workdir, settings.claim_of(config))
+  if work is None:
     return
-  clock = Stopwatch()
+  fingerprint, log, clock = work
   latency_io.save(table, workdir / "latency_table.csv")
   lab = Lab(config, net, setup.task, workdir, fingerprint, log, clock)
 
@@ -146,8 +144,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     clock.seconds,
     log,
   )
-  text = json.dumps(summary, indent=1) + "\n"
-  write_atomically(workdir / "result.json", text.encode())
+  finish(workdir, summary)
 
 
 def _broken(choice: problem.Problem, assignment: precision.Precision) -> str:

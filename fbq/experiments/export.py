@@ -1,10 +1,9 @@
-"""A fine-tuned point of a Free Bits run as integers, for DORY and for ONNX.
+"""A fine-tuned point of a run as integers, for DORY and for ONNX.
 
 Lowers the network, compares it with the trained one on the test images, and
 writes an integer network, DORY's files, a quantized ONNX and a report.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from fbq.deploy import (
 )
 from fbq.experiments import export_blocks, export_report, settings
 from fbq.experiments.trained_point import TrainedPoint, find, load, read_run
+from fbq.experiments.workdir import finish, opened
 from fbq.report.tables import write_atomically
-from fbq.train.log import Log, Stopwatch
 
 SETTINGS = {
   "experiment": str,
@@ -44,12 +43,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
     return
   found = find(Path(config.source), config.point)
   claim = {**config.to_dict(), "source_sha256": found.sha256}
-  settings.claim_workdir(workdir, claim)
-  log = Log(workdir / "metrics.jsonl")
-  if (workdir / "result.json").exists():
-    log.say(f"{workdir} is finished: see {workdir / 'report.md'}")
+  work = opened(workdir, claim, "report.md")
+  if work is None:
     return
-  clock = Stopwatch()
+  _, log, clock = work
 
   # ---- The trained network
   with clock.measure("trained network"):
@@ -101,8 +98,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   log.console.print(export_report.layer_table(report))
   log.say(export_report.statement(report))
   log.say(f"Report: {workdir / 'report.md'}")
-  text = json.dumps(export_report.summary(report, clock.seconds), indent=1)
-  write_atomically(workdir / "result.json", (text + "\n").encode())
+  finish(workdir, export_report.summary(report, clock.seconds))
 
 
 def check(config: ConfigDict) -> None:

@@ -4,7 +4,6 @@ Writes the network, reads it back, compares its logits on all test images with
 those of the trained one, bit for bit, and reports its sizes.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,10 @@ from ml_collections import ConfigDict
 
 from fbq.deploy import block_artifact
 from fbq.deploy.block_artifact import BlockNet
-from fbq.experiments import block_point, settings
+from fbq.experiments import block_point
 from fbq.experiments.block_point import BlockPoint
+from fbq.experiments.workdir import finish, opened
 from fbq.report.tables import write_atomically
-from fbq.train.log import Log, Stopwatch
 
 _BATCH = 360  # images at a time
 
@@ -25,12 +24,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
   # ---- Checks
   found = block_point.find(Path(config.source), config.point)
   claim = {**config.to_dict(), "source_sha256": found.sha256}
-  settings.claim_workdir(workdir, claim)
-  log = Log(workdir / "metrics.jsonl")
-  if (workdir / "result.json").exists():
-    log.say(f"{workdir} is finished: see {workdir / 'report.md'}")
+  work = opened(workdir, claim, "report.md")
+  if work is None:
     return
-  clock = Stopwatch()
+  _, log, clock = work
 
   # ---- The trained network, and its files
   with clock.measure("trained network"):
@@ -68,8 +65,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     "sizes": sizes,
     "seconds": {name: round(x, 3) for name, x in clock.seconds.items()},
   }
-  text = json.dumps(result, indent=1) + "\n"
-  write_atomically(workdir / "result.json", text.encode())
+  finish(workdir, result)
 
 
 def _logits(point: BlockPoint, variables, data) -> np.ndarray:

@@ -6,7 +6,6 @@ everything found beside the uniform baselines, and a report.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,12 @@ from fbq.experiments.stages import (
   digest,
   ranges_at,
 )
+from fbq.experiments.workdir import finish, opened
 from fbq.model import Model
 from fbq.report.tables import write_atomically
 from fbq.schemes.free_bits import FreeBits
 from fbq.schemes.groups import gate_groups
 from fbq.search.free_bits import free_bits
-from fbq.train.log import Log, Stopwatch
 from fbq.train.regularizers import bops_regularizer
 from hwsim import latency_io
 from hwsim.pulp import get_target, latency_table
@@ -39,13 +38,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Carries out the experiment in `workdir`, or what of it is left to do."""
   # ---- Checks: all that can be wrong is found before anything is trained
   net, task = check(config)
-  fingerprint = settings.claim_workdir(workdir, settings.claim_of(config))
-  rules = precision.ruled(net, config.rules)
-  log = Log(workdir / "metrics.jsonl")
-  if (workdir / "result.json").exists():
-    log.say(f"{workdir} is finished: see {workdir / 'report.html'}")
+  work = opened(workdir, settings.claim_of(config))
+  if work is None:
     return
-  clock = Stopwatch()
+  fingerprint, log, clock = work
+  rules = precision.ruled(net, config.rules)
 
   # ---- Cost of every layer at every precision
   with clock.measure("latency table"):
@@ -176,5 +173,4 @@ def run(config: ConfigDict, workdir: Path) -> None:
     clock.seconds,
     log,
   )
-  text = json.dumps(summary, indent=1) + "\n"
-  write_atomically(workdir / "result.json", text.encode())
+  finish(workdir, summary)

@@ -7,7 +7,6 @@ Nothing is trained.
 
 import dataclasses
 import datetime
-import json
 import os
 import platform
 from collections.abc import Mapping
@@ -19,10 +18,10 @@ from ml_collections import ConfigDict
 from fbq import nets, precision
 from fbq.experiments import profile_costs as costs
 from fbq.experiments import settings
+from fbq.experiments.workdir import finish, opened
 from fbq.report import profile as records
 from fbq.report import profile_html, profile_plots, profile_text
 from fbq.report.tables import write_atomically
-from fbq.train.log import Log, Stopwatch
 from hwsim import latency_io
 from hwsim.pulp import TARGETS, Target, get_target, latency_table
 from hwsim.pulp.roofline import peak_macs_per_cycle
@@ -52,12 +51,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Carries out the profile in `workdir`; does nothing in a finished one."""
   # ---- Checks: wrong settings and layers that fit no tiling are found first
   net, targets = check(config)
-  settings.claim_workdir(workdir, config.to_dict())
-  log = Log(workdir / "metrics.jsonl")
-  if (workdir / "result.json").exists():
-    log.say(f"{workdir} is finished: see {workdir / 'report.html'}")
+  work = opened(workdir, config.to_dict())
+  if work is None:
     return
-  clock = Stopwatch()
+  _, log, clock = work
   target = targets[config.target]
 
   # ---- Cost of every layer at every precision
@@ -114,8 +111,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   profile_html.write(workdir / "report.html", profile, pictures, clock.seconds)
   log.console.print(records.wholes_table(profile))
   log.say(f"Report: {workdir / 'report.html'}")
-  text = json.dumps(summary(profile, clock.seconds), indent=1) + "\n"
-  write_atomically(workdir / "result.json", text.encode())
+  finish(workdir, summary(profile, clock.seconds))
 
 
 def check(config: ConfigDict) -> tuple[nets.Net, dict[str, Target]]:

@@ -15,11 +15,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fbq.experiments import settings
 from fbq.experiments.ptq_report import write_report
 from fbq.experiments.ptq_settings import check
 from fbq.experiments.ptq_studies import BASE, recipes, studies
 from fbq.experiments.stages import Lab
+from fbq.experiments.workdir import finish, opened
 from fbq.ptq import folding, sqnr
 from fbq.ptq.adaround import Settings
 from fbq.ptq.bench import Bench, Quantized
@@ -27,7 +27,6 @@ from fbq.ptq.recipes import Options, Recipe
 from fbq.report.tables import write_atomically
 from fbq.schemes import gridded
 from fbq.search.sensitivity import compare
-from fbq.train.log import Log, Stopwatch
 
 _SENSITIVE_BITS = 4
 
@@ -36,12 +35,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Carries out the experiment in `workdir`, or what of it is left to do."""
   # ---- Checks: all that can be wrong is found before anything is trained
   net, task = check(config)
-  fingerprint = settings.claim_workdir(workdir, config.to_dict())
-  log = Log(workdir / "metrics.jsonl")
-  if (workdir / "result.json").exists():
-    log.say(f"{workdir} is finished: see {workdir / 'report.html'}")
+  work = opened(workdir, config.to_dict())
+  if work is None:
     return
-  clock = Stopwatch()
+  fingerprint, log, clock = work
   lab = Lab(config, net, task, workdir, fingerprint, log, clock)
   tables = studies(config.studies, config.rounding.steps > 0)
 
@@ -69,8 +66,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   summary = write_report(
     workdir, config, net, tables, found, task, clock.seconds, log
   )
-  text = json.dumps(summary, indent=1) + "\n"
-  write_atomically(workdir / "result.json", text.encode())
+  finish(workdir, summary)
 
 
 def new_bench(

@@ -4,7 +4,6 @@ For each seed: float training, calibration, then training by every rule, on the
 same batches; accuracies before and after beside the float network's.
 """
 
-import json
 import statistics
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fbq import norms
-from fbq.experiments import settings
 from fbq.experiments.fine_tuning import FineTuner, starts
 from fbq.experiments.qat_settings import Setup, check
 from fbq.experiments.stages import (
@@ -22,12 +20,13 @@ from fbq.experiments.stages import (
   initial_variables,
   machine_facts,
 )
+from fbq.experiments.workdir import finish, opened
 from fbq.model import Model
 from fbq.quantizers import qat_rules
 from fbq.report import page, qat
 from fbq.report.qat import Outcome
 from fbq.report.tables import write_atomically
-from fbq.train.log import Log, Stopwatch
+from fbq.train.log import Log
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -35,12 +34,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
   # ---- Checks, data
   setup = check(config)
   net = setup.net
-  fingerprint = settings.claim_workdir(workdir, config.to_dict())
-  log = Log(workdir / "metrics.jsonl")
-  if (workdir / "result.json").exists():
-    log.say(f"{workdir} is finished: see {workdir / 'report.html'}")
+  work = opened(workdir, config.to_dict())
+  if work is None:
     return
-  clock = Stopwatch()
+  fingerprint, log, clock = work
   lab = Lab(config, net, setup.task, workdir, fingerprint, log, clock)
 
   # ---- One compiled step for each rule, whatever the seed
@@ -88,8 +85,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
   # ---- Report, and the mark that all is done
   summary = _write_report(workdir, config, setup, outcomes, clock.seconds, log)
-  text = json.dumps(summary, indent=1) + "\n"
-  write_atomically(workdir / "result.json", text.encode())
+  finish(workdir, summary)
 
 
 def _normalized(net, variables, images):

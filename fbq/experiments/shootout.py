@@ -28,6 +28,7 @@ from fbq.experiments.stages import (
   digest,
   ranges_at,
 )
+from fbq.experiments.workdir import finish, opened
 from fbq.model import Model
 from fbq.report.shootout import BASELINE, Outcome
 from fbq.report.tables import write_atomically
@@ -35,7 +36,6 @@ from fbq.schemes.fixed import Fixed
 from fbq.search import exact, problem, value
 from fbq.search.judge import Judge
 from fbq.train import feed, parallel
-from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer
 from hwsim import latency_io
 from hwsim.latency_table import total_cycles
@@ -66,12 +66,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Carries out the experiment in `workdir`, or what of it is left to do."""
   # ---- Checks, costs, data
   net, task = check(config)
-  fingerprint = settings.claim_workdir(workdir, settings.claim_of(config))
-  log = Log(workdir / "metrics.jsonl")
-  if (workdir / "result.json").exists():
-    log.say(f"{workdir} is finished: see {workdir / 'report.html'}")
+  work = opened(workdir, settings.claim_of(config))
+  if work is None:
     return
-  clock = Stopwatch()
+  fingerprint, log, clock = work
   lab = Lab(config, net, task, workdir, fingerprint, log, clock)
   with clock.measure("latency table"):
     target = get_target(config.target)
@@ -252,8 +250,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     clock.seconds,
     log,
   )
-  text = json.dumps(summary, indent=1) + "\n"
-  write_atomically(workdir / "result.json", text.encode())
+  finish(workdir, summary)
 
 
 def _search_start(net, searcher, variables, ranges, config):

@@ -20,11 +20,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fbq import norms, precision
-from fbq.experiments import settings
 from fbq.experiments.fine_tuning import FineTuner, Recipe
 from fbq.experiments.stages import Lab
 from fbq.experiments.whitepaper_report import Study, assignment, write_report
 from fbq.experiments.whitepaper_settings import check
+from fbq.experiments.workdir import finish, opened
 from fbq.model import Model
 from fbq.nets.graph import INPUT_SITE, Net
 from fbq.ptq import folding, recipes
@@ -37,7 +37,6 @@ from fbq.report.whitepaper import CASES, FLOAT, PTQ, QAT, WIDTH_CASES, Case
 from fbq.schemes.fixed import Fixed, Form
 from fbq.schemes.gridded import Gridded
 from fbq.train import steps
-from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Diverged
 
 
@@ -45,12 +44,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
   """Carries out the experiment in `workdir`, or what of it is left to do."""
   # ---- Checks
   setup = check(config)
-  fingerprint = settings.claim_workdir(workdir, config.to_dict())
-  log = Log(workdir / "metrics.jsonl")
-  if (workdir / "result.json").exists():
-    log.say(f"{workdir} is finished: see {workdir / 'report.html'}")
+  work = opened(workdir, config.to_dict())
+  if work is None:
     return
-  clock = Stopwatch()
+  fingerprint, log, clock = work
   lab = Lab(config, setup.net, setup.task, workdir, fingerprint, log, clock)
 
   # ---- Tables 2 to 6
@@ -70,8 +67,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
   summary = write_report(
     workdir, config, study, widths, setup.task, clock.seconds, log
   )
-  text = json.dumps(summary, indent=1) + "\n"
-  write_atomically(workdir / "result.json", text.encode())
+  finish(workdir, summary)
 
 
 def _study(lab: Lab, prefix: str, cases: Sequence[Case]) -> Study:

@@ -35,10 +35,11 @@ MobileNetV1's seeds 0 and 2 have a dead depthwise channel each (batch variance
 0): folding makes its weights 830 times the median channel's, and 81 to 88 % of
 the channels of its layer become zeros. Seed 1 has none and stays at 96.0. So it
 is with seed 0 alone of MobileNetV2, whose training at W4A8 with one range for a
-layer diverged and counts as chance. Not folded, one range loses nothing. Training (QAT)
-with a range spoiled so needs its time: MobileNetV1's have 86 and 83 % after 100
-steps, 94.9 and 95.3 % after 600. Of width 0.0625, seed 2 came out of training at 4 bits with 33 %: its loss grew
-after batch norms were frozen; frozen after 90 % of the steps it has 86 %.
+layer diverged and counts as chance. Not folded, one range loses nothing.
+Training (QAT) with a range spoiled so needs its time: MobileNetV1's have 86 and
+83 % after 100 steps, 94.9 and 95.3 % after 600. Of width 0.0625, seed 2 came
+out of training at 4 bits with 33 %: its loss grew after batch norms were
+frozen; frozen after 90 % of the steps it has 86 %.
 """
 
 from typing import Any, NamedTuple

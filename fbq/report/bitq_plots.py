@@ -35,7 +35,7 @@ def front(
   Args:
     outcomes: trained or not; one is "FP32".
     best: word -> recommended network.
-    predicted: word -> (bits moved, predicted accuracy) of exact optima.
+    predicted: word -> (bits moved, predicted accuracy) of the whole front.
     test_count: images behind an accuracy.
   """
   trained = [o for o in outcomes if o.test is not None]
@@ -55,7 +55,7 @@ def front(
       color=color,
       linewidth=1.2,
       alpha=0.7,
-      label=f"{name}: exact optima, predicted",
+      label=f"{name}: whole front, predicted",
     )
   names = {o.name for o in best.values()}
   for family, color in _COLORS.items():

@@ -113,6 +113,7 @@ def get_config(net: str = "resnet8") -> ConfigDict:
       validation_images=1440,  # of the training split, to choose by
       qat={
         **dict(steps=200, batch_size=32, learning_rate=1e-2, weight_decay=0.0),
+        **dict(distillation=0.0, temperature=1.0),  # from the float network
         **case.qat,
       },
       sweep=dict(  # costed, not trained

@@ -1,0 +1,83 @@
+"""Whether two versions of fbq give the same numbers, byte for byte.
+
+  python tests/same_results.py record /tmp/before    in a checkout of the old one
+  python tests/same_results.py record /tmp/after     in the new one
+  python tests/same_results.py compare /tmp/before /tmp/after
+
+Runs every tests/configs/tiny*.py, or those named after the directory, and
+compares `results.csv` and `result.json`; what was timed is left out.
+"""
+
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import experiment_runs
+
+# Columns and keys that hold seconds.
+TIMED = ("seconds", "cost_seconds", "stages", "wall_seconds")
+MORE = {
+  "tiny_folder": "--config.data.directory={parent}/images",
+}
+
+
+def record(directory: pathlib.Path, names: list[str]) -> None:
+  """Runs the tiny configs, each into a folder of `directory`."""
+  directory.mkdir(parents=True, exist_ok=True)
+  for path in sorted(pathlib.Path("tests/configs").glob("tiny*.py")):
+    if names and path.stem not in names:
+      continue
+    more = MORE.get(path.stem, "").format(parent=directory)
+    status, output = experiment_runs.run(
+      directory / "cache", directory / path.stem, *more.split(), config=path
+    )
+    print(f"{path.stem}: exit status {status}")
+    if status:
+      print(output)
+
+
+def compare(before: pathlib.Path, after: pathlib.Path) -> list[str]:
+  """What differs, a line each."""
+  different = []
+  for folder in sorted(p for p in before.iterdir() if p.name != "cache"):
+    for name, read in (("results.csv", _table), ("result.json", _json)):
+      old, new = folder / name, after / folder.name / name
+      if not old.exists():
+        continue
+      if not new.exists():
+        different.append(f"{new} is missing")
+      elif read(old) != read(new):
+        different.append(f"{new} differs from {old}")
+  return different
+
+
+def _table(path):
+  """Rows as text, without timed columns."""
+  with path.open(newline="") as file:
+    rows = list(csv.reader(file))
+  kept = [i for i, name in enumerate(rows[0]) if name not in TIMED]
+  return [[row[i] for i in kept if i < len(row)] for row in rows]
+
+
+def _json(path):
+  """The text, without timed entries."""
+
+  def untimed(value):
+    if isinstance(value, dict):
+      return {k: untimed(v) for k, v in value.items() if k not in TIMED}
+    return [untimed(v) for v in value] if isinstance(value, list) else value
+
+  return json.dumps(untimed(json.loads(path.read_text())))
+
+
+if __name__ == "__main__":
+  verb, first, *rest = sys.argv[1:]
+  if verb == "record":
+    record(pathlib.Path(first), rest)
+  else:
+    lines = compare(pathlib.Path(first), pathlib.Path(rest[0]))
+    print("\n".join(lines) or "the same numbers")
+    sys.exit(bool(lines))

@@ -10,8 +10,6 @@ import importlib
 from typing import Any
 
 _NETS = "fbq.nets"
-_RULES = "fbq.quantizers.qat_rules:RULES"
-_STRATEGIES = "fbq.lab.strategies"
 
 # Kind -> short name -> where it is. What stands behind a name of each kind:
 #   experiment   `fbq.lab.experiment.Experiment`
@@ -38,8 +36,8 @@ KNOWN: dict[str, dict[str, str]] = {
     )
   },
   "data": {
-    "cifar10": "fbq.lab.data:CIFAR10",
-    "cifar100": "fbq.lab.data:CIFAR100",
+    "cifar10": "fbq.lab.data:CIFAR",
+    "cifar100": "fbq.lab.data:CIFAR",
     "digits": "fbq.lab.data:DIGITS",
     "imagenet": "fbq.lab.data:IMAGENET",
   },

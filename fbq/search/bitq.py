@@ -28,12 +28,12 @@ class Found(NamedTuple):
   """`P` assignments of formats.
 
   Attributes:
-    formats: {site: format} of each.
+    formats: {site: format} of each assignment.
     loss: float64 [P], sum of the losses of the sites.
-    movement_bits: exact, of each.
+    movement_bits: data movement of each assignment, exactly.
     objective: float64 [P], loss + alpha movement / largest; NaN for a front.
-    error_bits: of a front: for every assignment there is one here that loses no
-      more and moves at most so many bits more; 0 if exact.
+    error_bits: error of a front: for every assignment there is one here that
+      loses no more and moves at most so many bits more; 0 if exact.
   """
 
   formats: tuple[Formats, ...]
@@ -49,12 +49,14 @@ class Choice:
 
   Attributes:
     workload: the network.
-    groups: activation sites that share a format, and each weight site alone.
+    groups: sites that share one format: activations that adders join, every
+      other site alone.
     options: per group, positions of its formats in the movement table: those
       that no other one beats in bits and loss at once.
-    losses: float64 per group, of its options.
-    table: the data movement.
-    largest: its units if every tensor has the widest format.
+    losses: per group, float64 losses of its options.
+    table: data movement of every layer at every format.
+    largest: movement in units of the table if every tensor has the widest
+      format.
   """
 
   workload: Workload
@@ -75,13 +77,14 @@ def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
 
   Args:
     workload: `L` layers.
-    losses: {site: {format: loss}}, for all sites; the formats of a site are
-      those that it may have, among those of the table.
-    table: of the same layers.
+    losses: {site: {format: loss}}, for all sites; a site may have the formats
+      given here, which must be in the table.
+    table: movement table of the layers of `workload`.
 
   Raises:
     ValueError: a site or a loss is missing, or a format is not in the table.
   """
+  # What adders join is one choice.
   weights = {
     workload.weight_site(layer): layer
     for layer in workload.layers
@@ -90,6 +93,7 @@ def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
   groups = _groups(workload, weights)
   options, group_losses = [], []
   for group in groups:
+    # The formats that every site of the group may have, with the losses summed.
     known = table.weights if group[0] in weights else table.activations
     layer = weights.get(group[0])
     area = layer.kernel_height * layer.kernel_width if layer else 0
@@ -97,6 +101,9 @@ def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
     for format_ in known:
       if all(format_ in losses.get(site, {}) for site in group):
         sums[format_] = float(sum(losses[site][format_] for site in group))
+
+    # A format that the table does not price would else never be chosen, and
+    # nobody would learn why.
     unknown = [
       (site, f)
       for site in group
@@ -110,6 +117,9 @@ def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
         "movement table; expected a finite loss for one format at least, and "
         "formats of the table only"
       )
+
+    # The table prices elements. What another format beats in bits and in loss
+    # is in no optimum, so it is left out before the search.
     price = (
       (lambda f, area=area: f.weight_bits(area))
       if layer
@@ -118,6 +128,8 @@ def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
     kept = _unbeaten([(price(f), loss, f) for f, loss in sums.items()])
     options.append(tuple(known.index(f) for f in kept))
     group_losses.append(np.array([sums[f] for f in kept]))
+
+  # The objective counts movement as a share of this.
   widest = table.units.reshape(len(table.layers), -1).max(axis=1)
   return Choice(
     workload,
@@ -155,7 +167,7 @@ def front(choice: Choice, resolution: float = 0.0) -> Found:
   The whole front, of which `optima` reach the convex hull only.
 
   Args:
-    choice: with losses.
+    choice: choice of formats with their losses.
     resolution: allowed error in movement, as a share of the largest; 0 is
       exact.
 

@@ -109,7 +109,7 @@ def anchors(noise: np.ndarray, count: int) -> list[int]:
   The largest and the smallest positive one are among them.
 
   Args:
-    noise: float64 [F], of one tensor.
+    noise: float64 [F], noise of one tensor.
     count: at least 2; fewer are given where fewer noises differ.
   """
   positive = np.flatnonzero(noise > 0)
@@ -127,7 +127,7 @@ def fit(noise: np.ndarray, known: Mapping[int, float]) -> np.ndarray:
   rises; proportional to the noise beyond them. 0 where there is no noise.
 
   Args:
-    noise: float64 [F].
+    noise: float64 [F], noise of one tensor.
     known: position -> measured KL.
 
   Raises:
@@ -157,7 +157,7 @@ def second_order(
   nats, or that of the least noise where all are above.
 
   Args:
-    noise: float64 [F].
+    noise: float64 [F], noise of one tensor.
     known: position -> measured KL.
     most: divergence up to which it is taken for proportional.
   """
@@ -175,7 +175,7 @@ class Agreement(NamedTuple):
   """Predictions against measurements that they have not seen.
 
   Attributes:
-    predicted, measured: [P].
+    predicted, measured: [P], predictions and measurements.
     spearman: rank correlation, 1 if the order is the same.
     factor: exp of the median of |log(predicted / measured)|: half of the
       predictions are at most by this factor wrong.
@@ -213,7 +213,8 @@ def scale(divergences: Sequence[float], drops: Sequence[float]) -> float:
 
   Args:
     divergences: predicted KL of each network.
-    drops: its measured loss of accuracy; negative ones count as they are.
+    drops: measured loss of accuracy of each network; negative ones count as
+      they are.
   """
   total = float(np.sum(divergences))
   if not total > 0:

@@ -35,8 +35,8 @@ class Points(NamedTuple):
   Attributes:
     costs: int64 [C, N].
     value: float64 [N].
-    option: uint8 [N], of the variable of the step.
-    parts: int32 [M, N], the point of each of the `M` messages it is made of.
+    option: uint8 [N], option of the step's variable.
+    parts: int32 [M, N], which point of each of the `M` messages it is made of.
   """
 
   costs: np.ndarray
@@ -58,8 +58,8 @@ class Sets(NamedTuple):
   """The message of a step: points of one choice of its scope after another.
 
   Attributes:
-    start: int64 [choices + 1], where those of each choice begin.
-    points: of all choices.
+    start: int64 [choices + 1], where the points of each choice begin.
+    points: points of all choices.
   """
 
   start: np.ndarray
@@ -162,15 +162,16 @@ def eliminate(model: Model, steps: Sequence[Step], keep: Keep) -> list[Sets]:
   those of whole assignments.
 
   Args:
-    model: with `C` costs.
-    steps: of `elimination.plan`.
-    keep: leaves points out; what it returns is in the order to keep.
+    model: model with `C` costs.
+    steps: steps of `elimination.plan`.
+    keep: says which points stay; they are kept in the order it gives.
 
   Raises:
     TooMany: a set would be too large.
   """
   sets: list[Sets] = []
   for at, step in enumerate(steps):
+    # Of every message, which of its choices goes with each choice and option.
     tables = step_tables(model, step)
     sources = [
       (sets[i], np.arange(len(sets[i].start) - 1).reshape(shape))
@@ -181,6 +182,9 @@ def eliminate(model: Model, steps: Sequence[Step], keep: Keep) -> list[Sets]:
       (s, variable_last(np.broadcast_to(index, sizes), step))
       for s, index in sources
     ]
+
+    # Choice by choice, so that only one choice's sums are held before `keep`
+    # thins them.
     found = []
     for choice in range(len(tables[1])):
       points = _union(at, choice, tables, sources)

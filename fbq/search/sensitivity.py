@@ -39,8 +39,8 @@ class Sensitivities(NamedTuple):
   Attributes:
     changes: {site: {bits: change}}; fixed sites have their own bits only.
     reference: logits [N, classes] of the network compared with.
-    reference_loss: its mean cross-entropy.
-    passes: forward passes over the calibration set that it took.
+    reference_loss: mean cross-entropy of the reference.
+    passes: forward passes over the calibration set that were made.
   """
 
   changes: dict[str, dict[int, Change]]
@@ -89,11 +89,15 @@ def sensitivities(
     others: bits of the free sites that are not tried.
     bits: precisions to try.
   """
+  # Fixed sites keep their bits, as they would when deployed.
   net = judge.net
   base = {s: net.fixed_bits.get(s, others) for s in net.workload.sites}
   reference = judge.logits(base)
   changes: dict[str, dict[int, Change]] = {}
   passes = 1
+
+  # One pass for each site and precision; what the reference has is no change
+  # and costs none.
   for site in net.workload.sites:
     if site in net.fixed_bits:
       changes[site] = {net.fixed_bits[site]: NO_CHANGE}
@@ -114,7 +118,7 @@ class Additivity(NamedTuple):
   """How well sums over sites predict what whole assignments do.
 
   Attributes:
-    predicted: [P] sums of the changes of the sites of each assignment.
+    predicted: [P], for each assignment the sum of the changes of its sites.
     measured: [P] change of the assignment.
     spearman: rank correlation of the two, 1 if the order is the same.
   """
@@ -133,9 +137,9 @@ def additivity(
   """Compares sums of `metric` with measured values: one pass each of `P`.
 
   Args:
-    judge: that `found` was measured with.
+    judge: network and images that `found` was measured with.
     found: the sensitivities.
-    assignments: complete ones.
+    assignments: complete assignments.
     metric: "loss" or "kl" or "mse".
 
   Raises:
@@ -143,6 +147,7 @@ def additivity(
   """
   from scipy import stats
 
+  # The same metric summed over sites and measured for the whole.
   table = found.of(metric)
   predicted, measured = [], []
   for i, assignment in enumerate(assignments):
@@ -150,6 +155,8 @@ def additivity(
     predicted.append(sum(table[s][b] for s, b in assignment.items()))
     change = compare(found.reference, judge.logits(assignment), judge.labels)
     measured.append(getattr(change, metric))
+
+  # Ranks of equal numbers say nothing, and scipy would answer NaN.
   if len(set(predicted)) < 2 or len(set(measured)) < 2:
     raise ValueError(
       f"{len(assignments)} assignments of predicted {metric} {predicted[:3]} "

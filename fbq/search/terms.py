@@ -37,7 +37,7 @@ class Model(NamedTuple):
   Attributes:
     options: per variable, its bits in the order of its axis.
     terms: no scope lies within another.
-    names: of the `C` costs.
+    names: names of the `C` costs.
   """
 
   options: tuple[tuple[int, ...], ...]
@@ -49,12 +49,13 @@ def compile_model(problem: Problem, names: Sequence[str]) -> Model:
   """The terms of a problem, with its costs called `names`.
 
   Args:
-    problem: its limit on peak memory, if any, makes options illegal.
-    names: of the `C` costs that count.
+    problem: problem whose limit on peak memory, if any, makes options illegal.
+    names: names of the `C` costs that count.
 
   Raises:
     TooWide: more tensors are alive at once than a table can have axes.
   """
+  # Memory is no sum over layers but a limit on each, so it is not a cost.
   factors = [(c, f) for c, n in enumerate(names) for f in problem.costs[n]]
   factors += [("value", f) for f in problem.value]
   if PEAK in problem.limits:
@@ -67,6 +68,7 @@ def compile_model(problem: Problem, names: Sequence[str]) -> Model:
   for slot, factor in factors:
     scope, table = _over_groups(problem, factor)
     found.setdefault(scope, []).append((slot, table))
+
   # Smaller scopes go into a larger one around them.
   terms: dict[tuple[int, ...], Term] = {}
   for scope in sorted(found, key=len, reverse=True):

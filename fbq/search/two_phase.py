@@ -26,7 +26,7 @@ class Assignments(NamedTuple):
   Attributes:
     costs: int64 [P].
     value: float64 [P].
-    chosen: uint8 [V, P], options.
+    chosen: uint8 [V, P], option of each of `V` variables.
   """
 
   costs: np.ndarray
@@ -43,9 +43,9 @@ def front(
   most the error more. It is 0 or the one allowed.
 
   Args:
-    model: with one cost; all options legal.
-    steps: of `elimination.plan`.
-    error: allowed, in cost; 0 is exact.
+    model: model with one cost; all options legal.
+    steps: steps of `elimination.plan`.
+    error: allowed error in cost; 0 is exact.
 
   Raises:
     pareto_sets.TooMany: that needs a (larger) error.
@@ -120,10 +120,10 @@ def _between(tables: Tables, left: _Point, right: _Point, error) -> Assignments:
   """Assignments between neighbours on the hull, enough for the error.
 
   Args:
-    tables: of the model.
-    left: the cheaper one.
-    right: the other.
-    error: of `front`.
+    tables: tables of the model, step by step.
+    left: neighbour on the hull that costs less.
+    right: neighbour on the hull that costs more.
+    error: allowed error in cost, as for `front`.
   """
   price = (right.value - left.value) / (right.cost - left.cost)
   lost = near_optimal.lost(tables, 1.0, price)

@@ -114,7 +114,7 @@ def _arrays(network):
 def _network(manifest, arrays):
   rows = manifest["layers"]
   net = files.net_of(manifest["net"], manifest["input_shape"], rows)
-  precision.check(net, manifest["bits"], "network.json")
+  precision.check_assignment(net, manifest["bits"], "network.json")
   steps = {key: np.float64(x) for key, x in manifest["steps"].items()}
   layers = {}
   for node, row in zip(net.nodes, rows, strict=True):

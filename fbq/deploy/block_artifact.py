@@ -125,7 +125,7 @@ def encode(
   tops = np.where(is_weight, 0, tops)  # theirs are taken from the weights
   for site, row in zip(sites, formats, strict=True):
     try:
-      bfp.check(bfp.Format(*row), scheme.sizes)
+      bfp.check_format(bfp.Format(*row), scheme.sizes)
     except ValueError as error:
       raise ValueError(f"{net.name}: format of {site!r}: {error}") from error
   constants = _leaves(net, variables)

@@ -73,7 +73,7 @@ def lower(
     ValueError: variables or assignment do not fit the network.
   """
   check_supported(net)
-  precision.check(net, assignment)
+  precision.check_assignment(net, assignment)
   for site in variables.get("ranges", ()):
     if site != (owner := net.step_site.get(site, site)):
       raise ValueError(

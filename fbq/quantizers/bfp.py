@@ -69,11 +69,11 @@ def bitq_format(total_bits: int, exponent_bits: int, block_size: int) -> Format:
       "expected at least 2: a sign and one bit of magnitude"
     )
   format_ = Format(bits, exponent_bits, block_size)
-  check(format_)
+  check_format(format_)
   return format_
 
 
-def check(format_: Format, sizes: tuple[int, ...] | None = None) -> None:
+def check_format(format_: Format, sizes: tuple[int, ...] | None = None) -> None:
   """Raises ValueError if a number of `format_` is out of range.
 
   Args:
@@ -169,7 +169,7 @@ def quantize(
       or has no key; `x` is not float32.
   """
   is_static = isinstance(format_.block_size, int | np.integer)
-  check(format_, None if is_static else sizes)
+  check_format(format_, None if is_static else sizes)
   check_input(x)
   tiles = tuple(
     blocks.tile_of(x.ndim, axis, over, int(size))

@@ -60,7 +60,7 @@ def encode(
   Raises:
     ValueError: as `bfp.quantize`, or `x` has values that are not finite.
   """
-  bfp.check(format_)
+  bfp.check_format(format_)
   bfp.check_input(x)
   finite = np.isfinite(np.asarray(x))
   if not finite.all():

@@ -46,7 +46,7 @@ class Format(NamedTuple):
   mantissa_bits: Array | int
 
 
-def check(format_: Format) -> None:
+def check_minifloat(format_: Format) -> None:
   """Raises ValueError if a number of `format_`, not traced, is out of range."""
   exponent_bits, mantissa_bits = format_
   expected = "1 .. 8 (for 0 bits there is fbq.quantizers.bfp)"
@@ -79,7 +79,7 @@ def quantize(
     ValueError: a number of `format_` is out of range, the rounding is unknown,
       or has no key, `tile` does not fit; `x` is not float32.
   """
-  check(format_)
+  check_minifloat(format_)
   if x.dtype != jnp.float32:
     raise ValueError(f"x is {x.dtype}, expected float32")
   noise = roundings.noise(rounding, key, x.shape)

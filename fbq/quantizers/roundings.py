@@ -9,7 +9,7 @@ Array = jax.Array
 MODES = ("nearest", "even", "floor", "stochastic")
 
 
-def check(mode: str, key: Array | None) -> None:
+def check_rounding(mode: str, key: Array | None) -> None:
   """Raises ValueError for an unknown mode, or a key too few or too many."""
   if mode not in MODES:
     raise ValueError(f"rounding is {mode!r}, expected one of {MODES}")
@@ -27,7 +27,7 @@ def check(mode: str, key: Array | None) -> None:
 
 def noise(mode: str, key: Array | None, shape: tuple[int, ...]) -> Array | None:
   """What `to_integer` draws on: uniform in [0, 1), or None."""
-  check(mode, key)
+  check_rounding(mode, key)
   return None if key is None else jax.random.uniform(key, shape)
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fbq.search import elimination, two_phase
-from fbq.search.terms import Model, Term
+from fbq.search.terms import Term, TermModel
 from hwsim.bfp.formats import BlockFormat
 from hwsim.bfp.table import MovementTable
 from hwsim.workload import Workload
@@ -24,7 +24,7 @@ Losses = Mapping[str, Mapping[BlockFormat, float]]
 Formats = dict[str, BlockFormat]
 
 
-class Found(NamedTuple):
+class FormatAssignments(NamedTuple):
   """`P` assignments of formats.
 
   Attributes:
@@ -44,7 +44,7 @@ class Found(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Choice:
+class FormatChoice:
   """What may be chosen; made by `make`.
 
   Attributes:
@@ -67,7 +67,9 @@ class Choice:
   largest: int
 
 
-def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
+def make(
+  workload: Workload, losses: Losses, table: MovementTable
+) -> FormatChoice:
   """The choice of formats of a network.
 
   The operands of an addition and their sum share one format, as BFP adders
@@ -131,7 +133,7 @@ def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
 
   # The objective counts movement as a share of this.
   widest = table.units.reshape(len(table.layers), -1).max(axis=1)
-  return Choice(
+  return FormatChoice(
     workload,
     groups,
     tuple(options),
@@ -141,7 +143,7 @@ def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
   )
 
 
-def optima(choice: Choice, alphas: Sequence[float]) -> Found:
+def optima(choice: FormatChoice, alphas: Sequence[float]) -> FormatAssignments:
   """The assignment of least loss + alpha movement / largest for each alpha.
 
   Raises:
@@ -161,7 +163,7 @@ def optima(choice: Choice, alphas: Sequence[float]) -> Found:
   return _found(choice, elimination.decode(model, steps, tables), weights)
 
 
-def front(choice: Choice, resolution: float = 0.0) -> Found:
+def front(choice: FormatChoice, resolution: float = 0.0) -> FormatAssignments:
   """Every assignment that no other beats in loss and movement, cheapest first.
 
   The whole front, of which `optima` reach the convex hull only.
@@ -215,7 +217,7 @@ def _unbeaten(rows):
   return kept
 
 
-def _model(choice: Choice) -> Model:
+def _model(choice: FormatChoice) -> TermModel:
   """Terms over groups: losses, and the movement of every layer."""
   group_of = {s: i for i, group in enumerate(choice.groups) for s in group}
   workload, terms = choice.workload, []
@@ -239,7 +241,7 @@ def _model(choice: Choice) -> Model:
     places = (reads[0], site, writes)
     axes = [None if p is None else group_of[p] for p in places]
     terms.append(_folded(choice, units, axes))
-  return Model(choice.options, tuple(terms), ("movement",))
+  return TermModel(choice.options, tuple(terms), ("movement",))
 
 
 def _folded(choice, units, axes):
@@ -261,7 +263,7 @@ def _term(scope, costs, value):
   return Term(scope, costs[..., None], value, np.ones(value.shape, bool))
 
 
-def _found(choice, chosen, alphas) -> Found:
+def _found(choice, chosen, alphas) -> FormatAssignments:
   """Assignments from options [V, P] of the groups."""
   units, value, _ = two_phase.totals(_model(choice), chosen)
   weights = {
@@ -276,7 +278,7 @@ def _found(choice, chosen, alphas) -> Found:
       known = table.weights if group[0] in weights else table.activations
       one |= dict.fromkeys(group, known[options[rows[p]]])
     formats.append({site: one[site] for site in choice.workload.sites})
-  return Found(
+  return FormatAssignments(
     tuple(formats),
     -value,
     tuple(table.bits(n) for n in units),

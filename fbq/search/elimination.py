@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fbq.search.terms import MOST_ENTRIES, Model, TooWide, shape_among
+from fbq.search.terms import MOST_ENTRIES, TermModel, TooWide, shape_among
 
 
 class Step(NamedTuple):
@@ -41,7 +41,7 @@ class Step(NamedTuple):
     return self.axes.index(self.variable) if self.axes else 0
 
 
-def smallest_tables(model: Model) -> list[int]:
+def smallest_tables(model: TermModel) -> list[int]:
   """An order of elimination: whichever variable makes the smallest table.
 
   Weights come first by that. Along the network instead, sums that a ResNet's
@@ -62,7 +62,7 @@ def smallest_tables(model: Model) -> list[int]:
   return order
 
 
-def plan(model: Model, order: Sequence[int] | None = None) -> list[Step]:
+def plan(model: TermModel, order: Sequence[int] | None = None) -> list[Step]:
   """Steps that eliminate every variable; the last one's message is the result.
 
   Args:
@@ -129,7 +129,7 @@ def plan(model: Model, order: Sequence[int] | None = None) -> list[Step]:
 
 
 def scores(
-  model: Model, value: np.ndarray, costs: np.ndarray
+  model: TermModel, value: np.ndarray, costs: np.ndarray
 ) -> list[np.ndarray]:
   """Per term float64 [n, ..., n, K]: value * its value + costs . its costs.
 
@@ -182,7 +182,7 @@ def _total(step, scored, messages, without=None):
 
 
 def decode(
-  model: Model, steps: Sequence[Step], tables: Sequence[np.ndarray]
+  model: TermModel, steps: Sequence[Step], tables: Sequence[np.ndarray]
 ) -> np.ndarray:
   """Options uint8 [V, K] of the best score; of equals the first.
 
@@ -201,7 +201,7 @@ def decode(
 
 
 def downward(
-  model: Model,
+  model: TermModel,
   steps: Sequence[Step],
   scored: Sequence[np.ndarray],
   messages: Sequence[np.ndarray],

@@ -26,12 +26,12 @@ from fbq.search import sensitivity
 from hwsim.bfp.formats import FP32, BlockFormat
 
 Formats = Mapping[str, BlockFormat]
-Point = tuple[str, BlockFormat]
+SiteFormat = tuple[str, BlockFormat]
 LEAST = 1e-30  # stands for no noise and no divergence
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Judge:
+class FormatJudge:
   """A trained network, and the images on which formats are judged.
 
   Attributes:
@@ -78,13 +78,15 @@ class Judge:
     return float(np.mean(self.logits(rows).argmax(-1) == labels))
 
 
-def reference(judge: Judge) -> np.ndarray:
+def reference(judge: FormatJudge) -> np.ndarray:
   """Logits of the float network, by the same program."""
   fp32 = block_formats.uniform(judge.net, FP32)
   return judge.logits(block_formats.to_array(judge.net, fp32))
 
 
-def divergence(judge: Judge, reference: np.ndarray, formats: Formats) -> float:
+def divergence(
+  judge: FormatJudge, reference: np.ndarray, formats: Formats
+) -> float:
   """KL divergence of a network of the given formats from the float one."""
   rows = block_formats.to_array(judge.net, formats)
   return sensitivity.compare(
@@ -93,8 +95,8 @@ def divergence(judge: Judge, reference: np.ndarray, formats: Formats) -> float:
 
 
 def measured(
-  judge: Judge, reference: np.ndarray, points: Sequence[Point]
-) -> dict[Point, float]:
+  judge: FormatJudge, reference: np.ndarray, points: Sequence[SiteFormat]
+) -> dict[SiteFormat, float]:
   """{(site, format): KL} of the network with that tensor alone quantized."""
   fp32 = block_formats.uniform(judge.net, FP32)
   return {
@@ -171,7 +173,7 @@ def second_order(
   return np.exp(np.mean(logs)) * noise
 
 
-class Agreement(NamedTuple):
+class LossAgreement(NamedTuple):
   """Predictions against measurements that they have not seen.
 
   Attributes:
@@ -189,7 +191,7 @@ class Agreement(NamedTuple):
 
 def agreement(
   predicted: Sequence[float], measured: Sequence[float]
-) -> Agreement:
+) -> LossAgreement:
   """How well `P` predictions agree with measurements; needs two at least."""
   from scipy import stats
 
@@ -201,7 +203,9 @@ def agreement(
   x, y = np.array(predicted, np.float64), np.array(measured, np.float64)
   logs = np.log(np.maximum(x, LEAST)) - np.log(np.maximum(y, LEAST))
   factor = np.exp(np.median(np.abs(logs)))
-  return Agreement(x, y, float(stats.spearmanr(x, y).statistic), float(factor))
+  return LossAgreement(
+    x, y, float(stats.spearmanr(x, y).statistic), float(factor)
+  )
 
 
 def scale(divergences: Sequence[float], drops: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from fbq.search import elimination, pareto_sets
 from fbq.search.elimination import Step
 from fbq.search.pareto_sets import Points, Sets, TooMany
-from fbq.search.terms import Model
+from fbq.search.terms import TermModel
 
 MOST_ROWS = 1 << 22  # of one join: some 600 MB
 _SORTED_ABOVE = 2048  # rows of a join; fewer wait for the next one
@@ -35,7 +35,7 @@ class Tables(NamedTuple):
       entry goes with.
   """
 
-  model: Model
+  model: TermModel
   steps: Sequence[Step]
   costs: list[np.ndarray]
   value: list[np.ndarray]
@@ -59,7 +59,7 @@ class Lost(NamedTuple):
   rounding: float
 
 
-def tables(model: Model, steps: Sequence[Step]) -> Tables:
+def tables(model: TermModel, steps: Sequence[Step]) -> Tables:
   """The tables of a model with one cost; all options legal."""
   costs, value, source = [], [], []
   for step in steps:

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from fbq.search.elimination import Step
-from fbq.search.terms import Model
+from fbq.search.terms import TermModel
 
 MOST_POINTS = 1 << 19  # before dominated ones are left out
 _PRUNE_ABOVE = 4096  # points of a sum to which more sets are added
@@ -157,7 +157,9 @@ class Thin:
     return kept[last]
 
 
-def eliminate(model: Model, steps: Sequence[Step], keep: Keep) -> list[Sets]:
+def eliminate(
+  model: TermModel, steps: Sequence[Step], keep: Keep
+) -> list[Sets]:
   """The sets of every step; the last one has one choice, and its points are
   those of whole assignments.
 
@@ -282,7 +284,10 @@ def _sum(points, sets, start, stop):
 
 
 def trace(
-  model: Model, steps: Sequence[Step], sets: Sequence[Sets], last: np.ndarray
+  model: TermModel,
+  steps: Sequence[Step],
+  sets: Sequence[Sets],
+  last: np.ndarray,
 ) -> np.ndarray:
   """Options uint8 [V, P] of some points [P] of the last step's set."""
   chosen = np.zeros((len(model.options), len(last)), np.uint8)

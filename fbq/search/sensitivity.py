@@ -14,7 +14,7 @@ from fbq import precision
 from fbq.search.judge import Judge
 
 
-class Change(NamedTuple):
+class OutputChange(NamedTuple):
   """Outputs compared with the reference's, means over the calibration set.
 
   Attributes:
@@ -30,7 +30,7 @@ class Change(NamedTuple):
   sqnr_db: float
 
 
-NO_CHANGE = Change(0.0, 0.0, 0.0, float("inf"))
+NO_CHANGE = OutputChange(0.0, 0.0, 0.0, float("inf"))
 
 
 class Sensitivities(NamedTuple):
@@ -43,13 +43,13 @@ class Sensitivities(NamedTuple):
     passes: forward passes over the calibration set that were made.
   """
 
-  changes: dict[str, dict[int, Change]]
+  changes: dict[str, dict[int, OutputChange]]
   reference: np.ndarray
   reference_loss: float
   passes: int
 
   def of(self, metric: str) -> dict[str, dict[int, float]]:
-    """{site: {bits: value}} of one attribute of `Change`."""
+    """{site: {bits: value}} of one attribute of `OutputChange`."""
     return {
       site: {bits: getattr(change, metric) for bits, change in by_bits.items()}
       for site, by_bits in self.changes.items()
@@ -59,7 +59,7 @@ class Sensitivities(NamedTuple):
 def sensitivities(
   judge: Judge, others: int = 8, bits: Sequence[int] = precision.BITS
 ) -> Sensitivities:
-  """Change of the outputs when one free site alone has `b` bits, for all.
+  """OutputChange of the outputs when one free site alone has `b` bits, for all.
 
   The reference is the network with all free sites at `others` bits, and the
   fixed ones at theirs. One pass for it and one for each (free site, bits other
@@ -93,7 +93,7 @@ def sensitivities(
   net = judge.net
   base = {s: net.fixed_bits.get(s, others) for s in net.workload.sites}
   reference = judge.logits(base)
-  changes: dict[str, dict[int, Change]] = {}
+  changes: dict[str, dict[int, OutputChange]] = {}
   passes = 1
 
   # One pass for each site and precision; what the reference has is no change
@@ -151,7 +151,7 @@ def additivity(
   table = found.of(metric)
   predicted, measured = [], []
   for i, assignment in enumerate(assignments):
-    precision.check(judge.net, assignment, f"assignment {i}")
+    precision.check_assignment(judge.net, assignment, f"assignment {i}")
     predicted.append(sum(table[s][b] for s, b in assignment.items()))
     change = compare(found.reference, judge.logits(assignment), judge.labels)
     measured.append(getattr(change, metric))
@@ -168,7 +168,7 @@ def additivity(
 
 def compare(
   reference: np.ndarray, logits: np.ndarray, labels: np.ndarray
-) -> Change:
+) -> OutputChange:
   """The change from `reference` to `logits`, both float64 [N, classes]."""
   log_p, log_q = _log_softmax(reference), _log_softmax(logits)
   loss = cross_entropies(logits, labels) - cross_entropies(reference, labels)
@@ -179,7 +179,7 @@ def compare(
     return NO_CHANGE
   with np.errstate(divide="ignore"):  # a reference of zeros has -inf
     sqnr_db = 10.0 * (np.log10(signal) - np.log10(noise))
-  return Change(
+  return OutputChange(
     float(loss.mean()), float(kl.mean()), float(noise), float(sqnr_db)
   )
 

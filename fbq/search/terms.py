@@ -31,7 +31,7 @@ class Term(NamedTuple):
   legal: np.ndarray
 
 
-class Model(NamedTuple):
+class TermModel(NamedTuple):
   """Terms that add up; variables are the groups of a problem.
 
   Attributes:
@@ -45,7 +45,7 @@ class Model(NamedTuple):
   names: tuple[str, ...]
 
 
-def compile_model(problem: Problem, names: Sequence[str]) -> Model:
+def compile_model(problem: Problem, names: Sequence[str]) -> TermModel:
   """The terms of a problem, with its costs called `names`.
 
   Args:
@@ -78,7 +78,7 @@ def compile_model(problem: Problem, names: Sequence[str]) -> Model:
     shape = shape_among(scope, around, problem.allowed)
     for slot, table in found[scope]:
       _add(terms[around], slot, table.reshape(shape))
-  return Model(problem.allowed, tuple(terms.values()), tuple(names))
+  return TermModel(problem.allowed, tuple(terms.values()), tuple(names))
 
 
 def _empty(problem, scope, costs):
@@ -152,7 +152,9 @@ def shape_among(
   return tuple(len(options[v]) if v in scope else 1 for v in axes)
 
 
-def to_bits(problem: Problem, model: Model, chosen: np.ndarray) -> np.ndarray:
+def to_bits(
+  problem: Problem, model: TermModel, chosen: np.ndarray
+) -> np.ndarray:
   """Bits uint8 [K, S] of every site from options [V, K] of every variable."""
   by_group = [
     np.array(options, np.uint8)[row]

@@ -16,7 +16,7 @@ Tensors = Mapping[str, np.ndarray]
 
 
 class Noise(NamedTuple):
-  """Of one tensor at `F` formats.
+  """What `F` formats do to one tensor.
 
   Attributes:
     squared: float64 [F], ||Q(x) - x||^2; of an activation, the images' mean.

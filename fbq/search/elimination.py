@@ -37,7 +37,7 @@ class Step(NamedTuple):
 
   @property
   def axis(self) -> int:
-    """Of the variable in the table; one past the last where there is none."""
+    """Axis of the variable in the table; one past the last if there is none."""
     return self.axes.index(self.variable) if self.axes else 0
 
 

@@ -289,7 +289,7 @@ class _Thin:
     self._spent[at] = sum(self._spent[i] for i in behind)
 
   def __call__(self, rows: _Rows, segment) -> _Rows:
-    """Of rows by segment and rising cost; the best of each bucket stays."""
+    """The best row of each bucket of rows by segment and rising cost."""
     self._done = min(self._done + 1, self._joins[self._at])
     share = self._error * self._done // self._joins[-1]
     width = share - self._spent[self._at] + 1

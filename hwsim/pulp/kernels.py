@@ -181,7 +181,7 @@ def _conv(layer, tiles, costs, in_bits, lanes) -> np.ndarray:
 
 
 def _shares(count):
-  """Of `count` [T] things in equal chunks, how many each core has: [T, 8]."""
+  """How many of `count` [T] things in equal chunks each core has: [T, 8]."""
   chunk = -(-count // 8)[:, None]
   return np.clip(count[:, None] - chunk * np.arange(8), 0, chunk)
 

@@ -35,11 +35,11 @@ def to_integer(x: Array, mode: str, noise: Array | None = None) -> Array:
   """`x` rounded to an integer, as float.
 
   Args:
-    x: float32.
+    x: float32 tensor.
     mode: "nearest" (ties away from zero), "even" (ties to even), "floor"
       (towards zero, as hardware drops bits; the name is microxcaling's) or
       "stochastic" (away from zero with the probability of the fraction).
-    noise: of `noise`, of `x`'s shape, for stochastic rounding.
+    noise: random numbers of `x`'s shape, from `noise`, for stochastic rounding.
   """
   if mode == "nearest":
     return lax.round(x, lax.RoundingMethod.AWAY_FROM_ZERO)

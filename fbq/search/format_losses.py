@@ -112,7 +112,8 @@ def anchors(noise: np.ndarray, count: int) -> list[int]:
 
   Args:
     noise: float64 [F], noise of one tensor.
-    count: at least 2; fewer are given where fewer noises differ.
+    count: number of formats, at least 2; fewer are given where fewer noises
+      differ.
   """
   positive = np.flatnonzero(noise > 0)
   if not len(positive):

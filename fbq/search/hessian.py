@@ -71,8 +71,8 @@ def traces(
     tensors: {name: array}, where the Hessian is taken; blocks are by name.
     batches: arguments of `loss`, of equal shapes.
     key: key that the signs are drawn from.
-    probes: at least 2; a probe costs a product with the Hessian (about two
-      gradients) over all batches.
+    probes: number of probes, at least 2; one costs a product with the Hessian
+      (about two gradients) over all batches.
   """
   # The error is a standard deviation over probes.
   if probes < 2:

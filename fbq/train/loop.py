@@ -85,7 +85,7 @@ def train(
     variables: variables to start from.
     run: data of the run, see `steps.train_step`.
     log: log of the experiment.
-    directory: for the checkpoints of this run alone.
+    directory: directory of this run's checkpoints alone.
     fingerprint: text that identifies configuration and run.
     finish: numbers to keep, computed once from the final variables.
 

@@ -237,7 +237,7 @@ def pmap_step(step: Callable, axis_name: str) -> Callable:
   training. The states given are donated.
 
   Args:
-    step: from `steps.train_step`, for a model with this `axis_name`.
+    step: step of `steps.train_step`, for a model with this `axis_name`.
     axis_name: axis over which batch norms and gradients are averaged.
   """
   return jax.pmap(inspect.unwrap(step), axis_name, donate_argnums=0)

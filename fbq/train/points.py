@@ -35,8 +35,8 @@ def points_step(step: Callable, mesh: Mesh) -> Callable:
   The same step and mesh give the same program again.
 
   Args:
-    step: from `steps.train_step`.
-    mesh: from `parallel.mesh_of`. Where its data axis has one device, every
+    step: step of `steps.train_step`.
+    mesh: mesh of `parallel.mesh_of`. Where its data axis has one device, every
       device trains its points alone: the program has no communication.
 
   The states given are donated.

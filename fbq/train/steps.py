@@ -262,7 +262,7 @@ def accuracy(
   """Share of images classified rightly, every image counted once.
 
   Args:
-    correct: from `evaluator`.
+    correct: compiled function of `evaluator`.
     variables: variables of the model that `correct` evaluates.
     batches: (images, labels, weights) of one shape; what fills the last batch
       has weight 0.

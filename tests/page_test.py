@@ -10,6 +10,7 @@ import pytest
 from fbq.report import page, picture
 from fbq.report.blocks import (
   Answer,
+  Bullets,
   Cell,
   Code,
   Column,
@@ -18,7 +19,6 @@ from fbq.report.blocks import (
   Figures,
   Links,
   Picture,
-  Points,
   Section,
   Table,
   Text,
@@ -77,7 +77,7 @@ def every_block(text):
   return [
     Answer([text], [Text(text, lead=text), Links([(text, text)])]),
     Figures([(text, text)]),
-    Points([text]),
+    Bullets([text]),
     Code(text),
     Facts({text: text}),
     Picture(drawn(text)),

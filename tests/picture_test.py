@@ -83,7 +83,7 @@ def test_every_reference_within_a_picture_holds():
 
 
 def test_ink_and_grid_follow_the_scheme_but_data_do_not():
-  text = picture.svg(draw(), "alt")
+  text = picture.svg(draw(color=picture.GREEN), "alt")
   root = ElementTree.fromstring(text)
   styles = " ".join(e.get("style", "") for e in root.iter())
   for variable in ("text", "line"):
@@ -92,7 +92,7 @@ def test_ink_and_grid_follow_the_scheme_but_data_do_not():
   assert "#000000" not in styles and "#ffffff" not in styles.replace(
     "var(--page, #ffffff)", ""
   )
-  assert f"fill: {picture.BLUE}" in styles
+  assert f"fill: {picture.GREEN}" in styles
   # Opened alone, it brings the colours of the dark scheme along.
   (style,) = root.iter(f"{SVG}style")
   assert "prefers-color-scheme: dark" in style.text

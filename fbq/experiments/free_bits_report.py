@@ -5,10 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from fbq import precision as precision_lib
-from fbq.experiments.stages import machine_facts
 from fbq.experiments.task import Task
 from fbq.nets.graph import Net
-from fbq.report import Change, LayerRow, Point, html, plots, recommend, tables
+from fbq.report import (
+  Change,
+  LayerRow,
+  Point,
+  page,
+  points_page,
+  recommend,
+  tables,
+)
+from fbq.report.run import Run, command, facts
 from fbq.search.free_bits import Raise
 from fbq.train.log import Log
 from hwsim import proxies
@@ -34,7 +42,7 @@ def write_report(
   seconds: Mapping[str, float],
   log: Log,
 ) -> dict[str, Any]:
-  """Writes results.csv, front.png and report.html, prints the table.
+  """Writes results.csv, front.svg and report.html, prints the table.
 
   Args:
     found: name -> assignment; equal assignments become one point with aliases.
@@ -51,37 +59,34 @@ def write_report(
   )
   best = recommend(points, REFERENCE, config.tolerance)
   tables.write_csv(workdir / "results.csv", points)
-  picture = plots.front_png(
-    points,
-    task.test_count,
-    float_accuracy,
-    best.point.name,
-    f"{net.name} on {target.name}",
+  report = points_page.Report(
+    network=net.name,
+    target=target.name,
+    points=points,
+    test_count=task.test_count,
+    layers={p.name: _layers(net, table, p.precision) for p in points},
+    changes={
+      p.name: [_change(net, target, change) for change in raises[p.name]]
+      for p in points
+      if p.name in raises
+    },
+    float_accuracy=float_accuracy,
+    reference=REFERENCE,
+    tolerance=config.tolerance,
+    clock_hertz=target.frequency_hz,
   )
-  tables.write_atomically(workdir / "front.png", picture)
-  html.write(
+  run = Run(
+    command=command(),
+    facts={**facts(), "seed": config.seed},
+    stages=dict(seconds),
+    settings=config.to_dict(),
+    assumptions=_assumptions(table, task),
+  )
+  page.write(
     workdir / "report.html",
-    html.Report(
-      network=net.name,
-      target=target.name,
-      points=points,
-      test_count=task.test_count,
-      picture=picture,
-      layers={p.name: _layers(net, table, p.precision) for p in points},
-      changes={
-        p.name: [_change(net, target, change) for change in raises[p.name]]
-        for p in points
-        if p.name in raises
-      },
-      float_accuracy=float_accuracy,
-      reference=REFERENCE,
-      tolerance=config.tolerance,
-      clock_hertz=target.frequency_hz,
-      facts={**machine_facts(), "seed": config.seed},
-      stages=dict(seconds),
-      config=config.to_dict(),
-      assumptions=_assumptions(table, task),
-    ),
+    *points_page.heading(report),
+    points_page.blocks(report),
+    run,
   )
   log.console.print(tables.results_table(points, best, task.test_count))
   log.say(tables.summary(best))

@@ -48,7 +48,7 @@ class Figures:
 
 
 @dataclasses.dataclass(frozen=True)
-class Points:
+class Bullets:
   """A list of sentences."""
 
   items: Sequence[str]
@@ -206,7 +206,7 @@ Block = (
   Text
   | Answer
   | Figures
-  | Points
+  | Bullets
   | Links
   | Code
   | Facts

@@ -16,6 +16,7 @@ from pathlib import Path
 from fbq.report import cells, picture
 from fbq.report.blocks import (
   Block,
+  Bullets,
   Cell,
   Code,
   Column,
@@ -23,7 +24,6 @@ from fbq.report.blocks import (
   Facts,
   Links,
   Picture,
-  Points,
   Section,
   Table,
   Text,
@@ -129,7 +129,7 @@ def _about(run: Run, files: Sequence[str]) -> Section:
   far = [name for name in files if "/" in name]
   parts: list[Block] = []
   if run.assumptions:
-    parts += [Text("What the numbers rest on:"), Points(run.assumptions)]
+    parts += [Text("What the numbers rest on:"), Bullets(run.assumptions)]
   if run.command:
     parts += [Text("The command of this run:"), Code(run.command)]
   if run.next:

@@ -17,7 +17,8 @@ from xml.etree import ElementTree
 BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
 SKY, AMBER, PURPLE = "#56b4e9", "#e69f00", "#cc79a7"
 GREY = "#999999"
-# These follow the scheme. The first two are what matplotlib takes by itself.
+# These follow the scheme, as blue does, which is too dark for a dark page. The
+# first two are what matplotlib takes by itself.
 INK, PAGE, SOFT, GRID = "#000000", "#ffffff", "#5c6670", "#dde2e7"
 # And these never do: for letters on a coloured ground.
 DARK_LETTERS, LIGHT_LETTERS = "#111111", "#fefefe"
@@ -28,8 +29,15 @@ SCHEME = {
   "page": ("#ffffff", "#15191d"),
   "soft": (SOFT, "#9aa5b0"),
   "line": (GRID, "#343c44"),
+  "blue": (BLUE, "#2e8ace"),
 }
-_VARIABLES = {INK: "text", PAGE: "page", SOFT: "soft", GRID: "line"}
+_VARIABLES = {
+  INK: "text",
+  PAGE: "page",
+  SOFT: "soft",
+  GRID: "line",
+  BLUE: "blue",
+}
 _SVG = "{http://www.w3.org/2000/svg}"
 _XLINK = "{http://www.w3.org/1999/xlink}href"
 _HALO = "halo"

@@ -29,7 +29,7 @@ SETTINGS = {
   "tolerance": float,
 }
 LIMITS = (problem.SIZE, problem.PEAK)
-HARMS = ("kl", "loss", "mse")  # attributes of `sensitivity.Change`
+HARMS = ("kl", "loss", "mse")  # attributes of `sensitivity.OutputChange`
 
 
 class Setup(NamedTuple):

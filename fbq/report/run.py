@@ -17,8 +17,10 @@ class Run:
 
   Attributes:
     command: with which it was started.
-    next: command that goes on from here, and a sentence for it.
-    facts: `facts()`, the seeds, and what else there is to say, by name.
+    next: command that goes on from here, and what it does: (command, words).
+    commit: of the code, with "+" if files were changed; "" without a checkout.
+    facts: date, machine, versions and what else there is to say, by name.
+    seeds: of all that is random.
     stages: wall time in seconds of each stage.
     settings: all of them, resolved.
     assumptions: sentences about what the numbers rest on.
@@ -26,7 +28,9 @@ class Run:
 
   command: str = ""
   next: tuple[str, str] | None = None
+  commit: str = ""
   facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
+  seeds: Sequence[int] = ()
   stages: Mapping[str, float] = dataclasses.field(default_factory=dict)
   settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
   assumptions: Sequence[str] = ()
@@ -35,21 +39,6 @@ class Run:
 def command() -> str:
   """The command that started this program, ready to be given again."""
   return shlex.join(["python", *sys.argv])
-
-
-def facts() -> dict[str, str]:
-  """Date, machine, versions and commit, for `Run`; of jax if it is in use."""
-  found = {
-    "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    "versions": f"Python {platform.python_version()}",
-    "commit": commit(),
-  }
-  jax = sys.modules.get("jax")
-  if jax is not None:
-    found["machine"] += f", jax backend {jax.default_backend()}"
-    found["versions"] += f", jax {jax.__version__}"
-  return {name: value for name, value in found.items() if value}
 
 
 def commit() -> str:
@@ -74,3 +63,17 @@ def commit() -> str:
     return git("rev-parse", "--short=12", "HEAD") + "+" * bool(changed)
   except (OSError, subprocess.CalledProcessError):
     return ""
+
+
+def machine() -> dict[str, str]:
+  """Date, machine and versions, for `Run.facts`; of jax if it is in use."""
+  facts = {
+    "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    "versions": f"Python {platform.python_version()}",
+  }
+  jax = sys.modules.get("jax")
+  if jax is not None:
+    facts["machine"] += f", jax backend {jax.default_backend()}"
+    facts["versions"] += f", jax {jax.__version__}"
+  return facts

@@ -83,3 +83,29 @@ def metrics(workdir):
   """The lines of metrics.jsonl, without what differs from run to run."""
   lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
   return [{k: v for k, v in line.items() if k != "speed"} for line in lines]
+
+
+def checked(config):
+  """(settings, lab) of a config, checked as a run does before all else."""
+  from fbq import config as config_lib
+  from fbq.lab import experiment
+  from fbq.lab.lab import Lab
+
+  kind = experiment.named(config.experiment)
+  settings = config_lib.of(kind.settings, config)
+  lab = Lab(settings)
+  kind.check(settings, lab)
+  return settings, lab
+
+
+def page_again(workdir):
+  """The page of a run, made again of its record alone: it must be the same."""
+  from fbq.lab import experiment
+
+  path = workdir / "report.html"
+  page = path.read_text()
+  path.unlink()
+  kind, results, about = experiment.load(workdir)
+  kind.write(results, about, workdir)
+  assert path.read_text() == page
+  return page

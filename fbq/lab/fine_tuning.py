@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbq import norms, precision
+from fbq.config import require
 from fbq.lab.calibration import ranges_at
 from fbq.lab.lab import Lab
 from fbq.lab.settings import FineTuning, Qat, Stage
@@ -50,7 +51,14 @@ class Recipe(NamedTuple):
 
 def recipe_of(qat: Qat) -> Recipe:
   """The recipe that settings stand for."""
-  return Recipe(Fixed(qat.method), **options_of(qat))
+  return Recipe(Fixed(rule_of(qat.method)), **options_of(qat))
+
+
+def rule_of(name: str) -> str:
+  """The rule of training that a setting names; ConfigError if there is none."""
+  known = ", ".join(qat_rules.RULES)
+  require(name in qat_rules.RULES, "qat.method", name, f"one of {known}")
+  return name
 
 
 def options_of(qat: Qat) -> dict[str, Any]:

@@ -103,14 +103,19 @@ def run(given: ConfigDict, directory: Path) -> None:
 
 def save(directory: Path, results: Results, about: Run) -> None:
   """Writes results.json, from which a page can be made, and results.csv."""
-  text = io.StringIO(newline="")
-  csv.writer(text, lineterminator="\n").writerows(results.table())
-  write_atomically(directory / "results.csv", text.getvalue())
+  write_atomically(directory / "results.csv", as_csv(results.table()))
   record = {
     "run": dataclasses.asdict(about),
     "results": _adapter(type(results)).dump_python(results, mode="json"),
   }
   write_atomically(directory / "results.json", json.dumps(record, indent=1))
+
+
+def as_csv(rows: Iterable[Sequence[Any]]) -> str:
+  """Rows as the text of a CSV file."""
+  text = io.StringIO(newline="")
+  csv.writer(text, lineterminator="\n").writerows(rows)
+  return text.getvalue()
 
 
 def load(directory: Path) -> tuple[Experiment, Any, Run]:

@@ -19,7 +19,7 @@ def make(
   range_learning_rate: float = 0.0,
   gate_learning_rate: float = 0.0,
   sums_gate_gradients: bool = False,
-  range_rule: str = qat_rules.DEFAULT,
+  range_rule: qat_rules.Rule = qat_rules.LOG_LSQ,
 ) -> optax.GradientTransformation:
   """Nesterov's momentum for weights, Adam for gates, a rule for ranges.
 
@@ -40,7 +40,7 @@ def make(
     sums_gate_gradients: Adam sees the sum of all gradients of the gates so far,
       as in the Free Bits authors' code, which never clears them
       (quantization_facts.md 3.6).
-    range_rule: of `qat_rules.RULES`, one that learns ranges.
+    range_rule: what the ranges follow; without ranges any.
 
   Returns:
     A transformation of {"params": .., "ranges": .., "gates": ..}, or of those
@@ -56,7 +56,7 @@ def make(
     fall = optax.piecewise_constant_schedule(peak, falls)
     return lambda count: fall(count) * jnp.minimum(1.0, (count + 1) / rise)
 
-  ranges = qat_rules.RULES[range_rule].optimizer or optax.sgd
+  ranges = range_rule.optimizer or optax.sgd
   kinds: dict[Hashable, optax.GradientTransformation] = {
     "params": optax.chain(
       optax.add_decayed_weights(weight_decay),

@@ -14,13 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fbq import norms, precision
+from fbq import doors, norms, precision
 from fbq.experiments.stage_settings import Demand
 from fbq.experiments.stages import Lab, ranges_at
 from fbq.model import Model
 from fbq.nets.graph import Net
 from fbq.ptq.folding import fold
-from fbq.quantizers import qat_rules
 from fbq.quantizers.site_ranges import Ranges, site_ends, site_ranges
 from fbq.schemes.fixed import Fixed
 from fbq.train import steps
@@ -33,6 +32,10 @@ SETTINGS = {
   "temperature": float,
   "smoothing": float,
 }
+KNOWN_RULES = (
+  f"one of {tuple(doors.KNOWN['rule'])}, or your own fbq.quantizers.qat_rules."
+  "Rule as 'package.module:attribute'"
+)
 
 
 class Recipe(NamedTuple):
@@ -57,7 +60,7 @@ class Recipe(NamedTuple):
 
 def recipe_of(qat: ConfigDict) -> Recipe:
   """The recipe that settings of `SETTINGS` stand for."""
-  return Recipe(Fixed(qat.method), **options_of(qat))
+  return Recipe(Fixed(doors.resolve("rule", qat.method)), **options_of(qat))
 
 
 def options_of(qat: ConfigDict) -> dict[str, Any]:
@@ -74,11 +77,19 @@ def options_of(qat: ConfigDict) -> dict[str, Any]:
   return {"distillation": rule, "smoothing": decay}
 
 
+def is_rule(name: str) -> bool:
+  """Whether a rule of training stands behind `name`."""
+  try:
+    doors.resolve("rule", name)
+  except doors.DoorError:
+    return False
+  return True
+
+
 def demands(qat: ConfigDict, where: str = "qat") -> Iterator[Demand]:
   """What can be asked of settings of `SETTINGS`, see `stage_settings`."""
-  known = tuple(qat_rules.RULES)
   for name, is_met, expected in (
-    ("method", lambda method: method in known, f"one of {known}"),
+    ("method", is_rule, KNOWN_RULES),
     ("distillation", lambda share: 0 <= share <= 1, "0 to 1"),
     ("temperature", lambda heat: 0 < heat < 1e3, "a positive number"),
     ("smoothing", lambda decay: 0 <= decay < 1, "0 to below 1"),
@@ -117,8 +128,7 @@ def starts(
     params = variables["params"]
     if recipe.norm == norms.CORRECT:
       params = fold(net, variables)[1]["params"]
-    start = qat_rules.RULES[scheme.rule].start
-    per_channel = scheme.form.per_channel
+    start, per_channel = scheme.rule.start, scheme.form.per_channel
     found = site_ranges(
       net, params, tensors, start=start, per_channel=per_channel
     )

@@ -67,7 +67,7 @@ def get_config(words: str = "") -> ConfigDict:
     activation_bits=int(bits if activation_bits == "same" else activation_bits),
     compare=others if given["compare"] == "all" else (),
     float_training=base.float_training.to_dict(),
-    fine_tuning=base.fine_tuning.to_dict(),
+    fine_tuning=dict(steps=200, batch_size=32, learning_rate=1e-2),
     range_learning_rates=dict.fromkeys(RULES, 1e-2),
     qat=dict(method=given["method"]),
   )

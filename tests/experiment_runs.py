@@ -88,10 +88,9 @@ def metrics(workdir):
 def checked(config):
   """(settings, lab) of a config, checked as a run does before all else."""
   from fbq import config as config_lib
-  from fbq.lab import experiment
   from fbq.lab.lab import Lab
 
-  kind = experiment.named(config.experiment)
+  kind = config_lib.brought("experiment", config.experiment, "experiment")
   settings = config_lib.of(kind.settings, config)
   lab = Lab(settings)
   kind.check(settings, lab)

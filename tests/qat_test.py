@@ -87,10 +87,10 @@ def test_words_of_the_config():
 @pytest.mark.parametrize(
   "changes, message",
   [
-    ({"qat.method": "sgd"}, "config.qat.method is 'sgd', expected one of"),
+    ({"qat.method": "lqs"}, "qat.method: rule 'lqs' is not .*mean 'lsq'"),
     ({"bits": 3}, r"config.bits is 3, expected one of \(2, 4, 8\)"),
     ({"compare": ("log_lsq",)}, "config.compare is .* different rules beside"),
-    ({"compare": ("sgd",)}, "config.compare is 'sgd', expected one of"),
+    ({"compare": ("sgd",)}, "config.compare: rule 'sgd' is not known"),
     ({"seeds": (1, 1)}, "config.seeds"),
     ({"start": "middle"}, "config.start is 'middle'"),
     ({"qat.weights": "affine"}, "config.qat: the rule 'log_lsq' learns one"),
@@ -117,6 +117,20 @@ def test_assignment_of_weights_and_activations():
   for site, bits in qat_config.assignment(settings, lab.net).items():
     fixed = lab.net.fixed_bits.get(site)
     assert bits == (fixed or kinds[site.split(".")[1]]), site
+
+
+def test_a_rule_of_ones_own_trains_beside_others(tmp_path, monkeypatch):
+  (tmp_path / "my_rules.py").write_text(
+    "from fbq.quantizers import qat_rules\n"
+    "MINE = qat_rules.LSQ._replace(name='mine', learning_rate=0.25)\n"
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  config = tiny_qat.get_config()
+  config.compare = ("my_rules:MINE", "lsq")
+  settings, _ = experiment_runs.checked(config)
+  found = qat_config.recipes(settings)
+  assert [*found] == ["log_lsq", "mine", "lsq"]
+  assert found["mine"].scheme.rule.learning_rate == 0.25
 
 
 # ---- the record --------------------------------------------------------------

@@ -14,16 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbq import norms, precision
-from fbq.config import ConfigError, require
+from fbq.config import brought
 from fbq.lab.calibration import ranges_at
 from fbq.lab.lab import Lab
 from fbq.lab.settings import FineTuning, Qat, Stage
 from fbq.model import Model
 from fbq.nets.graph import Net
 from fbq.ptq.folding import fold
-from fbq.quantizers import qat_rules
 from fbq.quantizers.site_ranges import Ranges, site_ends, site_ranges
-from fbq.schemes.fixed import Fixed, Form
+from fbq.schemes.fixed import Fixed
 from fbq.train import steps
 from fbq.train.distillation import Distillation
 from fbq.train.loop import Trainer
@@ -50,31 +49,9 @@ class Recipe(NamedTuple):
 
 
 def recipe_of(qat: Qat) -> Recipe:
-  """The recipe that settings stand for; ConfigError if there is no such."""
-  return Recipe(scheme_of(qat.method), **options_of(qat))
-
-
-def rule_of(name: str, where: str = "qat.method") -> qat_rules.Rule:
-  """The rule of training behind a name; ConfigError if there is none."""
-  known = tuple(qat_rules.RULES)
-  require(name in known, where, name, f"one of {known}")
-  return qat_rules.RULES[name]
-
-
-def scheme_of(
-  rule: str, form: Form = Fixed.form, decay: float = Fixed.decay
-) -> Fixed:
-  """The scheme of a rule; ConfigError if there is none, or not in this form.
-
-  Args:
-    rule: see `rule_of`.
-    form, decay: see `Fixed`.
-  """
-  rule_of(rule)
-  try:
-    return Fixed(rule, form, decay)
-  except ValueError as error:
-    raise ConfigError(f"config.qat: {error}") from error
+  """The recipe that settings stand for; ConfigError for an unknown rule."""
+  rule = brought("rule", qat.method, "qat.method")
+  return Recipe(Fixed(rule), **options_of(qat))
 
 
 def options_of(qat: Qat) -> dict[str, Any]:
@@ -115,8 +92,7 @@ def starts(
     params = variables["params"]
     if recipe.norm == norms.CORRECT:
       params = fold(net, variables)[1]["params"]
-    start = qat_rules.RULES[scheme.rule].start
-    per_channel = scheme.form.per_channel
+    start, per_channel = scheme.rule.start, scheme.form.per_channel
     found = site_ranges(
       net, params, tensors, start=start, per_channel=per_channel
     )

@@ -3,13 +3,13 @@
 from typing import Literal
 
 from fbq import precision
-from fbq.config import NotNegative, Share, require
+from fbq.config import ConfigError, NotNegative, Share, brought, require
 from fbq.lab import fine_tuning
 from fbq.lab.fine_tuning import Recipe
 from fbq.lab.lab import Lab
-from fbq.lab.settings import BelowOne, Bits, FineTuning, Qat, Seeds, Training
+from fbq.lab.settings import BelowOne, Bits, Qat, Seeds, Stage, Training
 from fbq.nets.graph import Net
-from fbq.schemes.fixed import Form
+from fbq.schemes.fixed import Fixed, Form
 
 
 class Rule(Qat):
@@ -46,10 +46,10 @@ class UniformTraining(Training):
   start: Literal["float", "scratch"] = "float"
   "Where training starts; from scratch it takes the steps of float training \
   and of fine-tuning."
-  fine_tuning: FineTuning = FineTuning()
+  fine_tuning: Stage = Stage()
   "Training by every rule."
   range_learning_rates: dict[str, NotNegative] = {}
-  "Rates of the ranges by rule, where they are not that of fine_tuning."
+  "Rates of the ranges by name of the rule; one that is not here has its own."
   qat: Rule = Rule()
   "The rule that the others are compared with; all share its form."
 
@@ -57,7 +57,7 @@ class UniformTraining(Training):
 def check(settings: UniformTraining, lab: Lab) -> None:
   """Raises ConfigError for what cannot work; trains nothing."""
   require(
-    len({settings.qat.method, *settings.compare}) == 1 + len(settings.compare),
+    len(recipes(settings)) == 1 + len(settings.compare),
     "compare",
     settings.compare,
     "different rules beside config.qat.method",
@@ -68,25 +68,27 @@ def check(settings: UniformTraining, lab: Lab) -> None:
     settings.qat.distillation,
     "0 where training starts from scratch",
   )
-  recipes(settings)
   _ = lab.task
 
 
 def recipes(settings: UniformTraining) -> dict[str, Recipe]:
-  """{rule: how it trains}, the chosen one first; ConfigError if one cannot."""
+  """{name of a rule: how it trains}, the chosen one first, or ConfigError."""
   qat = settings.qat
+  rules = [brought("rule", qat.method, "qat.method")]
+  rules += [brought("rule", name, "compare") for name in settings.compare]
   form = Form(qat.weights, qat.activations, qat.per_channel, qat.quantizes)
-  for name in settings.compare:
-    fine_tuning.rule_of(name, "compare")
-  return {
-    name: Recipe(
-      fine_tuning.scheme_of(name, form, qat.average_decay),
-      qat.batch_norm,
-      qat.freeze_share,
-      **fine_tuning.options_of(qat),
-    )
-    for name in (qat.method, *settings.compare)
-  }
+  try:
+    return {
+      rule.name: Recipe(
+        Fixed(rule, form, qat.average_decay),
+        qat.batch_norm,
+        qat.freeze_share,
+        **fine_tuning.options_of(qat),
+      )
+      for rule in rules
+    }
+  except ValueError as error:
+    raise ConfigError(f"config.qat: {error}") from error
 
 
 def assignment(settings: UniformTraining, net: Net) -> dict[str, int]:

@@ -14,7 +14,7 @@ from fbq.experiments.qat import config
 from fbq.experiments.qat.config import UniformTraining
 from fbq.experiments.qat.results import TrainedNetwork, TrainedNetworks
 from fbq.lab.calibration import activations, initial_variables
-from fbq.lab.fine_tuning import FineTuner, rule_of, starts
+from fbq.lab.fine_tuning import FineTuner, starts
 from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.nets.graph import Net
@@ -30,17 +30,11 @@ def run(settings: UniformTraining, lab: Lab) -> TrainedNetworks:
   # takes as many steps as float training and fine-tuning together
   tuning = settings.fine_tuning
   stage = settings.float_training if from_scratch else tuning
-  rates, rate = settings.range_learning_rates, tuning.range_learning_rate
-  tuners = {
-    method: FineTuner(
-      lab,
-      recipe,
-      stage,
-      lab.task.steps(tuning) if from_scratch else 0,
-      rates.get(method, rate),
-    )
-    for method, recipe in config.recipes(settings).items()
-  }
+  more_steps = lab.task.steps(tuning) if from_scratch else 0
+  rates, tuners = settings.range_learning_rates, {}
+  for method, recipe in config.recipes(settings).items():
+    rate = rates.get(method, recipe.scheme.rule.learning_rate)
+    tuners[method] = FineTuner(lab, recipe, stage, more_steps, rate)
 
   trained = []
   for seed in settings.seeds:
@@ -77,7 +71,7 @@ def run(settings: UniformTraining, lab: Lab) -> TrainedNetworks:
     settings.bits,
     settings.activation_bits,
     settings.qat.quantizes,
-    {method: rule_of(method).text for method in tuners},
+    {method: t.recipe.scheme.rule.text for method, t in tuners.items()},
     tuple(trained),
     _assumptions(settings, lab.task.about_test),
   )

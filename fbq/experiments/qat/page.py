@@ -4,18 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from fbq.experiments.qat.results import TrainedNetworks
-from fbq.report import page, picture
-from fbq.report.blocks import (
-  Answer,
-  Block,
-  Column,
-  Details,
-  Picture,
-  Section,
-  Table,
-  Text,
-  number,
-)
+from fbq.report import blocks, console, page, picture
 from fbq.report.run import Run
 from fbq.train.log import Log
 
@@ -32,89 +21,50 @@ def write(results: TrainedNetworks, run: Run, workdir: Path) -> None:
     results.network,
     f"{results.words}: how much of the float network's accuracy does training "
     "keep, and by which rule?",
-    _blocks(results),
+    [
+      blocks.Answer([results.verdict]),
+      blocks.Picture(_picture(results), "rules.svg"),
+      blocks.note(
+        "Grey: quantized, before training. Blue: after it. Each line is a "
+        "seed. Red: the float network."
+      ),
+      blocks.Section("Rules", [_table(results)]),
+      blocks.note(
+        "Test accuracy in %, differences in points within seeds; ± is the "
+        "standard error over seeds."
+      ),
+    ],
     dataclasses.replace(run, assumptions=results.assumptions, next=_NEXT),
   )
 
 
 def tell(results: TrainedNetworks, log: Log) -> None:
   """Prints a table of the rules, and the answer."""
-  from rich.table import Table as RichTable
-
-  table = RichTable(title=f"Test accuracy (%); float {results.float_mean}")
-  table.add_column("rule")
-  for heading in ("before training", "after", "lost", "behind the chosen"):
-    table.add_column(heading, justify="right", no_wrap=True)
-  for method, *numbers in results.means:
-    table.add_row(method, *map(str, numbers))
-  log.console.print(table)
+  log.console.print(console.table(_table(results)))
   log.say(results.verdict)
 
 
-def _blocks(results: TrainedNetworks) -> list[Block]:
+def _table(results: TrainedNetworks) -> blocks.Table:
   chosen, *_ = results.rules
+  headings = ("before training", "after", "below\nfloat", f"behind\n{chosen}")
   rows = results.means
-  two = "{:.2f}"
-  return [
-    Answer([results.verdict]),
-    Picture(_picture(results), "rules.svg"),
-    Text(
-      "Grey: quantized, before training. Blue: after it. Each line is a seed. "
-      "Red: the float network.",
-      note=True,
-    ),
-    Section(
-      "Rules",
+  return blocks.Table(
+    [
+      blocks.Column("rule"),
+      *map(blocks.percents, headings),
+      blocks.Column("what it does", "long"),
+    ],
+    [
       [
-        Table(
-          [
-            Column("rule"),
-            number("before\ntraining", two),
-            number("after", two),
-            number("below\nfloat", two),
-            number(f"behind\n{chosen}", two),
-            Column("what it does", "long"),
-          ],
-          [
-            [
-              row.method,
-              row.before.cell,
-              row.after.cell,
-              row.lost.cell,
-              row.behind.cell if row.method != chosen else None,
-              results.rules[row.method],
-            ]
-            for row in rows
-          ],
-          ["best" if row.method == chosen else "" for row in rows],
-          "rules",
-        ),
-        Text(
-          "Test accuracy in %, differences in points within seeds; ± is the "
-          f"standard error over {rows[0].after.count} seeds.",
-          note=True,
-        ),
-      ],
-    ),
-    Details(
-      f"{len(results.trained)} networks",
-      [
-        Table(
-          [
-            Column("rule"),
-            number("seed"),
-            *(number(name, two) for name in ("float", "before", "after")),
-          ],
-          [
-            [n.method, n.seed]
-            + [100 * x for x in (n.float_accuracy, n.before, n.after)]
-            for n in results.trained
-          ],
-          label="every network",
-        )
-      ],
-    ),
-  ]
+        row.method,
+        *(mean.cell for mean in (row.before, row.after, row.lost, row.behind)),
+        results.rules[row.method],
+      ]
+      for row in rows
+    ],
+    ["best" if row.method == chosen else "" for row in rows],
+    f"Test accuracy (%); float {results.float_mean}",
+  )
 
 
 def _picture(results: TrainedNetworks) -> str:
@@ -126,16 +76,16 @@ def _picture(results: TrainedNetworks) -> str:
   places = {row.method: -i for i, row in enumerate(rows)}
   seeds = sorted({n.seed for n in results.trained})
   for n in results.trained:
-    ends = [100 * n.before, 100 * n.after]
     apart = 0.5 - (seeds.index(n.seed) + 0.5) / len(seeds)
     place = places[n.method] + 0.5 * apart
+    ends = [100 * n.before, 100 * n.after]
     axes.plot(ends, [place] * 2, color=picture.GRID, linewidth=2.5, zorder=1)
-    for end, word, color, size in zip(
-      ends, ("before", "after"), (picture.GREY, picture.BLUE), (4, 5),
-      strict=True,
-    ):  # fmt: skip
-      (mark,) = axes.plot(end, place, "o", color=color, markersize=size)
-      picture.title(mark, f"{n.method}, seed {n.seed}: {end:.2f} % {word}")
+    dots = axes.scatter(
+      ends, [place] * 2, (16, 25), (picture.GREY, picture.BLUE)
+    )
+    words = zip(ends, ("before", "after"), strict=True)
+    said = f"{n.method}, seed {n.seed}"
+    picture.title(dots, [f"{said}: {at:.2f} % {word}" for at, word in words])
 
   float_ = results.float_mean
   line = axes.axvline(100 * float_.value, color=picture.VERMILION, linewidth=1)

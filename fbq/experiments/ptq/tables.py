@@ -3,25 +3,17 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from fbq.ptq.recipes import Recipe
 from fbq.quantizers import histogram_rules
 
 WIDTHS = ((8, 8), (4, 8), (8, 4), (4, 4))
-NAMES = (
-  "granularity",
-  "widths",
-  "weight_rules",
-  "activation_rules",
-  "steps",
-)
-_FORMS = ("affine", "symmetric", "restricted")
 _WORDS = {True: "per channel", False: "per layer"}
 BASE = Recipe(weight_rule="least_squares", activation_rule="least_squares")
 
 
-class Study(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class RecipeTable:
   """A table whose cells are recipes.
 
   Attributes:
@@ -37,32 +29,28 @@ class Study(NamedTuple):
   rows: tuple[tuple[str, tuple[Recipe | None, ...]], ...]
 
 
-def studies(names: Sequence[str], rounds: bool) -> tuple[Study, ...]:
-  """Those of `names`, in their order.
-
-  Args:
-    names: of `NAMES`.
-    rounds: whether AdaRound is tried: it takes longer than all else.
-  """
-  makers = {
+def tables(names: Sequence[str], rounds: bool) -> tuple[RecipeTable, ...]:
+  """Tables by name, with AdaRound if it `rounds`, which takes long."""
+  made = {
     "granularity": _granularity,
     "widths": _widths,
     "weight_rules": _weight_rules,
     "activation_rules": _activation_rules,
     "steps": lambda: _steps(rounds),
   }
-  return tuple(makers[name]() for name in names)
+  return tuple(made[name]() for name in names)
 
 
-def recipes(tables: Sequence[Study]) -> list[Recipe]:
-  """Each recipe of the studies once, in their order."""
-  cells = (cell for s in tables for _, row in s.rows for cell in row)
+def recipes(tables: Sequence[RecipeTable]) -> list[Recipe]:
+  """Each recipe of the tables once, in their order."""
+  cells = (cell for table in tables for _, row in table.rows for cell in row)
   return [*dict.fromkeys(cell for cell in cells if cell is not None)]
 
 
-def _granularity() -> Study:
+def _granularity() -> RecipeTable:
   """Weights alone, by the whitepaper's min/max (its table 2)."""
-  columns = [*itertools.product((8, 4), _FORMS)]
+  forms = ("affine", "symmetric", "restricted")
+  columns = [*itertools.product((8, 4), forms)]
   rows = []
   for folded, per_channel in itertools.product((False, True), repeat=2):
     when = "batch norms folded" if folded else "not folded"
@@ -72,7 +60,7 @@ def _granularity() -> Study:
       for bits, form in columns
     )
     rows.append((f"{_WORDS[per_channel]}, {when}", row))
-  return Study(
+  return RecipeTable(
     "Weights alone: form and granularity, before and after folding",
     "Ranges by min/max, activations in float. Affine: codes with a zero-point; "
     "symmetric: all 2^b codes; restricted: as many codes below 0 as above, the "
@@ -83,7 +71,7 @@ def _granularity() -> Study:
   )
 
 
-def _widths() -> Study:
+def _widths() -> RecipeTable:
   columns = (*WIDTHS, (8, None), (4, None), (None, 8), (None, 4))
   rows = []
   for name, base in (("min/max", Recipe()), ("least squares", BASE)):
@@ -95,7 +83,7 @@ def _widths() -> Study:
         for weights, activations in columns
       )
       rows.append((f"{_WORDS[per_channel]}, {name}", row))
-  return Study(
+  return RecipeTable(
     "Bit-widths: weights, activations, both",
     "Restricted weights, batch norms folded. The image, adders and signed "
     "tensors keep their 8 bits. “-” is float; activations have one range each, "
@@ -105,7 +93,7 @@ def _widths() -> Study:
   )
 
 
-def _weight_rules() -> Study:
+def _weight_rules() -> RecipeTable:
   columns = [*itertools.product((8, 4), (True, False))]
   rows = tuple(
     (
@@ -117,7 +105,7 @@ def _weight_rules() -> Study:
     )
     for rule in ("min_max", "percentile", "least_squares", "sawb")
   )
-  return Study(
+  return RecipeTable(
     "Ranges of weights",
     "Weights alone, restricted, batch norms folded.",
     tuple(f"W{bits} {_WORDS[channels]}" for bits, channels in columns),
@@ -125,7 +113,7 @@ def _weight_rules() -> Study:
   )
 
 
-def _activation_rules() -> Study:
+def _activation_rules() -> RecipeTable:
   rows = tuple(
     (
       rule.replace("_", " "),
@@ -133,7 +121,7 @@ def _activation_rules() -> Study:
     )
     for rule in histogram_rules.RULES
   )
-  return Study(
+  return RecipeTable(
     "Ranges of activations",
     "Activations alone. The moving average is the only rule that depends on "
     "the order of the calibration batches.",
@@ -142,29 +130,26 @@ def _activation_rules() -> Study:
   )
 
 
-def _steps(rounds: bool) -> Study:
-  tried = [
-    ("ranges alone", ()),
-    ("+ equalization", ("equalize",)),
-    ("+ bias correction", ("correct",)),
-    ("+ both", ("equalize", "correct")),
-  ]
+def _steps(rounds: bool) -> RecipeTable:
+  tried: dict[str, tuple[str, ...]] = {
+    "ranges alone": (),
+    "+ equalization": ("equalize",),
+    "+ bias correction": ("correct",),
+    "+ both": ("equalize", "correct"),
+  }
+  rounded = {
+    "+ AdaRound": ("round",),
+    "+ AdaRound, bias correction": ("round", "correct"),
+  }
   rows: list[tuple[str, tuple[Recipe | None, ...]]] = []
   for per_channel in (True, False):
-    for label, more in tried:
+    for label, more in tried.items():
       row = tuple(_at(BASE, *pair, per_channel, more) for pair in WIDTHS)
       rows.append((f"{_WORDS[per_channel]}, {label}", row))
-  if rounds:
-    for label, more in (
-      ("+ AdaRound", ("round",)),
-      ("+ AdaRound, bias correction", ("round", "correct")),
-    ):
-      row = tuple(
-        _at(BASE, *pair, True, more) if pair[0] == 4 else None
-        for pair in WIDTHS
-      )
-      rows.append((f"{_WORDS[True]}, {label}", row))
-  return Study(
+  for label, more in rounded.items() if rounds else ():
+    row = (_at(BASE, *w, True, more) if w[0] == 4 else None for w in WIDTHS)
+    rows.append((f"{_WORDS[True]}, {label}", tuple(row)))
+  return RecipeTable(
     "Further steps, each alone",
     "Least-squares ranges, restricted weights, batch norms folded.",
     tuple(Recipe(*pair).widths for pair in WIDTHS),

@@ -34,6 +34,11 @@ class Mean(NamedTuple):
     """A cell of a table of percents or points."""
     return Cell(100 * self.value, error=100 * self.error)
 
+  @property
+  def signed(self) -> Cell:
+    """The same with its sign, for a difference."""
+    return self.cell._replace(text=f"{100 * self.value:+z.2f}")
+
 
 def mean(values: Sequence[float]) -> Mean:
   """Mean and standard error of at least one number."""

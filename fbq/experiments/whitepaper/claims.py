@@ -9,18 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from fbq.report import whitepaper_published
-from fbq.report.shootout import Mean, mean
-from fbq.report.whitepaper import (
-  FLOAT,
-  PTQ,
-  QAT,
-  TABLES,
-  W4A8,
-  Case,
-  published,
-)
+from fbq.experiments.whitepaper import cases
+from fbq.experiments.whitepaper.cases import FLOAT, Case, published
+from fbq.report.means import Mean, mean
 
+Accuracies = Mapping[str, Sequence[float]]  # name of a case -> of each seed
 LEVEL = 0.95
 AGREES, DIFFERS, OPEN = "agrees", "does not agree", "undecided"
 
@@ -72,128 +65,131 @@ class Verdict(NamedTuple):
     return self.claim.above if self.is_above else self.claim.below
 
 
-_LAYER_8 = Case(PTQ, 8, 8, "affine", False)
-_CHANNEL_8 = Case(PTQ, 8, 8, "affine", True)
-_SYMMETRIC_8 = Case(PTQ, 8, 8, "restricted", True)
-_LAYER_4 = Case(PTQ, 4, 8, "affine", False)
-_CHANNEL_4 = Case(PTQ, 4, 8, "restricted", True)
-_TRAINED_LAYER_8 = Case(QAT, 8, 8, "affine", False)
-_TRAINED_8 = Case(QAT, 8, 8, "restricted", True)
-_TRAINED_A4 = Case(QAT, 8, 4, "restricted", True)
-
 # Bounds of 1 and 2 points are those of the whitepaper's abstract: 8 bits after
 # training are within 2 % of float, trained quantized within about 1 %. Its
 # table 4 has 1.0 points for MobileNetV2, hence 1.5.
 CLAIMS = (
   Claim(
     "float - per layer, 8 bits, not trained",
-    *(FLOAT, _LAYER_8, 0.1),
+    *(FLOAT, cases.LAYER_8, 0.1),
     "collapses per layer",
     "does not collapse per layer",
   ),
   Claim(
     "per channel - per layer, 8 bits, not trained",
-    *(_CHANNEL_8, _LAYER_8, 0.1),
+    *(cases.CHANNEL_8, cases.LAYER_8, 0.1),
     "per channel rescues",
     "per channel has nothing to rescue",
   ),
   Claim(
     "float - asymmetric per channel, 8 bits, not trained",
-    *(FLOAT, _CHANNEL_8, 0.025),
+    *(FLOAT, cases.CHANNEL_8, 0.025),
     "per channel loses more than 2.5 points",
     "per channel is within 2.5 points",
   ),
   Claim(
     "asymmetric - symmetric per channel, 8 bits, not trained",
-    *(_CHANNEL_8, _SYMMETRIC_8, 0.01),
+    *(cases.CHANNEL_8, cases.SYMMETRIC_8, 0.01),
     "symmetric loses a point or more",
     "symmetric is as good",
   ),
   Claim(
     "weights only - weights and activations, 8 bits",
-    *(Case(PTQ, 8, None, "affine", True), _CHANNEL_8, 0.01),
+    *(cases.W8_CHANNEL, cases.CHANNEL_8, 0.01),
     "activations cost a point or more",
     "8-bit activations are nearly free",
   ),
   Claim(
     "float - trained per layer, 8 bits",
-    *(FLOAT, _TRAINED_LAYER_8, 0.015),
+    *(FLOAT, cases.TRAINED_LAYER_8, 0.015),
     "training leaves a gap per layer",
     "training closes the gap also per layer",
   ),
   Claim(
     "float - trained per channel, 8 bits",
-    *(FLOAT, _TRAINED_8, 0.015),
+    *(FLOAT, cases.TRAINED_8, 0.015),
     "training leaves a gap",
     "training closes the gap",
   ),
   Claim(
     "sym. per channel - asym. per layer, 4-bit weights, not trained",
-    *(_CHANNEL_4, _LAYER_4, 0.05),
+    *(cases.SYMMETRIC_4, cases.LAYER_4, 0.05),
     "per channel is better",
     "per channel is no better",
   ),
   Claim(  # the whitepaper compares other granularities of other forms alone
     "asymmetric per channel - per layer, 4-bit weights, not trained",
-    *(Case(PTQ, 4, 8, "affine", True), _LAYER_4, 0.05),
+    *(cases.CHANNEL_4, cases.LAYER_4, 0.05),
     "per channel is better",
     "per channel is no better",
   ),
   Claim(
     "trained - not trained, 4-bit weights per channel",
-    *(W4A8, _CHANNEL_4, 0.01),
+    *(cases.TRAINED_W4A8, cases.SYMMETRIC_4, 0.01),
     "4-bit weights need training",
     "4-bit weights need no training",
   ),
   Claim(
     "float - trained, 4-bit weights per channel",
-    *(FLOAT, W4A8, 0.01),
+    *(FLOAT, cases.TRAINED_W4A8, 0.01),
     "4-bit weights lose more than a point",
     "4-bit weights lose less than a point",
   ),
   Claim(
     "trained - not trained, 4-bit activations",
-    *(_TRAINED_A4, Case(PTQ, 8, 4, "restricted", True), 0.01),
+    *(cases.TRAINED_W8A4, cases.W8A4, 0.01),
     "4-bit activations need training",
     "4-bit activations need no training",
   ),
   Claim(
     "4-bit weights - 4-bit activations, trained",
-    *(W4A8, _TRAINED_A4, 0.0),
+    *(cases.TRAINED_W4A8, cases.TRAINED_W8A4, 0.0),
     "W4A8 is better than W8A4",
     "W4A8 is worse than W8A4",
   ),
 )
 
 
-def verdicts(
-  builder: str, accuracies: Mapping[Case, Sequence[float]]
-) -> list[Verdict]:
-  """Every claim held against the accuracies of a network.
-
-  Args:
-    builder: of the network.
-    accuracies: case -> of each seed, in the same order; those that a claim
-      needs and that are missing leave it out.
-  """
+def verdicts(builder: str, accuracies: Accuracies) -> list[Verdict]:
+  """Every claim held against a network; not those whose cases it lacks."""
   found = []
   for claim in CLAIMS:
-    if claim.left not in accuracies or claim.right not in accuracies:
-      continue
-    theirs = _published_difference(builder, claim)
-    apart = differences(accuracies[claim.left], accuracies[claim.right])
-    found.append(verdict(claim, apart, theirs))
+    ends = claim.left, claim.right
+    if all(end.name in accuracies for end in ends):
+      ours = (accuracies[end.name] for end in ends)
+      theirs = (published(builder, end) for end in ends)
+      found.append(verdict(claim, differences(*ours), difference(*theirs)))
   return found
 
 
-def lost(accuracies: Mapping[Case, Sequence[float]], case: Case) -> list[float]:
-  """Accuracy that `case` loses against float, of each seed."""
-  return differences(accuracies[FLOAT], accuracies[case])
+def loses_more(
+  names: tuple[str, str],
+  networks: tuple[Accuracies, Accuracies],
+  builders: tuple[str, str] = ("", ""),
+) -> Verdict:
+  """Whether the first of two networks loses more by 4-bit weights, trained."""
+  case, (one, other) = cases.TRAINED_W4A8, names
+  claim = Claim(
+    f"lost by {one} - by {other}, 4-bit weights, trained",
+    *(case, case, 0.0),
+    f"{one} loses more",
+    f"{one} loses no more",
+  )
+  ours = (differences(n[FLOAT.name], n[case.name]) for n in networks)
+  theirs = (
+    difference(published(b, FLOAT), published(b, case)) for b in builders
+  )
+  return verdict(claim, differences(*ours), difference(*theirs))
 
 
 def differences(left: Sequence[float], right: Sequence[float]) -> list[float]:
   """left - right, of each seed."""
   return [a - b for a, b in zip(left, right, strict=True)]
+
+
+def difference(left: float | None, right: float | None) -> float | None:
+  """left - right, where both were printed."""
+  return None if left is None or right is None else left - right
 
 
 def verdict(
@@ -206,7 +202,6 @@ def verdict(
   above.
   """
   ours = mean(apart)
-  assert ours is not None
   is_above = side(ours, claim.bound)
   word = ""
   if theirs is not None:
@@ -229,23 +224,4 @@ def side(ours: Mean, bound: float) -> bool | None:
     return True
   if ours.value + reach < bound or (reach == 0.0 and ours.value == bound):
     return False
-  return None
-
-
-def _published_difference(builder: str, claim: Claim) -> float | None:
-  ends = [_published(builder, case) for case in (claim.left, claim.right)]
-  if ends[0] is None or ends[1] is None:
-    return None
-  return ends[0] - ends[1]
-
-
-def _published(builder: str, case: Case) -> float | None:
-  if case == FLOAT:
-    return whitepaper_published.in_float(builder)
-  for table in TABLES:
-    for column in table.columns:
-      if column.case == case:
-        found = published(builder, table, column)
-        if found is not None:
-          return found
   return None

@@ -48,7 +48,9 @@ def get_config(size: str = "full") -> ConfigDict:
       drops=(1 / 3, 2 / 3),
     )
   )
-  config.memory_bytes = 32 * 1024  # where tiling matters, docs/facts/bitq.md 0.5
+  config.memory_bytes = (
+    32 * 1024
+  )  # where tiling matters, docs/facts/bitq.md 0.5
   config.calibration_images = 250  # their activations take 3 GB
   config.validation_images = 5000  # 3 GB
   config.qat = ConfigDict(

@@ -4,6 +4,7 @@ import itertools
 import pathlib
 import re
 import runpy
+import textwrap
 
 import jax
 import numpy as np
@@ -33,6 +34,28 @@ def test_examples_are_short_and_say_what_they_print(name):
 
 def test_every_example_is_tested():
   assert NAMES == ["cycles", "front", "quantize"]
+
+
+# ---- what documents show
+
+
+def blocks(path):
+  """Indented blocks of a document that import one of the two packages."""
+  text = (FOLDER.parent / path).read_text(encoding="utf-8")
+  found = re.findall(r"(?:^(?: {4}.*)?\n)+", text, re.MULTILINE)
+  found = [textwrap.dedent(block) for block in found]
+  return [b for b in found if re.search(r"^(from|import) (fbq|hwsim)", b, re.M)]
+
+
+def test_the_code_of_documents_runs():
+  (readme,) = blocks("README.md")
+  names = {}
+  exec(readme, names)
+  assert names["table"].target == "xpulpnn_v1"
+  (own,) = blocks("docs/your_own.md")
+  exec(own, names)
+  sites = names["build"](10).workload.sites
+  assert {"conv.weight", "conv.out", "fc.weight"} <= set(sites)
 
 
 # ---- cycles

@@ -62,7 +62,10 @@ print("jax" in sys.modules)
 def test_the_version_is_the_one_of_setup_cfg(monkeypatch):
   config = configparser.ConfigParser()
   config.read(ROOT / "setup.cfg")
-  assert fbq.__version__ == hwsim.__version__ == config["metadata"]["version"]
+  version = config["metadata"]["version"]
+  assert fbq.__version__ == hwsim.__version__ == version
+  citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+  assert f"\nversion: {version}\n" in citation
 
   def missing(name):
     raise metadata.PackageNotFoundError(name)

@@ -31,7 +31,7 @@ CLASSES = {"cifar10": 10, "cifar100": 100}
 
 
 def get_config(arguments: str = "resnet8,cifar10") -> ConfigDict:
-  """Values only; see fbq/experiments/free_bits.py for what they do."""
+  """Values only; see fbq/experiments/free_bits/ for what they do."""
   chosen = dict(net="resnet8", data="cifar10", size="full")
   choices = dict(net=NETS, data=CLASSES, size=("smoke",))
   for part in arguments.split(","):

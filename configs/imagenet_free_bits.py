@@ -59,7 +59,7 @@ NETS: dict[str, tuple[float, dict[str, Any]]] = {
 
 
 def get_config(arguments: str = "mobilenet_v1") -> ConfigDict:
-  """Values only; see fbq/experiments/free_bits.py for what they do."""
+  """Values only; see fbq/experiments/free_bits/ for what they do."""
   wanted = arguments.split(",")
   names = [name for name in wanted if name != "smoke"] or ["mobilenet_v1"]
   if len(names) > 1 or names[0] not in NETS:

@@ -46,11 +46,12 @@ class Fixed:
   as "bits".
 
   Attributes:
-    rule: what ranges do in training. They stand in "ranges"; where none is
+    rule: what ranges do in training. Ranges stand in "ranges"; where none is
       learned those of activations in "averages" as [2], the smallest and the
       largest number, and those of weights nowhere.
-    form: of the grids. What learns ranges knows symmetric ones only.
-    decay: of the averages, for each step.
+    form: form of the grids. A rule that learns ranges knows symmetric ones
+      only.
+    decay: decay of the averages, for each step.
 
   Raises:
     ValueError: no rule, an unknown form, or two that do not go together.

@@ -25,6 +25,8 @@ MAY_IMPORT = {
   "fbq.quantizers": METHOD,
   "fbq.ops": METHOD,
   "fbq.norms": (),
+  "fbq.doors": (),  # it imports by name what it is asked for
+  "fbq.files": (),
   "fbq.schemes": METHOD,
   "fbq.model": (*METHOD, "fbq.schemes", "fbq.norms"),
   "fbq.data": (),

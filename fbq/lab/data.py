@@ -16,7 +16,7 @@ import pydantic
 from pydantic import Field
 
 from fbq import doors
-from fbq.config import ConfigError, Count, Seed, Settings, require
+from fbq.config import ConfigError, Count, Seed, Settings, brought, require
 from fbq.data import DataError, canvas, digits, generated, sources
 from fbq.files import user_path
 from fbq.lab.task import Task
@@ -54,13 +54,7 @@ def data_set(given: Any) -> DataSet:
     name,
     f"one of {known}, or your own as 'package.module:attribute'",
   )
-  try:
-    found = doors.resolve("data", name)
-  except doors.DoorError as error:
-    raise ConfigError(f"config.data.name: {error}") from error
-  is_data_set = isinstance(found, DataSet)
-  require(is_data_set, "data.name", name, "the name of a fbq.lab.data.DataSet")
-  return found
+  return brought("data", name, "data.name")
 
 
 def build(data: Settings, net: Net) -> Task:

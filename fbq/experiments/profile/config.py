@@ -5,12 +5,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fbq import doors
-from fbq.config import ConfigError, Settings, require
-from fbq.lab import costs
+from fbq.config import ConfigError, Settings, brought
 from fbq.lab.lab import Lab
 from fbq.lab.settings import NetSettings
-from hwsim.pulp import TARGETS, Target, simulate
+from hwsim.pulp import TARGETS, Target, get_target, simulate
 from hwsim.workload import Workload
 
 # Enough of the precisions to find out whether every one fits: the widest, the
@@ -36,29 +34,15 @@ class Profiling(Settings):
   "Changes of the L2 left to tensors that are tried, in bytes."
 
 
-def targets(settings: Profiling) -> dict[str, Target]:
-  """Targets that are compared, by name before overrides; ConfigError if none.
-
-  Those of hwsim, and the one of the settings if it is another.
-  """
+def compared(settings: Profiling) -> tuple[Target, list[Target]]:
+  """The target of the settings, and all that are compared, it among them."""
+  own = brought("target", settings.target, "target")
+  stock = [*TARGETS, *([] if own in TARGETS else [own])]
   try:
-    own = doors.resolve("target", settings.target)
-  except doors.DoorError as error:
-    raise ConfigError(f"config.target: {error}") from error
-  require(
-    isinstance(own, Target), "target", settings.target, "the name of a Target"
-  )
-  found = {target.name: target for target in (*TARGETS, own)}
-  return {
-    name: costs.overridden(target, settings.target_overrides)
-    for name, target in found.items()
-  }
-
-
-def chosen(settings: Profiling) -> tuple[Target, Target]:
-  """The target of the settings, as it is and with its overrides."""
-  stock = doors.resolve("target", settings.target)
-  return stock, targets(settings)[stock.name]
+    targets = [get_target(each, settings.target_overrides) for each in stock]
+  except ValueError as error:
+    raise ConfigError(f"config.target_overrides: {error}") from error
+  return targets[stock.index(own)], targets
 
 
 def check(settings: Profiling, lab: Lab) -> None:
@@ -67,14 +51,17 @@ def check(settings: Profiling, lab: Lab) -> None:
   It names the layer that fits no tiling, and overrides with which it would.
   """
   workload = lab.net.workload
-  _, target = chosen(settings)
+  target, targets = compared(settings)
   try:
-    for each in (target, *targets(settings).values()):
+    for each in (target, *targets):
       check_fits(workload, each)
   except ValueError as error:
     sizes = enough_memory(workload, target)
-    hint = f" This network runs with --config.target_overrides='{sizes}'"
-    raise ConfigError(f"{error}." + (hint if sizes else "")) from error
+    overrides = (
+      f'--config.target_overrides="{settings.target_overrides | sizes}"'
+    )
+    hint = f" This network runs with {overrides}" if sizes else ""
+    raise ConfigError(f"{error}.{hint}") from error
 
 
 def check_fits(workload: Workload, target: Target) -> None:
@@ -85,8 +72,8 @@ def check_fits(workload: Workload, target: Target) -> None:
       simulate(layer, in_bits, weight_bits, out_bits, target)
 
 
-def enough_memory(workload: Workload, target: Target) -> dict[str, int] | None:
-  """Least doublings of L1 and L2 on which the network runs, or None."""
+def enough_memory(workload: Workload, target: Target) -> dict[str, int]:
+  """Least doublings of L1 and L2 on which the network runs; {} for none."""
   steps = sorted(
     ((i, j) for i in range(6) for j in range(6)), key=lambda ij: (sum(ij), ij)
   )
@@ -97,4 +84,4 @@ def enough_memory(workload: Workload, target: Target) -> dict[str, int] | None:
     except ValueError:
       continue
     return {k: v for k, v in sizes.items() if v != getattr(target, k)}
-  return None
+  return {}

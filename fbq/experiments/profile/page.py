@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from fbq.experiments.profile import pictures
-from fbq.experiments.profile.results import UNIFORM, Profile, short
+from fbq.experiments.profile.results import UNIFORM, Gain, Profile, short
 from fbq.report import cells, page
 from fbq.report.blocks import (
   Answer,
@@ -30,9 +30,7 @@ ASSUMPTIONS = (
   "adder and at signed tensors (linear bottlenecks), as deployed.",
   "Bank conflicts and instruction-cache misses are not modelled.",
 )
-_BEFORE = "bits before\ninput / weight"
-_AFTER = "bits after\ninput / weight"
-_SWEPT = ("4/4", "4/4+FB", "2/2", "2/2+FB")
+_CHANGE = number("change\n%", "{:+z.1f}")
 
 
 def write(results: Profile, run: Run, workdir: Path) -> None:
@@ -83,11 +81,10 @@ def blocks(profile: Profile) -> list[Block]:
           for i, each in enumerate(profile.statements, 1)
         ),
         Picture(pictures.precisions(profile), "precision.svg"),
-        Text(
+        _note(
           "Sums over all layers of a kind, outputs at 8 bits. Blue is faster "
           "than 8/8, red slower. Layers that read tensors of fixed bits, such "
-          "as the image, are shown at all mixtures nevertheless.",
-          note=True,
+          "as the image, are shown at all mixtures nevertheless."
         ),
       ],
     ),
@@ -95,17 +92,15 @@ def blocks(profile: Profile) -> list[Block]:
       "Every layer",
       [
         Picture(pictures.layers(profile), "layers.svg"),
-        Text(
+        _note(
           "Layers of the uniform networks as deployed: where a tensor keeps 8 "
           "bits (the image, what meets at an adder, signed tensors), so does "
-          "the layer that reads it.",
-          note=True,
+          "the layer that reads it."
         ),
         _layers(profile),
-        Text(
+        _note(
           "Every precision of every layer on every target, by cause, is in "
-          "results.csv; latency_table.csv is the table that searches read.",
-          note=True,
+          "results.csv; latency_table.csv is the table that searches read."
         ),
       ],
     ),
@@ -117,13 +112,12 @@ def blocks(profile: Profile) -> list[Block]:
       "Roofline",
       [
         Picture(pictures.roofline(profile), "roofline.svg"),
-        Text(
+        _note(
           "Horizontal: the inner loop of the convolution, without im2col and "
           "requantization; depthwise kernels have one of their own. Bytes are "
           "those of every tensor once; tiles that are fetched again and "
           "depthwise inputs, which are transposed byte by byte, move more. "
-          "With an edge: waits for L3.",
-          note=True,
+          "With an edge: waits for L3."
         ),
       ],
     ),
@@ -148,64 +142,54 @@ def blocks(profile: Profile) -> list[Block]:
 
 def _networks(profile: Profile) -> Table:
   columns = [
-    Column("target"),
-    Column("inputs / weights"),
-    number("cycles"),
-    number(f"ms at\n{profile.clock_hertz / 1e6:g} MHz", "{:.2f}"),
-    number("vs 8/8\n%", "{:+z.1f}"),
-    number("layers\nraised"),
-    number("published\n%", "{:+z.1f}"),
+    (Column("target"), lambda w: short(w.target)),
+    (Column("inputs / weights"), lambda w: w.name),
+    (number("cycles"), lambda w: w.cycles),
+    (
+      number(f"ms at\n{profile.clock_hertz / 1e6:g} MHz", "{:,.2f}"),
+      lambda w: w.cycles / profile.clock_hertz * 1e3,
+    ),
+    (number("vs 8/8\n%", "{:+z.1f}"), lambda w: 100 * w.change),
+    (number("layers\nraised"), lambda w: w.raised if "FB" in w.name else None),
   ]
-  rows = [
-    [
-      short(w.target),
-      w.name,
-      w.cycles,
-      w.cycles / profile.clock_hertz * 1e3,
-      100 * w.change,
-      w.raised if "FB" in w.name else None,
-      None if w.published is None else 100 * w.published,
-    ]
-    for w in profile.wholes
-  ]
-  if not profile.published_source:
-    columns, rows = columns[:-1], [row[:-1] for row in rows]
-  marks = ["like" if w.target == profile.target else "" for w in profile.wholes]
-  return Table(columns, rows, marks)
+  if profile.published_source:
+    published = number("published\n%", "{:+z.1f}")
+    columns.append((published, lambda w: w.published and 100 * w.published))
+  return Table.of(
+    profile.wholes,
+    *columns,
+    marks=lambda w: "like" if w.target == profile.target else "",
+  )
 
 
 def _layers(profile: Profile) -> Table:
   """Every layer on the profile's target, beside its fastest precision."""
   uniform = [profile.in_uniform(profile.target, name) for name in UNIFORM]
-  rows = []
-  for costs in zip(*uniform, strict=True):
-    eight, best = costs[0], _fastest(profile, costs)
-    rows.append(
-      [
-        eight.layer,
-        eight.kind,
-        eight.macs or None,
-        *(cost.cycles for cost in costs),
-        eight.macs / eight.cycles if eight.macs else None,
-        (best.in_bits, best.weight_bits),
-        best.cycles,
-        100 * (best.cycles / eight.cycles - 1),
-      ]
-    )
-  return Table(
-    [
-      Column("layer"),
-      Column("kind", "soft"),
-      number("MACs"),
-      *(number(f"{name}\ncycles") for name in UNIFORM),
-      number("MAC/cycle\nat 8/8", "{:.2f}"),
-      Column("fastest\ninput / weight", "bits"),
-      number("its cycles"),
-      number("vs 8/8\n%", "{:+z.1f}"),
-    ],
+  rows = [
+    (costs, _fastest(profile, costs)) for costs in zip(*uniform, strict=True)
+  ]
+  return Table.of(
     rows,
+    (Column("layer"), lambda row: row[1].layer),
+    (Column("kind", "soft"), lambda row: row[1].kind),
+    (number("MACs"), lambda row: row[1].macs or None),
+    *(
+      (number(f"{name}\ncycles"), lambda row, i=i: row[0][i].cycles)
+      for i, name in enumerate(UNIFORM)
+    ),
+    (
+      number("MAC/cycle\nat 8/8", "{:.2f}"),
+      lambda row: row[1].macs / row[0][0].cycles or None,
+    ),
+    (Column("fastest\ninput / weight", "bits"), lambda row: row[1].both),
+    (number("its cycles"), lambda row: row[1].cycles),
+    (_CHANGE, lambda row: _change(row[0][0], row[1])),
     label=f"all layers on {profile.target}",
   )
+
+
+def _change(before, after):
+  return 100 * (after.cycles / before.cycles - 1)
 
 
 def _fastest(profile, costs):
@@ -219,84 +203,70 @@ def _fastest(profile, costs):
     for cost in profile.shown(profile.target)
     if cost.layer == costs[0].layer and cost.in_bits in possible
   ]
-  least = min(cost.cycles for cost in found)
-  return [cost for cost in found if cost.cycles == least][-1]
+  return min(reversed(found), key=lambda cost: cost.cycles)
 
 
 def _gains(profile: Profile) -> list[Block]:
   if not profile.gains:
     said = "fewer bits never cost cycles in this network on this target"
     return [Text(f"No layer is: {said}.")]
-  together: dict[tuple, list[str]] = {}  # layers that gain alike
+  together: dict[Gain, list[str]] = {}  # layers that gain alike
   for gain in profile.gains:
     before, after = (c._replace(layer="") for c in (gain.before, gain.after))
-    key = gain.start, before, after, gain.why
-    together.setdefault(key, []).append(gain.before.layer)
-  table = Table(
-    [
-      Column("from", "soft"),
-      Column("layer"),
-      Column("kind", "soft"),
-      Column(_BEFORE, "bits"),
-      Column(_AFTER, "bits"),
-      number("cycles\nbefore"),
-      number("cycles\nafter"),
-      number("change\n%", "{:+z.1f}"),
-      Column("why (cycles by cause)", "long"),
-    ],
-    [
-      [
-        start,
-        ", ".join(names),
-        before.kind,
-        (before.in_bits, before.weight_bits),
-        (after.in_bits, after.weight_bits),
-        before.cycles,
-        after.cycles,
-        100 * (after.cycles / before.cycles - 1),
-        why,
-      ]
-      for (start, before, after, why), names in together.items()
-    ],
-  )
+    alike = gain._replace(before=before, after=after)
+    together.setdefault(alike, []).append(gain.before.layer)
   return [
-    Picture(pictures.gains(profile), "higher.svg"),
-    table,
-    Text(
+    Table.of(
+      together.items(),
+      (Column("from", "soft"), lambda row: row[0].start),
+      (Column("layer"), lambda row: ", ".join(row[1])),
+      (Column("kind", "soft"), lambda row: row[0].before.kind),
+      (
+        Column("bits before\ninput / weight", "bits"),
+        lambda r: r[0].before.both,
+      ),
+      (Column("bits after\ninput / weight", "bits"), lambda r: r[0].after.both),
+      (number("cycles\nbefore"), lambda row: row[0].before.cycles),
+      (number("cycles\nafter"), lambda row: row[0].after.cycles),
+      (_CHANGE, lambda row: _change(row[0].before, row[0].after)),
+      (Column("why (cycles by cause)", "long"), lambda row: row[0].why),
+    ),
+    _note(
       "Tiles are channels x rows x columns of the output in L1. Causes that "
       "save less than a tenth of the whole are left out, so the numbers need "
-      "not add up.",
-      note=True,
+      "not add up."
     ),
   ]
 
 
 def _budgets(profile: Profile) -> Table:
-  def row(budget):
-    note = "as costed above" if budget.is_default else ""
-    size = Cell(budget.size / 1e3, note=note)
-    if not budget.cycles:
-      return [size, Cell(None, "a layer does not fit"), *[None] * len(_SWEPT)]
-    eight = budget.cycles["8/8"]
-    changes = [100 * (budget.cycles[name] / eight - 1) for name in _SWEPT]
-    return [size, eight, *changes]
+  def cycles(budget):
+    return budget.cycles.get("8/8", Cell(None, "a layer does not fit"))
 
-  return Table(
-    [
-      number("L2, kB", "{:g}"),
-      number("8/8 cycles"),
-      *(number(f"{name}\nvs 8/8 %", "{:+z.1f}") for name in _SWEPT),
-    ],
-    [row(budget) for budget in profile.budgets],
-    ["best" if budget.is_default else "" for budget in profile.budgets],
+  def change(budget, name):
+    n = budget.cycles
+    return 100 * (n[name] / n["8/8"] - 1) if n else None
+
+  return Table.of(
+    profile.budgets,
+    (number("L2\nkB", "{:g}"), lambda budget: budget.size / 1e3),
+    (number("8/8\ncycles"), cycles),
+    *(
+      (number(f"{name}\nvs 8/8 %", "{:+z.1f}"), lambda b, n=name: change(b, n))
+      for name in ("4/4", "4/4+FB", "2/2", "2/2+FB")
+    ),
+    marks=lambda budget: "best" if budget.is_default else "",
   )
 
 
 def _constants(profile: Profile) -> Table:
-  return Table(
-    [Column("constant"), number("value", "{}"), Column("", "soft")],
-    [
-      [name, value, "overridden" if is_changed else ""]
-      for name, value, is_changed in profile.constants
-    ],
+  return Table.of(
+    profile.constants,
+    (Column("constant"), lambda row: row[0]),
+    (number("value", "{}"), lambda row: row[1]),
+    (Column("from", "soft"), lambda row: "settings" if row[2] else "target"),
   )
+
+
+def _note(text: str) -> Text:
+  return Text(text, note=True)

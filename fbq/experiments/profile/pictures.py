@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from fbq.experiments.profile.results import PARTS, UNIFORM, Cost, Profile, short
+from fbq.experiments.profile.results import UNIFORM, Cost, Profile, short
 from fbq.report import picture
 
 BITS = (2, 4, 8)
@@ -17,8 +17,6 @@ _PARTS = {
   "overhead": (picture.GREY, "software of layers and tiles", "software"),
   "l3": (picture.VERMILION, "L3 transfers not hidden", "L3"),
 }
-_MARKERS = {"convolution": "s", "pointwise": "o", "depthwise": "^"}
-_MARKERS |= {"linear": "D", "add": "P", "pool": "v"}
 _LINES = {"8/8": "o-", "4/4": "s-", "4/4+FB": "D-"}
 
 
@@ -40,7 +38,8 @@ def layers(profile: Profile) -> str:
       places = [profile.layers.index(c.layer) + 0.2 * (i - 1.5) for c in rows]
       heights = [c.cycles / 1e6 for c in rows]
       bars = axes.bar(places, heights, 0.2, color=color, label=label)
-      _entitle(bars, rows)
+      for bar, c in zip(bars, rows, strict=True):
+        picture.title(bar, _said(c))
     axes.set_ylabel("million cycles")
     axes.set_title(
       f"{short(target)}: {', '.join(totals)} million cycles in all",
@@ -102,6 +101,9 @@ def roofline(profile: Profile) -> str:
   }
   spots = [_spot(c) for rows in drawn.values() for c in rows]
   left, right = min(spots)[0] / 1.6, max(spots)[0] * 1.6
+  highest = max(
+    p for ops in profile.peaks.values() for p in ops["conv"].values()
+  )
   bytes_per_cycle = 2 * profile.dma_bytes_per_cycle  # in and out
   for axes, target in zip(panels, profile.targets, strict=True):
     picture.bare(axes, "both")
@@ -121,26 +123,22 @@ def roofline(profile: Profile) -> str:
       _roof(axes, peak, bytes_per_cycle, right, "depthwise", picture.SOFT)
 
     for name, color in _COLORS.items():
-      for kind, marker in _MARKERS.items():
-        rows = [c for c in drawn[target, name] if c.kind == kind]
-        if not rows:
-          continue
-        dots = axes.scatter(
-          *zip(*map(_spot, rows), strict=True),
-          s=22,
-          color=color,
-          marker=marker,
-          linewidths=[1.1 if c.l3 else 0.4 for c in rows],
-          edgecolors=[picture.INK if c.l3 else picture.PAGE for c in rows],
-          zorder=3,
-          label=f"{kind} at {name}",
-        )
-        picture.title(dots, list(map(_said, rows)))
-    axes.set_ylim(min(y for _, y in spots) / 1.6, None)
+      rows = drawn[target, name]
+      dots = axes.scatter(
+        *zip(*map(_spot, rows), strict=True),
+        s=22,
+        color=color,
+        linewidths=[1.1 if c.l3 else 0.4 for c in rows],
+        edgecolors=[picture.INK if c.l3 else picture.PAGE for c in rows],
+        zorder=3,
+        label=f"uniform {name}",
+      )
+      picture.title(dots, list(map(_said, rows)))
+    axes.set_ylim(min(y for _, y in spots) / 1.6, 1.7 * highest)
     axes.set_title(short(target), loc="left", fontsize=10, fontweight="bold")
     axes.set_xlabel("MAC per byte (input, weights and output once)")
   panels[0].set_ylabel("MAC/cycle, all cores")
-  picture.legend(figure, panels[0], 4, "lower center")
+  picture.legend(figure, panels[0], 5, "lower center")
   return picture.svg(
     figure,
     "MAC per cycle over MAC per byte for each layer, under the peaks of the "
@@ -152,7 +150,7 @@ def _roof(axes, peak, bytes_per_cycle, right, name, color):
   start = peak / bytes_per_cycle  # where transfers cease to bound
   (line,) = axes.plot([start, right], [peak, peak], color=color, linewidth=1.4)
   picture.title(line, [f"inner loop, {name}: {peak:.1f} MAC/cycle"])
-  axes.annotate(
+  name = axes.annotate(
     f"{name}: {peak:.1f}",
     (right, peak),
     xytext=(-2, 2),
@@ -161,6 +159,7 @@ def _roof(axes, peak, bytes_per_cycle, right, name, color):
     fontsize=7.5,
     color=color,
   )
+  picture.halo(name)
 
 
 def precisions(profile: Profile) -> str:
@@ -215,58 +214,6 @@ def precisions(profile: Profile) -> str:
     figure,
     "Cycles of each kind of layer at the nine mixtures of input and weight "
     "bits, over those at 8/8, for each target.",
-  )
-
-
-def gains(profile: Profile) -> str:
-  """What layers save at higher precision, by cause."""
-  groups = {
-    start: [gain for gain in profile.gains if gain.start == start]
-    for start in UNIFORM[1:]
-  }
-  groups = {start: group for start, group in groups.items() if group}
-  heights = [len(group) + 1.5 for group in groups.values()]
-  figure = picture.new(9.5, 0.235 * sum(heights) + 1.0)
-  panels = figure.subplots(len(groups), 1, height_ratios=heights, squeeze=False)
-  for axes, (start, group) in zip(panels[:, 0], groups.items(), strict=True):
-    picture.bare(axes, "x")
-    for i, gain in enumerate(group):
-      name = f"{gain.before.layer}  {gain.before.bits} to {gain.after.bits}"
-      ends = {True: 0.0, False: 0.0}  # of what is saved, of what is lost
-      for part in PARTS:
-        color, label, word = _PARTS[part]
-        saved = gain.saved[part]
-        (bar,) = axes.barh(
-          i,
-          saved / 1e3,
-          0.75,
-          ends[saved > 0],
-          color=color,
-          label=label if i == 0 else None,
-        )
-        picture.title(bar, f"{name}: {word} {-saved:+,} cycles")
-        ends[saved > 0] += saved / 1e3
-      total = sum(gain.saved.values())
-      (line,) = axes.plot(total / 1e3, i, "|", color=picture.INK, markersize=11)
-      picture.title(line, [f"{name}: {-total:+,} cycles in all"])
-    axes.set_yticks(
-      range(len(group)),
-      [f"{g.before.layer}  {g.before.bits} to {g.after.bits}" for g in group],
-      fontsize=8,
-    )
-    axes.set_ylim(len(group) - 0.4, -0.6)
-    axes.axvline(0, color=picture.INK, linewidth=0.8)
-    axes.set_xlabel("thousand cycles saved (line: in all)")
-    axes.set_title(
-      f"raised from uniform {start} on {short(profile.target)}",
-      loc="left",
-      fontsize=10,
-      fontweight="bold",
-    )
-  picture.legend(figure, panels[0, 0], 3)
-  return picture.svg(
-    figure,
-    "Cycles that layers save at the precision Free Bits chooses, by cause.",
   )
 
 
@@ -347,8 +294,3 @@ def _said(cost: Cost) -> str:
   if cost.macs:
     said += f", {cost.macs / cost.cycles:.2f} MAC/cycle"
   return said + ", waits for L3" * bool(cost.l3)
-
-
-def _entitle(bars, rows):
-  for bar, cost in zip(bars, rows, strict=True):
-    picture.title(bar, _said(cost))

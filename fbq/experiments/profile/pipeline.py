@@ -21,46 +21,47 @@ from fbq.experiments.profile.results import (
   Gain,
   Profile,
   Whole,
+  short,
 )
 from fbq.lab.lab import Lab
 from fbq.nets.graph import Net
 from fbq.search.free_bits import Raise, free_bits
 from hwsim import latency_io
 from hwsim.latency_table import BITS
-from hwsim.pulp import XPULPNN_V1, Target, latency_table, simulate
+from hwsim.pulp import Target, latency_table, simulate
 from hwsim.pulp.roofline import least_bytes, peak_macs_per_cycle
 from hwsim.workload import Layer, Workload
 
 _simulate = functools.lru_cache(maxsize=100_000)(simulate)
 PUBLISHED_SOURCE = "slides of Free Bits (arXiv 2307.02894)"
-# Change of cycles against 8/8 of MobileNetV1-0.75-224 on XPulpNNv1.
-PUBLISHED = {"4/4": -0.323, "4/4+FB": -0.371}
+# Change of cycles against 8/8 of MobileNetV1-0.75-224, by target.
+PUBLISHED = {("xpulpnn_v1", "4/4"): -0.323, ("xpulpnn_v1", "4/4+FB"): -0.371}
 
 
 def run(settings: Profiling, lab: Lab) -> Profile:
   """The profile of a network on a target, beside other targets."""
-  net, targets = lab.net, config.targets(settings)
-  stock_target, target = config.chosen(settings)
+  net = lab.net
+  target, targets = config.compared(settings)
 
   # ---- Every layer at every precision
   with lab.clock.measure("layers"):
     table = latency_table(net.workload, target)
     latency_io.save(table, lab.workdir / "latency_table.csv")
     costs = [
-      cost
-      for each in targets.values()
-      for cost in every_cost(net.workload, each)
+      cost for each in targets for cost in every_cost(net.workload, each)
     ]
 
   # ---- Whole networks, and what Free Bits raises
   with lab.clock.measure("networks"):
     is_published = net == nets.mobilenet_v1(0.75, 224)
-    published = {XPULPNN_V1.name: PUBLISHED} if is_published else {}
-    networks = [
-      whole
-      for name, each in targets.items()
-      for whole in wholes(net, each, published.get(name, {}))
-    ]
+    networks = [whole for each in targets for whole in wholes(net, each)]
+    if is_published:
+      networks = [
+        whole._replace(
+          published=PUBLISHED.get((short(whole.target), whole.name))
+        )
+        for whole in networks
+      ]
     found_gains = gains(net, target)
 
   # ---- The part of L2 that code takes is a property of the application
@@ -77,7 +78,7 @@ def run(settings: Profiling, lab: Lab) -> Profile:
   profile = Profile(
     network=net.name,
     target=target.name,
-    targets=tuple(each.name for each in targets.values()),
+    targets=tuple(each.name for each in targets),
     layers=tuple(layer.name for layer in net.workload.layers),
     costs=tuple(costs),
     uniform={
@@ -90,13 +91,13 @@ def run(settings: Profiling, lab: Lab) -> Profile:
     wholes=tuple(networks),
     gains=tuple(found_gains),
     budgets=tuple(budgets),
-    peaks={each.name: _peaks(each) for each in targets.values()},
+    peaks={each.name: _peaks(each) for each in targets},
     dma_bytes_per_cycle=target.dma_bytes_per_cycle,
     l3_bytes_per_cycle=target.l3_bytes_per_cycle,
     clock_hertz=target.frequency_hz,
     published_source=PUBLISHED_SOURCE if is_published else "",
     constants=tuple(
-      (name, value, value != getattr(stock_target, name))
+      (name, value, name in settings.target_overrides)
       for name, value in dataclasses.asdict(target).items()
       if name != "name"
     ),
@@ -210,9 +211,7 @@ def layer_costs(
   ]
 
 
-def wholes(
-  net: Net, target: Target, published: Mapping[str, float]
-) -> list[Whole]:
+def wholes(net: Net, target: Target) -> list[Whole]:
   """The uniform networks and their Free Bits ones on a target."""
   found = assignments(net, target)
   totals = {
@@ -225,8 +224,7 @@ def wholes(
       name,
       total,
       total / totals["8/8"] - 1,
-      published.get(name),
-      len(found[name][1]),
+      raised=len(found[name][1]),
     )
     for name, total in totals.items()
   ]
@@ -237,7 +235,7 @@ def _budget(net: Net, target: Target, size: int) -> Budget:
   reserved = target.l2_bytes - size
   changed = dataclasses.replace(target, code_reserved_bytes=reserved)
   try:
-    cycles = {w.name: w.cycles for w in wholes(net, changed, {})}
+    cycles = {w.name: w.cycles for w in wholes(net, changed)}
   except ValueError:  # a layer fits no tiling
     cycles = {}
   return Budget(size, cycles, size == target.l2_budget_bytes)

@@ -49,8 +49,13 @@ class Cost(NamedTuple):
     return parts | {"compute": self.compute - self.waiting}
 
   @property
+  def both(self) -> tuple[int, int | None]:
+    """Input and weight bits."""
+    return self.in_bits, self.weight_bits
+
+  @property
   def bits(self) -> str:
-    """Input and weight bits, for instance '8/4'."""
+    """The same in letters, for instance '8/4'."""
     weights = "-" if self.weight_bits is None else self.weight_bits
     return f"{self.in_bits}/{weights}"
 

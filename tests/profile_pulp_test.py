@@ -171,21 +171,6 @@ def test_too_large_nets_say_which_overrides_they_need(net, tmp_path):
   assert re.match(r"xpulpnn_v1 \(l1_bytes=\d+", targets["xpulpnn_v1"].name)
 
 
-@pytest.mark.parametrize(
-  ("overrides", "message"),
-  [
-    (dict(cores=4), "cores is 4, expected 8"),
-    (dict(l1_byte=1), "l1_byte is no number of a target.*l1_bytes"),
-    (dict(l1_bytes="big"), "l1_bytes is 'big'.*expected int"),
-    (dict(l1_bytes=-1), "l1_bytes is -1"),
-    (dict(conv_library="x"), "conv_library is no number"),
-  ],
-)
-def test_overrides_are_checked(overrides, message):
-  with pytest.raises((ConfigError, ValueError), match=message):
-    profile_pulp.with_overrides(XPULPNN_V1, overrides)
-
-
 def test_wrong_net_arguments_name_the_setting():
   wrong = config("net=resnet8")
   wrong.net.arguments = dict(depth=3)

@@ -12,7 +12,6 @@ from typing import Any
 
 _NETS = "fbq.nets"
 _RULES = "fbq.quantizers.qat_rules"
-_STRATEGIES = "fbq.lab.strategies"
 
 # Kind -> short name -> where it is. What stands behind a name of each kind:
 #   experiment   `fbq.lab.experiment.Experiment`
@@ -39,8 +38,8 @@ KNOWN: dict[str, dict[str, str]] = {
     )
   },
   "data": {
-    "cifar10": "fbq.lab.data:CIFAR10",
-    "cifar100": "fbq.lab.data:CIFAR100",
+    "cifar10": "fbq.lab.data:CIFAR",
+    "cifar100": "fbq.lab.data:CIFAR",
     "digits": "fbq.lab.data:DIGITS",
     "imagenet": "fbq.lab.data:IMAGENET",
   },
@@ -55,7 +54,12 @@ KNOWN: dict[str, dict[str, str]] = {
   },
 }
 # Kind -> class of what stands behind its names, where that is one class.
-_CLASSES = {"rule": f"{_RULES}:Rule"}
+_CLASSES = {
+  "data": "fbq.lab.data:DataSet",
+  "experiment": "fbq.lab.experiment:Experiment",
+  "rule": f"{_RULES}:Rule",
+  "target": "hwsim.pulp:Target",
+}
 
 
 class DoorError(ValueError):

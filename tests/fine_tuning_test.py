@@ -7,14 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from ml_collections import ConfigDict
 from model_cases import IMAGES, MIXED, NET, calibrated
 
+from fbq import config as config_lib
 from fbq import norms, precision
+from fbq.config import ConfigError
 from fbq.deploy import lowering
 from fbq.deploy.trained import deployable
-from fbq.experiments import fine_tuning, settings, stage_settings
-from fbq.experiments.fine_tuning import Recipe
+from fbq.lab import fine_tuning
+from fbq.lab.fine_tuning import Recipe
+from fbq.lab.settings import Qat
 from fbq.model import Model
 from fbq.quantizers import qat_rules
 from fbq.schemes.fixed import Fixed, Form
@@ -106,21 +108,18 @@ def test_a_step_distills_and_smooths():
 
 def test_settings_of_recipes():
   plain = dict(method="lsq", distillation=0.0, temperature=4.0, smoothing=0.0)
-  found = fine_tuning.recipe_of(ConfigDict(plain))
-  assert found == Recipe(Fixed(qat_rules.LSQ))
-  asked = ConfigDict({**plain, "distillation": 0.5, "smoothing": 0.9})
-  recipe = fine_tuning.recipe_of(asked)
+  qat = config_lib.of(Qat, plain)
+  assert fine_tuning.recipe_of(qat) == Recipe(Fixed(qat_rules.LSQ))
+  recipe = fine_tuning.recipe_of(qat.with_(distillation=0.5, smoothing=0.9))
   assert recipe.distillation == Distillation(0.5, 4.0)
   assert recipe.smoothing == 0.9
   for key, value in (
-    ("method", "sgd"),
     ("distillation", 1.5),
     ("temperature", 0.0),
     ("smoothing", 1.0),
   ):
-    config = ConfigDict({"qat": {**plain, key: value}})
-    with pytest.raises(settings.ConfigError, match=f"qat.{key} is"):
-      stage_settings.require(config, fine_tuning.demands(config.qat))
+    with pytest.raises(ConfigError, match=f"config.{key} is {value}"):
+      qat.with_(**{key: value})
 
 
 def test_starts_are_of_what_a_recipe_quantizes():

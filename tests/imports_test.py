@@ -37,7 +37,8 @@ MAY_IMPORT = {
     *("fbq.schemes", "fbq.norms", "fbq.model", "fbq.train", "fbq.ptq"),
   ),
   "fbq.ptq": (*METHOD, "fbq.schemes", "fbq.model", "fbq.train"),
-  "fbq.report": ("fbq.search", "fbq.precision", "hwsim"),
+  "fbq.report.__main__": ("fbq",),
+  "fbq.report": ("fbq.search", "fbq.precision", "fbq.files", "hwsim"),
   "fbq.experiments": ("fbq", "hwsim"),
   "launch": ("fbq.report.figures", "fbq.search.pareto"),  # for pictures
   "main": ("fbq", "hwsim"),

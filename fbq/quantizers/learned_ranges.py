@@ -92,8 +92,8 @@ def tqt_normalized(
   of Adam without its first moment, which this is.
 
   Args:
-    decay: of the moving average.
-    clip: by tanh, in quantlib's recipes true.
+    decay: decay of the moving average.
+    clip: whether tanh is taken of what comes out, as in quantlib's recipes.
   """
   normalize = optax.scale_by_adam(b1=0.0, b2=decay, eps=1e-5)
   if not clip:

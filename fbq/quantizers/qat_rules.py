@@ -111,7 +111,7 @@ def _tqt_start(x, bits, signed):
 
 
 def _pact_start(x, bits, signed):
-  """That of least squared error if signed, else a percentile.
+  """The range of least squared error if signed, else a percentile.
 
   PACT is of activations after a ReLU. SAWB, quantlib's start of weights, fits
   bell-shaped numbers, not the nine weights of a depthwise channel: from it

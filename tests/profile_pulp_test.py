@@ -239,7 +239,7 @@ def test_causes_are_named():
 
 
 def test_peaks_are_those_of_the_inner_loops():
-  """pulp_facts.md 2.1: 32 MAC in 9 instructions, 64 and 128, on 8 cores."""
+  """docs/facts/pulp.md 2.1: 32 MAC in 9 instructions, 64, 128, on 8 cores."""
   for bits, macs in ((8, 32), (4, 64), (2, 128)):
     peak = peak_macs_per_cycle("conv", bits, bits, XPULPNN_V1)
     assert peak == pytest.approx(8 * macs / 9, rel=0.04)

@@ -1,6 +1,5 @@
 """Runs an experiment: python main.py --config=configs/... --workdir=runs/..."""
 
-import importlib
 import os
 import sys
 import traceback
@@ -9,35 +8,39 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from fbq.experiments import running
+from fbq.lab import running
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where results go.")
+_SETTINGS = flags.DEFINE_bool(
+  "settings",
+  False,
+  "Print every setting of the experiment, its bounds and what it means; end.",
+)
 
 
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments {argv[1:]}")
-  config, workdir = _CONFIG.value, Path(_WORKDIR.value or "")
-  with running.prepared(workdir) as workdir:
-    from fbq.experiments.settings import ConfigError
+  if _SETTINGS.value:
+    running.print_settings(_CONFIG.value)
+    return
+  if not _WORKDIR.value:
+    raise app.UsageError("--workdir must have a value: where results go")
+  with running.prepared(Path(_WORKDIR.value).expanduser()) as workdir:
+    from fbq.lab import experiment
 
-    name, experiment = config.get("experiment", ""), None
-    if (Path(__file__).parent / f"fbq/experiments/{name}.py").is_file():
-      experiment = importlib.import_module(f"fbq.experiments.{name}")
-    if not hasattr(experiment, "run"):
-      raise ConfigError(
-        f"config.experiment is {name!r}, expected a pipeline of fbq.experiments"
-      )
-    experiment.run(config, workdir)
+    experiment.run(_CONFIG.value, workdir)
 
 
 def _parse_flags(arguments):
   """What is left of the command line; what is wrong in it takes one line."""
   try:
-    rest = app.parse_flags_with_usage(arguments)
+    rest = flags.FLAGS(arguments)
     _CONFIG.value.get("experiment")  # OSError if the file cannot be read
     return rest
+  except flags.Error as error:
+    problem = _of_flags(str(error))
   except OSError as error:
     problem = error.__cause__ or error
   except (LookupError, AttributeError, TypeError) as error:
@@ -48,8 +51,21 @@ def _parse_flags(arguments):
     while isinstance(problem, Exception):
       problem = problem.args[0]
     given = [text for text in arguments if text.startswith("--config.")]
-    problem = f"{' '.join(given)}: no such setting: {problem}"
+    problem = f"{' '.join(given)}: no such setting: {problem}; --settings "
+    problem += "lists them"
   sys.exit(" ".join(f"error: {problem}".split()))
+
+
+def _of_flags(text):
+  """What absl says of a wrong flag, in a line if a user is at fault."""
+  _, ours, message = text.partition("ConfigError: ")
+  if ours:  # of the config file: a word after its colon
+    return message
+  if "Traceback" in text:
+    sys.exit(f"error: {text}")  # a mistake inside of the config file
+  if "invalid literal for int" in text or "could not convert" in text:
+    text += "; the config has a number there: give one, or change the config"
+  return text
 
 
 def _start_with_large_pages():
@@ -61,5 +77,5 @@ def _start_with_large_pages():
 
 if __name__ == "__main__":
   _start_with_large_pages()
-  flags.mark_flags_as_required(["config", "workdir"])
+  flags.mark_flag_as_required("config")
   app.run(main, flags_parser=_parse_flags)

@@ -55,7 +55,7 @@ def programs(shape) -> dict[str, tuple[Program, Program]]:
     return bfp.quantize(x, format_, top=1)
 
   def small_float(x, exponent_bits, mantissa_bits):
-    format_ = minifloat.Format(exponent_bits, mantissa_bits)
+    format_ = minifloat.Minifloat(exponent_bits, mantissa_bits)
     tile = (1, 1, 1, 16)
     return minifloat.quantize(x, format_, tile, "nearest")
 

@@ -16,8 +16,8 @@ process_count)` yields `(images, labels, weights)` of one shape, every test
 image once with weight 1; what fills the last batch has weight 0. Its
 `samples(config, seed, count)` are images of the training split as evaluation
 shows them, to calibrate with, and `counts(config)` the images of both splits.
-Its `check(config)` raises before anything long starts. `fbq.data.sources` picks
-the module by `config.name`.
+Its `check_settings(config)` raises before anything long starts.
+`fbq.data.sources` picks the module by `config.name`.
 """
 
 

@@ -43,7 +43,7 @@ def load(seed: int) -> Digits:
   Stratified: a class has the same share of both splits, to one image.
 
   Args:
-    seed: of the split, a non-negative whole number.
+    seed: seed of the split, a non-negative whole number.
   """
   from sklearn import datasets  # Takes 0.5 s to import.
 
@@ -139,7 +139,7 @@ def test_set(
   return images, digits.test_labels[indices]
 
 
-def check(config) -> None:
+def check_settings(config) -> None:
   """Raises ValueError for settings that cannot be right.
 
   `split_seed` is needed: were `batches` and `evaluation` to split each in its
@@ -171,9 +171,9 @@ def batches(
     config: `batch_size`, `resolution` and, if wanted, `difficulty`: a mapping
       of the fields of `Difficulty` that differ from the default, and
       `split_seed`.
-    seed: of the batches, and of the split without `split_seed`.
-    start_step: of the first batch.
-    process_index: whose part of every batch is given.
+    seed: seed of the batches, and of the split without `split_seed`.
+    start_step: number of the first batch, from 0.
+    process_index: number of the process whose part of every batch is given.
     process_count: processes that share a batch.
   """
   order.check_processes(config.batch_size, process_index, process_count)
@@ -200,12 +200,13 @@ def evaluation(
   """(images, labels, weights float32) of the test set, every image once.
 
   Args:
-    config: as of `batches`, `split_seed`, and `renders_per_test_image` (4).
-    process_index: whose part of every batch is given.
+    config: settings of `batches`, with `split_seed`, and
+      `renders_per_test_image` (4).
+    process_index: number of the process whose part of every batch is given.
     process_count: processes that share a batch.
   """
   order.check_processes(config.batch_size, process_index, process_count)
-  check(config)
+  check_settings(config)
   images, labels = map(
     np.asarray,
     test_set(
@@ -226,9 +227,9 @@ def samples(config, seed: int, count: int) -> tuple[jax.Array, jax.Array]:
   """`count` images and labels of the training split, to calibrate with.
 
   Args:
-    config: as of `batches`.
-    seed: of the choice and of the renders.
-    count: of images.
+    config: settings of `batches`, with `split_seed`.
+    seed: seed of the choice and of the renders.
+    count: number of images.
   """
   return calibration_set(
     jax.random.key(seed),

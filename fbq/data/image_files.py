@@ -29,10 +29,10 @@ class Folder:
   """The images of one split of a folder.
 
   Attributes:
-    root: of the split.
+    root: folder of the split.
     classes: names of the classes.
     names: "<class>/<file>" of every image, sorted.
-    labels: int32 [N].
+    labels: int32 [N], class of every image.
   """
 
   root: Path
@@ -57,9 +57,9 @@ class Records:
   """The images of one split in ArrayRecord files.
 
   Attributes:
-    paths: of the files, in order.
+    paths: paths of the files, in order.
     classes: names of the classes.
-    count: of images.
+    count: number of images.
   """
 
   paths: tuple[str, ...]
@@ -112,7 +112,7 @@ def classes(directory: str | Path) -> tuple[str, ...]:
   return found
 
 
-def check(directory: str | Path) -> None:
+def check_directory(directory: str | Path) -> None:
   """Raises DataError unless both splits can be opened; lists no images."""
   directory, names = Path(directory), classes(directory)
   if (directory / INDEX).is_file():

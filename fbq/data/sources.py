@@ -50,19 +50,19 @@ def source(config) -> Source:
   if name == "digits":
     from fbq.data import digits
 
-    digits.check(config)
+    digits.check_settings(config)
     shape, classes = (config.resolution, config.resolution, 1), digits.CLASSES
     module = digits
   elif name == "imagenet":
     from fbq.data import imagenet
 
-    imagenet.check(config)
+    imagenet.check_settings(config)
     shape = config.resolution, config.resolution, 3
     classes, module = imagenet.classes(config), imagenet
   else:
     from fbq.data import cifar
 
-    cifar.check(config)
+    cifar.check_settings(config)
     shape, classes, module = (32, 32, 3), cifar.classes(config), cifar
   functions = ("batches", "evaluation", "samples", "counts")
   return Source(

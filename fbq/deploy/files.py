@@ -40,10 +40,10 @@ def write(
   """Writes both files, network.json last; what it holds.
 
   Args:
-    directory: made if it is missing.
-    kind: of the network.
-    entries: of network.json, besides kind and digests.
-    arrays: of weights.npz.
+    directory: directory that is written to, made if it is missing.
+    kind: kind of the network.
+    entries: entries of network.json, besides kind and digests.
+    arrays: arrays of weights.npz by name.
   """
   directory = Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
@@ -70,8 +70,8 @@ def read(
   """What `make` makes of what `write` was given.
 
   Args:
-    directory: with both files.
-    kind: of the network.
+    directory: directory with both files.
+    kind: kind that is expected of the network.
     make: (entries of network.json, arrays of weights.npz) -> the network.
 
   Raises:

@@ -62,7 +62,7 @@ def lower(
   """The integers of a trained network.
 
   Args:
-    net: of the network.
+    net: network of the trained model.
     variables: "params", "batch_stats" and "ranges" of a model under `Fixed`.
     assignment: bits of every site.
     width: bits in which requantization is computed; 32 is what PULP does by
@@ -73,7 +73,7 @@ def lower(
     ValueError: variables or assignment do not fit the network.
   """
   check_supported(net)
-  precision.check(net, assignment)
+  precision.check_assignment(net, assignment)
   for site in variables.get("ranges", ()):
     if site != (owner := net.step_site.get(site, site)):
       raise ValueError(
@@ -260,7 +260,7 @@ class _Lowering:
     return np.asarray(codes, np.int64), self.steps[site]
 
   def _step(self, site):
-    """Of a step site, float32's in float64."""
+    """Step of a step site: the float32 number, in float64."""
     if site == INPUT_SITE:
       return np.array(np.float32(1) / np.float32(255), np.float64)
     signed = self.net.is_signed[site]

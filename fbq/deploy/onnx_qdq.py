@@ -25,8 +25,9 @@ def build(network: IntegerNet, int4: bool = True) -> Any:
   """The onnx.ModelProto of a network: images [B, C, H, W] in [0, 1] to logits.
 
   Args:
-    network: to write.
-    int4: stores 4-bit weights as int4; else as int8, which more runtimes take.
+    network: network in integers.
+    int4: whether 4-bit weights are stored as int4; else as int8, which more
+      runtimes take.
   """
   return _Builder(network, int4, quantized=True).model()
 
@@ -46,9 +47,10 @@ def session(model: Any, faithful: bool = True, threads: int = 0) -> Any:
   4 at 8 bits; without it none.
 
   Args:
-    model: onnx.ModelProto.
-    faithful: leaves biases as they are; else integer kernels, which are faster.
-    threads: of one operator; 0 for as many as there are cores.
+    model: model to run, an onnx.ModelProto.
+    faithful: whether biases are left as they are; else integer kernels run,
+      which are faster.
+    threads: threads of one operator; 0 for as many as there are cores.
   """
   import onnxruntime
 

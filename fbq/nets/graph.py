@@ -22,7 +22,7 @@ class Net:
   """Nodes in topological order, from an image to logits.
 
   Attributes:
-    name: of the network.
+    name: name of the network.
     input_shape: (height, width, channels) of the image, values in [0, 1].
     nodes: the table.
     fixes_adders: whether what is added and what is signed has 8 bits, as
@@ -83,6 +83,8 @@ class Net:
     readers have a say in it; the concatenation requantizes it. Logits have no
     site.
     """
+    # Backwards: whether a tensor is a part of a concatenated one shows in what
+    # reads it. Pools go with what they pool.
     owner = {}  # the node whose site a tensor has, pools as if of their own
     readers = {name: set() for name in (INPUT, *self.node)}
     for node in reversed(self.nodes):
@@ -96,6 +98,8 @@ class Net:
           owner[node.name] = owner[reader]
       for name in node.inputs:
         readers[name].add(node.name)
+
+    # Forwards: a pool has the site of its source, which comes before it.
     sites: dict[str, str | None] = {INPUT: INPUT_SITE}
     for node in self.nodes:
       if node.is_output:

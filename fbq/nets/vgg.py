@@ -19,9 +19,10 @@ def vgg9(
   Args:
     width: channel multiplier, of the hidden linear layers as well.
     resolution: height and width of the image in pixels; at least 8.
-    classes: of the classifier.
-    in_channels: of the image.
+    classes: outputs of the classifier.
+    in_channels: channels of the image.
   """
+  # Batch norm and ReLU follow every layer but the classifier.
   hidden = dict(norm=True, activation="relu")
   nodes: list[Node] = []
   before = INPUT
@@ -37,6 +38,8 @@ def vgg9(
       Node(f"pool{stage}", "max_pool", (before,), kernel=(2, 2), stride=2)
     )
     before = f"pool{stage}"
+
+  # The first linear layer flattens what is left of the image.
   features = max(1, round(1024 * width))
   nodes += [
     Node("linear1", "linear", (before,), features, **hidden),

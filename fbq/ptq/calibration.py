@@ -61,8 +61,8 @@ def calibrate(
   for the average over batches.
 
   Args:
-    observe: of `observer`.
-    variables: of the float network.
+    observe: compiled counts of a batch, from `observer`.
+    variables: variables of the float network.
     batches: images [B, H, W, C] each, all of one shape.
 
   Raises:

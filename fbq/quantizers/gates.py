@@ -20,10 +20,10 @@ class HardConcrete:
   """Distribution of a gate given its logit.
 
   Attributes:
-    temperature: of the binary concrete variable.
+    temperature: temperature of the binary concrete variable.
     low: lower end of the stretched interval, below 0.
     high: upper end of the stretched interval, above 1.
-    closed_below: a gate is closed for good where P(gate = 0) is at least this.
+    closed_below: probability of 0 from which on a gate is closed for good.
   """
 
   temperature: float
@@ -85,7 +85,7 @@ def chosen_bits(
 
   Args:
     logits: [..., G] for G = len(bits) - 1 gates.
-    distribution: of the gates.
+    distribution: distribution that the gates are drawn from.
     bits: the nested precisions, rising.
 
   Returns:
@@ -129,9 +129,9 @@ def bayesian_bits_prior(
   not (quantization_facts.md 1.4).
 
   Args:
-    logits: [G] of the gates for 4, 8, ... bits.
-    level_weights: [G + 1] b MACs / max MACs for b = 2, 4, 8, ..., or ones.
-    pruning_logits: [C] of the gates of the output channels, or None.
+    logits: [G], logits of the gates for 4, 8, ... bits.
+    level_weights: [G + 1], b MACs / max MACs for b = 2, 4, 8, ..., or ones.
+    pruning_logits: [C], logits of the gates of the output channels, or None.
   """
   at_least = chain(BAYESIAN_BITS.probability_open(logits))
   higher = jnp.sum(level_weights[1:] * at_least)

@@ -65,7 +65,7 @@ class Histogram(NamedTuple):
 
   @property
   def width(self) -> float:
-    """Of a bin."""
+    """Width of a bin."""
     return 2.0**self.exponent
 
 
@@ -113,8 +113,8 @@ def merge(name: str, batches: Sequence[Batch]) -> Histogram:
   """The histogram of all batches.
 
   Args:
-    name: of the tensor, for messages.
-    batches: of `count`, one or more.
+    name: name of the tensor, for messages.
+    batches: what each batch adds, from `count`; one or more.
 
   Raises:
     ValueError: no batches, or numbers that are not finite.

@@ -63,8 +63,8 @@ def lsq_quantize(
   times 1 / sqrt(count Q_P) (section 2.2).
 
   Args:
-    x: of any shape.
-    step: positive; broadcasts against `x`.
+    x: tensor of any shape.
+    step: step, positive; broadcasts against `x`.
     bits: integer array, broadcasts against `step`; 2 or more if signed.
     signed: see `uniform.quantize`.
     count: N, numbers that share a step: weights, or an image's activations.
@@ -125,8 +125,8 @@ def tqt_normalized(
   of Adam without its first moment, which this is.
 
   Args:
-    decay: of the moving average.
-    clip: by tanh, in quantlib's recipes true.
+    decay: decay of the moving average.
+    clip: whether tanh is taken of what comes out, as in quantlib's recipes.
   """
   normalize = optax.scale_by_adam(b1=0.0, b2=decay, eps=1e-5)
   if not clip:

@@ -43,10 +43,10 @@ class Rule(NamedTuple):
   Attributes:
     text: what it does, for reports.
     start: (x [N, ...], bits, signed) -> the first range [...] of every column.
-    optimizer: of the ranges, for a rate or its schedule; None if none is
-      learned. It leaves ranges positive, whatever their gradient.
-    gradient: of the range, see `uniform.quantize`.
-    scales_gradient: whether that is LSQ's of a step, see `quantize`.
+    optimizer: optimizer of the ranges, for a rate or its schedule; None if none
+      is learned. It leaves ranges positive, whatever their gradient.
+    gradient: gradient of the range, see `uniform.quantize`.
+    scales_gradient: whether the gradient is LSQ's of a step, see `quantize`.
   """
 
   text: str
@@ -98,7 +98,7 @@ def _tqt_start(x, bits, signed):
 
 
 def _pact_start(x, bits, signed):
-  """That of least squared error if signed, else a percentile.
+  """The range of least squared error if signed, else a percentile.
 
   PACT is of activations after a ReLU. SAWB, quantlib's start of weights, fits
   bell-shaped numbers, not the nine weights of a depthwise channel: from it

@@ -5,7 +5,8 @@ import contextlib
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from fbq.report import records
 from fbq.report.records import Point, Recommendation
@@ -41,8 +42,8 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
       os.unlink(temporary)
 
 
-def write_csv(path: str | os.PathLike, points: Sequence[Point]) -> None:
-  """One row per point, fastest first; one column `bits:<site>` per site.
+def csv_rows(points: Sequence[Point]) -> Iterator[Sequence[Any]]:
+  """Headings, then a row per point, fastest first; `bits:<site>` per site.
 
   Accuracies are written in full, aliases joined by spaces, and a detail that a
   point does not have is an empty cell.
@@ -58,24 +59,22 @@ def write_csv(path: str | os.PathLike, points: Sequence[Point]) -> None:
       )
   details = dict.fromkeys(key for point in points for key in point.detail)
   sites = list(points[0].precision)
-  columns = [
+  yield [
     *_COLUMNS,
     *(_DETAIL + key for key in details),
     *(_BITS + site for site in sites),
   ]
-  text = io.StringIO(newline="")
-  writer = csv.DictWriter(text, columns, lineterminator="\n")
-  writer.writeheader()
   fronts = dict(zip(map(id, points), records.on_front(points), strict=True))
   for point in by_cycles(points):
     row = {column: getattr(point, column, None) for column in _COLUMNS}
     row["accuracy"] = repr(point.accuracy)
     row["aliases"] = " ".join(point.aliases)
     row["on_front"] = int(fronts[id(point)])
-    row |= {_DETAIL + key: value for key, value in point.detail.items()}
-    row |= {_BITS + site: bits for site, bits in point.precision.items()}
-    writer.writerow(row)
-  write_atomically(path, text.getvalue().encode())
+    yield [
+      *row.values(),
+      *(point.detail.get(key) for key in details),
+      *(point.precision[site] for site in sites),
+    ]
 
 
 def read_csv(path: str | os.PathLike) -> list[Point]:

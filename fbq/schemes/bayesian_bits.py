@@ -35,7 +35,7 @@ class BayesianBits:
   train ("gates",) and ("gates", "ranges").
 
   Attributes:
-    groups: of the gates.
+    groups: which sites share gates.
     ladder: the precisions, 2, 4, 8 and at most up to 16 or 32. Assignments of
       more than 8 bits run nowhere here: `fbq.precision` refuses them.
     prunes: give every output channel of the weights, the classifier's excepted,
@@ -91,10 +91,10 @@ class BayesianBits:
     logits = variables["gates"]["logits"]
     return gates.level_probabilities(logits, gates.BAYESIAN_BITS)
 
-  def quantizer(self, call: Call) -> "_Quantizer":
+  def quantizer(self, call: Call) -> "_BayesianBitsQuantizer":
     logits = call.variable("gates", "logits", lambda: self.start()["logits"])
     noise = call.noise or {}
-    return _Quantizer(
+    return _BayesianBitsQuantizer(
       self,
       call,
       self.groups.rows(call.net),
@@ -147,7 +147,7 @@ class BayesianBits:
     return found
 
 
-class _Quantizer(NamedTuple):
+class _BayesianBitsQuantizer(NamedTuple):
   """Gates [G, K - 1] of weights and of activations."""
 
   scheme: BayesianBits

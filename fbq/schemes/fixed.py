@@ -22,12 +22,13 @@ class Form(NamedTuple):
   """The grids of all tensors; by default those that PULP's kernels run.
 
   Attributes:
-    weights: of `WEIGHT_FORMS`, see `affine`.
-    activations: "symmetric" where they are signed, else unsigned; or "affine",
-      which differs from that where they are signed.
-    per_channel: one grid for every output channel of a kernel, the
-      classifier's excepted; else one for all.
-    quantizes: of `QUANTIZED`; what it leaves out stays in floating point.
+    weights: grids of weights, one of `WEIGHT_FORMS`; see `affine`.
+    activations: grids of activations: "symmetric" where they are signed, else
+      unsigned; or "affine", which differs from that where they are signed.
+    per_channel: one grid for every output channel of a kernel, the classifier's
+      excepted; else one for all.
+    quantizes: which tensors are quantized, one of `QUANTIZED`; the others stay
+      in floating point.
   """
 
   weights: str = "symmetric"
@@ -44,11 +45,11 @@ class Fixed:
   as "bits".
 
   Attributes:
-    rule: of `qat_rules.RULES`, what ranges do in training. They stand in
+    rule: what ranges do in training, one of `qat_rules.RULES`. Ranges stand in
       "ranges"; under "min_max" those of activations in "averages" as [2], the
       smallest and the largest number, and those of weights nowhere.
-    form: of the grids. Only "min_max" knows others than symmetric ones.
-    decay: of the averages, for each step.
+    form: form of the grids. Only "min_max" knows others than symmetric ones.
+    decay: decay of the averages, for each step.
 
   Raises:
     ValueError: an unknown rule or form, or one that do not go together.
@@ -83,7 +84,7 @@ class Fixed:
 
   @property
   def collection(self) -> str:
-    """Of the variables that start from data: "ranges" or "averages"."""
+    """Name of the variables that start from data: "ranges" or "averages"."""
     return "ranges" if self.learns_ranges else "averages"
 
   def noise(self, key: Array, batch: int) -> None:
@@ -93,7 +94,9 @@ class Fixed:
     del step
     return run["bits"]
 
-  def quantizer(self, call: Call) -> "_Learned | _MinMax":
+  def quantizer(
+    self, call: Call
+  ) -> "_FixedLearnedQuantizer | _FixedMinMaxQuantizer":
     if call.data is None:
       raise ValueError(
         "a model of fixed precision was given no bits: pass int [S], the "
@@ -106,11 +109,11 @@ class Fixed:
     takes_activations = self.form.quantizes != "weights"
     if not self.learns_ranges:
       ends = ranges.activation_ends(call) if takes_activations else {}
-      return _MinMax(
+      return _FixedMinMaxQuantizer(
         self, call, bits, ends, set(), self._shared(call, ends, bits)
       )
     found = ranges.activation_ranges(call, bits) if takes_activations else {}
-    return _Learned(self, call, bits, found)
+    return _FixedLearnedQuantizer(self, call, bits, found)
 
   def _shared(self, call, ends, bits):
     """{site: range} of what shares a step with others, by their `ends`."""
@@ -127,7 +130,7 @@ class Fixed:
     return shared_steps.of_all_sites(call.net, found, bits)
 
 
-class _Learned(NamedTuple):
+class _FixedLearnedQuantizer(NamedTuple):
   scheme: Fixed
   call: Call
   bits: Mapping[str, Array]
@@ -155,7 +158,7 @@ class _Learned(NamedTuple):
     return qat_rules.quantize(self.scheme.rule, x, range_, bits, signed, count)
 
 
-class _MinMax(NamedTuple):
+class _FixedMinMaxQuantizer(NamedTuple):
   """`ends` of activations, of those `moved` with this batch averaged in.
 
   What shares a step has the range in `shared`, of the batches before: an

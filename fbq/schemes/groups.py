@@ -14,7 +14,7 @@ class GateGroups:
   Attributes:
     of_site: per site of the workload, the row of its gates; -1 where the
       precision is fixed.
-    count: number of rows `G`.
+    count: number `G` of rows.
   """
 
   of_site: tuple[int, ...]

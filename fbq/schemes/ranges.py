@@ -15,12 +15,12 @@ Array = jax.Array
 def activation_ranges(
   call: Call, bits: Mapping[str, Array | int] | None = None
 ) -> dict[str, Array]:
-  """[] of every activation site; those of step sites stand in "ranges".
+  """{site: range []} of activations; those of step sites stand in "ranges".
 
   Args:
-    call: of the model.
-    bits: that the operands of adders are quantized to, if not to those that the
-      network fixes.
+    call: call of the model whose ranges are read.
+    bits: {site: bits} that the operands of adders are quantized to; those that
+      the network fixes if left out.
   """
   start = lambda: jnp.float32(6.0)
   ranges = {
@@ -76,7 +76,7 @@ def current_weight_range(
 
 
 def activation_ends(call: Call) -> dict[str, Array]:
-  """[2] of every activation site but the image's, from "averages"."""
+  """{site: ends [2]} of activations but for the image, from "averages"."""
   start = lambda: jnp.float32([0.0, 6.0])
   return {
     site: call.variable("averages", site, start)

@@ -16,31 +16,34 @@ class Target:
   nobody measured. Nothing is fitted to the latency of a network.
 
   Attributes:
-    name: for reports and tables.
+    name: name for reports and tables.
     conv_library: kernel set of convolutions: XpulpV2, XpulpNN, XpulpNN-mixed.
     other_library: kernel set of depthwise, linear: XpulpV2 or XpulpNN.
-    cores: of the cluster [CODE]. The kernels' work split is written for 8.
+    cores: number of cores of the cluster [CODE]. The kernels' work split is
+      written for 8.
     l1_bytes: shared scratchpad, bytes [CODE HW_description.json].
     core0_stack_bytes, other_stack_bytes: stacks carved out of it [CODE].
-    l2_bytes: bytes [CODE].
+    l2_bytes: capacity of L2, bytes [CODE].
     code_reserved_bytes: part of L2 held by code, bytes. An application
       parameter: 160000 is MobileNetV1's "fast_xpnn" configuration in
       dory_examples [CODE]; others use 120000 to 150000. Sweep it in reports.
     double_buffering: 2: tiles are fetched while others are computed; 1: DMA
       blocks (GAP8 boards) [CODE].
-    constant_bits: of the batch-norm multiplier k and offset lambda [CODE].
-    bias_bits: of the bias of a linear layer [CODE].
-    dma_bytes_per_cycle: L2 <-> L1, each direction, in parallel [CODE mchan].
+    constant_bits: bits of the batch-norm multiplier k and offset lambda [CODE].
+    bias_bits: bits of the bias of a linear layer [CODE].
+    dma_bytes_per_cycle: bytes per cycle between L2 and L1, in each direction,
+      in parallel [CODE mchan].
     dma_line_cycles: least cycles of one line of a 2D transfer [CODE].
     dma_transpose_bytes_per_cycle: depthwise inputs change from HWC to CHW in
       1-byte lines, one per cycle [CODE + INFER].
-    dma_command_cycles: to program one transfer [INFER; MATCH uses 12 to 27].
+    dma_command_cycles: cycles to program one transfer [INFER; MATCH uses 12 to
+      27].
     tile_cycles: software overhead of one tile iteration [INFER].
     layer_start_cycles: software overhead of one layer [INFER].
     barrier_cycles: the cores meet after a kernel [ISS].
     l3_bytes_per_cycle: HyperRAM at 50 MB/s over a 100 MHz cluster [CODE
       udma_hyper_v3.cpp; GAP8 silicon reaches 0.65].
-    l3_setup_cycles: of one L3 transfer [INFER].
+    l3_setup_cycles: cycles to start one L3 transfer [INFER].
     frequency_hz: turns cycles into seconds in reports [CODE].
   """
 

@@ -1,22 +1,22 @@
 """Fine-tuning of a float network at given bits, by any rule of training.
 
-A `Recipe` is what a stage's settings "qat" stand for; a `FineTuner` carries it
-out for any number of assignments, seeds and starts with one compiled step.
+A `Recipe` is what the settings "qat" stand for; a `FineTuner` carries it out
+for any number of assignments, seeds and starts with one compiled step.
 """
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from fbq import norms, precision
-from fbq.experiments.stage_settings import Demand
-from fbq.experiments.stages import Lab, ranges_at
+from fbq.lab.calibration import ranges_at
+from fbq.lab.lab import Lab
+from fbq.lab.settings import FineTuning, Qat, Stage
 from fbq.model import Model
 from fbq.nets.graph import Net
 from fbq.ptq.folding import fold
@@ -26,13 +26,6 @@ from fbq.schemes.fixed import Fixed
 from fbq.train import steps
 from fbq.train.distillation import Distillation
 from fbq.train.loop import Trainer
-
-SETTINGS = {
-  "method": str,
-  "distillation": float,
-  "temperature": float,
-  "smoothing": float,
-}
 
 
 class Recipe(NamedTuple):
@@ -55,36 +48,17 @@ class Recipe(NamedTuple):
   smoothing: float = 0.0
 
 
-def recipe_of(qat: ConfigDict) -> Recipe:
-  """The recipe that settings of `SETTINGS` stand for."""
+def recipe_of(qat: Qat) -> Recipe:
+  """The recipe that settings stand for."""
   return Recipe(Fixed(qat.method), **options_of(qat))
 
 
-def options_of(qat: ConfigDict) -> dict[str, Any]:
-  """`distillation` and `smoothing` of settings that may have them."""
-  share, heat, decay = (
-    float(qat[name]) if name in qat else default
-    for name, default in (
-      ("distillation", 0.0),
-      ("temperature", 1.0),
-      ("smoothing", 0.0),
-    )
-  )
-  rule = Distillation(share, heat) if share else None
-  return {"distillation": rule, "smoothing": decay}
-
-
-def demands(qat: ConfigDict, where: str = "qat") -> Iterator[Demand]:
-  """What can be asked of settings of `SETTINGS`, see `stage_settings`."""
-  known = tuple(qat_rules.RULES)
-  for name, is_met, expected in (
-    ("method", lambda method: method in known, f"one of {known}"),
-    ("distillation", lambda share: 0 <= share <= 1, "0 to 1"),
-    ("temperature", lambda heat: 0 < heat < 1e3, "a positive number"),
-    ("smoothing", lambda decay: 0 <= decay < 1, "0 to below 1"),
-  ):
-    if name in qat:
-      yield f"{where}.{name}", is_met(qat[name]), expected
+def options_of(qat: Qat) -> dict[str, Any]:
+  """`distillation` and `smoothing` of a recipe."""
+  rule = None
+  if qat.distillation:
+    rule = Distillation(qat.distillation, qat.temperature)
+  return {"distillation": rule, "smoothing": qat.smoothing}
 
 
 def starts(
@@ -137,16 +111,16 @@ class FineTuner:
   One compiled step and one evaluator serve all calls.
 
   Attributes:
-    lab: of the experiment.
-    recipe: of the training.
-    stage: its plan is the setting of this name.
-    more_steps: than the plan says.
-    range_learning_rate: if none, the plan has it.
+    lab: where it trains.
+    recipe: how it trains.
+    stage: steps, batches and rates.
+    more_steps: steps beyond those of the stage.
+    range_learning_rate: rate of the ranges, by default that of the stage.
   """
 
   lab: Lab
-  recipe: Recipe = Recipe()
-  stage: str = "fine_tuning"
+  recipe: Recipe
+  stage: Stage
   more_steps: int = 0
   range_learning_rate: float | None = None
 
@@ -158,7 +132,7 @@ class FineTuner:
   def trainer(self) -> Trainer:
     scheme, rate = self.recipe.scheme, self.range_learning_rate
     if rate is None:
-      rate = self.lab.config[self.stage].range_learning_rate
+      rate = cast(FineTuning, self.stage).range_learning_rate
     return self.lab.trainer(
       self.stage,
       self.model,

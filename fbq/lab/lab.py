@@ -1,28 +1,25 @@
-"""What experiments that train share: stages, float networks, ranges."""
+"""Where an experiment works: its network, its data, its costs and its workdir.
 
-import dataclasses
-import datetime
+A `Lab` is made of settings; all that can be wrong in them is found before it is
+opened in a workdir and anything is trained.
+"""
+
 import functools
-import hashlib
-import os
-import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from fbq import precision
-from fbq.experiments import pretrained
-from fbq.experiments.settings import ConfigError
-from fbq.experiments.task import Task
+from fbq.config import ConfigError
+from fbq.lab import calibration, costs, data, networks, pretrained, workdir
+from fbq.lab.settings import Stage
+from fbq.lab.task import Task
 from fbq.model import Model
 from fbq.nets.graph import Net
-from fbq.quantizers.site_ranges import Ranges, site_ranges
 from fbq.train import optimizer, parallel, steps
 from fbq.train.distillation import Distillation
 from fbq.train.log import Log, Stopwatch
@@ -30,28 +27,69 @@ from fbq.train.loop import Trainer, train
 from fbq.train.points import train_points
 
 
-@dataclasses.dataclass(frozen=True)
 class Lab:
   """A network, its data and a workdir, in which stages are run.
 
   Attributes:
-    config: of the experiment; a stage's plan (steps, batch size, rates) is the
-      setting of its name.
-    net: that is trained.
-    task: what it is trained and tested on.
-    workdir: where checkpoints go.
-    fingerprint: of the configuration.
-    log: of the experiment.
-    clock: measures the stages.
+    settings: settings of the experiment, checked.
+    workdir: directory of the run, once it is open.
+    fingerprint: short name of the settings, which checkpoints carry.
+    log: metrics and lines for the reader.
+    clock: seconds of every stage.
   """
 
-  config: ConfigDict
-  net: Net
-  task: Task
   workdir: Path
   fingerprint: str
   log: Log
-  clock: Stopwatch
+
+  def __init__(self, settings: Any):
+    self.settings = settings
+    self.clock = Stopwatch()
+
+  @functools.cached_property
+  def net(self) -> Net:
+    """Network of the settings; ConfigError if there is none.
+
+    A checkpoint that is named is read here, so that it is known to fit.
+    """
+    net = networks.build(self.settings.net)
+    if pretrained.is_given(self.settings):
+      pretrained.load(self.settings, net)
+    return net
+
+  @functools.cached_property
+  def task(self) -> Task:
+    """Data set of the settings, which fits the network, or ConfigError."""
+    return data.build(self.settings.data, self.net)
+
+  @functools.cached_property
+  def costs(self) -> costs.Costs:
+    """Target of the settings and its latency table, or ConfigError."""
+    with self.clock.measure("latency table"):
+      return costs.build(self.settings, self.net.workload)
+
+  def open(self, directory: Path, claim: Mapping | None = None) -> None:
+    """Takes a directory to work in.
+
+    Args:
+      directory: made if it is missing.
+      claim: what makes the run its own, by default its settings.
+
+    Raises:
+      ConfigError: the directory is another run's or somebody else's.
+    """
+    claim = workdir.claim_of(self.settings) if claim is None else claim
+    self.fingerprint = workdir.claim_workdir(directory, claim)
+    self.workdir = directory
+    self.log = Log(directory / "metrics.jsonl")
+
+  def with_net(self, net: Net) -> Self:
+    """The same lab for another network that takes the same images."""
+    other = type(self)(self.settings)
+    other.__dict__ |= self.__dict__ | {"net": net, "task": self.task}
+    other.__dict__.pop("costs", None)
+    other.__dict__.pop("float_trainer", None)
+    return other
 
   @property
   def test(self) -> tuple[jax.Array, jax.Array]:
@@ -61,7 +99,7 @@ class Lab:
 
   def trainer(
     self,
-    stage: str,
+    stage: Stage,
     model: Model,
     trained: tuple[str, ...],
     regularizer: Callable | None = None,
@@ -73,20 +111,23 @@ class Lab:
     """One compiled step for all runs of a stage.
 
     Args:
-      stage: its plan is the setting of this name.
+      stage: its steps, batches and rates.
       model, trained, regularizer, distillation, smoothing: see
         `fbq.train.steps.train_step`.
-      more_steps: than the plan says.
-      options: of other variables than weights, see `optimizer.make`.
+      more_steps: steps beyond those of the stage.
+      options: rates of other variables than weights, see `optimizer.make`.
     """
-    plan = self.config[stage]
-    count = self.task.steps(plan) + more_steps
+    count = self.task.steps(stage) + more_steps
     with self.clock.measure("data"):
-      mesh = self._mesh(plan.batch_size)
-      sample, feed = self.task.draws(plan.batch_size, mesh)
-    schedule = {key: plan[key] for key in ("warmup", "drops") if key in plan}
+      mesh = self._mesh(stage.batch_size)
+      sample, feed = self.task.draws(stage.batch_size, mesh)
     updates = optimizer.make(
-      count, plan.learning_rate, plan.weight_decay, **schedule, **options
+      count,
+      stage.learning_rate,
+      stage.weight_decay,
+      stage.warmup,
+      stage.drops,
+      **options,
     )
     return Trainer(
       model,
@@ -105,11 +146,11 @@ class Lab:
       lambda variables: steps.initial_state(
         variables, trained, updates, smoothing > 0
       ),
-      self.config.checkpoint_every,
-      self.config.log_every,
+      self.settings.checkpoint_every,
+      self.settings.log_every,
       feed,
       mesh,
-      plan.batch_size,
+      stage.batch_size,
     )
 
   def _mesh(self, batch_size: int) -> Mesh | None:
@@ -173,19 +214,19 @@ class Lab:
   def float_network(self, name: str, keys) -> tuple[Mapping[str, Any], float]:
     """Variables of the trained float network and its test accuracy.
 
-    A checkpoint of the config is that network, trained no further.
+    A checkpoint of the settings is that network, trained no further.
 
     Args:
-      name: of the run; its plan is the setting "float_training".
-      keys: of the start and of the batches.
+      name: name of the run; its stage is the setting "float_training".
+      keys: random keys of the start and of the batches.
     """
     model = Model(self.net)
     correct = steps.evaluator(model)
-    if pretrained.is_given(self.config):
-      start, report = pretrained.load(self.config, self.net)
+    if pretrained.is_given(self.settings):
+      start, report = pretrained.load(self.settings, self.net)
       self.log.say(str(report))
     else:
-      start = initial_variables(model, keys[0])
+      start = calibration.initial_variables(model, keys[0])
     variables, result = self.run(
       name,
       "float training",
@@ -201,8 +242,10 @@ class Lab:
   @functools.cached_property
   def float_trainer(self) -> Trainer:
     """One compiled step for all float training of the experiment."""
-    trainer = self.trainer("float_training", Model(self.net), ("params",))
-    is_trained = pretrained.is_given(self.config)
+    trainer = self.trainer(
+      self.settings.float_training, Model(self.net), ("params",)
+    )
+    is_trained = pretrained.is_given(self.settings)
     return trainer._replace(steps=0) if is_trained else trainer
 
   def bits(self, assignment: precision.Precision) -> jax.Array:
@@ -223,77 +266,5 @@ class Lab:
       key: of the choice.
       count: by default the setting "calibration_images".
     """
-    count = count or self.config.calibration_images
+    count = count or self.settings.calibration_images
     return self.task.calibration_set(key, count)
-
-
-def initial_variables(model: Model, key: jax.Array) -> Mapping[str, Any]:
-  """Variables of a model in float mode before training."""
-  images = jnp.zeros((2, *model.net.input_shape))
-  # The "rbg" generator: threefry's thirty copies take 5 s to compile.
-  seed = jax.random.key_data(key)
-  key = jax.random.wrap_key_data(jnp.concatenate([seed, seed]), impl="rbg")
-  variables = jax.jit(lambda k: model.init(k, images, train=False))(key)
-  return {kind: variables.get(kind, {}) for kind in ("params", "batch_stats")}
-
-
-def calibrate(net: Net, variables, images):
-  """({site: {bits: range}}, {activation site: values [N, ...]}) on `images`.
-
-  See `fbq.quantizers.site_ranges`; the values are those before quantizers.
-
-  Args:
-    net: the network.
-    variables: of its float model.
-    images: [N, H, W, C].
-  """
-  tensors = activations(net, variables, images)
-  return site_ranges(net, variables["params"], tensors), tensors
-
-
-def activations(net: Net, variables, images) -> dict[str, np.ndarray]:
-  """{activation site but the image's: values [N, ...]} before quantizers.
-
-  Args:
-    net, variables, images: see `calibrate`.
-  """
-  model = Model(net)
-  seen = jax.jit(
-    lambda v, x: model.apply(v, x, train=False, mutable=["intermediates"])[1]
-  )(variables, images)["intermediates"]
-  return {
-    f"{node.name}.out": np.asarray(seen[node.name][0])
-    for node in net.nodes
-    if net.site_of[node.name] == f"{node.name}.out"
-  }
-
-
-def ranges_at(
-  ranges: Ranges, assignment: precision.Precision
-) -> dict[str, jax.Array]:
-  """The "ranges" of a model at the bits of an assignment.
-
-  Of those sites of `ranges` that the assignment has.
-  """
-  return {
-    site: jnp.asarray(by_bits[assignment[site]])
-    for site, by_bits in ranges.items()
-    if site in assignment
-  }
-
-
-def digest(net, assignment) -> str:
-  """A short name for an assignment: equal for equal ones."""
-  return hashlib.sha256(
-    precision.to_array(net, assignment).tobytes()
-  ).hexdigest()[:10]
-
-
-def machine_facts() -> dict[str, str]:
-  """When and on what a run ended, for its report."""
-  return {
-    "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
-    f"jax backend {jax.default_backend()}",
-    "versions": f"Python {platform.python_version()}, jax {jax.__version__}",
-  }

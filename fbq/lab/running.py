@@ -7,8 +7,10 @@ import contextlib
 import errno
 import os
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from absl import flags, logging
 
@@ -44,8 +46,8 @@ def prepared(workdir: Path) -> Iterator[Path]:
   """
   import jax
 
+  from fbq.config import ConfigError
   from fbq.data import DataError
-  from fbq.experiments.settings import ConfigError
   from fbq.train import monitoring, processes
   from fbq.train.checkpoints import CheckpointError
   from fbq.train.loop import Diverged
@@ -84,3 +86,23 @@ def _told(*kinds: type[Exception]) -> Iterator[None]:
       f"error: {error}. Free some space and give the same command again: the "
       "run goes on from its last checkpoint."
     )
+
+
+def print_settings(given: Any) -> None:
+  """Prints every setting of the experiment of a ConfigDict."""
+  from fbq import config
+  from fbq.lab import experiment
+
+  with _told(config.ConfigError):
+    kind = experiment.named(given.get("experiment", "")).settings
+    values = config.of(kind, given)
+  for row in config.table(kind, values=values):
+    value: Any = values
+    for part in row.name.split("."):
+      value = getattr(value, part)
+    now = f" = {value!r}"
+    if repr(value) != row.default and row.default:
+      now += f"  [default {row.default}]"
+    text = f"{row.meaning} Takes {row.expected}."
+    print(f"{row.name}{now}")
+    print(textwrap.indent(textwrap.fill(text, 74), "    "))

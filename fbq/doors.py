@@ -1,0 +1,90 @@
+"""Doors: names in a config become what a user brings, without an edit of fbq.
+
+Everything that comes from outside has a short name, if fbq ships it, or is
+named by "package.module:attribute". `KNOWN` lists the short names; nothing is
+imported before it is asked for.
+"""
+
+import difflib
+import importlib
+from typing import Any
+
+_NETS = "fbq.nets"
+
+# Kind -> short name -> where it is. What stands behind a name of each kind:
+#   experiment   `fbq.lab.experiment.Experiment`
+#   net          a function (**net.arguments) -> `fbq.nets.Net`
+#   data         `fbq.lab.data.DataSet`
+#   layout       a function (net) -> {module of the checkpoint: node},
+#                see `fbq.train.torch_names`
+#   target       `hwsim.pulp.Target`, or another target of hwsim
+#   rule         `fbq.quantizers.qat_rules.Rule`
+#   strategy     `fbq.lab.strategies.Strategy`
+KNOWN: dict[str, dict[str, str]] = {
+  "experiment": {
+    name: f"fbq.experiments.{name}:EXPERIMENT"
+    for name in (
+      *("bitq", "exact", "export", "free_bits", "profile"),
+      *("ptq", "qat", "shootout", "whitepaper"),
+    )
+  },
+  "net": {
+    name: f"{_NETS}:{name}"
+    for name in (
+      *("convnext", "ds_cnn", "googlenet", "inception_v3", "mobilenet_v1"),
+      *("mobilenet_v2", "resnet8", "resnet18", "resnet50", "vgg9"),
+    )
+  },
+  "data": {
+    "cifar10": "fbq.lab.data:CIFAR",
+    "cifar100": "fbq.lab.data:CIFAR",
+    "digits": "fbq.lab.data:DIGITS",
+    "imagenet": "fbq.lab.data:IMAGENET",
+  },
+  "target": {
+    "xpulp_v2": "hwsim.pulp:XPULP_V2",
+    "xpulpnn_v1": "hwsim.pulp:XPULPNN_V1",
+    "xpulpnn_v2": "hwsim.pulp:XPULPNN_V2",
+  },
+}
+
+
+class DoorError(ValueError):
+  """A name that leads to nothing; the message says what would."""
+
+
+def resolve(kind: str, name: str) -> Any:
+  """What a name of this kind stands for.
+
+  Args:
+    kind: key of `KNOWN`.
+    name: short name, or "package.module:attribute"; attributes of attributes
+      are joined by dots.
+
+  Raises:
+    DoorError: an unknown short name, a module that cannot be imported, or an
+      attribute that it does not have.
+  """
+  place = KNOWN[kind].get(name, name)
+  module, colon, attribute = str(place).partition(":")
+  if not (colon and module and attribute):
+    raise DoorError(f"{kind} {name!r} is not known{_hint(kind, name)}")
+  try:
+    found = importlib.import_module(module)
+    for part in attribute.split("."):
+      found = getattr(found, part)
+  except (ImportError, AttributeError, ValueError, TypeError) as error:
+    raise DoorError(
+      f"{kind} {name!r} cannot be loaded: {error}{_hint(kind, name)}"
+    ) from error
+  return found
+
+
+def _hint(kind, name):
+  names = list(KNOWN[kind])
+  close = difflib.get_close_matches(str(name), names, 1)
+  meant = f"; did you mean {close[0]!r}?" if close else ";"
+  return (
+    f"{meant} expected one of {', '.join(names)}, or your own as "
+    "'package.module:attribute'"
+  )

@@ -1,0 +1,67 @@
+"""What a Free Bits run can be set to, and its checks before any training."""
+
+from fbq import precision
+from fbq.config import (
+  ConfigError,
+  NotNegative,
+  Positive,
+  Seed,
+  checked,
+)
+from fbq.lab import fine_tuning
+from fbq.lab.lab import Lab
+from fbq.lab.settings import Bits, Judged, OnTarget, Stage, Training
+
+Strengths = checked(
+  tuple[NotNegative, ...],
+  lambda given: len({f"{s:g}" for s in given}) == len(given),
+  "numbers from 0 on that differ in six digits",
+)
+Locked = checked(
+  tuple[bool, ...],
+  lambda given: len(set(given)) == len(given),
+  "some of True and False",
+)
+Rules = checked(
+  tuple[tuple[str, int], ...],
+  lambda given: True,
+  "pairs (regular expression, bits)",
+)
+
+
+class Search(Stage):
+  """The precision search by Bayesian Bits' gates."""
+
+  strengths: Strengths = (0.003, 0.006, 0.012)
+  "Strengths of the penalty on bit operations; a search for each."
+  locked: Locked = (True, False)
+  "Whether the gates of a layer's input and weights are locked together; a \
+  search for each."
+  gate_learning_rate: Positive = 0.05
+  "Rate of the gates, constant."
+  range_bits: Bits = 4
+  "Bits at which the ranges of activations are calibrated for the search."
+  faithful: bool = False
+  "Whether gates learn as in the authors' code, which never clears gradients."
+
+
+class FreeBits(Judged, OnTarget, Training):
+  """Free Bits: search, hardware pass, fine-tuning, front."""
+
+  seed: Seed = 0
+  "Seed of everything that is drawn."
+  search: Search = Search(learning_rate=5e-3)
+  "Precision search."
+  rules: Rules = ()
+  "(regular expression over tensors, bits): fixed in everything searched."
+
+
+def check(settings: FreeBits, lab: Lab) -> None:
+  """Raises ConfigError for what cannot work; trains nothing."""
+  fine_tuning.recipe_of(settings.qat)
+  net = lab.net
+  _ = lab.task, lab.costs
+  try:
+    precision.apply_rules(net, precision.uniform(net, 8), settings.rules)
+  except ValueError as error:
+    raise ConfigError(str(error)) from error

@@ -1,0 +1,94 @@
+"""What a network costs on the hardware of an experiment: a table of cycles."""
+
+import dataclasses
+import difflib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fbq import doors
+from fbq.config import ConfigError, require
+from fbq.files import user_path
+from fbq.lab.settings import OnTarget
+from hwsim import latency_io
+from hwsim.latency_table import LatencyTable
+from hwsim.pulp import Target, latency_table
+from hwsim.workload import Workload
+
+OUTPUT_BITS = 8  # of every quantized output, as in the published benchmark
+
+
+class Costs(NamedTuple):
+  """The hardware and its cycles.
+
+  Attributes:
+    target: simulated hardware; None where every layer was measured.
+    table: cycles of every layer at every precision.
+    cycles: int64 [L, A, W], those with outputs of `OUTPUT_BITS`.
+  """
+
+  target: Target | None
+  table: LatencyTable
+  cycles: np.ndarray
+
+  @property
+  def name(self) -> str:
+    """Name of the hardware."""
+    return self.table.target or "the measured board"
+
+
+def build(settings: OnTarget, workload: Workload) -> Costs:
+  """The costs of a network; ConfigError if the hardware cannot run it."""
+  path = user_path(settings.measured_latency or "")
+  target = target_of(settings)
+  try:
+    if target is None:
+      table = latency_io.load(path, workload, OUTPUT_BITS)
+    else:
+      table = latency_table(workload, target)
+      if settings.measured_latency:
+        table = latency_io.merge(table, path, OUTPUT_BITS)
+  except (ValueError, OSError) as error:
+    raise ConfigError(str(error)) from error
+  return Costs(target, table, table.for_output_bits(OUTPUT_BITS))
+
+
+def target_of(settings: OnTarget) -> Target | None:
+  """The hardware that settings name; None if a measured table is all of it.
+
+  Raises:
+    ConfigError: an unknown target, or fields that it does not have.
+  """
+  if not settings.target:
+    require(
+      bool(settings.measured_latency),
+      "target",
+      settings.target,
+      "the name of a target, or a measured table of every layer in "
+      "config.measured_latency",
+    )
+    return None
+  try:
+    target = doors.resolve("target", settings.target)
+  except doors.DoorError as error:
+    raise ConfigError(f"config.target: {error}") from error
+  is_target = isinstance(target, Target)
+  require(is_target, "target", settings.target, "the name of a Target")
+  return overridden(target, settings.target_overrides)
+
+
+def overridden(target: Target, changes: dict[str, Any]) -> Target:
+  """`target` with other values in some fields."""
+  fields = [field.name for field in dataclasses.fields(target)]
+  for name in changes:
+    close = difflib.get_close_matches(name, fields, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    if name not in fields:
+      raise ConfigError(
+        f"config.target_overrides.{name} is no field of a target{hint} Known: "
+        f"{', '.join(fields)}"
+      )
+  try:
+    return dataclasses.replace(target, **changes)
+  except (ValueError, TypeError) as error:
+    raise ConfigError(f"config.target_overrides: {error}") from error

@@ -1,0 +1,291 @@
+"""The data sets behind the door: what each can be set to, and its task.
+
+A `DataSet` of one's own is named "package.module:attribute". Its settings begin
+with `name: str`, as its task finds them; `fbq.lab.task.from_arrays` makes a
+task of arrays.
+"""
+
+import functools
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import pydantic
+from pydantic import Field
+
+from fbq import doors
+from fbq.config import ConfigError, Count, Seed, Settings, require
+from fbq.data import DataError, canvas, digits, generated, sources
+from fbq.files import user_path
+from fbq.lab.task import Task
+from fbq.nets.graph import Net
+from fbq.train import feed, parallel
+
+_DIGITS_BATCH = 360  # divides every test set of digits
+_BATCH = 250  # divides those of CIFAR and ImageNet
+
+
+class DataSet(NamedTuple):
+  """A data set.
+
+  Attributes:
+    settings: subclass of `Settings` with a field `name`.
+    task: (settings, net) -> `Task`; reads no images yet. What it raises of
+      ConfigError, ValueError and `fbq.data.DataError` becomes one line.
+  """
+
+  settings: type[Settings]
+  task: Callable[[Any, Net], Task]
+
+
+def data_set(given: Any) -> DataSet:
+  """The data set whose name stands in the settings `given`.
+
+  Raises:
+    ConfigError: no name, or one that leads to no data set.
+  """
+  name = given.get("name") if isinstance(given, Mapping) else None
+  known = ", ".join(doors.KNOWN["data"])
+  require(
+    isinstance(name, str),
+    "data.name",
+    name,
+    f"one of {known}, or your own as 'package.module:attribute'",
+  )
+  try:
+    found = doors.resolve("data", name)
+  except doors.DoorError as error:
+    raise ConfigError(f"config.data.name: {error}") from error
+  is_data_set = isinstance(found, DataSet)
+  require(is_data_set, "data.name", name, "the name of a fbq.lab.data.DataSet")
+  return found
+
+
+def build(data: Settings, net: Net) -> Task:
+  """The task of a data set for a network that fits it; reads no images.
+
+  Raises:
+    ConfigError: naming the setting at fault, or missing files.
+  """
+  name = data.name  # pyrefly: ignore[missing-attribute]
+  try:
+    task = data_set({"name": name}).task(data, net)
+  except ConfigError:
+    raise
+  except (ValueError, DataError, ModuleNotFoundError) as error:
+    raise ConfigError(f"config.data: {error}") from error
+  wants = _sized(task.input_shape), task.classes
+  gives = _sized(net.input_shape), net.shapes[net.nodes[-1].name][2]
+  if wants != gives:
+    raise ConfigError(
+      f"config.net reads images of {gives[0]} and tells {gives[1]} classes "
+      f"apart, expected {wants[0]} and {wants[1]}, those of {name}; see "
+      "config.net.arguments"
+    )
+  return task
+
+
+def _sized(shape):
+  return "x".join(map(str, shape))
+
+
+# ---- Digits, drawn on the device
+
+
+class DigitsSettings(Settings):
+  """Handwritten digits on cluttered canvases; nothing is downloaded."""
+
+  name: Literal["digits"] = "digits"
+  "Data set."
+  split_seed: Seed = 0
+  "Seed of the split by source image."
+  test_seed: Seed = 0
+  "Seed of the renders of the test images."
+  renders_per_test_image: int = Field(4, ge=1, le=1000)
+  "Test images made of each source image."
+  difficulty: dict[str, Any] = {}
+  "What differs from the default of `fbq.data.canvas.Difficulty`."
+
+  @pydantic.model_validator(mode="after")
+  def _is_possible(self) -> Self:
+    canvas.Difficulty.from_config(self.difficulty)
+    return self
+
+
+def _digits(settings: DigitsSettings, net: Net) -> Task:
+  resolution = net.input_shape[0]
+  require(
+    net.input_shape == (resolution, resolution, 1)
+    and resolution >= canvas.SOURCE,
+    "net.arguments",
+    f"a network that reads {_sized(net.input_shape)}",
+    f"square grey images of {canvas.SOURCE} pixels or more (in_channels=1)",
+  )
+  difficulty = canvas.Difficulty.from_config(settings.difficulty)
+  load = functools.cache(lambda: digits.load(settings.split_seed))
+
+  @functools.cache
+  def test_set():
+    return digits.test_set(
+      load(),
+      resolution,
+      difficulty,
+      settings.renders_per_test_image,
+      settings.test_seed,
+    )
+
+  def draws(batch_size, mesh):
+    del mesh  # what is drawn in the step is spread there
+    sample = functools.partial(
+      digits.train_batch,
+      digits=load(),
+      batch_size=batch_size,
+      resolution=resolution,
+      difficulty=difficulty,
+    )
+    return sample, feed.nothing
+
+  def test_batches():
+    images, labels = test_set()
+    weights = jnp.ones(_DIGITS_BATCH)
+    for i in range(0, len(images), _DIGITS_BATCH):
+      rows = slice(i, i + _DIGITS_BATCH)
+      yield images[rows], labels[rows], weights
+
+  return Task(
+    (resolution, resolution, 1),
+    digits.CLASSES,
+    draws,
+    test_batches,
+    lambda key, count: digits.calibration_set(
+      key, load(), count, resolution, difficulty
+    ),
+    lambda: (
+      digits.TRAIN_COUNT,
+      digits.TEST_COUNT * settings.renders_per_test_image,
+    ),
+    _DIGITS_BATCH,
+    "The test images are several renders of 360 source digits; renders of one "
+    "source are not independent, so the true error of an accuracy is larger "
+    "than the binomial one shown.",
+  )
+
+
+# ---- Images in files, read by the host
+
+
+class Generated(Settings):
+  """Pictures that are made for a smoke run, see `fbq.data.generated`."""
+
+  classes: Count
+  "Classes of a folder of pictures."
+  train: Count
+  "Training images of each class, or in each file of CIFAR."
+  test: Count
+  "Test images, likewise."
+
+
+class _Files(Settings):
+  directory: str
+  "Where the files are."
+  generated: Generated | None = None
+  "For smoke runs: pictures are made in the directory."
+  evaluation_batch: int = Field(_BATCH, ge=1, le=10**6)
+  "Test images at a time."
+
+
+class Rows(Settings):
+  """Images in each file of archives made smaller, for tests."""
+
+  train: Count
+  "Images in each training file."
+  test: Count
+  "Images in the test file."
+
+
+class CifarSettings(_Files):
+  """CIFAR-10 or CIFAR-100 from the official archives."""
+
+  name: Literal["cifar10", "cifar100"]
+  "Data set."
+  labels: Literal["fine", "coarse"] = "fine"
+  "Which classes of CIFAR-100."
+  augment: bool = True
+  "Crop at random and flip half of the training images."
+  rows: Rows | None = None
+  "Images in each file of archives made smaller."
+
+
+class ImageNetSettings(_Files):
+  """ImageNet, or any labelled photographs in a folder for each class."""
+
+  name: Literal["imagenet"] = "imagenet"
+  "Data set."
+  resize: int | None = Field(None, ge=1, le=10**5)
+  "Shorter side before the middle is cut out; None: 256 for 224 pixels, and so \
+  in proportion."
+  threads: int = Field(16, ge=1, le=1024)
+  "Threads that decode in this process."
+  workers: int = Field(0, ge=0, le=1024)
+  "Processes that decode, instead of threads."
+
+
+def _files(settings: _Files, net: Net) -> Task:
+  """The task of images in files: nothing but their source knows which."""
+  given = settings.model_dump(exclude_none=True)
+  given["directory"] = str(user_path(settings.directory))
+  made = given.pop("generated", None)
+  if made:
+    generated.write(given["directory"], given["name"], **made)
+    given["rows"] = {"train": made["train"], "test": made["test"]}
+  require(
+    net.input_shape[0] == net.input_shape[1] and net.input_shape[2] == 3,
+    "net.arguments",
+    f"a network that reads {_sized(net.input_shape)}",
+    "square images of 3 colours",
+  )
+
+  def source(batch_size):
+    more = {"batch_size": batch_size, "resolution": net.input_shape[0]}
+    return sources.source(types.SimpleNamespace(**given, **more))
+
+  batch = settings.evaluation_batch
+  tested = source(batch)
+
+  def place(tree):
+    return jax.device_put(tree)
+
+  def draws(batch_size, mesh):
+    own = functools.partial(
+      source(batch_size).batches,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+    put = functools.partial(parallel.feed, mesh=mesh)
+    return feed.as_given, feed.from_host(own, put)
+
+  def test_batches() -> Iterator[Any]:
+    with feed.read_ahead(tested.evaluation(), place, 2) as batches:
+      yield from batches
+
+  def calibration_set(key, count):
+    return place(tested.samples(feed.seed_of({"key": key}), count))
+
+  return Task(
+    tested.input_shape,
+    tested.classes,
+    draws,
+    test_batches,
+    calibration_set,
+    tested.counts,
+    batch,
+    f"The test images are the test split of {given['name']}, each counted "
+    "once.",
+  )
+
+
+DIGITS = DataSet(DigitsSettings, _digits)
+CIFAR = DataSet(CifarSettings, _files)
+IMAGENET = DataSet(ImageNetSettings, _files)

@@ -1,0 +1,154 @@
+"""An experiment, and how every one of them is run.
+
+Results come before pages: the record that a pipeline returns is saved as
+results.json and results.csv before any picture is drawn, and the page is made
+from that record alone, at once or later by `python -m fbq.report WORKDIR`.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pydantic
+from ml_collections import ConfigDict
+
+from fbq import config as config_lib
+from fbq import doors
+from fbq.config import ConfigError, Settings
+from fbq.files import write_atomically
+from fbq.lab import workdir as workdir_lib
+from fbq.lab.lab import Lab
+from fbq.report import run as run_lib
+from fbq.report.run import Run
+from fbq.train.log import Log
+
+
+class Results(Protocol):
+  """The record of an experiment: a frozen dataclass of plain values."""
+
+  def table(self) -> Iterable[Sequence[Any]]:
+    """Rows of results.csv, the headings first."""
+    ...
+
+  def summary(self) -> Mapping[str, Any]:
+    """What result.json says."""
+    ...
+
+
+class Experiment(NamedTuple):
+  """An experiment, made of four files that a fork copies.
+
+  Attributes:
+    settings: what it can be set to, a subclass of `Settings`.
+    check: (settings, lab): raises ConfigError for what cannot work; builds of
+      the lab what the experiment needs, and trains nothing.
+    run: (settings, lab) -> record; the whole method.
+    results: class of the record.
+    write: (record, run, workdir): writes page and pictures.
+    tell: (record, log): prints the answer.
+  """
+
+  settings: type[Settings]
+  check: Callable[[Any, Lab], None]
+  run: Callable[[Any, Lab], Results]
+  results: type
+  write: Callable[[Any, Run, Path], None]
+  tell: Callable[[Any, Log], None]
+
+
+def named(name: str) -> Experiment:
+  """The experiment behind a name; ConfigError if there is none."""
+  try:
+    found = doors.resolve("experiment", name)
+  except doors.DoorError as error:
+    raise ConfigError(f"config.experiment: {error}") from error
+  config_lib.require(
+    isinstance(found, Experiment),
+    "experiment",
+    name,
+    "the name of a fbq.lab.experiment.Experiment",
+  )
+  return found
+
+
+def run(given: ConfigDict, directory: Path) -> None:
+  """Carries out an experiment in `directory`, or what is left of it to do.
+
+  Raises:
+    ConfigError: a setting at fault, before anything is written.
+  """
+  # ---- All that can be wrong is found before anything is written or trained
+  experiment = named(given.get("experiment", ""))
+  settings = config_lib.of(experiment.settings, given)
+  lab = Lab(settings)
+  experiment.check(settings, lab)
+  lab.open(directory)
+  if workdir_lib.is_finished(directory):
+    lab.log.say(f"{directory} is finished: see {directory / 'report.html'}")
+    return
+
+  # ---- The method, then its numbers, then what people look at
+  results = experiment.run(settings, lab)
+  about = _about(settings, lab)
+  save(directory, results, about)
+  experiment.write(results, about, directory)
+  experiment.tell(results, lab.log)
+  lab.log.say(f"Report: {directory / 'report.html'}")
+  workdir_lib.finish(directory, results.summary())
+
+
+def save(directory: Path, results: Results, about: Run) -> None:
+  """Writes results.json, from which a page can be made, and results.csv."""
+  write_atomically(directory / "results.csv", as_csv(results.table()))
+  record = {
+    "run": dataclasses.asdict(about),
+    "results": _adapter(type(results)).dump_python(results, mode="json"),
+  }
+  write_atomically(directory / "results.json", json.dumps(record, indent=1))
+
+
+def as_csv(rows: Iterable[Sequence[Any]]) -> str:
+  """Rows as the text of a CSV file."""
+  text = io.StringIO(newline="")
+  csv.writer(text, lineterminator="\n").writerows(rows)
+  return text.getvalue()
+
+
+def load(directory: Path) -> tuple[Experiment, Any, Run]:
+  """The experiment of a finished run, its record and what is known of the run.
+
+  Raises:
+    ConfigError: the directory holds no results, or damaged ones.
+  """
+  path = directory / "results.json"
+  try:
+    record = json.loads(path.read_text())
+    about = Run(**record["run"])
+    experiment = named(about.settings["experiment"])
+    results = _adapter(experiment.results).validate_python(record["results"])
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise ConfigError(
+      f"{path} cannot be read: {' '.join(str(error).split())[:300]}; give the "
+      "workdir of a run that has results"
+    ) from error
+  return experiment, results, about
+
+
+def _about(settings, lab):
+  plain = settings.model_dump(mode="json")
+  return Run(
+    command=run_lib.command(),
+    commit=run_lib.commit(),
+    facts=run_lib.machine(),
+    seeds=plain.get("seeds", [plain[k] for k in ("seed",) if k in plain]),
+    stages=dict(lab.clock.seconds),
+    settings=plain,
+  )
+
+
+def _adapter(kind: type) -> pydantic.TypeAdapter:
+  return pydantic.TypeAdapter(kind)

@@ -1,0 +1,54 @@
+"""The network that settings name, checked before anything is made of it."""
+
+import math
+
+from fbq import doors, nets
+from fbq.config import ConfigError, require
+from fbq.lab.settings import NetSettings
+
+_LARGEST = 2**31  # numbers in a tensor
+
+
+def build(settings: NetSettings) -> nets.Net:
+  """The network; whether it fits the data, the data set asks.
+
+  Raises:
+    ConfigError: an unknown builder, arguments that it does not take, or a
+      network that nothing could hold.
+  """
+  name = settings.builder
+  try:
+    make = doors.resolve("net", name)
+  except doors.DoorError as error:
+    raise ConfigError(f"config.net.builder: {error}") from error
+  require(callable(make), "net.builder", name, "a function that gives a Net")
+  try:
+    net = make(**settings.arguments)
+  except (ValueError, TypeError, ArithmeticError, MemoryError) as error:
+    raise ConfigError(f"config.net.builder {name!r}: {error}") from error
+  require(
+    isinstance(net, nets.Net),
+    "net.builder",
+    name,
+    "a function that gives a Net",
+  )
+
+  # Sizes that come of senseless arguments, such as 10^30 channels
+  for layer, shape in net.shapes.items():
+    whole = all(type(side) is int and side >= 1 for side in shape)
+    require(
+      whole and math.prod(shape) < _LARGEST,
+      "net.arguments",
+      settings.arguments,
+      f"whole numbers of features, of which {layer} would have {shape}",
+    )
+  most = max(net.input_shape[:2])
+  for node in net.nodes:
+    require(
+      type(node.stride) is int and 1 <= node.stride <= most,
+      "net.arguments",
+      settings.arguments,
+      f"strides of 1 to {most}, the size of the image; {node.name} has "
+      f"{node.stride}",
+    )
+  return net

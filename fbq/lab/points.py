@@ -1,0 +1,302 @@
+"""Assignments as the end of an experiment: saved, fine-tuned, compared.
+
+The record of every experiment that ends in a front of accuracy over cycles.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from fbq import precision as precision_lib
+from fbq.files import write_atomically
+from fbq.lab.costs import Costs
+from fbq.lab.fine_tuning import FineTuner
+from fbq.lab.lab import Lab
+from fbq.lab.settings import Judged
+from fbq.nets.graph import Net
+from fbq.quantizers.site_ranges import Ranges
+from fbq.report import Change, LayerRow, Point, recommend, tables
+from fbq.search.free_bits import Raise
+from hwsim import proxies
+from hwsim.latency_table import layer_cycles, total_cycles
+from hwsim.pulp import simulate
+
+REFERENCE = "8/8"
+Found = Mapping[str, Mapping[str, int]]  # name of a point -> assignment
+
+
+@dataclasses.dataclass(frozen=True)
+class Assignments:
+  """Every assignment that an experiment found, and what it came to.
+
+  Attributes:
+    network, target: names for the reader.
+    test_count: test images behind every accuracy.
+    float_accuracy: test accuracy of the float network, 0 to 1.
+    points: every assignment with its results.
+    layers: what each layer costs, by name of the point.
+    changes: what the Free Bits pass raised, by name of the point.
+    reference: name of the point that others are compared with.
+    tolerance: accuracy that the recommended point may lose.
+    clock_hertz: clock of the target, or None.
+    assumptions: sentences about what the numbers rest on.
+  """
+
+  network: str
+  target: str
+  test_count: int
+  float_accuracy: float
+  points: tuple[Point, ...]
+  layers: dict[str, tuple[LayerRow, ...]]
+  changes: dict[str, tuple[Change, ...]]
+  reference: str
+  tolerance: float
+  clock_hertz: float | None
+  assumptions: tuple[str, ...]
+
+  def table(self) -> Iterator[Sequence[Any]]:
+    """Rows of results.csv, the headings first."""
+    return tables.csv_rows(self.points)
+
+  def summary(self) -> dict[str, Any]:
+    """What result.json says."""
+    best = recommend(self.points, self.reference, self.tolerance)
+    return {
+      "recommended": best.point.name,
+      "recommended_accuracy": best.point.accuracy,
+      "cycles_saved": best.cycles_saved,
+      "float_accuracy": self.float_accuracy,
+      "points": {
+        p.name: {"accuracy": p.accuracy, "cycles": p.cycles}
+        for p in self.points
+      },
+    }
+
+
+def digest(net: Net, assignment: Mapping[str, int]) -> str:
+  """A short name for an assignment: equal for equal ones."""
+  return hashlib.sha256(
+    precision_lib.to_array(net, assignment).tobytes()
+  ).hexdigest()[:10]
+
+
+def file_of(name: str) -> str:
+  """The name of a point as that of a file."""
+  return name.replace("/", "-").replace("%", "")
+
+
+def save_precisions(lab: Lab, found: Found) -> None:
+  """Writes precision/<point>.json for every assignment."""
+  folder = lab.workdir / "precision"
+  folder.mkdir(exist_ok=True)
+  for name, assignment in found.items():
+    text = precision_lib.to_json(lab.net, assignment)
+    write_atomically(folder / f"{file_of(name)}.json", text)
+
+
+def fine_tuned(
+  lab: Lab,
+  fine_tune: FineTuner,
+  variables: Mapping[str, Any],
+  starts: Ranges,
+  found: Found,
+  key: jax.Array,
+) -> dict[str, float]:
+  """{name: test accuracy}; each different assignment is trained once.
+
+  Args:
+    lab: where it trains.
+    fine_tune: compiled step of all.
+    variables: variables of the float network.
+    starts: where ranges start, see `fine_tuning.starts`.
+    found: assignments by name.
+    key: random key of the batches, the same for all.
+  """
+  cases = {name: digest(lab.net, bits) for name, bits in found.items()}
+  accuracies: dict[str, float] = {}  # by digest
+  for name, case in cases.items():
+    if case in accuracies:
+      continue
+    accuracies[case] = fine_tune(
+      f"fine-tune-{case}", variables, starts, found[name], key
+    )
+    lab.log.say(
+      f"[{len(accuracies)}/{len(set(cases.values()))}] {name}: test accuracy "
+      f"{accuracies[case]:.2%}"
+    )
+  return {name: accuracies[case] for name, case in cases.items()}
+
+
+def assignments(
+  lab: Lab,
+  settings: Judged,
+  found: Found,
+  accuracies: Mapping[str, float],
+  float_accuracy: float,
+  details: Mapping[str, Mapping[str, Any]],
+  parents: Mapping[str, str] = {},  # noqa: B006  never changed
+  raises: Mapping[str, Sequence[Raise]] = {},  # noqa: B006
+) -> Assignments:
+  """The record of what was found.
+
+  Args:
+    lab: network, data and costs.
+    settings: baselines and tolerance.
+    found: assignments by name; equal ones become one point with aliases.
+    accuracies: test accuracy after fine-tuning, by name.
+    float_accuracy: test accuracy of the float network.
+    details: what else there is to say of a point, by name.
+    parents: name of a Free Bits point -> name of the point it came from.
+    raises: name of a Free Bits point -> what the pass changed.
+  """
+  net, costs = lab.net, lab.costs
+  points = _points(
+    net,
+    costs.table,
+    found,
+    accuracies,
+    details,
+    parents,
+    settings.uniform_baselines,
+  )
+  return Assignments(
+    net.name,
+    costs.name,
+    lab.task.test_count,
+    float_accuracy,
+    tuple(points),
+    {p.name: tuple(_layers(net, costs.table, p.precision)) for p in points},
+    {
+      p.name: tuple(_change(net, costs, change) for change in raises[p.name])
+      for p in points
+      if p.name in raises
+    },
+    REFERENCE,
+    settings.tolerance,
+    costs.target.frequency_hz if costs.target else None,
+    tuple(_assumptions(costs.table, lab.task.about_test)),
+  )
+
+
+def _points(net, table, found, accuracies, details, parents, uniform):
+  """One point for each different assignment; the first name is its name."""
+  baselines = {f"{bits}/{bits}" for bits in uniform}
+  order = sorted(
+    found, key=lambda name: (name not in baselines, name in parents)
+  )
+  same: dict[tuple, list[str]] = {}
+  for name in order:
+    key = tuple(precision_lib.to_array(net, found[name]))
+    same.setdefault(key, []).append(name)
+  points = []
+  for name, *aliases in same.values():
+    kind = (
+      "baseline"
+      if name in baselines
+      else "free_bits"
+      if name in parents
+      else "search"
+    )
+    assignment = found[name]
+    points.append(
+      Point(
+        name=name,
+        kind=kind,
+        parent=parents.get(name),
+        precision=assignment,
+        cycles=total_cycles(table, net.workload, assignment),
+        accuracy=accuracies[name],
+        bops=proxies.bops(net.workload, assignment),
+        weight_bytes=proxies.weight_bytes(net.workload, assignment),
+        peak_activation_bytes=proxies.peak_activation_bytes(
+          net.workload, assignment
+        ),
+        detail=details.get(name, {}),
+        aliases=tuple(aliases),
+      )
+    )
+  return points
+
+
+def _layers(net, table, assignment):
+  """What each layer of one point costs."""
+  cycles = layer_cycles(table, net.workload, assignment)
+  total = int(cycles.sum())
+  rows = []
+  for layer, reads, writes, count in zip(
+    net.workload.layers,
+    net.workload.input_sites,
+    net.workload.output_sites,
+    cycles,
+    strict=True,
+  ):
+    rows.append(
+      LayerRow(
+        layer=layer.name,
+        op=layer.op,
+        in_bits=assignment[reads[0]],
+        weight_bits=assignment.get(net.workload.weight_site(layer)),
+        out_bits=None if writes is None else assignment[writes],
+        macs=layer.macs,
+        cycles=int(count),
+        share=float(count) / total,
+      )
+    )
+  return rows
+
+
+def _change(net: Net, costs: Costs, change: Raise) -> Change:
+  """A change with its reason: where the simulator sees the cycles go."""
+  layer = net.workload.layers[net.workload.index[change.layer]]
+  (a0, w0), (a1, w1) = change.before, change.after
+  sites = []
+  if a1 != a0:
+    sites.append(change.site)
+  if w1 != w0:
+    sites.append(net.workload.weight_site(layer))
+  return Change(
+    sites=tuple(sites),
+    layer=change.layer,
+    from_bits=change.before,
+    to_bits=change.after,
+    cycles_before=change.cycles_before,
+    cycles_after=change.cycles_after,
+    reason=_reason(net, costs, change),
+  )
+
+
+def _reason(net: Net, costs: Costs, change: Raise) -> str:
+  """Where the simulator sees the cycles go, in one sentence."""
+  if costs.target is None:
+    return "Measured on the board."
+  layer = net.workload.layers[net.workload.index[change.layer]]
+  out_bits = 32 if net.node[change.layer].is_output else 8
+  before, after = (
+    simulate(layer, a, w or 8, out_bits, costs.target)
+    for a, w in (change.before, change.after)
+  )
+  parts = [
+    f"{part} {getattr(before, part):,} -> {getattr(after, part):,}"
+    for part in ("compute", "dma", "overhead", "l3")
+    if getattr(before, part) != getattr(after, part)
+  ]
+  return f"Simulated cycles: {', '.join(parts)}."
+
+
+def _assumptions(table, about_test):
+  measured = sum(p.startswith("measured") for p in table.provenance)
+  return [
+    "Cycles are "
+    + (
+      f"simulated, but for {measured} measured layers."
+      if measured
+      else "simulated tile by tile, not measured."
+    ),
+    "Latency of the network is the sum over its layers, each timed alone with "
+    "8-bit outputs, as in the published benchmark.",
+    about_test,
+    "Every accuracy is of one seed; all fine-tunings see the same batches.",
+  ]

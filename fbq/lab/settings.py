@@ -1,0 +1,223 @@
+"""Settings that experiments share: network, data, stages, target."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Self
+
+import pydantic
+from pydantic import Field
+
+from fbq import precision
+from fbq.config import (
+  Chosen,
+  Count,
+  NotNegative,
+  Positive,
+  Seed,
+  Settings,
+  Share,
+  checked,
+  expect,
+  require,
+)
+
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+
+
+def steps_of(
+  length: int | str, batch_size: int, images: Callable[[], int]
+) -> int:
+  """Steps that a stage takes.
+
+  Args:
+    length: a number of steps, or "n epochs" with any positive number n.
+    batch_size: images of a step.
+    images: () -> images of an epoch; asked only where it matters.
+
+  Raises:
+    ValueError: neither a number of steps nor of epochs.
+  """
+  number, _, unit = str(length).strip().partition(" ")
+  try:
+    if not unit and 1 <= int(number) <= 10**9:
+      return int(number)
+    if unit in ("epoch", "epochs") and 0 < float(number) <= 10**6:
+      return max(1, round(float(number) * images() / batch_size))
+  except ValueError:
+    pass  # said below
+  raise ValueError(f"{length!r}: expected a number of steps or 'n epochs'")
+
+
+def _is_length(value) -> bool:
+  try:
+    return steps_of(value, 1, lambda: 1) >= 1
+  except ValueError:
+    return False
+
+
+def _rise(shares) -> bool:
+  return all(a < b for a, b in itertools.pairwise((0, *shares, 1)))
+
+
+def _differ(values) -> bool:
+  return bool(values) and len(set(values)) == len(values)
+
+
+Seeds = checked(
+  tuple[Seed, ...], _differ, "different whole numbers, 0 to 2^32 - 1"
+)
+Bits = checked(int, lambda b: b in precision.BITS, f"one of {precision.BITS}")
+Baselines = checked(
+  tuple[int, ...],
+  lambda bits: _differ(bits) and 8 in bits and set(bits) <= {*precision.BITS},
+  f"some of {precision.BITS}, 8 among them: the report compares with it",
+)
+
+
+class Stage(Settings):
+  """A stage of training: its length, its batches, its rates."""
+
+  steps: checked(
+    int | str, _is_length, "a number of steps, 1 to 10^9, or 'n epochs'"
+  ) = 200
+  "Steps of the stage, or 'n epochs'."
+  batch_size: int = Field(32, ge=2, le=2**20)
+  "Images of a step, over all devices."
+  learning_rate: Positive = 0.01
+  "Peak rate of the weights."
+  weight_decay: NotNegative = 0.0
+  "Weight decay, added to the gradient of the weights."
+  warmup: BelowOne = 0.05
+  "Share of the steps in which the rates rise from 0."
+  drops: checked(
+    tuple[float, ...], _rise, "rising shares of the steps, in (0, 1)"
+  ) = ()
+  "Shares of the steps after each of which the rates fall to a tenth; (): they \
+  follow a cosine to 0."
+
+
+class FineTuning(Stage):
+  """A stage of training at given bits, by a rule that may learn ranges."""
+
+  range_learning_rate: NotNegative = 0.01
+  "Rate of the ranges; what it is of, the rule says."
+
+
+class Qat(Settings):
+  """How a network is trained quantized, see `fbq.quantizers.qat_rules`."""
+
+  method: str = "log_lsq"
+  "Rule of training: a short name, or 'package.module:attribute'."
+  distillation: Share = 0.0
+  "Share of the float network's answers in the loss."
+  temperature: float = Field(1.0, gt=0, le=1e3)
+  "What softens the float network's answers."
+  smoothing: BelowOne = 0.0
+  "Decay of averages of the weights, which are then evaluated; 0 for none."
+
+
+class NetSettings(Settings):
+  """The network."""
+
+  builder: str = "mobilenet_v1"
+  "Network: a short name, or 'package.module:function' that gives a Net."
+  arguments: dict[str, Any] = {}
+  "Arguments of the builder, such as width, resolution, classes."
+
+
+def _data_kind(given: Any) -> type[Settings]:
+  from fbq.lab import data
+
+  return data.data_set(given).settings
+
+
+def _data(given: Any) -> Any:
+  from fbq import config
+
+  if isinstance(given, Settings):
+    return given
+  return config.of(_data_kind(given), given, "config.data")
+
+
+Data = Annotated[
+  pydantic.SerializeAsAny[Settings],
+  pydantic.BeforeValidator(_data),
+  Chosen(_data_kind),
+]
+
+
+class Training(Settings):
+  """What every experiment that trains can be set to."""
+
+  experiment: str
+  "Experiment: a short name, or 'package.module:attribute'."
+  net: NetSettings = NetSettings()
+  "Network that is trained."
+  data: Data
+  "Data set: its name and settings, see fbq/lab/data.py."
+  float_training: Stage = Stage(
+    steps=2000, learning_rate=0.05, weight_decay=1e-4
+  )
+  "Training of the float network."
+  float_checkpoint: str = ""
+  "File of a float network's weights (.npz, .safetensors); '': it is trained."
+  checkpoint_layout: str = ""
+  "How the checkpoint names its weights; '': told from names and shapes."
+  checkpoint_images: checked(
+    tuple[tuple[float, ...], ...],
+    lambda pair: (
+      len(pair) in (0, 2) and all(len(part) in (1, 3) for part in pair)
+    ),
+    "(mean, std), each of one or three colours, or ()",
+  ) = ()
+  "(mean, std) by colour of the images that the checkpoint was trained on, as \
+  (x - mean) / std; (): images from 0 to 1."
+  calibration_images: int = Field(256, ge=1, le=10**7)
+  "Training images on which ranges are calibrated."
+  checkpoint_every: Count = 200
+  "Steps between checkpoints, a multiple of log_every."
+  log_every: Count = 25
+  "Steps between lines of metrics."
+
+  @pydantic.model_validator(mode="after")
+  def _intervals(self) -> Self:
+    require(
+      self.checkpoint_every % self.log_every == 0,
+      "checkpoint_every",
+      self.checkpoint_every,
+      f"a multiple of log_every, {self.log_every}",
+    )
+    return self
+
+
+class OnTarget(Settings):
+  """The hardware that is costed."""
+
+  target: str = "xpulpnn_v1"
+  "Hardware: a short name, 'package.module:attribute', or '' where every layer \
+  is in measured_latency."
+  target_overrides: dict[str, int | float | str] = {}
+  "Fields of the target that differ, such as l2_bytes."
+  measured_latency: str = ""
+  "CSV or JSON of layers measured on a board, which replace simulated ones."
+
+
+class Judged(Settings):
+  """Points that are fine-tuned, compared and of which one is recommended."""
+
+  fine_tuning: FineTuning = FineTuning()
+  "Training of every assignment from the float network."
+  qat: Qat = Qat()
+  "Rule of that training."
+  uniform_baselines: Baselines = (8, 4, 2)
+  "Bits of the uniform networks beside."
+  tolerance: BelowOne = 0.005
+  "Accuracy that the recommended point may lose."
+
+
+def expect_rules(rules: Mapping | tuple) -> None:
+  """Raises unless they are pairs (regular expression, bits)."""
+  expect(
+    all(len(r) == 2 and isinstance(r[0], str) for r in rules),
+    "pairs (regular expression, bits)",
+  )

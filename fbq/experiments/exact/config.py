@@ -40,7 +40,7 @@ class Exact(Judged, OnTarget, Training):
   calibration_images: int = Field(512, ge=1, le=10**7)
   "Training images on which ranges are calibrated and harm is measured."
   value: Literal["kl", "loss", "mse"] = "kl"
-  "What makes a precision harmful, see `fbq.search.sensitivity.Change`."
+  "What makes a precision harmful, see `fbq.search.sensitivity.OutputChange`."
   budgets: Budgets = (0.75, 0.8, 0.85, 0.9, 0.95)
   "Budgets, as shares of the cycles at 8 bits."
   limits: Limits = Limits()

@@ -114,10 +114,10 @@ def csv_of(
   return [(line, _cells(path, line, header, row)) for line, row in rows]
 
 
-def shown(value: Any) -> str:
-  """A value as a message can show it: one short line."""
+def shown(value: Any, most: int = 60) -> str:
+  """A value as a message can show it: one line of about `most` letters."""
   text = repr(value)
-  return text if len(text) <= 60 else f"{text[:60]} ..."
+  return text if len(text) <= most else f"{text[:most]} ..."
 
 
 def whole(value: Any, least: int = 0) -> int:

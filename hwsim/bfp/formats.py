@@ -68,7 +68,7 @@ def block_format(
   for name, value, least, what, most in (
     ("element_bits", element_bits, 1, "a sign", 64),
     ("exponent_bits", exponent_bits, 0, "no exponent", 64),
-    ("block_size", block_size, 1, "one element", 2**20),
+    ("block_size", block_size, 1, "one element", 2**31 - 1),
   ):
     is_whole = isinstance(value, int | np.integer)
     if not is_whole or isinstance(value, bool) or not least <= value <= most:

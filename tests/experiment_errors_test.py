@@ -87,7 +87,7 @@ WRONG = [
   ({"target": "gap9"}, r"config\.target: target 'gap9' is not known.*nn_v1"),
   ({"target": ""}, r"config\.target is '', expected .*measured_latency"),
   ({"target_overrides": {"l2_byte": 1}}, "did you mean 'l2_bytes'"),
-  ({"target_overrides": {"l2_bytes": -1}}, "l2_bytes is -1, expected at least"),
+  ({"target_overrides": {"l2_bytes": -1}}, "l2_bytes is -1, expected a whole"),
   ({"net.builder": "vgg99"}, r"net 'vgg99' is not known; did you mean 'vgg9'"),
   ({"net.builder": "no.such:net"}, "cannot be loaded: No module named 'no'"),
   ({"net.builder": "\0"}, r"net '\\x00' is not known"),
@@ -99,9 +99,9 @@ WRONG = [
   ({"net.arguments": {"resolution": 1e308}}, "whole numbers|cannot convert"),
   ({"net.builder": "mobilenet_v1", "net.arguments": {"stem_stride": 10**30}},
    "strides of 1 to 224|expected|whole numbers"),
-  ({"net.arguments": {"resolution": 4}}, "reads 4x4x1, expected .*8 pixels or"),
+  ({"net.arguments": {"resolution": 4}}, "of 4x4x1, expected square grey .*8 pix"),
   ({"net.builder": "resnet8", "net.arguments": {"resolution": 8}},
-   r"reads 8x8x3, expected square grey .*in_channels=1"),
+   r"of 8x8x3, expected square grey .*in_channels=1"),
   ({"net.builder": "resnet8",
     "net.arguments": {"resolution": 8, "in_channels": 1, "classes": 3}},
    "tells 3 classes apart, expected 8x8x1 and 10, those of digits"),
@@ -126,7 +126,7 @@ def test_a_missing_setting_is_named(tmp_path):
   with config.unlocked():
     del config["data"]
   with pytest.raises(
-    ConfigError, match=r"config\.data is missing, expected"
+    ConfigError, match=r"config\.data\.name is None, expected one"
   ):
     experiment.run(config, tmp_path / "run")
 
@@ -140,21 +140,6 @@ def test_a_bad_line_of_measurements_is_named(tmp_path):
   cells[lines[0].split(",").index("latency_cycles")] = "fast"
   path.write_text("\n".join([*lines[:6], ",".join(cells), *lines[7:]]))
   with pytest.raises(ConfigError, match="line 7: latency_cycles is"):
-    experiment.run(
-      config_with({"measured_latency": str(path)}), tmp_path / "run"
-    )
-
-
-def test_measurements_of_part_of_a_layer_are_named(tmp_path):
-  path = tmp_path / "board.csv"
-  table = latency_table(tiny.separable().workload, get_target("xpulpnn_v1"))
-  latency_io.save(table, path)
-  header, *rows = path.read_text().splitlines()
-  at = header.split(",").index("out_bits")
-  rows.remove(next(row for row in rows if row.split(",")[at] == "8"))
-  path.write_text("\n".join([header, *rows]))
-  message = "board.csv: layer 'stem' is measured only in part"
-  with pytest.raises(ConfigError, match=message):
     experiment.run(
       config_with({"measured_latency": str(path)}), tmp_path / "run"
     )
@@ -208,7 +193,7 @@ def test_a_workdir_is_one_process_s_until_it_dies(tmp_path):
   plain = claim()
   program = (
     "import json, sys, time\n"
-    "from fbq.experiments import settings\n"
+    "from fbq.lab import workdir\n"
     "workdir.claim_workdir(sys.argv[1], json.loads(sys.argv[2]))\n"
     "print('claimed', flush=True)\n"
     "time.sleep(60)\n"

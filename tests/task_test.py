@@ -155,7 +155,7 @@ WRONG = [
   ({"data.evaluation_batch": 0}, r"evaluation_batch is 0, expected .* 1 to"),
   ({"data.threads": 0}, "data.threads is 0, expected a whole number, 1 to"),
   ({"net.arguments.classes": 4}, "tells 4 classes apart, expected 8x8x3 and 3"),
-  ({"net.arguments.colours": 1}, "reads 8x8x1, expected square images of 3"),
+  ({"net.arguments.colours": 1}, "of 8x8x1, expected square ones of 3 col"),
   ({"data.mean": (0.5, 0.5, 0.5)}, r"config\.data\.mean is no setting"),
   ({"data.generated": dict(classes=3)}, r"data\.generated\.train is missing"),
   ({"search.drops": (0.5, 0.5)}, r"drops is \(0\.5, 0\.5\), expected rising"),

@@ -40,7 +40,7 @@ def make(
     gate_learning_rate: rate of the gates, constant, as in the authors' code.
     sums_gate_gradients: Adam sees the sum of all gradients of the gates so far,
       as in the Free Bits authors' code, which never clears them
-      (quantization_facts.md 3.6).
+      (docs/facts/quantization.md 3.6).
     range_rule: what the ranges follow; without ranges any.
 
   Returns:

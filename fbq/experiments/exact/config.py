@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fbq import precision
-from fbq.config import ConfigError, Seed, Settings, checked
+from fbq.config import ConfigError, Seed, Settings, checked, described
 from fbq.lab import fine_tuning
 from fbq.lab.lab import Lab
 from fbq.lab.settings import Judged, OnTarget, Training
@@ -40,14 +40,20 @@ class Exact(Judged, OnTarget, Training):
   calibration_images: int = Field(512, ge=1, le=10**7)
   "Training images on which ranges are calibrated and harm is measured."
   value: Literal["kl", "loss", "mse"] = "kl"
-  "What makes a precision harmful, see `fbq.search.sensitivity.Change`."
+  "What makes a precision harmful, see `fbq.search.sensitivity.OutputChange`."
   budgets: Budgets = (0.75, 0.8, 0.85, 0.9, 0.95)
   "Budgets, as shares of the cycles at 8 bits."
   limits: Limits = Limits()
   "Limits on memory."
-  bounds: tuple[tuple[str, int, int], ...] = ()
+  bounds: described(
+    tuple[tuple[str, int, int], ...],
+    "triples (regular expression, least bits, most bits)",
+  ) = ()
   "(regular expression over tensors, least bits, most bits)."
-  ties: tuple[str | tuple[str, ...], ...] = ()
+  ties: described(
+    tuple[str | tuple[str, ...], ...],
+    "regular expressions, or lists of tensors",
+  ) = ()
   "Regular expressions, or lists of tensors, that share one precision."
 
 

@@ -85,18 +85,6 @@ def metrics(workdir):
   return [{k: v for k, v in line.items() if k != "speed"} for line in lines]
 
 
-def checked(config):
-  """(settings, lab) of a config, checked as a run does before all else."""
-  from fbq import config as config_lib
-  from fbq.lab.lab import Lab
-
-  kind = config_lib.brought("experiment", config.experiment, "experiment")
-  settings = config_lib.of(kind.settings, config)
-  lab = Lab(settings)
-  kind.check(settings, lab)
-  return settings, lab
-
-
 def page_again(workdir):
   """The page of a run, made again of its record alone: it must be the same."""
   from fbq.lab import experiment

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import experiment_runs
+import lab_cases
 import pytest
 from ptq_cases import variables
 
@@ -50,7 +51,7 @@ def tried(
     )
     for seed, more in ((0, 0.0), (1, 0.1))
   }
-  return TriedRecipes("net", TABLES, networks, tolerance, 512, ())
+  return TriedRecipes("net", TABLES, networks, tolerance, ())
 
 
 def test_tables_ask_each_recipe_once_and_are_full():
@@ -135,7 +136,7 @@ def test_settings_that_cannot_be_are_named(setting, value, message):
   with config.ignore_type():
     config.update_from_flattened_dict({setting: value})
   with pytest.raises(ConfigError, match=message) as caught:
-    experiment_runs.checked(config)
+    lab_cases.checked(config)
   assert "\n" not in str(caught.value)
 
 

@@ -7,12 +7,15 @@ import re
 import signal
 
 import experiment_runs
+import lab_cases
 import pytest
 
 from configs import digits_qat
 from fbq.config import ConfigError
 from fbq.experiments.qat import config as qat_config
+from fbq.experiments.qat import page
 from fbq.experiments.qat.results import TrainedNetwork, TrainedNetworks
+from fbq.report.run import Run
 from tests.configs import tiny_qat
 
 CONFIG = "tests/configs/tiny_qat.py:method=min_max,bits=4,activation_bits=8"
@@ -62,11 +65,11 @@ def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(tmp_path):
   for method, numbers in result["rules"].items():
     after = [float(r["after"]) for r in rows if r["method"] == method]
     assert numbers["after"]["mean"] == pytest.approx(sum(after) / 2)
-  page = experiment_runs.page_again(whole)
-  assert "4-bit weights and 8-bit activations by min_max" in page
-  assert page.count("<svg") == 1
+  html = experiment_runs.page_again(whole)
+  assert "4-bit weights and 8-bit activations by min_max" in html
+  assert html.count("<svg") == 1
   for method in ("min_max", "lsq"):
-    assert len(re.findall(f"<title>{method}, seed", page)) == 4
+    assert len(re.findall(f"<title>{method}, seed", html)) == 4
 
 
 # ---- settings ----------------------------------------------------------------
@@ -106,13 +109,13 @@ def test_wrong_settings_are_named(changes, message):
   config = tiny_qat.get_config()
   config.update_from_flattened_dict(changes)
   with pytest.raises(ConfigError, match=message) as caught:
-    experiment_runs.checked(config)
+    lab_cases.checked(config)
   assert "\n" not in str(caught.value)
 
 
 def test_assignment_of_weights_and_activations():
   given = tiny_qat.get_config("bits=2,activation_bits=4")
-  settings, lab = experiment_runs.checked(given)
+  settings, lab = lab_cases.checked(given)
   kinds = {"weight": 2, "out": 4}
   for site, bits in qat_config.assignment(settings, lab.net).items():
     fixed = lab.net.fixed_bits.get(site)
@@ -127,7 +130,7 @@ def test_a_rule_of_ones_own_trains_beside_others(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path)
   config = tiny_qat.get_config()
   config.compare = ("my_rules:MINE", "lsq")
-  settings, _ = experiment_runs.checked(config)
+  settings, _ = lab_cases.checked(config)
   found = qat_config.recipes(settings)
   assert [*found] == ["log_lsq", "mine", "lsq"]
   assert found["mine"].scheme.rule.learning_rate == 0.25
@@ -171,7 +174,7 @@ def test_means_and_the_verdict_of_known_accuracies():
     _ = compared(NETWORKS[:2] + NETWORKS[3:4], "a", "b").means
 
 
-def test_one_seed_has_no_standard_error():
+def test_one_seed_has_no_standard_error(tmp_path):
   results = compared(NETWORKS[::2], "a", "b", "c", quantizes="weights")
   assert math.isnan(results.means[0].after.error)
   summary = results.summary()
@@ -179,6 +182,8 @@ def test_one_seed_has_no_standard_error():
     "mean": 0.8,
     "standard_error": None,
   }
+  page.write(results, Run(), tmp_path)
+  assert " ± " not in (tmp_path / "report.html").read_text()
   assert results.verdict == (
     "4-bit weights and float activations by a: 80.00 % of the test images, "
     "10.00 points below the float network (one seed). b is 4.00 points better."

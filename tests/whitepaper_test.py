@@ -8,6 +8,7 @@ import pathlib
 import shutil
 
 import experiment_runs
+import lab_cases
 import numpy as np
 import pytest
 from ptq_cases import variables
@@ -30,6 +31,7 @@ from fbq.experiments.whitepaper.results import (
 )
 from fbq.lab import experiment
 from fbq.lab.lab import Lab
+from fbq.ptq.folding import Spread
 from fbq.report.run import Run
 from fbq.train.loop import Diverged
 from tests.configs import tiny_whitepaper
@@ -112,7 +114,8 @@ def by_hand(builder="mobilenet_v1"):
 
 def network_of(accuracies, net="net", parameters=1):
   sizes = dict.fromkeys(accuracies, 1)
-  return RecipeAccuracies(net, parameters, accuracies, sizes, (), ())
+  spreads = ((Spread("dw", 1.5, 836.0, 0.88, 0.0),),) * 3
+  return RecipeAccuracies(net, parameters, accuracies, sizes, spreads, ())
 
 
 def tables_of(builder="mobilenet_v1", accuracies=None, **more):
@@ -221,6 +224,14 @@ def test_tables_lose_within_seeds():
   assert len(alone.rows) == 2
 
 
+def test_a_float_network_that_failed_is_drawn_with_those_above_it(tmp_path):
+  accuracies = by_hand() | {"float": (0.01, 0.02, 0.03)}
+  page.write(tables_of(accuracies=accuracies), Run(), tmp_path)
+  html = (tmp_path / "report.html").read_text()
+  assert "table 6: QAT W4A8: 63.00 ±0.00 points against float" in html
+  assert "836 times the range of the median one (dw, seed 2" in html
+
+
 def test_smaller_networks_lose_more_where_all_seeds_say_so(tmp_path):
   def run(net, builder, parameters, lost):
     accuracies = by_hand(builder) | {
@@ -286,9 +297,9 @@ def test_training_that_diverges_counts_as_chance_and_is_told(
   monkeypatch.setattr(Lab, "run", diverges)
   given = tiny_whitepaper.get_config()
   given.seeds = (7,)
-  settings, lab = experiment_runs.checked(given)
+  settings, lab = lab_cases.checked(given)
   lab.open(tmp_path)
-  monkeypatch.setattr(pipeline, "CASES", (W4A8,))
+  monkeypatch.setattr(cases, "CASES", (W4A8,))
   results = pipeline.run(settings, lab)
   name = f"seed7-{W4A8.name}"
   assert results.network.accuracies == {"float": (0.5,), W4A8.name: (0.1,)}
@@ -318,7 +329,7 @@ def test_wrong_settings_are_named(name, value, message):
   with given.ignore_type():
     given.update_from_flattened_dict({name: value})
   with pytest.raises(ConfigError, match=message) as caught:
-    experiment_runs.checked(given)
+    lab_cases.checked(given)
   assert "\n" not in str(caught.value)
 
 
@@ -329,7 +340,7 @@ def test_words_of_the_config():
 
 
 def test_networks_free_all_activations_but_the_image():
-  settings, lab = experiment_runs.checked(tiny_whitepaper.get_config())
+  settings, lab = lab_cases.checked(tiny_whitepaper.get_config())
   (net,) = config.by_width(settings).values()
   assert net.fixed_bits == {"input.out": 8} != lab.net.fixed_bits
   assert pipeline._assignment(net, cases.W8A4) == {

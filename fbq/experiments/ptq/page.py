@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fbq.experiments.ptq.results import LayerNumbers, TriedRecipes
 from fbq.experiments.ptq.tables import RecipeTable
-from fbq.report import blocks, console, page, picture
+from fbq.report import blocks, cells, page, picture
 from fbq.report.run import Run
 from fbq.train.log import Log
 
@@ -39,7 +39,7 @@ def write(results: TriedRecipes, run: Run, workdir: Path) -> None:
 def tell(results: TriedRecipes, log: Log) -> None:
   """Prints the tables, the answer and the findings."""
   for table in results.tables:
-    log.console.print(console.table(_shown(table, results)))
+    log.console.print(cells.printed(_shown(table, results)))
   for text in (results.answer, *results.findings):
     log.say(text)
 
@@ -71,28 +71,19 @@ def _blocks(results: TriedRecipes) -> list[blocks.Block]:
 
 def _best(results: TriedRecipes) -> list[blocks.Block]:
   return [
-    blocks.Table(
-      [
-        blocks.Column("bits"),
+    blocks.Table.of(
+      results.best,
+      (blocks.Column("bits"), lambda one: one.recipe.widths),
+      (
         blocks.Column("recipe", "long"),
-        blocks.percents("test accuracy\n%"),
-        blocks.percents("lost\npoints"),
-        blocks.number("KL divergence\nnats", "{:.2e}"),
-        blocks.percents("same class\n%"),
-      ],
-      [
-        [
-          one.recipe.widths,
-          one.recipe.name.partition(", ")[2],
-          one.accuracy.cell,
-          one.loss.cell,
-          one.kl,
-          100 * one.agreement,
-        ]
-        for one in results.best
-      ],
-      ["best" if one is results.used else "" for one in results.best],
-      "best recipes",
+        lambda one: one.recipe.name.partition(", ")[2],
+      ),
+      (blocks.percents("test accuracy\n%"), lambda one: one.accuracy.cell),
+      (blocks.percents("lost\npoints"), lambda one: one.loss.cell),
+      (blocks.number("KL divergence\nnats", "{:.2e}"), lambda one: one.kl),
+      (blocks.percents("same class\n%"), lambda one: 100 * one.agreement),
+      marks=lambda one: "best" if one is results.used else "",
+      label="best recipes",
     ),
     blocks.note(
       "The rule: for each pair the recipe whose class probabilities have the "

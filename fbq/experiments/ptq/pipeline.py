@@ -24,8 +24,7 @@ from fbq.experiments.ptq.results import (
 from fbq.experiments.ptq.tables import BASE, recipes, tables
 from fbq.files import write_atomically
 from fbq.lab.lab import Lab
-from fbq.ptq import folding, sqnr
-from fbq.ptq.adaround import Settings as Rounding
+from fbq.ptq import adaround, folding, sqnr
 from fbq.ptq.bench import Bench, Quantized
 from fbq.ptq.recipes import RangeOptions, Recipe
 from fbq.schemes import gridded
@@ -72,7 +71,6 @@ def run(settings: PostTraining, lab: Lab) -> TriedRecipes:
     tried,
     networks,
     settings.tolerance,
-    settings.calibration_images,
     _assumptions(settings, lab.task.about_test),
   )
 
@@ -80,15 +78,7 @@ def run(settings: PostTraining, lab: Lab) -> TriedRecipes:
 def _bench(
   settings: PostTraining, lab: Lab, variables: Mapping[str, Any], keys
 ) -> Bench:
-  """The bench of a float network.
-
-  Args:
-    settings: rules of ranges, calibration, AdaRound.
-    lab: network and calibration images.
-    variables: variables of the float network.
-    keys: five of the seed; the third chooses calibration images, the fifth is
-      AdaRound's.
-  """
+  """The bench of a float network; `keys` are the five of its seed."""
   images, _ = lab.calibration_set(keys[2])
   size, rounding = settings.calibration_batch, settings.rounding
   return Bench(
@@ -96,7 +86,7 @@ def _bench(
     {kind: variables[kind] for kind in ("params", "batch_stats")},
     [images[i : i + size] for i in range(0, len(images), size)],
     RangeOptions(settings.percent, settings.decay),
-    Rounding(
+    adaround.Settings(
       rounding.steps,
       rounding.batch_size,
       rounding.learning_rate,
@@ -132,17 +122,10 @@ def _validation(settings, lab, key) -> tuple[jax.Array, int]:
 def _numbers(
   lab: Lab, bench: Bench, tried: Sequence[Recipe], images: jax.Array, batch: int
 ) -> tuple[RecipeNumbers, ...]:
-  """What each recipe came to.
-
-  Args:
-    lab: test images.
-    bench: float network.
-    tried: recipes.
-    images: validation images.
-    batch: images at a time.
-  """
+  """What each recipe came to; `images` are for validation, `batch` at once."""
   reference = bench.logits(bench.in_float(), images, batch)
   labels, rows = np.argmax(reference, axis=-1), []
+
   with lab.log.bar(f"recipes of {lab.net.name}", len(tried), 0) as move:
     for recipe in tried:
       quantized = bench.apply(recipe)

@@ -94,7 +94,6 @@ class TriedRecipes:
     tables: what was tried.
     networks: what the recipes came to, by seed.
     tolerance: share of classes that may be others than in float.
-    calibration_images: images behind the ranges.
     assumptions: sentences about what the numbers rest on.
   """
 
@@ -102,7 +101,6 @@ class TriedRecipes:
   tables: tuple[RecipeTable, ...]
   networks: dict[int, QuantizedNetwork]
   tolerance: float
-  calibration_images: int
   assumptions: tuple[str, ...]
 
   def table(self) -> Iterator[Sequence[Any]]:

@@ -12,7 +12,7 @@ from fbq.nets.graph import Net
 from fbq.schemes.fixed import Fixed, Form
 
 
-class Rule(Qat):
+class QatWithForm(Qat):
   """How a network is trained quantized, with the form of its grids."""
 
   weights: Literal["symmetric", "restricted", "affine"] = "symmetric"
@@ -50,7 +50,7 @@ class UniformTraining(Training):
   "Training by every rule."
   range_learning_rates: dict[str, NotNegative] = {}
   "Rates of the ranges by name of the rule; one that is not here has its own."
-  qat: Rule = Rule()
+  qat: QatWithForm = QatWithForm()
   "The rule that the others are compared with; all share its form."
 
 

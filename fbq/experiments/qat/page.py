@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from fbq.experiments.qat.results import TrainedNetworks
-from fbq.report import blocks, console, page, picture
+from fbq.report import blocks, cells, page, picture
 from fbq.report.run import Run
 from fbq.train.log import Log
 
@@ -40,30 +40,25 @@ def write(results: TrainedNetworks, run: Run, workdir: Path) -> None:
 
 def tell(results: TrainedNetworks, log: Log) -> None:
   """Prints a table of the rules, and the answer."""
-  log.console.print(console.table(_table(results)))
+  log.console.print(cells.printed(_table(results)))
   log.say(results.verdict)
 
 
 def _table(results: TrainedNetworks) -> blocks.Table:
   chosen, *_ = results.rules
-  headings = ("before training", "after", "below\nfloat", f"behind\n{chosen}")
-  rows = results.means
-  return blocks.Table(
-    [
-      blocks.Column("rule"),
-      *map(blocks.percents, headings),
+  return blocks.Table.of(
+    results.means,
+    (blocks.Column("rule"), lambda row: row.method),
+    (blocks.percents("before\ntraining"), lambda row: row.before.cell),
+    (blocks.percents("after"), lambda row: row.after.cell),
+    (blocks.percents("below\nfloat"), lambda row: row.lost.cell),
+    (blocks.percents(f"behind\n{chosen}"), lambda row: row.behind.cell),
+    (
       blocks.Column("what it does", "long"),
-    ],
-    [
-      [
-        row.method,
-        *(mean.cell for mean in (row.before, row.after, row.lost, row.behind)),
-        results.rules[row.method],
-      ]
-      for row in rows
-    ],
-    ["best" if row.method == chosen else "" for row in rows],
-    f"Test accuracy (%); float {results.float_mean}",
+      lambda row: results.rules[row.method],
+    ),
+    marks=lambda row: "best" if row.method == chosen else "",
+    label=f"Test accuracy (%); float {results.float_mean}",
   )
 
 

@@ -14,7 +14,7 @@ from fbq.experiments.whitepaper.claims import Verdict
 from fbq.experiments.whitepaper.page import table_of
 from fbq.experiments.whitepaper.results import WhitepaperTables
 from fbq.lab import experiment
-from fbq.report import blocks, console
+from fbq.report import blocks, cells
 
 _MARKS = {claims.AGREES: "=", claims.DIFFERS: "x", claims.OPEN: "?", "": ""}
 
@@ -103,8 +103,8 @@ def main() -> None:
     run.network.net: (run.builder, run.network.accuracies) for run in runs
   }
   for table in cases.TABLES:
-    shown.print(console.table(table_of(table, rows)))
-  shown.print(console.table(claims_table(runs)))
+    shown.print(cells.printed(table_of(table, rows)))
+  shown.print(cells.printed(claims_table(runs)))
   for v in pairs(runs):
     line = f"{v.word or 'here'}: {v.claim.title}: {_cell(v)} points, {v.text}"
     shown.print(line, markup=False)

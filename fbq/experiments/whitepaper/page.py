@@ -8,7 +8,7 @@ from fbq.experiments.whitepaper import cases, claims
 from fbq.experiments.whitepaper.cases import FLOAT, CaseTable, published
 from fbq.experiments.whitepaper.claims import Accuracies
 from fbq.experiments.whitepaper.results import WhitepaperTables
-from fbq.report import blocks, console, page, picture
+from fbq.report import blocks, cells, page, picture
 from fbq.report.means import Mean, mean
 from fbq.report.run import Run
 from fbq.train.log import Log
@@ -19,18 +19,18 @@ _COLORS = {None: picture.SOFT, 8: picture.BLUE, 4: picture.VERMILION}
 
 def write(results: WhitepaperTables, run: Run, workdir: Path) -> None:
   """Writes report.html and its pictures."""
-  family = cases.FAMILIES.get(results.builder, "")
-  beside = (
-    f" Beside {family} of Krishnamoorthi's whitepaper (arXiv 1806.08342)."
+  question = (
+    "Which recipe quantizes a network without loss: with or without training, "
+    "one grid for a layer or for each channel, 8 bits or 4?"
   )
+  family = cases.FAMILIES.get(results.builder)
+  if family:
+    question += f" Beside {family} of the whitepaper (arXiv 1806.08342)."
   collect = f"python -m fbq.experiments.whitepaper.collect {workdir} ..."
   page.write(
     workdir / "report.html",
     f"The whitepaper's tables on {results.network.net}",
-    "Which recipe quantizes a network without loss: with or without training, "
-    "one grid for a layer or for each channel, 8 bits or 4?"
-    + beside
-    * bool(family),
+    question,
     _blocks(results),
     dataclasses.replace(
       run,
@@ -44,7 +44,7 @@ def tell(results: WhitepaperTables, log: Log) -> None:
   """Prints the tables, the verdicts and the answer."""
   rows = {results.network.net: (results.builder, results.network.accuracies)}
   for table in cases.TABLES:
-    log.console.print(console.table(table_of(table, rows)))
+    log.console.print(cells.printed(table_of(table, rows)))
   for v in results.verdicts:
     log.say(f"{v.word or 'here'}: {v.claim.title}: {v.text}")
   log.say(f"{results.answer} {results.why}")
@@ -118,29 +118,22 @@ def _blocks(results: WhitepaperTables) -> list[blocks.Block]:
 
 
 def _verdicts(results: WhitepaperTables) -> blocks.Table:
-  verdicts = results.verdicts
-  return blocks.Table(
-    [
+  return blocks.Table.of(
+    results.verdicts,
+    (
       blocks.Column("difference of accuracies", "long"),
-      blocks.percents("here\npoints"),
+      lambda v: v.claim.title,
+    ),
+    (blocks.percents("here\npoints"), lambda v: v.ours.signed),
+    (
       blocks.number("published\npoints", "{:+z.2f}"),
-      blocks.number("above\nwhich", "{:.1f}"),
-      blocks.Column("so here", "long"),
-      blocks.Column("verdict"),
-    ],
-    [
-      [
-        v.claim.title,
-        v.ours.signed,
-        None if v.theirs is None else 100 * v.theirs,
-        100 * v.claim.bound,
-        v.text,
-        v.word or None,
-      ]
-      for v in verdicts
-    ],
-    ["best" if v.word == claims.DIFFERS else "" for v in verdicts],
-    "findings of the whitepaper",
+      lambda v: None if v.theirs is None else 100 * v.theirs,
+    ),
+    (blocks.number("above\nwhich", "{:.1f}"), lambda v: 100 * v.claim.bound),
+    (blocks.Column("so here", "long"), lambda v: v.text),
+    (blocks.Column("verdict"), lambda v: v.word or None),
+    marks=lambda v: "best" if v.word == claims.DIFFERS else "",
+    label="findings of the whitepaper",
   )
 
 
@@ -157,8 +150,9 @@ def _losses(results: WhitepaperTables) -> str:
   picture.bare(axes, "x")
   style = dict(markersize=5, linewidth=0)
   gaps = [_gap(results.network.accuracies, case) for _, case in rows]
+  ours = [-100 * gap.value for gap in gaps]
   mark, *_ = axes.errorbar(
-    [-100 * gap.value for gap in gaps],
+    ours,
     places,
     xerr=[100 * gap.error for gap in gaps],  # NaN of one seed draws no bar
     fmt="o",
@@ -192,9 +186,9 @@ def _losses(results: WhitepaperTables) -> str:
   axes.set_yticks(places, names, fontsize=8)
   axes.axvline(0, color=picture.GREY, linewidth=0.8)
   axes.set_xscale("symlog", linthresh=1)
-  ticks = [-1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100]
+  ticks = [-100, -20, -5, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100]
   axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8)
-  axes.set_xlim(-1.5, 110)
+  axes.set_xlim(min(-1.5, 1.2 * min(ours)), 110)
   axes.set_xlabel("points of accuracy lost against float (linear up to 1)")
   picture.legend(figure, axes, 2)
   return picture.svg(
@@ -246,27 +240,27 @@ def _widths(results: WhitepaperTables) -> str:
 
 
 def _spreads(results: WhitepaperTables) -> list[blocks.Block]:
-  rows = [
-    (seed, row)
-    for seed, found in zip(results.seeds, results.network.spreads, strict=True)
-    for row in found
-  ]
+  spreads = zip(results.seeds, results.network.spreads, strict=True)
   return [
-    blocks.Table(
-      [
-        blocks.Column("layer"),
-        blocks.number("seed"),
+    blocks.Table.of(
+      [(row, seed) for seed, rows in spreads for row in rows],
+      (blocks.Column("layer"), lambda at: at[0].layer),
+      (blocks.number("seed"), lambda at: at[1]),
+      (
         blocks.number("widest / median\nchannel", "{:.1f}"),
-        blocks.number("the same,\nfolded", "{:.1f}"),
+        lambda at: at[0].before,
+      ),
+      (blocks.number("the same,\nfolded", "{:.1f}"), lambda at: at[0].after),
+      (
         blocks.number("channels of zeros\nin 8 bits, %", "{:.0f}"),
+        lambda at: 100 * at[0].lost,
+      ),
+      (
         blocks.number("variance of the\nwidest channel", "{:.2g}"),
-      ],
-      [
-        [row.layer, seed, row.before, row.after, 100 * row.lost, row.variance]
-        for seed, row in rows
-      ],
-      ["best" if row.lost > _MANY_LOST else "" for _, row in rows],
-      "spread of channels",
+        lambda at: at[0].variance,
+      ),
+      marks=lambda at: "best" if at[0].lost > _MANY_LOST else "",
+      label="spread of channels",
     ),
     blocks.note(
       "Largest magnitudes of the channels' weights. A channel that is nearly "

@@ -16,15 +16,8 @@ import jax
 import numpy as np
 
 from fbq import norms, precision
-from fbq.experiments.whitepaper import config
-from fbq.experiments.whitepaper.cases import (
-  CASES,
-  FLOAT,
-  PTQ,
-  QAT,
-  WIDTH_CASES,
-  Case,
-)
+from fbq.experiments.whitepaper import cases, config
+from fbq.experiments.whitepaper.cases import FLOAT, PTQ, Case
 from fbq.experiments.whitepaper.config import Whitepaper
 from fbq.experiments.whitepaper.results import (
   RecipeAccuracies,
@@ -51,14 +44,20 @@ _FLOAT_BITS = 32
 
 def run(settings: Whitepaper, lab: Lab) -> WhitepaperTables:
   """The tables of the network, and the network at its other widths."""
+  # ---- Tables 2 to 6
   lab = lab.with_net(config.free(lab.net))
-  network = _network(settings, lab, "", CASES)
-  widths = {
-    width: network
-    if net == lab.net
-    else _network(settings, lab.with_net(net), f"width{width:g}-", WIDTH_CASES)
-    for width, net in config.by_width(settings).items()
-  }
+  network = _network(settings, lab, "", cases.CASES)
+
+  # ---- Width against precision
+  widths = {}
+  for width, net in config.by_width(settings).items():
+    if net == lab.net:
+      widths[width] = network
+    else:
+      own, prefix = lab.with_net(net), f"width{width:g}-"
+      widths[width] = _network(settings, own, prefix, cases.WIDTH_CASES)
+
+  # ---- The record
   return WhitepaperTables(
     settings.net.builder,
     settings.seeds,
@@ -69,7 +68,7 @@ def run(settings: Whitepaper, lab: Lab) -> WhitepaperTables:
 
 
 def _network(
-  settings: Whitepaper, lab: Lab, prefix: str, cases: Sequence[Case]
+  settings: Whitepaper, lab: Lab, prefix: str, tried: Sequence[Case]
 ) -> RecipeAccuracies:
   """A network trained by each seed, and every case of it.
 
@@ -77,10 +76,10 @@ def _network(
     settings: seeds and training.
     lab: where the network is.
     prefix: first part of the names of its runs.
-    cases: cases beside `FLOAT`.
+    tried: cases beside `FLOAT`.
   """
   net = lab.net
-  accuracies: dict[Case, list[float]] = {case: [] for case in (FLOAT, *cases)}
+  accuracies: dict[Case, list[float]] = {case: [] for case in (FLOAT, *tried)}
   spreads, diverged = [], []
 
   # ---- One evaluator for each network, folded or not, and one compiled step
@@ -109,14 +108,14 @@ def _network(
     path = lab.workdir / PTQ / f"{name}.json"
     if not path.exists():
       with lab.clock.measure("without training"):
-        found = _untrained(lab, bench, judge, cases)
+        found = _untrained(lab, bench, judge, tried)
       path.parent.mkdir(exist_ok=True)
       write_atomically(path, json.dumps(found, indent=1) + "\n")
     untrained = json.loads(path.read_text())
 
     # ---- Trained quantized, on the same batches
-    for case in cases:
-      if case.method == QAT:
+    for case in tried:
+      if case.method == cases.QAT:
         run_name = f"{name}-{case.name}"
         train = tuner(Form(case.form, "affine", case.per_channel))
         bits = _assignment(net, case)
@@ -171,11 +170,11 @@ def _starts(net: Net, found: Mapping[str, Histogram]) -> Ranges:
 
 
 def _untrained(
-  lab: Lab, bench: Bench, judge: Callable, cases: Sequence[Case]
+  lab: Lab, bench: Bench, judge: Callable, tried: Sequence[Case]
 ) -> dict[str, float]:
   """{case: accuracy} of those that are not trained."""
   accuracies = {}
-  for case in cases:
+  for case in tried:
     if case.method == PTQ:
       net, variables, data = bench.apply(
         recipes.Recipe(
@@ -201,9 +200,8 @@ def _assumptions(
   float_steps, qat_steps = (
     lab.task.steps(stage) for stage in (settings.float_training, settings.qat)
   )
-  diverged = dict.fromkeys(
-    name for found in networks for name in found.diverged
-  )
+  names = dict.fromkeys(name for found in networks for name in found.diverged)
+  diverged = f"Training diverged and counts as chance: {', '.join(names)}."
   return (
     f"± is the standard error over {len(settings.seeds)} seeds, of start, "
     "batches and calibration images; test images are the same for all, so it "
@@ -226,9 +224,5 @@ def _assumptions(
     "Published numbers are of full size on ImageNet; the same family is not "
     "the same network.",
     lab.task.about_test,
-    *(
-      [f"Training diverged and counts as chance: {', '.join(diverged)}."]
-      if diverged
-      else []
-    ),
+    *([diverged] if names else []),
   )

@@ -56,20 +56,13 @@ class WhitepaperTables:
       *("net", "case", "method", "weight_bits", "activation_bits", "form"),
       *("per_channel", "folded", "weight_bytes", "seed", "accuracy"),
     )
-    rows = (
-      (
-        found.net,
-        name,
-        *BY_NAME[name],
-        found.weight_bytes[name],
-        seed,
-        accuracy,
-      )
-      for found in (self.network, *self.widths.values())
-      for name, accuracies in found.accuracies.items()
-      for seed, accuracy in zip(self.seeds, accuracies, strict=True)
-    )
-    yield from dict.fromkeys(rows)  # the network may be one of the widths
+    rows: dict[tuple, None] = {}  # each once: a width may be the network's own
+    for found in (self.network, *self.widths.values()):
+      for name, accuracies in found.accuracies.items():
+        case = found.net, name, *BY_NAME[name], found.weight_bytes[name]
+        for seed, accuracy in zip(self.seeds, accuracies, strict=True):
+          rows[(*case, seed, accuracy)] = None
+    yield from rows
 
   def summary(self) -> dict[str, Any]:
     """What result.json says."""

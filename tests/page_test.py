@@ -214,7 +214,7 @@ def test_sections_within_sections_have_smaller_headings():
 
 
 def test_a_page_ends_with_the_run_and_links_what_is_beside_it(tmp_path):
-  for name in ("results.csv", "latency_table.csv", "mine.txt"):
+  for name in ("results.csv", "mine.json", "mine.txt", "result.json"):
     (tmp_path / name).write_text("x")
   (tmp_path / "precision").mkdir()
   (tmp_path / "precision" / "free-0.1 +FB.json").write_text("{}")
@@ -235,7 +235,7 @@ def test_a_page_ends_with_the_run_and_links_what_is_beside_it(tmp_path):
   assert (tmp_path / "front.svg").read_text() == svg and svg in text
   assert {t: a["href"] for a, t in found.all("a")} == {
     "results.csv": "results.csv",
-    "latency_table.csv": "latency_table.csv",
+    "mine.json": "mine.json",
     "precision/free-0.1 +FB.json": "precision/free-0.1%20%2BFB.json",
     "front.svg": "front.svg",
   }

@@ -1,5 +1,8 @@
 """The page of points: which assignment to take, and what each one costs."""
 
+import shlex
+from pathlib import Path
+
 from fbq.report import plots, records, tables
 from fbq.report.assignments import Assignments
 from fbq.report.blocks import (
@@ -26,6 +29,14 @@ def heading(results: Assignments) -> tuple[str, str]:
     "Which precision should each tensor of this network have, so that it runs "
     f"fastest on {results.target} at the accuracy I need?",
   )
+
+
+def onwards(workdir: Path) -> tuple[str, str]:
+  """The command to give after such a run, and what it does."""
+  config = f"configs/export.py:from={workdir},point=best"
+  words = ["python", "main.py", f"--config={config}"]
+  words.append(f"--workdir={workdir}_export")
+  return shlex.join(words), "To write the recommended network as integers:"
 
 
 def blocks(results: Assignments) -> list[Block]:

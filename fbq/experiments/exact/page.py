@@ -32,7 +32,11 @@ def write(results: Chosen, run: Run, workdir: Path) -> None:
     workdir / "report.html",
     *points_page.heading(found),
     [*points_page.blocks(found), _choice(results)],
-    dataclasses.replace(run, assumptions=found.assumptions),
+    dataclasses.replace(
+      run,
+      assumptions=found.assumptions,
+      next=points_page.onwards(workdir),
+    ),
   )
 
 

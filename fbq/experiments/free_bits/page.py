@@ -15,7 +15,11 @@ def write(results: Assignments, run: Run, workdir: Path) -> None:
     workdir / "report.html",
     *points_page.heading(results),
     points_page.blocks(results),
-    dataclasses.replace(run, assumptions=results.assumptions),
+    dataclasses.replace(
+      run,
+      assumptions=results.assumptions,
+      next=points_page.onwards(workdir),
+    ),
   )
 
 

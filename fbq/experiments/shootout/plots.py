@@ -5,16 +5,16 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from fbq.report import figures, records
-from fbq.report.shootout import BASELINE, Outcome, Standing, mean
+from fbq.experiments.shootout.standings import BASELINE, Standing, Tuned, mean
+from fbq.report import picture, records
 
 _COLUMNS = 4
 
 
-def picture(
-  outcomes: Sequence[Outcome], standings: Sequence[Standing], test_count: int
-) -> bytes:
-  """A PNG: mean accuracy over mean cycles of each setting, best panel first.
+def panels(
+  outcomes: Sequence[Tuned], standings: Sequence[Standing], test_count: int
+) -> str:
+  """SVG: mean accuracy over mean cycles of each setting, best panel first.
 
   Bars are standard errors over seeds, in both directions; with one seed the
   binomial one of the accuracy. Grey: the other strategies; black: uniform
@@ -26,22 +26,26 @@ def picture(
   points = _points(outcomes, reference, test_count)
   names = [s.strategy for s in standings if s.strategy != BASELINE]
   rows = math.ceil((len(names) + 1) / _COLUMNS)
-  figure = figures.new(3.1 * _COLUMNS, 2.7 * rows)
+  figure = picture.new(3.1 * _COLUMNS, 2.7 * rows)
   grid = figure.subplots(
     rows, _COLUMNS, squeeze=False, sharex=False, sharey=False
   )
-  panels = list(grid.flat)
+  places = list(grid.flat)
   limits = _limits(points)
-  for axes, name in zip(panels, names, strict=False):
+  for axes, name in zip(places, names, strict=False):
     _panel(axes, points, name, limits)
     standing = next(s for s in standings if s.strategy == name)
     axes.set_title(f"{name}: {standing.hypervolume} %", loc="left", fontsize=9)
-  _bars(panels[len(names)], standings)
-  for axes in panels[len(names) + 1 :]:
+  _bars(places[len(names)], standings)
+  for axes in places[len(names) + 1 :]:
     axes.set_axis_off()
   figure.supxlabel("cycles per image, % of uniform 8 bits", fontsize=9)
   figure.supylabel("test accuracy (%)", fontsize=9)
-  return figures.png(figure)
+  return picture.svg(
+    figure,
+    "Accuracy over cycles of every strategy, one panel each, and the area each "
+    "covers",
+  )
 
 
 def _points(outcomes, reference, test_count):
@@ -80,21 +84,21 @@ def _limits(points):
 
 
 def _panel(axes, points, name, limits):
-  figures.bare(axes, "both")
+  picture.bare(axes, "both")
   for other, group in points.items():
     if other not in (name, BASELINE):
       axes.plot(
         [p[0] for p in group],
         [p[2] for p in group],
         ".",
-        color=figures.GREY,
+        color=picture.GREY,
         alpha=0.45,
         markersize=4,
         zorder=1,
       )
   for group, color, marker, order in (
-    (points[BASELINE], "#444444", "s", 2),
-    (points[name], figures.BLUE, "o", 3),
+    (points[BASELINE], picture.SOFT, "s", 2),
+    (points[name], picture.BLUE, "o", 3),
   ):
     axes.errorbar(
       [p[0] for p in group],
@@ -107,7 +111,7 @@ def _panel(axes, points, name, limits):
       color=color,
       elinewidth=1,
       markersize=5 if order == 3 else 4,
-      markeredgecolor="white",
+      markeredgecolor=picture.PAGE,
       markeredgewidth=0.5,
       zorder=order,
     )
@@ -121,13 +125,13 @@ def _panel(axes, points, name, limits):
       (0.03, 0.04),
       xycoords="axes fraction",
       fontsize=7,
-      color=figures.BLUE,
+      color=picture.BLUE,
     )
 
 
 def _bars(axes, standings):
   """Hypervolumes with error bars, the largest on top."""
-  figures.bare(axes, "x")
+  picture.bare(axes, "x")
   places = range(len(standings))[::-1]
   values = [100 * s.hypervolume.value for s in standings]
   errors = [100 * s.hypervolume.error for s in standings]
@@ -136,7 +140,7 @@ def _bars(axes, standings):
     places,
     xerr=None if any(map(math.isnan, errors)) else errors,
     fmt="o",
-    color=figures.GREEN,
+    color=picture.GREEN,
     elinewidth=1,
     markersize=4,
   )

@@ -220,7 +220,7 @@ def test_a_page_ends_with_the_run_and_links_what_is_beside_it(tmp_path):
   (tmp_path / "precision" / "free-0.1 +FB.json").write_text("{}")
   run = Run(
     command="python main.py --config=c.py",
-    next=("python main.py --config=export.py", "Export it:"),
+    next=("python main.py --config=export.py", "exports it"),
     facts=machine(),
     seeds=[17, 18],
     stages={"search": 61.4, "report": 2.0},
@@ -242,7 +242,13 @@ def test_a_page_ends_with_the_run_and_links_what_is_beside_it(tmp_path):
   codes = [t for _, t in found.all("pre")]
   assert codes[:2] == [run.command, run.next[0]]
   assert codes[2] == '{ "qat": { "steps": 5 } }'
-  for said in ("Export it:", "17, 18", "1 min 01 s", "1 min 03 s", "in L2."):
+  for said in (
+    "The next command exports it:",
+    "17, 18",
+    "1 min 01 s",
+    "1 min 03 s",
+    "in L2.",
+  ):
     assert said in text, said
 
 

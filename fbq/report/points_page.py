@@ -1,5 +1,6 @@
 """The page of points: which assignment to take, and what each one costs."""
 
+import dataclasses
 import shlex
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from fbq.report.blocks import (
   number,
 )
 from fbq.report.records import Point
+from fbq.report.run import Run
 
 
 def heading(results: Assignments) -> tuple[str, str]:
@@ -31,12 +33,16 @@ def heading(results: Assignments) -> tuple[str, str]:
   )
 
 
-def onwards(workdir: Path) -> tuple[str, str]:
-  """The command to give after such a run, and what it does."""
+def about(results: Assignments, run: Run, workdir: Path) -> Run:
+  """What the page says of the run: what the numbers rest on, what is next."""
   config = f"configs/export.py:from={workdir},point=best"
   words = ["python", "main.py", f"--config={config}"]
-  words.append(f"--workdir={workdir}_export")
-  return shlex.join(words), "To write the recommended network as integers:"
+  export = shlex.join([*words, f"--workdir={workdir}-export"])
+  return dataclasses.replace(
+    run,
+    assumptions=results.assumptions,
+    next=(export, "lowers the recommended assignment to integers"),
+  )
 
 
 def blocks(results: Assignments) -> list[Block]:

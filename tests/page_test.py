@@ -220,7 +220,7 @@ def test_a_page_ends_with_the_run_and_links_what_is_beside_it(tmp_path):
   (tmp_path / "precision" / "free-0.1 +FB.json").write_text("{}")
   run = Run(
     command="python main.py --config=c.py",
-    next=("python main.py --config=export.py", "exports it"),
+    next=("python main.py --config=export.py", "To export it:"),
     facts=machine(),
     seeds=[17, 18],
     stages={"search": 61.4, "report": 2.0},
@@ -243,7 +243,7 @@ def test_a_page_ends_with_the_run_and_links_what_is_beside_it(tmp_path):
   assert codes[:2] == [run.command, run.next[0]]
   assert codes[2] == '{ "qat": { "steps": 5 } }'
   for said in (
-    "The next command exports it:",
+    "To export it:",
     "17, 18",
     "1 min 01 s",
     "1 min 03 s",

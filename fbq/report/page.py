@@ -133,7 +133,7 @@ def _about(run: Run, files: Sequence[str]) -> Section:
     parts += [Text("The command of this run:"), Code(run.command)]
   if run.next:
     command, words = run.next
-    parts += [Text(f"The next command {words}:"), Code(command)]
+    parts += [Text(words), Code(command)]
   parts += [Facts(facts), _links(folders.pop("", []))]
   for folder, names in folders.items():
     parts.append(Details(f"{len(names)} files in {folder}/", [_links(names)]))

@@ -41,7 +41,7 @@ def about(results: Assignments, run: Run, workdir: Path) -> Run:
   return dataclasses.replace(
     run,
     assumptions=results.assumptions,
-    next=(export, "lowers the recommended assignment to integers"),
+    next=(export, "To lower the recommended assignment to integers:"),
   )
 
 

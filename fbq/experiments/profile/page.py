@@ -32,7 +32,7 @@ ASSUMPTIONS = (
 )
 _NEXT = (
   "python main.py --config=configs/digits_free_bits.py --workdir=runs/digits",
-  "searches precisions for such hardware, from training to a front",
+  "To search precisions for such hardware, from training to a front:",
 )
 _CHANGE = number("change\n%", "{:+z.1f}")
 

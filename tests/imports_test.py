@@ -22,6 +22,7 @@ MAY_IMPORT = {
   "fbq.files": (),
   "fbq.doors": (),
   "fbq.config": ("fbq.doors",),
+  "fbq.config_words": (),
   "fbq.precision": METHOD,
   "fbq.block_formats": METHOD,
   "fbq.nets": METHOD,

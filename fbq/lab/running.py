@@ -90,13 +90,13 @@ def _told(*kinds: type[Exception]) -> Iterator[None]:
 
 def print_settings(given: Any) -> None:
   """Prints every setting of the experiment of a ConfigDict."""
-  from fbq import config
+  from fbq import config, config_words
 
   with _told(config.ConfigError):
     name = given.get("experiment")
     kind = config.brought("experiment", name, "experiment").settings
     values = config.of(kind, given)
-  for row in config.table(kind, values=values):
+  for row in config_words.table(kind, values=values):
     value: Any = values
     for part in row.name.split("."):
       value = getattr(value, part)

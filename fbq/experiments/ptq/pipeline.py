@@ -71,7 +71,7 @@ def run(settings: PostTraining, lab: Lab) -> TriedRecipes:
     tried,
     networks,
     settings.tolerance,
-    _assumptions(settings, lab.task.about_test),
+    _assumptions(settings, lab),
   )
 
 
@@ -176,12 +176,13 @@ def _look_at_layers(
   return LayerNumbers(noise, tuple(spreads), weights, activations)
 
 
-def _assumptions(settings: PostTraining, about_test: str) -> tuple[str, ...]:
+def _assumptions(settings: PostTraining, lab: Lab) -> tuple[str, ...]:
   """Sentences about what the numbers rest on."""
   rounding = settings.rounding
   return (
-    f"{len(settings.seeds)} float networks, {settings.float_training.steps} "
-    "steps each; ± is the standard error over them.",
+    f"{len(settings.seeds)} float networks, "
+    f"{lab.task.steps(settings.float_training)} steps each; ± is the standard "
+    "error over them.",
     f"Ranges from {settings.calibration_images} images of the training split "
     f"in batches of {settings.calibration_batch}; bias correction and AdaRound "
     f"see {settings.correction_batches} of the batches. No labels are used.",
@@ -193,5 +194,5 @@ def _assumptions(settings: PostTraining, about_test: str) -> tuple[str, ...]:
     f"{rounding.batch_size} images for each layer.",
     "The image keeps 8 bits from 0 to 1, adders and signed tensors 8 bits; "
     "biases and logits stay in float, as 32-bit integers hold them.",
-    about_test,
+    lab.task.about_test,
   )

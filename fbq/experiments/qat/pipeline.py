@@ -73,7 +73,7 @@ def run(settings: UniformTraining, lab: Lab) -> TrainedNetworks:
     settings.qat.quantizes,
     {method: t.recipe.scheme.rule.text for method, t in tuners.items()},
     tuple(trained),
-    _assumptions(settings, lab.task.about_test),
+    _assumptions(settings, lab),
   )
 
 
@@ -95,12 +95,12 @@ def _normalized(
   return {**variables, "batch_stats": stats}
 
 
-def _assumptions(settings: UniformTraining, about_test: str) -> tuple[str, ...]:
+def _assumptions(settings: UniformTraining, lab: Lab) -> tuple[str, ...]:
   """Sentences about what the numbers rest on."""
-  qat, float_steps = settings.qat, settings.float_training.steps
+  qat, stages = settings.qat, (settings.float_training, settings.fine_tuning)
+  float_steps, qat_steps = map(lab.task.steps, stages)
   return (
-    f"Every rule trains for {settings.fine_tuning.steps} steps on the same "
-    "batches"
+    f"Every rule trains for {qat_steps} steps on the same batches"
     + (
       f" from the same float network, trained for {float_steps}."
       if settings.start == "float"
@@ -110,5 +110,5 @@ def _assumptions(settings: UniformTraining, about_test: str) -> tuple[str, ...]:
     f"Batch norm: {qat.batch_norm}. Grids: weights {qat.weights}, "
     + ("per channel" if qat.per_channel else "per layer")
     + f"; activations {qat.activations}.",
-    about_test,
+    lab.task.about_test,
   )

@@ -9,8 +9,12 @@ from fbq.lab.settings import NetSettings
 _LARGEST = 2**31  # numbers in a tensor
 
 
-def build(settings: NetSettings) -> nets.Net:
+def build(settings: NetSettings, where: str = "net") -> nets.Net:
   """The network; whether it fits the data, the data set asks.
+
+  Args:
+    settings: builder and its arguments.
+    where: name of these settings in messages.
 
   Raises:
     ConfigError: an unknown builder, arguments that it does not take, or a
@@ -20,15 +24,15 @@ def build(settings: NetSettings) -> nets.Net:
   try:
     make = doors.resolve("net", name)
   except doors.DoorError as error:
-    raise ConfigError(f"config.net.builder: {error}") from error
-  require(callable(make), "net.builder", name, "a function that gives a Net")
+    raise ConfigError(f"config.{where}.builder: {error}") from error
+  require(callable(make), f"{where}.builder", name, "a function that gives a Net")
   try:
     net = make(**settings.arguments)
   except (ValueError, TypeError, ArithmeticError, MemoryError) as error:
-    raise ConfigError(f"config.net.builder {name!r}: {error}") from error
+    raise ConfigError(f"config.{where}.builder {name!r}: {error}") from error
   require(
     isinstance(net, nets.Net),
-    "net.builder",
+    f"{where}.builder",
     name,
     "a function that gives a Net",
   )
@@ -38,7 +42,7 @@ def build(settings: NetSettings) -> nets.Net:
     whole = all(type(side) is int and side >= 1 for side in shape)
     require(
       whole and math.prod(shape) < _LARGEST,
-      "net.arguments",
+      f"{where}.arguments",
       settings.arguments,
       f"whole numbers of features, of which {layer} would have {shape}",
     )
@@ -46,7 +50,7 @@ def build(settings: NetSettings) -> nets.Net:
   for node in net.nodes:
     require(
       type(node.stride) is int and 1 <= node.stride <= most,
-      "net.arguments",
+      f"{where}.arguments",
       settings.arguments,
       f"strides of 1 to {most}, the size of the image; {node.name} has "
       f"{node.stride}",

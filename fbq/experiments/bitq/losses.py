@@ -1,4 +1,4 @@
-"""Losses of block formats in an experiment: measured, predicted, checked."""
+"""Losses of block formats: measured, predicted, checked; what nats cost."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -7,22 +7,36 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fbq.experiments.bitq_settings import Word
-from fbq.report.tables import write_atomically
+from fbq.experiments.bitq.config import LossPlan
+from fbq.files import write_atomically
 from fbq.search import format_losses
 from fbq.search.block_noise import Noise
 from fbq.search.format_losses import FormatJudge, LossAgreement
-from hwsim.bfp.formats import BlockFormat
+from hwsim.bfp import BlockFormat
 
 ByFormat = Mapping[str, Mapping[BlockFormat, float]]
+KINDS = ("weights", "activations")
 
 
 def kind_of(site: str) -> str:
-  """ "weights" or "activations"."""
-  return "weights" if site.endswith(".weight") else "activations"
+  """Which of `KINDS` a tensor is."""
+  return KINDS[0] if site.endswith(".weight") else KINDS[1]
 
 
-class Losses(NamedTuple):
+def total(losses: ByFormat, formats: Mapping[str, BlockFormat]) -> float:
+  """The sum over the tensors of an assignment."""
+  return float(sum(losses[site][f] for site, f in formats.items()))
+
+
+def priced(losses: ByFormat, scales: Mapping[str, float]) -> ByFormat:
+  """Losses of accuracy: nats times what a nat of the tensor's kind costs."""
+  return {
+    site: {f: scales[kind_of(site)] * nats for f, nats in by_format.items()}
+    for site, by_format in losses.items()
+  }
+
+
+class FormatLosses(NamedTuple):
   """What every format of every tensor does.
 
   Attributes:
@@ -30,7 +44,7 @@ class Losses(NamedTuple):
     noise: the same at the slope of small noise, see `second_order`.
     points: single tensors that were not used, predicted against measured.
     networks: sums over whole random assignments against measurements.
-    passes: of the calibration set.
+    passes: evaluations of the calibration set.
   """
 
   divergence: ByFormat
@@ -39,29 +53,14 @@ class Losses(NamedTuple):
   networks: LossAgreement
   passes: int
 
-  def of(self, formats: Mapping[str, BlockFormat]) -> float:
-    """Predicted KL of an assignment: the sum over its tensors."""
-    return float(sum(self.divergence[s][f] for s, f in formats.items()))
-
   def of_kind(self, formats: Mapping[str, BlockFormat], kind: str) -> float:
     """Sum of `noise` over "weights" or "activations"."""
-    return float(
-      sum(self.noise[s][f] for s, f in formats.items() if kind_of(s) == kind)
-    )
-
-  def trained(self, scales: Mapping[str, float]) -> ByFormat:
-    """Accuracy lost after training, by site and format.
-
-    Args:
-      scales: accuracy for a nat of each kind.
-    """
-    return {
-      site: {f: scales[kind_of(site)] * nats for f, nats in by_format.items()}
-      for site, by_format in self.noise.items()
-    }
+    ours = {s: f for s, f in formats.items() if kind_of(s) == kind}
+    return total(self.noise, ours)
 
   @property
   def text(self) -> str:
+    """How well predictions held, in words."""
     points, networks = self.points, self.networks
     return (
       f"losses of formats: rank correlation {points.spearman:.3f} and half "
@@ -75,31 +74,34 @@ class Losses(NamedTuple):
 def losses_of(
   path: Path,
   judge: FormatJudge,
-  words: Sequence[Word],
+  grids: Sequence[Sequence[BlockFormat]],
   noises: Callable[[list], Mapping[str, Noise]],
-  plan,
+  plan: LossPlan,
   seed: int,
-) -> Losses:
+) -> FormatLosses:
   """The losses of all formats of all words; kept in a file.
 
   Args:
     path: where they are, or are put.
-    judge: of the float network.
-    words: whose formats are tried.
-    noises: of a list of (X, SE, block size).
-    plan: the setting "losses".
-    seed: of what is held out.
+    judge: judge of the float network.
+    grids: formats of every word.
+    noises: (list of (X, SE, block size)) -> noise by site.
+    plan: how much is measured.
+    seed: seed of what is held out.
   """
-  formats = list(dict.fromkeys(f for word in words for f in word.grid))
-  sites = judge.net.workload.sites
+  formats = list(dict.fromkeys(f for grid in grids for f in grid))
   if not path.exists():
-    stored = _measure(judge, formats, words, noises, plan, seed)
-    write_atomically(path, (json.dumps(stored) + "\n").encode())
+    stored = _measure(judge, formats, grids, noises, plan, seed)
+    write_atomically(path, json.dumps(stored) + "\n")
   stored = json.loads(path.read_text())
-  by_format = lambda name: {
-    site: dict(zip(formats, stored[name][site], strict=True)) for site in sites
-  }
-  return Losses(
+
+  def by_format(name):
+    return {
+      site: dict(zip(formats, stored[name][site], strict=True))
+      for site in judge.net.workload.sites
+    }
+
+  return FormatLosses(
     by_format("divergence"),
     by_format("second_order"),
     format_losses.agreement(*stored["points"]),
@@ -108,28 +110,27 @@ def losses_of(
   )
 
 
-def _measure(judge, formats, words, noises, plan, seed):
+def _measure(judge, formats, grids, noises, plan, seed):
   random = np.random.default_rng(seed)
   sites = judge.net.workload.sites
   rows = [(f.element_bits, f.exponent_bits, f.block_size) for f in formats]
   noise = {site: n.squared for site, n in noises(rows).items()}
   reference = format_losses.reference(judge)
 
-  # A few formats of every tensor, all others predicted from their noise.
+  # A few formats of every tensor, all others predicted from their noise
   chosen = {
     site: format_losses.anchors(noise[site], plan.measured_formats)
     for site in sites
   }
   points = [(s, formats[i]) for s in sites for i in chosen[s]]
-  known = format_losses.measured(judge, reference, points)
-  predicted = {
-    site: format_losses.fit(
-      noise[site], {i: known[site, formats[i]] for i in chosen[site]}
-    )
+  measured = format_losses.measured(judge, reference, points)
+  known = {
+    site: {i: measured[site, formats[i]] for i in chosen[site]}
     for site in sites
   }
+  predicted = {s: format_losses.fit(noise[s], known[s]) for s in sites}
 
-  # Others that were not used, and whole networks.
+  # Others that were not used, and whole networks: predictions must hold there
   rest = [
     (s, i)
     for s in sites
@@ -143,22 +144,18 @@ def _measure(judge, formats, words, noises, plan, seed):
   )
   whole = []
   for n in range(plan.assignments):
-    grid = words[n % len(words)].grid
+    grid = grids[n % len(grids)]
     drawn = random.integers(len(grid), size=len(sites))
     whole.append({s: grid[i] for s, i in zip(sites, drawn, strict=True)})
   place = {f: i for i, f in enumerate(formats)}
+
   return {
     "formats": rows,
     "noise": {site: noise[site].tolist() for site in sites},
-    "measured": {
-      site: {str(i): known[site, formats[i]] for i in chosen[site]}
-      for site in sites
-    },
+    "measured": {s: {str(i): k for i, k in known[s].items()} for s in sites},
     "divergence": {site: predicted[site].tolist() for site in sites},
     "second_order": {
-      site: format_losses.second_order(
-        noise[site], {i: known[site, formats[i]] for i in chosen[site]}
-      ).tolist()
+      site: format_losses.second_order(noise[site], known[site]).tolist()
       for site in sites
     },
     "points": [

@@ -1,0 +1,338 @@
+"""The record of a BitQ run, and its choice by eq. 1 with what was measured."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fbq.config import require
+from fbq.experiments.bitq.published_formats import GRID
+from fbq.lab.block_point import TrainedFormats
+from fbq.report import records
+from fbq.schemes.block_float import BlockFloat
+from hwsim.bfp import BlockFormat
+
+FP32 = "FP32"
+BEST = "best"
+_NUMBERS = ("dram_bits", "sram_bits", "joules")
+_ACCURACIES = ("test", "validation", "untrained_test")
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockNetwork:
+  """A network of block formats, trained and costed.
+
+  Attributes:
+    name: unique.
+    family: "BitQ", "uniform", "published" or "ablation".
+    word: bits it is labelled with.
+    formats: {site: format}, as priced.
+    scheme, training: what it was trained in, and the name of its training.
+    dram_bits, sram_bits: least traffic of an image at both levels.
+    joules: energy of data movement, eq. 8.
+    test, validation: accuracy after training, 0 to 1; None if not trained.
+    untrained_test: accuracy of the float network's weights in these formats.
+    divergence: predicted KL from the float network, in nats; None outside of
+      the searched formats.
+    tensor_bits: DRAM traffic of inputs, weights and outputs.
+    source, text: where the formats are from, and the formats in words.
+  """
+
+  name: str
+  family: str
+  word: int
+  formats: dict[str, BlockFormat]
+  scheme: str
+  training: str
+  dram_bits: float
+  sram_bits: float
+  joules: float
+  test: float | None
+  validation: float | None
+  untrained_test: float | None
+  divergence: float | None
+  tensor_bits: tuple[float, float, float]
+  source: str = ""
+  text: str = ""
+
+  def __post_init__(self):
+    for field in _ACCURACIES:
+      value = getattr(self, field)
+      if value is not None:
+        records.fraction(value, f"{self.name}: {field}")
+
+  @property
+  def words(self) -> str:
+    """The formats in words."""
+    return self.text or formats_in_words(self.formats)
+
+  @property
+  def percent(self) -> float:
+    """Test accuracy of a network that was trained."""
+    assert self.test is not None, f"{self.name} was not trained"
+    return 100 * self.test
+
+  def percent_error(self, test_count: int) -> float:
+    """Binomial standard error of `percent`."""
+    return 100 * records.standard_error(self.percent / 100, test_count)
+
+  @property
+  def kib(self) -> float:
+    """DRAM traffic of an image in KiB."""
+    return self.dram_bits / 8192
+
+
+class LayerMovement(NamedTuple):
+  """What one layer moves.
+
+  Attributes:
+    name: name of the layer.
+    formats: of input, weights and output; None where there is none.
+    tensor_bits: DRAM traffic of the three.
+    dram_bits, sram_bits, joules: see `BlockNetwork`.
+    tile: sizes of the tile in SRAM.
+  """
+
+  name: str
+  formats: tuple[BlockFormat | None, BlockFormat | None, BlockFormat | None]
+  tensor_bits: tuple[float, float, float]
+  dram_bits: float
+  sram_bits: float
+  joules: float
+  tile: str
+
+
+class PredictedOptimum(NamedTuple):
+  """The exact optimum of eq. 1 with predicted losses, for one alpha."""
+
+  alpha: float
+  network: str
+  objective: float
+
+
+@dataclasses.dataclass(frozen=True)
+class WordResults:
+  """What was found for one word length.
+
+  Attributes:
+    name: name of the word.
+    bits: its bits.
+    largest_bits: data movement of the widest formats.
+    candidates: names of trained networks to choose among: optima, uniform ones.
+    optima: predicted optimum of every alpha.
+    front: (bits moved, predicted loss), cheapest first.
+    front_error: share of the largest movement by which another assignment may
+      be cheaper than a point of the front that loses no more.
+    ablations: what eq. 1 goes without -> name of the network.
+    recommended: name of the best measured network at the run's alpha.
+    layers: what its layers move.
+  """
+
+  name: str
+  bits: int
+  largest_bits: float
+  candidates: tuple[str, ...]
+  optima: tuple[PredictedOptimum, ...]
+  front: tuple[tuple[float, float], ...]
+  front_error: float
+  ablations: dict[str, str]
+  recommended: str
+  layers: tuple[LayerMovement, ...]
+
+
+class Scales(NamedTuple):
+  """Accuracy lost for each nat: of weights and activations after training."""
+
+  weights: float
+  activations: float
+  untrained: float
+
+
+class MixedPredictions(NamedTuple):
+  """How well losses of accuracy were predicted on trained mixed networks.
+
+  Attributes:
+    networks: how many there are.
+    spearman: rank correlation of predicted and measured losses.
+    error: median of the difference.
+  """
+
+  networks: int
+  spearman: float
+  error: float
+
+
+@dataclasses.dataclass(frozen=True)
+class MemorySweep:
+  """Costs of a network of full size, which is not trained.
+
+  Attributes:
+    network: name of the network.
+    kib: sizes of SRAM in KiB.
+    ratios: formats -> DRAM traffic over moving every tensor once, by size.
+    joules: formats -> energy of an image, by size.
+  """
+
+  network: str
+  kib: tuple[float, ...]
+  ratios: dict[str, tuple[float, ...]]
+  joules: dict[str, tuple[float, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class BitQResults:
+  """Everything a BitQ run found.
+
+  Attributes:
+    network: name of the network.
+    test_count, about_test: images behind test accuracies, and a sentence.
+    steps: steps of every training at its formats.
+    float_accuracy: test accuracy before any further training.
+    networks: everything that was costed, FP32 first.
+    words: what was found for each word length.
+    alpha: weight of movement for which networks are recommended.
+    scales: accuracy that a nat costs.
+    losses: how well losses of single tensors were predicted, in words.
+    passes: evaluations of the calibration set.
+    mixed: the same of whole mixed networks; None of less than three.
+    sweep: where tiling matters.
+    grid: scheme in which searched formats are trained.
+    tops: largest exponent of every activation, in the order of the sites.
+  """
+
+  network: str
+  test_count: int
+  about_test: str
+  steps: int
+  float_accuracy: float
+  networks: tuple[BlockNetwork, ...]
+  words: tuple[WordResults, ...]
+  alpha: float
+  scales: Scales
+  losses: str
+  passes: int
+  mixed: MixedPredictions | None
+  sweep: MemorySweep
+  grid: BlockFloat
+  tops: tuple[int, ...]
+
+  @property
+  def by_name(self) -> dict[str, BlockNetwork]:
+    """{name: network}."""
+    return {network.name: network for network in self.networks}
+
+  @property
+  def recommended(self) -> dict[str, str]:
+    """{word: name of the network}."""
+    return {word.name: word.recommended for word in self.words}
+
+  def table(self) -> Iterator[Sequence[Any]]:
+    """Rows of results.csv: numbers, then the format of every tensor."""
+    sites = list(self.networks[0].formats)
+    known = (*_NUMBERS, *_ACCURACIES, "divergence")
+    tensors = ("input_bits", "weight_bits", "output_bits")
+    yield [
+      *("name", "family", "word", *known, *tensors, "source"),
+      *(f"format:{site}" for site in sites),
+    ]
+    for n in self.networks:
+      formats = [n.formats[site] for site in sites]
+      yield [
+        *(n.name, n.family, n.word),
+        *(getattr(n, column) for column in known),
+        *(*n.tensor_bits, n.source),
+        *(
+          f"{f.element_bits}+{f.exponent_bits}/{f.block_size}" for f in formats
+        ),
+      ]
+
+  def summary(self) -> Mapping[str, Any]:
+    """What result.json says."""
+    shown = *_ACCURACIES, *_NUMBERS
+    return {
+      "net": self.network,
+      "float_accuracy": self.float_accuracy,
+      "scales": self.scales._asdict(),
+      "recommended": self.recommended,
+      "by_alpha": {
+        word.name: {str(o.alpha): o.network for o in word.optima}
+        for word in self.words
+      },
+      "outcomes": {
+        n.name: {column: getattr(n, column) for column in shown}
+        for n in self.networks
+      },
+    }
+
+  def deployable(self, point: str) -> TrainedFormats:
+    """What an export needs to know of a network.
+
+    Args:
+      point: its name; that of a word, for the network recommended for it; or
+        "best" for that of the shortest word.
+
+    Raises:
+      ConfigError: no such network, or a published format, which is trained in
+        other blocks than those it is priced in.
+    """
+    shortest = min(self.words, key=lambda word: word.bits)
+    known = {BEST: shortest.recommended, **self.recommended}
+    name = known.get(point, point)
+    names = sorted(n.name for n in self.networks if n.scheme == GRID)
+    expected = f"{BEST!r}, a word or one of {', '.join(names)}"
+    require(name in names, "point", point, expected)
+    network = self.by_name[name]
+    return TrainedFormats(
+      name, network.formats, self.tops, self.grid, network.training
+    )
+
+
+def drop(network: BlockNetwork, fp32: BlockNetwork) -> float:
+  """Validation accuracy that a trained network loses against FP32."""
+  assert network.validation is not None and fp32.validation is not None
+  return fp32.validation - network.validation
+
+
+def objective(
+  network: BlockNetwork, fp32: BlockNetwork, largest_bits: float, alpha: float
+) -> float:
+  """Eq. 1 with what was measured: accuracy lost + alpha movement / largest.
+
+  Args:
+    network: trained network.
+    fp32: FP32 after the same training.
+    largest_bits: data movement of the widest formats.
+    alpha: weight of movement.
+  """
+  return drop(network, fp32) + alpha * network.dram_bits / largest_bits
+
+
+def best_of(
+  networks: Iterable[BlockNetwork],
+  fp32: BlockNetwork,
+  largest_bits: float,
+  alpha: float,
+) -> BlockNetwork:
+  """The one of least `objective`; of equals the one that moves less."""
+  return min(
+    networks,
+    key=lambda n: (
+      objective(n, fp32, largest_bits, alpha),
+      n.dram_bits,
+      n.name,
+    ),
+  )
+
+
+def formats_in_words(formats: Mapping[str, BlockFormat]) -> str:
+  """For instance 'X 4-6, SE 2-4, BS 16-48' over all tensors."""
+
+  def span(values):
+    low, high = min(values), max(values)
+    return f"{low}" if low == high else f"{low}-{high}"
+
+  chosen = set(formats.values())
+  return (
+    f"X {span([f.element_bits for f in chosen])}, "
+    f"SE {span([f.exponent_bits for f in chosen])}, "
+    f"BS {span([f.block_size for f in chosen])}"
+  )

@@ -7,7 +7,7 @@ so for one core; programs are timed in turn as in `benchmarks.steps`. A pass is
 the doubling of every element in memory, the least that any operation takes.
 Aim: 1.5 ns forward and backward at block 16. The references in PyTorch took 11
 ns forward (microxcaling) and 64 to 84 forward and backward (the code of BitQ)
-on one core of a machine of this kind (bitq_facts.md).
+on one core of a machine of this kind (docs/facts/bitq.md).
 """
 
 import argparse

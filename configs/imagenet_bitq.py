@@ -18,7 +18,7 @@ so a day on one GPU. Formats, alphas and steps are those of the paper (arXiv
 2409.17093, tables 2 and 3); its rate is not told, and its choice of formats is
 searched, where ours is exact. Expected, from table 3: FP32 69.8 %, BitQ16
 69.8 %; no number there is comparable before the block format is, since the
-code released with it trains another (bitq_facts.md 2).
+code released with it trains another (docs/facts/bitq.md 0.2).
 """
 
 from typing import Any
@@ -44,7 +44,7 @@ SIZES: dict[str, dict[str, Any]] = {
     calibration_images=250,  # their activations take 3 GB
     validation_images=5000,  # 3 GB
     qat=dict(steps=1000, batch_size=256, learning_rate=1e-3),
-    memory_bytes=32 * 1024,  # where tiling matters, bitq_facts.md 5
+    memory_bytes=32 * 1024,  # where tiling matters, docs/facts/bitq.md 0.5
     checkpoint_every=1000,
     log_every=100,
   ),

@@ -7,9 +7,11 @@ imported before it is asked for.
 
 import difflib
 import importlib
+import operator
 from typing import Any
 
 _NETS = "fbq.nets"
+_RULES = "fbq.quantizers.qat_rules"
 
 # Kind -> short name -> where it is. What stands behind a name of each kind:
 #   experiment   `fbq.lab.experiment.Experiment`
@@ -41,11 +43,22 @@ KNOWN: dict[str, dict[str, str]] = {
     "digits": "fbq.lab.data:DIGITS",
     "imagenet": "fbq.lab.data:IMAGENET",
   },
+  "rule": {
+    name: f"{_RULES}:{name.upper()}"
+    for name in ("log_lsq", "lsq", "tqt", "pact", "min_max")
+  },
   "target": {
     "xpulp_v2": "hwsim.pulp:XPULP_V2",
     "xpulpnn_v1": "hwsim.pulp:XPULPNN_V1",
     "xpulpnn_v2": "hwsim.pulp:XPULPNN_V2",
   },
+}
+# Kind -> class of what stands behind its names, where that is one class.
+_CLASSES = {
+  "data": "fbq.lab.data:DataSet",
+  "experiment": "fbq.lab.experiment:Experiment",
+  "rule": f"{_RULES}:Rule",
+  "target": "hwsim.pulp:Target",
 }
 
 
@@ -62,22 +75,31 @@ def resolve(kind: str, name: str) -> Any:
       are joined by dots.
 
   Raises:
-    DoorError: an unknown short name, a module that cannot be imported, or an
-      attribute that it does not have.
+    DoorError: an unknown short name, a module that cannot be imported, an
+      attribute that it does not have, or one of another kind.
   """
   place = KNOWN[kind].get(name, name)
   module, colon, attribute = str(place).partition(":")
   if not (colon and module and attribute):
     raise DoorError(f"{kind} {name!r} is not known{_hint(kind, name)}")
   try:
-    found = importlib.import_module(module)
-    for part in attribute.split("."):
-      found = getattr(found, part)
+    found = _load(place)
   except (ImportError, AttributeError, ValueError, TypeError) as error:
     raise DoorError(
       f"{kind} {name!r} cannot be loaded: {error}{_hint(kind, name)}"
     ) from error
+  if kind in _CLASSES and not isinstance(found, _load(_CLASSES[kind])):
+    raise DoorError(
+      f"{kind} {name!r} is of type {type(found).__name__}, expected an object "
+      f"of class {_CLASSES[kind].replace(':', '.')}"
+    )
   return found
+
+
+def _load(place):
+  """The attribute that "package.module:attribute" names."""
+  module, _, attribute = place.partition(":")
+  return operator.attrgetter(attribute)(importlib.import_module(module))
 
 
 def _hint(kind, name):

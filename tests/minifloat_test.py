@@ -25,7 +25,7 @@ def floor_log2(x):
 
 
 def oracle(x, exponent_bits, mantissa_bits, tile, noise=None):
-  """bitq_facts.md 1.2 line by line; nearest, ties away, without `noise`."""
+  """docs/facts/bitq.md 1.2 line by line; nearest, ties away without `noise`."""
   noise = np.float64(0.5 if noise is None else noise)
   x = bfp_oracle.flushed(x)
   largest = bfp_oracle.largest_of_blocks(np.abs(x), tile)
@@ -101,7 +101,7 @@ def test_stochastic_is_unbiased():
   [((2, 5), 43.0), ((4, 3), 31.4), ((6, 1), 19.3), ((7, 8), 61.6)],
 )
 def test_signal_to_noise_of_gaussian(format_, expected):
-  """bitq_facts.md 4.1: N(0, 1), blocks of 32."""
+  """docs/facts/bitq.md 4.1: N(0, 1), blocks of 32."""
   x = np.random.default_rng(1).standard_normal((7680, 32)).astype(np.float32)
   y = minifloat.quantize(x, as_data(format_), (1, 32), "nearest")
   noise = np.mean((np.float64(y) - x) ** 2)

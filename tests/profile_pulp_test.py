@@ -171,21 +171,6 @@ def test_too_large_nets_say_which_overrides_they_need(net, tmp_path):
   assert re.match(r"xpulpnn_v1 \(l1_bytes=\d+", targets["xpulpnn_v1"].name)
 
 
-@pytest.mark.parametrize(
-  ("overrides", "message"),
-  [
-    (dict(cores=4), "cores is 4, expected 8"),
-    (dict(l1_byte=1), "l1_byte is no number of a target.*l1_bytes"),
-    (dict(l1_bytes="big"), "l1_bytes is 'big'.*expected int"),
-    (dict(l1_bytes=-1), "l1_bytes is -1"),
-    (dict(conv_library="x"), "conv_library is no number"),
-  ],
-)
-def test_overrides_are_checked(overrides, message):
-  with pytest.raises((ConfigError, ValueError), match=message):
-    profile_pulp.with_overrides(XPULPNN_V1, overrides)
-
-
 def test_wrong_net_arguments_name_the_setting():
   wrong = config("net=resnet8")
   wrong.net.arguments = dict(depth=3)
@@ -254,7 +239,7 @@ def test_causes_are_named():
 
 
 def test_peaks_are_those_of_the_inner_loops():
-  """pulp_facts.md 2.1: 32 MAC in 9 instructions, 64 and 128, on 8 cores."""
+  """docs/facts/pulp.md 2.1: 32 MAC in 9 instructions, 64, 128, on 8 cores."""
   for bits, macs in ((8, 32), (4, 64), (2, 128)):
     peak = peak_macs_per_cycle("conv", bits, bits, XPULPNN_V1)
     assert peak == pytest.approx(8 * macs / 9, rel=0.04)

@@ -20,20 +20,32 @@ from fbq.report import (
   recommend,
   tables,
 )
+from fbq.report.assignments import Assignments
 from fbq.report.run import Run
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def report(some_points=None, **others):
-  return points_page.Report(
-    "net", "cluster", some_points or points(), TEST_COUNT, **others
+  values = dict(
+    network="net",
+    target="cluster",
+    test_count=TEST_COUNT,
+    float_accuracy=0.97,
+    points=tuple(some_points or points()),
+    layers={},
+    changes={},
+    reference="8/8",
+    tolerance=0.005,
+    clock_hertz=None,
+    assumptions=(),
   )
+  return Assignments(**values | others)
 
 
-def html(found):
-  shown = points_page.blocks(found)
-  return page.html(*points_page.heading(found), shown, Run())
+def html(results):
+  shown = points_page.blocks(results)
+  return page.html(*points_page.heading(results), shown, Run())
 
 
 # --- the picture -------------------------------------------------------------
@@ -141,7 +153,6 @@ def full_report(name="locked-0.03+fb"):
   return report(
     layers={name: rows, "8/8": rows},
     changes={name: (change,)},
-    float_accuracy=0.97,
     clock_hertz=1e6,
   )
 

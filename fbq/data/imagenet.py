@@ -163,7 +163,7 @@ def check_settings(config) -> None:
         f"data.{field} is {given!r}, expected a whole number from {least} on"
       )
   scaling.normalization(config)
-  image_files.check_settings(config.directory)
+  image_files.check_directory(config.directory)
 
 
 def batches(

@@ -1,8 +1,9 @@
 """Files for DORY's Quantlab frontend: ONNX, configuration, golden tensors.
 
-The contract is that of quantization_facts.md 3.7, read from DORY's sources:
-integers in an ONNX file, requantization as a chain Mul, Add, Div, Clip, tensors
-named by numbers. `fbq.deploy.dory_check` holds the files against it.
+The contract is that of docs/facts/quantization.md 3.7, read from DORY's
+sources: integers in an ONNX file, requantization as a chain Mul, Add, Div,
+Clip, tensors named by numbers. `fbq.deploy.dory_check` holds the files against
+it.
 """
 
 import json

@@ -1,9 +1,9 @@
 """Holds files for DORY's Quantlab frontend against what DORY makes of them.
 
-Written from the contract (quantization_facts.md 3.7) and not from the exporter.
-DORY accepts many files silently that it then misreads; so besides the form,
-`problems` replays the network as DORY reads it, with its kernels' arithmetic,
-and compares every golden tensor.
+Written from the contract (docs/facts/quantization.md 3.7) and not from the
+exporter. DORY accepts many files silently that it then misreads; so besides the
+form, `problems` replays the network as DORY reads it, with its kernels'
+arithmetic, and compares every golden tensor.
 """
 
 import json

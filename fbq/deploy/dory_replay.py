@@ -1,8 +1,8 @@
 """A network as DORY and its kernels compute it, from the layers of its files.
 
 In int64, so that what would overflow on the target is found and not repeated.
-quantization_facts.md 3.7; kernels: pulp-platform/pulp-nn-mixed, generators/
-templates (pulp_nn_add_*, pulp_nn_avgpool_new, pulp_nn_utils_h).
+docs/facts/quantization.md 3.7; kernels: pulp-platform/pulp-nn-mixed,
+generators/ templates (pulp_nn_add_*, pulp_nn_avgpool_new, pulp_nn_utils_h).
 """
 
 import math

@@ -2,7 +2,7 @@
 
 Per layer, codes of weights and the constants that turn accumulators into codes
 of the output. Batch norm is absorbed in them, weights are not folded
-(quantization_facts.md 3.5, 3.7):
+(docs/facts/quantization.md 3.5, 3.7):
 
   conv, depthwise, linear   clip((acc * mul + add) >> shift)
   add        the sum of both codes, which have one step, like an accumulator

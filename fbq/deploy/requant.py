@@ -2,8 +2,8 @@
 
 The integer form of `clip(round(slope * acc + offset), low, high)`, which is
 what batch norm, activation function and quantizer do to an accumulator
-(quantization_facts.md 3.5). Both are staircases in `acc`, so each is told by
-its thresholds, the first accumulators at which a code is reached: comparing
+(docs/facts/quantization.md 3.5). Both are staircases in `acc`, so each is told
+by its thresholds, the first accumulators at which a code is reached: comparing
 those compares the two at every accumulator there can be, not at samples.
 
 PULP's kernels compute in 32 or 64 bits (`BNRelu_bits` of DORY) with one shift

@@ -130,8 +130,7 @@ def check(config: ConfigDict) -> tuple[nets.Net, dict[str, Target]]:
     net = nets.build(config.net.builder, **config.net.arguments)
     get_target(config.target)
     targets = {
-      each.name: with_overrides(each, config.target_overrides)
-      for each in TARGETS
+      each.name: get_target(each, config.target_overrides) for each in TARGETS
     }
   except (ValueError, AttributeError, ImportError) as error:
     raise settings.ConfigError(str(error)) from error
@@ -148,33 +147,6 @@ def check(config: ConfigDict) -> tuple[nets.Net, dict[str, Target]]:
       f"{error}." + (f" This network runs with {hint}" if hint else "")
     ) from error
   return net, targets
-
-
-def with_overrides(target: Target, overrides: Mapping[str, Any]) -> Target:
-  """The target with some fields replaced; those that are None are left.
-
-  Raises:
-    ValueError: no such field, a value of another type, or one out of range.
-  """
-  given = {k: v for k, v in dict(overrides).items() if v is not None}
-  kinds = {
-    field.name: field.type
-    for field in dataclasses.fields(Target)
-    if field.type in (int, float)
-  }
-  for name in given:
-    if name not in kinds:
-      raise settings.ConfigError(
-        f"config.target_overrides.{name} is no number of a target; they are "
-        f"{', '.join(kinds)}"
-      )
-  settings.check_keys(
-    given, {name: kinds[name] for name in given}, "config.target_overrides"
-  )
-  if not given:
-    return target
-  said = ", ".join(f"{name}={value}" for name, value in given.items())
-  return dataclasses.replace(target, name=f"{target.name} ({said})", **given)
 
 
 def _uniform(net, targets):

@@ -2,8 +2,8 @@
 
 import math
 
-from fbq import doors, nets
-from fbq.config import ConfigError, require
+from fbq import nets
+from fbq.config import ConfigError, brought, require
 from fbq.lab.settings import NetSettings
 
 _LARGEST = 2**31  # numbers in a tensor
@@ -21,21 +21,14 @@ def build(settings: NetSettings, where: str = "net") -> nets.Net:
       network that nothing could hold.
   """
   name = settings.builder
-  try:
-    make = doors.resolve("net", name)
-  except doors.DoorError as error:
-    raise ConfigError(f"config.{where}.builder: {error}") from error
-  require(callable(make), f"{where}.builder", name, "a function that gives a Net")
+  make = brought("net", name, f"{where}.builder")
+  taken = "a function that gives a Net"
+  require(callable(make), f"{where}.builder", name, taken)
   try:
     net = make(**settings.arguments)
   except (ValueError, TypeError, ArithmeticError, MemoryError) as error:
     raise ConfigError(f"config.{where}.builder {name!r}: {error}") from error
-  require(
-    isinstance(net, nets.Net),
-    f"{where}.builder",
-    name,
-    "a function that gives a Net",
-  )
+  require(isinstance(net, nets.Net), f"{where}.builder", name, taken)
 
   # Sizes that come of senseless arguments, such as 10^30 channels
   for layer, shape in net.shapes.items():

@@ -155,7 +155,7 @@ class Net:
 
     The image has 8 bits. Adders work on 8-bit operands and give 8-bit sums, and
     signed tensors (linear bottlenecks) have 8 bits, as the Free Bits authors'
-    deployment does (quantization_facts.md 3.4, pulp_facts.md 6).
+    deployment does (docs/facts/quantization.md 3.4, docs/facts/pulp.md 6).
     """
     fixed = {INPUT_SITE: INPUT_BITS}
     for node in self.nodes if self.fixes_adders else ():
@@ -172,7 +172,7 @@ class Net:
     """Activation site -> the site whose quantization step it has.
 
     Its own, but that the operands of an adder, where their precision is fixed,
-    share one: a kernel adds their codes as they are (quantization_facts.md
+    share one: a kernel adds their codes as they are (docs/facts/quantization.md
     3.4). What several adders read joins their operands; a sum has its own step.
     Of the sites that share one it is the image's, whose step is given; else an
     unsigned one's, since a signed range, the step times a power of two, follows

@@ -39,7 +39,7 @@ def mobilenet_v1(
   """A 3x3 convolution, 13 depthwise separable blocks, mean, classifier.
 
   As the Free Bits authors train it: channels are `int(32 width)` times a power
-  of two (quantization_facts.md 3.1).
+  of two (docs/facts/quantization.md 3.1).
 
   Args:
     width: channel multiplier.
@@ -98,9 +98,10 @@ def mobilenet_v2(
   An inverted residual expands (but for the first), convolves depthwise and
   projects without an activation function; blocks of equal input and output add
   their input. Outputs of projections and of adders are signed and keep 8 bits,
-  as the Free Bits authors deploy them (pulp_facts.md 4.6), so that the searched
-  activations are those inside the blocks. Channels are rounded to multiples of
-  8 as in torchvision, and the last convolution is not narrowed below width 1.
+  as the Free Bits authors deploy them (docs/facts/pulp.md 4.6), so that the
+  searched activations are those inside the blocks. Channels are rounded to
+  multiples of 8 as in torchvision, and the last convolution is not narrowed
+  below width 1.
 
   Args:
     width: channel multiplier.

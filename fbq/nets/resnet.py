@@ -13,8 +13,8 @@ def resnet8(
 ) -> Net:
   """ResNet-8 for CIFAR-sized images: three stages of one basic block.
 
-  The form of quantlab (quantization_facts.md 2): no biases before batch norm, a
-  1x1 convolution with batch norm on the shortcuts of stages 1 and 2.
+  The form of quantlab (docs/facts/quantization.md 2): no biases before batch
+  norm, a 1x1 convolution with batch norm on the shortcuts of stages 1 and 2.
 
   Args:
     width: channel multiplier of the stages' 16, 32 and 64 channels.

@@ -11,8 +11,8 @@ def vgg9(
 ) -> Net:
   """Six 3x3 convolutions with three maxima between, three linear layers.
 
-  quantlab's form (quantization_facts.md 2): 128, 128, M, 256, 256, M, 512, 512,
-  M, then 8192-1024-1024-10 at 32 pixels. Every layer but the classifier is
+  quantlab's form (docs/facts/quantization.md 2): 128, 128, M, 256, 256, M, 512,
+  512, M, then 8192-1024-1024-10 at 32 pixels. Every layer but the classifier is
   followed by batch norm, so none has a bias. Convolutions of 256 and more input
   channels need more L1 than a default PULP target has, for their patch buffers.
 

@@ -1,11 +1,12 @@
 """Gated quantizers of Bayesian Bits, fused, with analytic gradients.
 
-`nested_quantize` is the form of the Free Bits authors (quantization_facts.md
-3.2): differences of complete 2-, 4- and 8-bit quantizers. `residual_quantize`
-is the original one (arXiv 2005.07093; quantization_facts.md 1.1): residuals on
-nested grids. Automatic differentiation through either keeps every intermediate
-tensor and costs 8 to 12 ns of processor time per element forward and backward;
-the closed forms below keep `x` alone and cost 5 to 7 (`benchmarks/steps.py`).
+`nested_quantize` is the form of the Free Bits authors
+(docs/facts/quantization.md 3.2): differences of complete 2-, 4- and 8-bit
+quantizers. `residual_quantize` is the original one (arXiv 2005.07093;
+docs/facts/quantization.md 1.1): residuals on nested grids. Automatic
+differentiation through either keeps every intermediate tensor and costs 8 to 12
+ns of processor time per element forward and backward; the closed forms below
+keep `x` alone and cost 5 to 7 (`benchmarks/steps.py`).
 """
 
 import functools
@@ -35,10 +36,10 @@ def nested_quantize(
   The authors' code passes the gradient of `x` and of the range through Q2
   alone, so every weight above half of its channel's range, 12 % of a Gaussian
   one's, gets none although its 4- and 8-bit levels follow it
-  (quantization_facts.md 3.6). By default the gradient is the one of the mixture
-  that is computed: each quantizer passes its own, weighted as in the sum. Their
-  training loop also never clears the gradients of the gates, which thus add up
-  over the whole run; here every step has its own.
+  (docs/facts/quantization.md 3.6). By default the gradient is the one of the
+  mixture that is computed: each quantizer passes its own, weighted as in the
+  sum. Their training loop also never clears the gradients of the gates, which
+  thus add up over the whole run; here every step has its own.
 
   Args:
     x: tensor of any shape.

@@ -1,9 +1,9 @@
 """Block minifloat BM<e, m>: small floats whose exponents share a bias.
 
 Fox et al., ICLR 2021; the format that the released code of BitQ trains with
-(bitq_facts.md 0.2 and 1.2), where the paper describes block floating point. An
-element has a sign, e bits of an exponent of its own and m of a mantissa. Its
-block has 8 bits more, for
+(docs/facts/bitq.md 0.2 and 1.2), where the paper describes block floating
+point. An element has a sign, e bits of an exponent of its own and m of a
+mantissa. Its block has 8 bits more, for
 
   E = floor(log2(max |x| + 1e-28))
 

@@ -1,7 +1,7 @@
 """Quantizers of a mixture of precisions, fused, with analytic gradients.
 
 `mixed_quantize` weighs all precisions of the ladder 2, 4, 8 (EdMIPS, PLiNIO;
-quantization_facts.md 7), `fractional_quantize` the two around a fractional
+docs/facts/quantization.md 7), `fractional_quantize` the two around a fractional
 index on it (FracBits). Both are one tensor, so what follows is computed once.
 """
 

@@ -6,8 +6,8 @@ half-to-even, as in PyTorch. Grids, in integer codes of `b` bits:
   weights        signed, -2^(b-1) .. 2^(b-1) - 1, step = range / 2^(b-1)
   activations    unsigned, 0 .. 2^b - 1,          step = range / (2^b - 1)
 
-which are the ones of the Free Bits authors (quantization_facts.md 3.2) and of
-the PULP kernels: no zero-point, so a product of codes needs no correction.
+which are the ones of the Free Bits authors (docs/facts/quantization.md 3.2) and
+of the PULP kernels: no zero-point, so a product of codes needs no correction.
 """
 
 import functools

@@ -13,6 +13,7 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fbq.files import write_atomically
 from fbq.report import cells, picture
 from fbq.report.blocks import (
   Block,
@@ -30,7 +31,6 @@ from fbq.report.blocks import (
   number,
 )
 from fbq.report.run import Run
-from fbq.report.tables import write_atomically
 
 # What a run may leave beside its page, in the order of the links.
 _FILES = (
@@ -62,15 +62,14 @@ def write(
   folder = Path(path).parent
   pictures = [each for each in _pictures(blocks) if each.file]
   for each in pictures:
-    write_atomically(folder / each.file, each.svg.encode())
+    write_atomically(folder / each.file, each.svg)
   files = [
     str(found.relative_to(folder))
     for pattern in _FILES
     for found in sorted(folder.glob(pattern))
   ]
   files += [each.file for each in pictures]
-  page = html(title, question, blocks, run, files)
-  write_atomically(path, page.encode())
+  write_atomically(path, html(title, question, blocks, run, files))
 
 
 def html(
@@ -123,6 +122,10 @@ def _pictures(blocks: Sequence[Block]) -> Iterator[Picture]:
 def _about(run: Run, files: Sequence[str]) -> Section:
   """How the results came about, what else there is and how to go on."""
   facts = dict(run.facts)
+  if run.commit:
+    facts["commit"] = run.commit
+  if run.seeds:
+    facts["seeds"] = ", ".join(map(str, run.seeds))
   if run.stages:
     facts["wall time"] = duration(sum(run.stages.values()))
   near = [name for name in files if "/" not in name]

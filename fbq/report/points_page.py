@@ -1,9 +1,7 @@
 """The page of points: which assignment to take, and what each one costs."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-
 from fbq.report import plots, records, tables
+from fbq.report.assignments import Assignments
 from fbq.report.blocks import (
   Answer,
   Block,
@@ -18,92 +16,44 @@ from fbq.report.blocks import (
   Text,
   number,
 )
-from fbq.report.records import Change, LayerRow, Point, Recommendation
+from fbq.report.records import Point
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
-  """All that the page shows.
-
-  Attributes:
-    network, target: names for the reader.
-    points: every assignment with its results.
-    test_count: test images behind every accuracy.
-    layers: rows of the layers, by name of the point; points may be missing.
-    changes: what the Free Bits pass raised, by name of the point.
-    float_accuracy: of the network before quantization, 0 to 1.
-    reference, tolerance: see `records.recommend`.
-    clock_hertz: of the target, to state times next to cycles, or None.
-  """
-
-  network: str
-  target: str
-  points: Sequence[Point]
-  test_count: int
-  layers: Mapping[str, Sequence[LayerRow]] = dataclasses.field(
-    default_factory=dict
-  )
-  changes: Mapping[str, Sequence[Change]] = dataclasses.field(
-    default_factory=dict
-  )
-  float_accuracy: float | None = None
-  reference: str = "8/8"
-  tolerance: float = 0.005
-  clock_hertz: float | None = None
-
-  def __post_init__(self):
-    by_name = records.check(self.points)
-    for field in ("layers", "changes"):
-      unknown = sorted(set(getattr(self, field)) - set(by_name))
-      if unknown:
-        raise ValueError(
-          f"report: {field} has entries for {unknown}, which are not points; "
-          f"expected names among {list(by_name)}"
-        )
-    records.whole(self.test_count, "test_count", 1)
-    if self.float_accuracy is not None:
-      records.fraction(self.float_accuracy, "float_accuracy")
-    if self.clock_hertz is not None and not self.clock_hertz > 0:
-      raise ValueError(
-        f"report: clock_hertz is {self.clock_hertz}, expected > 0"
-      )
-
-
-def heading(report: Report) -> tuple[str, str]:
+def heading(results: Assignments) -> tuple[str, str]:
   """Title of the page, and the question that it answers."""
   return (
-    f"{report.network} on {report.target}",
+    f"{results.network} on {results.target}",
     "Which precision should each tensor of this network have, so that it runs "
-    f"fastest on {report.target} at the accuracy I need?",
+    f"fastest on {results.target} at the accuracy I need?",
   )
 
 
-def blocks(report: Report) -> list[Block]:
+def blocks(results: Assignments) -> list[Block]:
   """The page, but for the facts of the run.
 
   Raises:
     ValueError: there is no reference point to compare with.
   """
-  best = records.recommend(report.points, report.reference, report.tolerance)
+  best = results.best
   point = best.point
   front = plots.front(
-    report.points,
-    report.test_count,
-    report.float_accuracy,
+    results.points,
+    results.test_count,
+    results.float_accuracy,
     point.name,
-    f"{report.network} on {report.target}",
+    f"{results.network} on {results.target}",
   )
   parts: list[Block] = [
     Answer(
-      [tables.sentence(best, report.network, report.target)],
+      [tables.sentence(best, results.network, results.target)],
       [
         Text(f"That is, {tables.bits_in_words(point.precision)}."),
         Links([("Every layer is listed below.", "#layers")]),
       ],
     ),
-    _figures(report, best),
+    _figures(results),
     Text(
-      f"± and bars: one binomial standard error over {report.test_count:,} "
+      f"± and bars: one binomial standard error over {results.test_count:,} "
       "test images; smaller differences mean little. The recommended one was "
       "chosen on the same images that score it, which flatters it slightly.",
       note=True,
@@ -117,38 +67,37 @@ def blocks(report: Report) -> list[Block]:
           "accurate. ★ recommended.",
           note=True,
         ),
-        _results(report, best),
+        _results(results),
       ],
     ),
     Section(
       f"The recommended precision, layer by layer: {point.name}",
-      [_layers(report, best, point)],
+      [_layers(results, point)],
       "layers",
     ),
   ]
-  if report.changes:
+  if results.changes:
     title = "What the Free Bits pass changed and why"
-    parts.append(Section(title, _passed(report, point)))
-  others = [p for p in tables.by_cycles(report.points) if p != point]
+    parts.append(Section(title, _passed(results, point)))
+  others = [p for p in tables.by_cycles(results.points) if p != point]
   if others:
-    folded = [_other(report, best, p) for p in others]
+    folded = [_other(results, p) for p in others]
     parts.append(Section("Every other assignment", folded))
   return parts
 
 
-def _figures(report: Report, best: Recommendation) -> Figures:
+def _figures(results: Assignments) -> Figures:
+  best = results.best
   point, reference = best.point, best.reference
   cycles = "cycles per image"
-  if report.clock_hertz:
-    milliseconds = point.cycles / report.clock_hertz * 1e3
-    cycles += f", {milliseconds:.2f} ms at {report.clock_hertz / 1e6:g} MHz"
-  error = records.standard_error(point.accuracy, report.test_count)
+  if results.clock_hertz:
+    milliseconds = point.cycles / results.clock_hertz * 1e3
+    cycles += f", {milliseconds:.2f} ms at {results.clock_hertz / 1e6:g} MHz"
+  error = records.standard_error(point.accuracy, results.test_count)
   accuracy = (
     f"test accuracy, ± {100 * error:.2f}; {reference.name}: "
-    f"{100 * reference.accuracy:.2f}"
+    f"{100 * reference.accuracy:.2f}, float: {100 * results.float_accuracy:.2f}"
   )
-  if report.float_accuracy is not None:
-    accuracy += f", float: {100 * report.float_accuracy:.2f}"
   return Figures(
     [
       (f"{point.cycles:,}", cycles),
@@ -162,13 +111,13 @@ def _figures(report: Report, best: Recommendation) -> Figures:
   )
 
 
-def _results(report: Report, best: Recommendation) -> Table:
-  reference = best.reference
-  points = tables.by_cycles(report.points)
+def _results(results: Assignments) -> Table:
+  best, reference = results.best, results.best.reference
+  points = tables.by_cycles(results.points)
   fronts = records.on_front(points)
 
   def row(point, is_front):
-    error = records.standard_error(point.accuracy, report.test_count)
+    error = records.standard_error(point.accuracy, results.test_count)
     note = f"= {', '.join(point.aliases)}" if point.aliases else ""
     return [
       "★" if point == best.point else "●" if is_front else "",
@@ -203,16 +152,15 @@ def _results(report: Report, best: Recommendation) -> Table:
   )
 
 
-def _layers(report: Report, best: Recommendation, point: Point) -> Table:
+def _layers(results: Assignments, point: Point) -> Table:
   """The layers of a point beside those of the reference, or just its bits."""
-  rows = report.layers.get(point.name, ())
+  rows = results.layers.get(point.name, ())
   label = f"precision of {point.name}"
   if not rows:
     columns = [Column("tensor"), Column("bits", "bits")]
     return Table(columns, list(point.precision.items()), label=label)
-  reference = {
-    row.layer: row.cycles for row in report.layers.get(best.reference.name, ())
-  }
+  name = results.best.reference.name
+  reference = {row.layer: row.cycles for row in results.layers.get(name, ())}
 
   def against_reference(row):
     before = reference.get(row.layer, 0)
@@ -226,7 +174,7 @@ def _layers(report: Report, best: Recommendation, point: Point) -> Table:
     Column("output\nbits", "bits"),
     number("MACs"),
     number("cycles"),
-    number(f"vs {best.reference.name}\n%", "{:+z.1f}"),
+    number(f"vs {name}\n%", "{:+z.1f}"),
     Column("share of cycles", "bar", "{:.1f} %"),
   ]
   cells = [
@@ -246,11 +194,11 @@ def _layers(report: Report, best: Recommendation, point: Point) -> Table:
   return Table(columns, cells, label=label)
 
 
-def _passed(report: Report, point: Point) -> list[Block]:
+def _passed(results: Assignments, point: Point) -> list[Block]:
   """What the pass did to the recommended point."""
-  if report.changes.get(point.name):
+  if results.changes.get(point.name):
     said = f"Raised from {point.parent}, where more bits cost fewer cycles:"
-    return [Text(said, note=True), _changes(report, point)]
+    return [Text(said, note=True), _changes(results, point)]
   if point.kind == "free_bits":
     return [Text(f"Nothing is on record for {point.name}.")]
   return [
@@ -261,7 +209,7 @@ def _passed(report: Report, point: Point) -> list[Block]:
   ]
 
 
-def _changes(report: Report, point: Point) -> Table:
+def _changes(results: Assignments, point: Point) -> Table:
   def row(change):
     before, after = change.cycles_before, change.cycles_after
     return [
@@ -286,15 +234,15 @@ def _changes(report: Report, point: Point) -> Table:
       number("change\n%", "{:+z.1f}"),
       Column("why", "long"),
     ],
-    [row(change) for change in report.changes[point.name]],
+    [row(change) for change in results.changes[point.name]],
     label=f"what was raised for {point.name}",
   )
 
 
-def _other(report: Report, best: Recommendation, point: Point) -> Details:
-  parts: list[Block] = [_layers(report, best, point)]
-  if report.changes.get(point.name):
+def _other(results: Assignments, point: Point) -> Details:
+  parts: list[Block] = [_layers(results, point)]
+  if results.changes.get(point.name):
     said = f"Raised by the Free Bits pass from {point.parent}:"
-    parts = [Text(said, note=True), _changes(report, point), *parts]
+    parts = [Text(said, note=True), _changes(results, point), *parts]
   note = f"{point.cycles:,} cycles, {100 * point.accuracy:.2f} %"
   return Details(point.name, parts, note)

@@ -1,6 +1,6 @@
 """The original Bayesian Bits: gates on residuals, learned ranges, pruning.
 
-arXiv 2005.07093 and its code; quantization_facts.md 1.
+arXiv 2005.07093 and its code; docs/facts/quantization.md 1.
 """
 
 import dataclasses

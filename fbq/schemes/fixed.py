@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fbq.nets.graph import INPUT_SITE
 from fbq.quantizers import affine, qat_rules, shared_steps, uniform
+from fbq.quantizers.qat_rules import Rule
 from fbq.schemes import ranges
 from fbq.schemes.scheme import Call
 
@@ -45,24 +46,27 @@ class Fixed:
   as "bits".
 
   Attributes:
-    rule: what ranges do in training, one of `qat_rules.RULES`. Ranges stand in
-      "ranges"; under "min_max" those of activations in "averages" as [2], the
-      smallest and the largest number, and those of weights nowhere.
-    form: form of the grids. Only "min_max" knows others than symmetric ones.
-    decay: decay of the averages, for each step.
+    rule: what ranges do in training. They stand in "ranges"; where none is
+      learned those of activations in "averages" as [2], the smallest and the
+      largest number, and those of weights nowhere.
+    form: of the grids. What learns ranges knows symmetric ones only.
+    decay: of the averages, for each step.
 
   Raises:
-    ValueError: an unknown rule or form, or one that do not go together.
+    ValueError: no rule, an unknown form, or two that do not go together.
   """
 
-  rule: str = qat_rules.DEFAULT
+  rule: Rule = qat_rules.LOG_LSQ
   form: Form = Form()
   decay: float = 0.99
 
   def __post_init__(self):
     form = self.form
+    if not isinstance(self.rule, Rule):
+      raise ValueError(
+        f"rule is {self.rule!r}, expected a {Rule.__module__}.Rule"
+      )
     for name, value, known in (
-      ("rule", self.rule, tuple(qat_rules.RULES)),
       ("form.weights", form.weights, WEIGHT_FORMS),
       ("form.activations", form.activations, ACTIVATION_FORMS),
       ("form.quantizes", form.quantizes, QUANTIZED),
@@ -70,17 +74,17 @@ class Fixed:
       if value not in known:
         raise ValueError(f"{name} is {value!r}, expected one of {known}")
     symmetric = form.weights == form.activations == "symmetric"
-    if self.rule != qat_rules.MIN_MAX and not symmetric:
+    if self.learns_ranges and not symmetric:
       raise ValueError(
-        f"the rule {self.rule!r} learns one range of each tensor, so its grids "
-        f"are symmetric, and form is {form}; use the rule 'min_max'"
+        f"the rule {self.rule.name!r} learns one range of each tensor, so its "
+        f"grids are symmetric, and form is {form}; use the rule 'min_max'"
       )
     if not 0 <= self.decay < 1:
       raise ValueError(f"decay is {self.decay}, expected 0 to below 1")
 
   @property
   def learns_ranges(self) -> bool:
-    return qat_rules.RULES[self.rule].optimizer is not None
+    return self.rule.optimizer is not None
 
   @property
   def collection(self) -> str:
@@ -155,7 +159,7 @@ class _FixedLearnedQuantizer(NamedTuple):
 
   def _quantize(self, x, range_, bits, signed, numbers):
     count = numbers // range_.size
-    return qat_rules.quantize(self.scheme.rule, x, range_, bits, signed, count)
+    return self.scheme.rule.quantize(x, range_, bits, signed, count)
 
 
 class _FixedMinMaxQuantizer(NamedTuple):

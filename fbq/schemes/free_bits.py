@@ -1,6 +1,6 @@
 """The search of the Free Bits authors: gates on a nested quantizer.
 
-arXiv 2307.02894; quantization_facts.md 3.2.
+arXiv 2307.02894; docs/facts/quantization.md 3.2.
 """
 
 import dataclasses

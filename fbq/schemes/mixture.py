@@ -1,7 +1,7 @@
 """The search by a softmax mixture of precisions: EdMIPS, PLiNIO.
 
 One logit for each precision of a group. A layer computes one convolution, of
-the mixed tensors (quantization_facts.md 7).
+the mixed tensors (docs/facts/quantization.md 7).
 """
 
 import dataclasses

@@ -39,9 +39,9 @@ def free_bits(
   to the highest of equals. Nothing changes where latency would not fall. One
   pass is enough:
   with 8-bit outputs, as benchmarked by the authors, a layer's cycles depend on
-  the tensor it reads and on its weights alone (pulp_facts.md 6). Where several
-  layers read one tensor they are decided together; the authors' code keeps the
-  last one's choice.
+  the tensor it reads and on its weights alone (docs/facts/pulp.md 6). Where
+  several layers read one tensor they are decided together; the authors' code
+  keeps the last one's choice.
 
   Args:
     workload: `L` layers.

@@ -19,7 +19,7 @@ def make(
   range_learning_rate: float = 0.0,
   gate_learning_rate: float = 0.0,
   sums_gate_gradients: bool = False,
-  range_rule: str = qat_rules.DEFAULT,
+  range_rule: qat_rules.Rule = qat_rules.LOG_LSQ,
 ) -> optax.GradientTransformation:
   """Nesterov's momentum for weights, Adam for gates, a rule for ranges.
 
@@ -40,8 +40,8 @@ def make(
     gate_learning_rate: rate of the gates, constant, as in the authors' code.
     sums_gate_gradients: Adam sees the sum of all gradients of the gates so far,
       as in the Free Bits authors' code, which never clears them
-      (quantization_facts.md 3.6).
-    range_rule: rule for ranges, one of `qat_rules.RULES` that learns them.
+      (docs/facts/quantization.md 3.6).
+    range_rule: what the ranges follow; without ranges any.
 
   Returns:
     A transformation of {"params": .., "ranges": .., "gates": ..}, or of those
@@ -61,7 +61,7 @@ def make(
 
   # Ranges that no rule learns are no variables of a stage; any optimizer will
   # do for them.
-  ranges = qat_rules.RULES[range_rule].optimizer or optax.sgd
+  ranges = range_rule.optimizer or optax.sgd
   kinds: dict[Hashable, optax.GradientTransformation] = {
     "params": optax.chain(
       optax.add_decayed_weights(weight_decay),

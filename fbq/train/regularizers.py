@@ -27,7 +27,7 @@ Regularizer = Callable[..., Array]
 
 
 def bops_regularizer(workload: Workload, groups: GateGroups) -> Regularizer:
-  """The Free Bits regularizer (quantization_facts.md 3.2).
+  """The Free Bits regularizer (docs/facts/quantization.md 3.2).
 
   Every weighted layer counts with its multiply-accumulates over those of the
   largest one. Operands of fixed precision have open gates, a constant.
@@ -63,7 +63,7 @@ def bayesian_bits_regularizer(
 
   `gates.bayesian_bits_prior` of every tensor: its level of `b` bits counts b
   MACs / max MACs, where the MACs of an activation are those of all layers that
-  read it; or 1, if `kind` is "const" (quantization_facts.md 1.4).
+  read it; or 1, if `kind` is "const" (docs/facts/quantization.md 1.4).
   """
   if kind not in ("bops", "const"):
     raise ValueError(f"kind is {kind!r}, expected 'bops' or 'const'")
@@ -165,8 +165,9 @@ def within_budget(cost: Regularizer) -> Regularizer:
   """A penalty that ends where the cost meets the budget of a run.
 
   max(0, cost / run["budget"] - 1), rising in proportion over the first
-  run["ramp_steps"] steps (PLiNIO's DUCCIO, quantization_facts.md 7). The budget
-  is in the unit of `cost`: for `expected_cost`, a share of uniform 8 bits.
+  run["ramp_steps"] steps (PLiNIO's DUCCIO, docs/facts/quantization.md 7). The
+  budget is in the unit of `cost`: for `expected_cost`, a share of uniform 8
+  bits.
   """
 
   def regularizer(variables, run, step):

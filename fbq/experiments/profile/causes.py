@@ -1,6 +1,6 @@
 """Why a layer is faster at a higher precision, in words and cycles."""
 
-from fbq.report.profile import Cost, Gain
+from fbq.experiments.profile.results import Cost, Gain
 from hwsim.pulp import Target
 from hwsim.pulp.kernels import coefficients
 from hwsim.pulp.tiling import Tile, tile_l1

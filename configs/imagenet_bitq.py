@@ -68,9 +68,7 @@ SIZES: dict[str, dict[str, Any]] = {
     published=("MSFP-16", "MSFP-12", "BSFP"),
     alphas=(0.05, 0.2, 3.0),
     float_training=dict(steps="10 epochs", batch_size=16),
-    losses=dict(
-      noise_images=8, measured_formats=3, held_out=6, assignments=4
-    ),
+    losses=dict(noise_images=8, measured_formats=3, held_out=6, assignments=4),
     calibration_images=20,
     validation_images=40,
     qat=dict(steps=8, batch_size=16, learning_rate=1e-3),

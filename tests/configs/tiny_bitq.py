@@ -31,9 +31,7 @@ def get_config() -> ConfigDict:
     memory_bytes=512,
     float_training=dict(stage, steps=12, weight_decay=1e-4),
     validation_images=360,
-    losses=dict(
-      noise_images=8, measured_formats=3, held_out=6, assignments=4
-    ),
+    losses=dict(noise_images=8, measured_formats=3, held_out=6, assignments=4),
     qat=dict(stage, steps=4, distillation=0.5),
     sweep=dict(net, memory_kib=(0.5, 4)),
     checkpoint_every=4,

@@ -8,16 +8,18 @@ import numpy as np
 
 from fbq import block_formats
 from fbq.experiments.bitq.config import Word
-from fbq.experiments.bitq.losses import ByFormat, kind_of
-from fbq.experiments.bitq.published_formats import Candidate, of_formats
+from fbq.files import write_atomically
+from fbq.lab.lab import Lab
 from fbq.nets.graph import Net
+from fbq.schemes.published_formats import BlockCandidate, of_formats
 from fbq.search import bitq, pareto_sets
+from fbq.search.predicted_losses import ByFormat, kind_of
 from hwsim.bfp import BlockFormat, MovementTable
 
 _NO_TRADE_OFF = 1e-9  # alpha that only decides between equal losses
 
 
-def uniform(net: Net, name: str, word: Word) -> list[Candidate]:
+def uniform(net: Net, name: str, word: Word) -> list[BlockCandidate]:
   """Uniform formats with blocks of 16 or so: all SE, the ends of long words."""
   return [
     of_formats(
@@ -31,7 +33,7 @@ def uniform(net: Net, name: str, word: Word) -> list[Candidate]:
   ]
 
 
-def probes(net: Net, name: str, word: Word, kind: str) -> list[Candidate]:
+def probes(net: Net, name: str, word: Word, kind: str) -> list[BlockCandidate]:
   """Networks that tell what noise in one kind of tensor costs after training.
 
   That kind has one of the two coarsest of the uniform formats, all else the
@@ -106,7 +108,7 @@ def ablations(
   trained: bitq.FormatChoice,
   untrained: bitq.FormatChoice,
   alpha: float,
-) -> dict[str, Candidate]:
+) -> dict[str, BlockCandidate]:
   """Candidates of table 4, by what eq. 1 goes without.
 
   Args:
@@ -129,6 +131,15 @@ def ablations(
     )
     for lacking, one in found.items()
   }
+
+
+def keep(lab: Lab, candidate: BlockCandidate) -> None:
+  """Writes precision/<name>.json."""
+  folder = lab.workdir / "precision"
+  folder.mkdir(exist_ok=True)
+  name = "".join(c if c.isalnum() else "-" for c in candidate.name)
+  text = block_formats.to_json(lab.net, candidate.formats)
+  write_atomically(folder / f"{name}.json", text)
 
 
 def bits_alone(table: MovementTable) -> MovementTable:

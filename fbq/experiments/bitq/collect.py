@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ from fbq.config import ConfigError
 from fbq.experiments.bitq import paper
 from fbq.experiments.bitq.results import BitQResults, BlockNetwork
 from fbq.lab import experiment
+from fbq.report import cells
+from fbq.report.blocks import Column, Table, number
 
 
 class CollectedRun(NamedTuple):
@@ -96,82 +98,72 @@ def grouped(runs: Sequence[CollectedRun]) -> list[list[CollectedRun]]:
   return list(groups.values())
 
 
-def _numbers(group: Sequence[CollectedRun], name: str) -> dict[str, str]:
-  """Means of a network over runs, as text; "–" where a run has no number."""
+def _mean(
+  group: Sequence[CollectedRun],
+  name: str,
+  value: Callable[[BlockNetwork, CollectedRun], float | None],
+  digits: int,
+) -> str:
+  """Mean and standard error of a network over runs; "–" where one has none."""
   found = [run.networks.get(name) for run in group]
-  known = [n for n in found if n is not None]
-  if len(known) < len(found):
-    return dict.fromkeys(("accuracy", "share", "energy", "traffic"), "–")
-  shares = [
-    n.joules / run.networks["FP32"].joules
-    for n, run in zip(known, group, strict=True)
-  ]
-  return {
-    "accuracy": _mean([n.percent for n in known if n.test is not None], 2),
-    "share": _mean(shares, 3),
-    "energy": _mean([1e6 * n.joules for n in known], 1),
-    "traffic": _mean([n.kib for n in known], 1),
-  }
+  values = [n and value(n, run) for n, run in zip(found, group, strict=True)]
+  known = [x for x in values if x is not None]
+  if len(known) < len(group):
+    return "–"
+  text = f"{statistics.fmean(known):.{digits}f}"
+  if len(known) == 1:
+    return text
+  error = statistics.stdev(known) / math.sqrt(len(known))
+  return f"{text} ±{error:.{digits}f}"
 
 
-def _mean(values: Sequence[float], digits: int) -> str:
-  """Mean and standard error."""
-  if len(values) < 2:
-    return f"{values[0]:.{digits}f}" if values else "–"
-  error = statistics.stdev(values) / math.sqrt(len(values))
-  return f"{statistics.fmean(values):.{digits}f} ±{error:.{digits}f}"
+# Of a network and its run -> number, and its digits.
+_ACCURACY = lambda n, run: None if n.test is None else n.percent, 2
+_SHARE = lambda n, run: n.moves.joules / run.networks["FP32"].moves.joules, 3
+_ENERGY = lambda n, run: 1e6 * n.moves.joules, 1
+_TRAFFIC = lambda n, run: n.kib, 1
 
 
-def table_3(groups: Sequence[Sequence[CollectedRun]]):
-  """A `rich.table.Table`: accuracy, energy, and the paper's accuracy."""
-  from rich.table import Table
-
-  table = Table(
-    title="Test accuracy %, energy of data movement against FP32, and the "
-    "paper's top-1 % on ImageNet at full size"
-  )
-  table.add_column("network")
-  for column in paper.COLUMNS:
-    table.add_column(column, justify="right", no_wrap=True)
+def table_3(groups: Sequence[Sequence[CollectedRun]]) -> Table:
+  """Accuracy, energy as a share of FP32's, and the paper's accuracy."""
+  rows = []
   for group in groups:
     names = [
       name if name in group[0].networks else f"{name} recommended"
       for name in paper.COLUMNS.values()
     ]
-    ours = [_numbers(group, name) for name in names]
-    published = paper.TABLE_3.get(group[0].builder, ())
-    table.add_row(group[0].net, *(n["accuracy"] for n in ours), style="bold")
-    table.add_row("  energy", *(n["share"] for n in ours))
-    table.add_row(
-      "  published",
-      *([f"{x:.2f}" for x in published] or ["–"] * len(ours)),
-    )
-  return table
+    published = paper.TABLE_3.get(group[0].builder, [None] * len(names))
+    rows += [
+      [group[0].net, *(_mean(group, name, *_ACCURACY) for name in names)],
+      ["  energy", *(_mean(group, name, *_SHARE) for name in names)],
+      ["  published", *published],
+    ]
+  columns = [number(name, "{:.2f}") for name in paper.COLUMNS]
+  marks = ["best", "", ""] * len(groups)
+  return Table([Column("network"), *columns], rows, marks)
 
 
-def means(group: Sequence[CollectedRun]):
-  """A `rich.table.Table`: all networks of several runs, most moved first."""
-  from rich.table import Table
-
-  table = Table(
-    title=f"{group[0].net}: means and standard errors of {len(group)} runs"
-  )
-  table.add_column("network")
-  for heading in ("DRAM KiB", "energy uJ", "of FP32", "accuracy %"):
-    table.add_column(heading, justify="right", no_wrap=True)
-  shared = [
-    name
-    for name in group[0].networks
-    if all(name in run.networks for run in group)
-  ]
+def means(group: Sequence[CollectedRun]) -> Table:
+  """All networks that several runs share, most moved first."""
+  first = group[0].networks
+  shared = [n for n in first if all(n in run.networks for run in group)]
   moved = {
     name: statistics.fmean(run.networks[name].kib for run in group)
     for name in shared
   }
-  for name in sorted(shared, key=lambda name: -moved[name]):
-    n = _numbers(group, name)
-    table.add_row(name, n["traffic"], n["energy"], n["share"], n["accuracy"])
-  return table
+  values = {
+    "DRAM KiB": _TRAFFIC,
+    "energy µJ": _ENERGY,
+    "of FP32": _SHARE,
+    "accuracy %": _ACCURACY,
+  }
+  return Table(
+    [Column("network"), *map(number, values)],
+    [
+      [name, *(_mean(group, name, *value) for value in values.values())]
+      for name in sorted(shared, key=lambda name: -moved[name])
+    ],
+  )
 
 
 def main() -> None:
@@ -184,10 +176,15 @@ def main() -> None:
   except ConfigError as error:
     sys.exit(f"error: {error}")
   console = Console(width=None if sys.stdout.isatty() else 120)
-  console.print(table_3(groups))
+  title = (
+    "Test accuracy %, energy of data movement against FP32, and the paper's "
+    "top-1 % on ImageNet at full size"
+  )
+  console.print(cells.printed(table_3(groups), title))
   for group in groups:
     if len(group) > 1:
-      console.print(means(group))
+      title = f"{group[0].net}: means and standard errors of {len(group)} runs"
+      console.print(cells.printed(means(group), title))
 
 
 if __name__ == "__main__":

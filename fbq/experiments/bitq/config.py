@@ -13,10 +13,10 @@ from fbq.config import (
   checked,
   require,
 )
-from fbq.experiments.bitq import published_formats
 from fbq.lab import networks
 from fbq.lab.lab import Lab
 from fbq.lab.settings import Distilled, NetSettings, Stage, Training
+from fbq.schemes import published_formats
 from hwsim.bfp import BlockFormat, MovementTable, bitq_format, movement_table
 from hwsim.bfp.formats import BLOCK_SIZES, SHARED_EXPONENT_BITS
 from hwsim.workload import Workload
@@ -132,7 +132,9 @@ class BitQ(Training):
 
 
 @functools.lru_cache(maxsize=8)
-def movement(word: Word, workload: Workload, memory_bytes: int) -> MovementTable:
+def movement(
+  word: Word, workload: Workload, memory_bytes: int
+) -> MovementTable:
   """What every layer moves at every format of a word; seconds at first."""
   return movement_table(workload, word.grid, 8 * memory_bytes)
 

@@ -11,6 +11,7 @@ from fbq.experiments.bitq.results import (
   BlockNetwork,
   LayerMovement,
   MemorySweep,
+  Movement,
 )
 from fbq.lab import networks
 from fbq.nets.graph import Net
@@ -26,22 +27,15 @@ from hwsim.bfp import (
 _UNLIMITED = 1 << 50  # bits of a memory that holds everything
 
 
-def totals(
-  traffic: Sequence[Traffic], memories: Memories
-) -> tuple[float, float, float]:
-  """DRAM bits, SRAM bits and joules of all layers."""
-  return (
+def movement(traffic: Sequence[Traffic], memories: Memories) -> Movement:
+  """What all layers move."""
+  inputs, weights, outputs = zip(*(t.tensor_bits for t in traffic), strict=True)
+  return Movement(
     float(sum(t.dram_bits for t in traffic)),
     float(sum(t.sram_bits for t in traffic)),
     sum(t.joules(memories) for t in traffic),
+    (float(sum(inputs)), float(sum(weights)), float(sum(outputs))),
   )
-
-
-def tensor_bits(traffic: Sequence[Traffic]) -> tuple[float, float, float]:
-  """DRAM bits of all inputs, weights and outputs."""
-  sums = zip(*(t.tensor_bits for t in traffic), strict=True)
-  inputs, weights, outputs = (float(sum(bits)) for bits in sums)
-  return inputs, weights, outputs
 
 
 def layers(
@@ -52,14 +46,16 @@ def layers(
   rows = []
   for traffic in network_traffic(workload, formats, memories):
     i = workload.index[traffic.name]
-    reads, writes = workload.input_sites[i][0], workload.output_sites[i]
-    weights = workload.weight_site(workload.layers[i])
+    sites = (
+      workload.input_sites[i][0],
+      workload.weight_site(workload.layers[i]),
+      workload.output_sites[i],
+    )
     rows.append(
       LayerMovement(
         traffic.name,
-        (formats[reads], formats[weights], writes and formats[writes]),
-        tensor_bits([traffic]),
-        *totals([traffic], memories),
+        tuple(None if site is None else formats[site] for site in sites),
+        movement([traffic], memories),
         " ".join(map(str, traffic.tile[1:])),
       )
     )
@@ -91,12 +87,12 @@ def sweep(settings: BitQ, recommended: Sequence[BlockNetwork]) -> MemorySweep:
   def moved(format_, memory_bits):
     memories = Memories(memory_bits)
     one = block_formats.uniform(net, format_)
-    return totals(network_traffic(net.workload, one, memories), memories)
+    return movement(network_traffic(net.workload, one, memories), memories)
 
   ratios, joules = {}, {}
   for name, format_ in formats.items():
-    once, *_ = moved(format_, _UNLIMITED)
+    once = moved(format_, _UNLIMITED).dram_bits
     found = [moved(format_, int(kib * 8192)) for kib in sizes]
-    ratios[name] = tuple(dram_bits / once for dram_bits, *_ in found)
-    joules[name] = tuple(energy for *_, energy in found)
+    ratios[name] = tuple(each.dram_bits / once for each in found)
+    joules[name] = tuple(each.joules for each in found)
   return MemorySweep(net.name, sizes, ratios, joules)

@@ -10,10 +10,9 @@ from fbq.experiments.bitq.results import (
   BlockNetwork,
   WordResults,
   best_of,
-  formats_in_words,
   objective,
 )
-from fbq.report import page, tables
+from fbq.report import cells, page
 from fbq.report.blocks import (
   Answer,
   Block,
@@ -57,7 +56,8 @@ def write(results: BitQResults, run: Run, workdir: Path) -> None:
 
 def tell(results: BitQResults, log: Log) -> None:
   """Prints the table of all networks and the answers."""
-  log.console.print(tables.printed(_networks(results)))
+  title = "Block formats; ★ recommended by eq. 1"
+  log.console.print(cells.printed(_networks(results), title))
   for sentence in _answers(results):
     log.say(sentence)
 
@@ -70,9 +70,9 @@ def _answers(results: BitQResults) -> list[str]:
     errors = [n.percent_error(results.test_count) for n in (best, fp32)]
     apart = abs(best.percent - fp32.percent) > 2 * math.hypot(*errors)
     sentences.append(
-      f"{word.name}: {formats_in_words(best.formats)} ({best.name}) moves "
-      f"{best.dram_bits / fp32.dram_bits:.1%} of what FP32 moves and takes "
-      f"{best.joules / fp32.joules:.1%} of its energy, at {best.percent:.2f} % "
+      f"{word.name}: {best.words} ({best.name}) moves "
+      f"{best.moves.dram_bits / fp32.moves.dram_bits:.1%} of what FP32 moves and takes "
+      f"{best.moves.joules / fp32.moves.joules:.1%} of its energy, at {best.percent:.2f} % "
       f"test accuracy where FP32 has {fp32.percent:.2f} %, "
       f"{'more' if apart else 'less'} than two standard errors apart (alpha = "
       f"{results.alpha:g})."
@@ -148,7 +148,7 @@ def _accuracy(network: BlockNetwork, results: BitQResults) -> Cell:
 def _networks(results: BitQResults) -> Table:
   """All networks, the most data moved first."""
   fp32, best = results.by_name["FP32"], results.recommended.values()
-  networks = sorted(results.networks, key=lambda n: -n.dram_bits)
+  networks = sorted(results.networks, key=lambda n: -n.kib)
   return Table(
     [
       Column("", "sign"),
@@ -165,8 +165,12 @@ def _networks(results: BitQResults) -> Table:
     [
       [
         "★" if n.name in best else "",
-        *(n.name, n.words, n.kib, n.dram_bits / fp32.dram_bits),
-        *(n.sram_bits / 8192, 1e6 * n.joules, _accuracy(n, results)),
+        *(n.name, n.words, n.kib, n.kib / fp32.kib),
+        *(
+          n.moves.sram_bits / 8192,
+          1e6 * n.moves.joules,
+          _accuracy(n, results),
+        ),
         None if n.untrained_test is None else 100 * n.untrained_test,
         n.source,
       ]
@@ -180,7 +184,9 @@ def _savings(results: BitQResults) -> str:
   """Energy saved, beside the paper's figure 5."""
   fp32, saved = results.by_name["FP32"], []
   for word in results.words:
-    ours = 1 - results.by_name[word.recommended].joules / fp32.joules
+    ours = (
+      1 - results.by_name[word.recommended].moves.joules / fp32.moves.joules
+    )
     published = paper.FIGURE_5.get(word.bits)
     said = f" (figure 5, read as savings: {published:.0%})" if published else ""
     saved.append(f"{word.name} {ours:.0%}{said}")
@@ -205,8 +211,9 @@ def _word(results: BitQResults, word: WordResults) -> Section:
       [
         layer.name,
         *map(_format, layer.formats),
-        *(bits / 8192 for bits in layer.tensor_bits),
-        *(layer.dram_bits / 8192, layer.sram_bits / 8192, 1e6 * layer.joules),
+        *(bits / 8192 for bits in layer.moves.tensor_bits),
+        *(layer.moves.dram_bits / 8192, layer.moves.sram_bits / 8192),
+        1e6 * layer.moves.joules,
         layer.tile,
       ]
       for layer in word.layers
@@ -216,7 +223,7 @@ def _word(results: BitQResults, word: WordResults) -> Section:
     f"{word.name}: what was chosen",
     [
       Text(
-        f"{best.name}: {formats_in_words(best.formats)}. The exact optima of "
+        f"{best.name}: {best.words}. The exact optima of "
         f"{len(word.optima)} alphas are {different} different networks; with "
         f"uniform formats {len(word.candidates)} were trained. The line in the "
         f"picture is the whole predicted front, in {len(word.front)} points: "
@@ -256,7 +263,7 @@ def _sensitivity(results: BitQResults, word: WordResults) -> list[Block]:
     )
     test = _accuracy(best, results)
     row = alpha, name, predicted, measured, best.name, least, test
-    rows.append([*row, 1e6 * best.joules])
+    rows.append([*row, 1e6 * best.moves.joules])
   columns = [
     number("alpha", "{:g}"),
     Column("predicted optimum"),
@@ -286,7 +293,7 @@ def _ablation(results: BitQResults, word: WordResults) -> list[Block]:
       n = dataclasses.replace(n, test=n.untrained_test)
     beside = published.get(lacking, (None, None))
     rows.append(
-      [lacking, _accuracy(n, results), n.kib, 1e6 * n.joules, *beside]
+      [lacking, _accuracy(n, results), n.kib, 1e6 * n.moves.joules, *beside]
     )
   group = "table 4, ResNet-18"
   beside = number("%", "{:.2f}", group), number("J", "{:.3f}", group)
@@ -305,40 +312,37 @@ def _ablation(results: BitQResults, word: WordResults) -> list[Block]:
 def _predictions(results: BitQResults, settings) -> list[Block]:
   """How losses became accuracies, and how well networks were predicted."""
   scales, mixed = results.scales, results.mixed
-  text = (
-    "Training mends the noise of weights far better than that of activations, "
-    f"so each kind has a scale: one nat costs {scales.weights:.2%} of accuracy "
-    f"for weights and {scales.activations:.2%} for activations, measured on "
-    "four networks in which one kind has one of the two coarsest uniform "
-    f"formats and all else the finest ({scales.untrained:.2%} without "
-    "training, on all uniform formats). Mixed networks had no part in it."
-  )
-  if mixed is not None:
-    text += (
-      f" For the {mixed.networks} mixed networks that were trained, predicted "
-      "and measured loss of accuracy have a rank correlation of "
-      f"{mixed.spearman:.2f}; half are within {100 * mixed.error:.2f} points."
-    )
   return [
     Text(
       f"{results.losses.capitalize()}. {results.passes} passes over "
       f"{settings['calibration_images']} images in all."
     ),
-    Text(text),
+    Text(
+      "Training mends the noise of weights far better than that of "
+      "activations, so each kind has a scale: one nat costs "
+      f"{scales.weights:.2%} of accuracy for weights and "
+      f"{scales.activations:.2%} for activations, measured on four networks in "
+      "which one kind has one of the two coarsest uniform formats and all else "
+      f"the finest ({scales.untrained:.2%} without training, on all uniform "
+      "formats). Mixed networks had no part in it: for the "
+      f"{mixed.networks} that were trained, predicted and measured loss of "
+      f"accuracy have a rank correlation of {mixed.spearman:.2f}; half are "
+      f"within {100 * mixed.error:.2f} points."
+    ),
   ]
 
 
 def _sweep(results: BitQResults) -> list[Block]:
   sweep = results.sweep
-  columns, cells = [number("SRAM\nKiB", "{:g}")], [list(sweep.kib)]
+  columns, values = [number("SRAM\nKiB", "{:g}")], [list(sweep.kib)]
   for group, scale, rows in (
     ("DRAM traffic / every tensor once", 1, sweep.ratios),
     ("energy, mJ", 1e3, sweep.joules),
   ):
     columns += [number(name, "{:.2f}", group) for name in rows]
-    cells += [[scale * value for value in row] for row in rows.values()]
+    values += [[scale * x for x in row] for row in rows.values()]
   return [
-    Table(columns, list(zip(*cells, strict=True))),
+    Table(columns, list(zip(*values, strict=True))),
     _note("Costed at full size, not trained."),
   ]
 

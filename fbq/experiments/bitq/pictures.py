@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from fbq.experiments.bitq.results import BitQResults, BlockNetwork, drop
-from fbq.report import labels, picture, records
+from fbq.report import labels, picture
 
 _FAMILIES = {
   "BitQ": picture.BLUE,
@@ -39,9 +39,10 @@ def front(results: BitQResults) -> str:
   # Fronts first: they may leave the picture, whose limits are the networks'
   lines = []
   for color, word in zip(itertools.cycle(_WORDS), results.words, strict=False):
-    lines.append([(bits / 8192, fp32 - 100 * lost) for bits, lost in word.front])
+    xs = [bits / 8192 for bits, _ in word.front]
+    ys = [fp32 - 100 * lost for _, lost in word.front]
+    lines.append(list(zip(xs, ys, strict=True)))
     said = f"{word.name}: whole front, predicted"
-    xs, ys = zip(*lines[-1], strict=True)
     (line,) = axes.plot(xs, ys, color=color, linewidth=1.2, label=said)
     picture.title(line, said)
 
@@ -115,7 +116,7 @@ def alphas(results: BitQResults) -> str:
     picture.bare(axes, "both")
     values = {
       name: drop(by_name[name], by_name["FP32"])
-      + at * by_name[name].dram_bits / word.largest_bits
+      + at * by_name[name].moves.dram_bits / word.largest_bits
       for name in word.candidates
     }
 

@@ -5,16 +5,30 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fbq.config import require
-from fbq.experiments.bitq.published_formats import GRID
 from fbq.lab.block_point import TrainedFormats
 from fbq.report import records
 from fbq.schemes.block_float import BlockFloat
+from fbq.schemes.published_formats import GRID
 from hwsim.bfp import BlockFormat
 
-FP32 = "FP32"
-BEST = "best"
-_NUMBERS = ("dram_bits", "sram_bits", "joules")
+_MOVED = ("dram_bits", "sram_bits", "joules")
 _ACCURACIES = ("test", "validation", "untrained_test")
+
+
+class Movement(NamedTuple):
+  """What one image moves.
+
+  Attributes:
+    dram_bits: least traffic between DRAM and SRAM.
+    sram_bits: traffic between SRAM and registers.
+    joules: energy of both, eq. 8.
+    tensor_bits: DRAM traffic of inputs, weights and outputs.
+  """
+
+  dram_bits: float
+  sram_bits: float
+  joules: float
+  tensor_bits: tuple[float, float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +41,11 @@ class BlockNetwork:
     word: bits it is labelled with.
     formats: {site: format}, as priced.
     scheme, training: what it was trained in, and the name of its training.
-    dram_bits, sram_bits: least traffic of an image at both levels.
-    joules: energy of data movement, eq. 8.
+    moves: data movement of all layers.
     test, validation: accuracy after training, 0 to 1; None if not trained.
     untrained_test: accuracy of the float network's weights in these formats.
     divergence: predicted KL from the float network, in nats; None outside of
       the searched formats.
-    tensor_bits: DRAM traffic of inputs, weights and outputs.
     source, text: where the formats are from, and the formats in words.
   """
 
@@ -43,27 +55,23 @@ class BlockNetwork:
   formats: dict[str, BlockFormat]
   scheme: str
   training: str
-  dram_bits: float
-  sram_bits: float
-  joules: float
+  moves: Movement
   test: float | None
   validation: float | None
   untrained_test: float | None
   divergence: float | None
-  tensor_bits: tuple[float, float, float]
-  source: str = ""
-  text: str = ""
+  source: str
+  text: str
 
   def __post_init__(self):
     for field in _ACCURACIES:
-      value = getattr(self, field)
-      if value is not None:
-        records.fraction(value, f"{self.name}: {field}")
+      if getattr(self, field) is not None:
+        records.fraction(getattr(self, field), f"{self.name}: {field}")
 
   @property
-  def words(self) -> str:
-    """The formats in words."""
-    return self.text or formats_in_words(self.formats)
+  def kib(self) -> float:
+    """DRAM traffic in KiB."""
+    return self.moves.dram_bits / 8192
 
   @property
   def percent(self) -> float:
@@ -76,9 +84,12 @@ class BlockNetwork:
     return 100 * records.standard_error(self.percent / 100, test_count)
 
   @property
-  def kib(self) -> float:
-    """DRAM traffic of an image in KiB."""
-    return self.dram_bits / 8192
+  def words(self) -> str:
+    """The formats in words, for instance 'X 4-6, SE 2-4, BS 16-48'."""
+    sizes = [f[:3] for f in self.formats.values()]
+    spans = [sorted({min(v), max(v)}) for v in zip(*sizes, strict=True)]
+    shown = ["-".join(map(str, span)) for span in spans]
+    return self.text or "X {}, SE {}, BS {}".format(*shown)
 
 
 class LayerMovement(NamedTuple):
@@ -86,18 +97,14 @@ class LayerMovement(NamedTuple):
 
   Attributes:
     name: name of the layer.
-    formats: of input, weights and output; None where there is none.
-    tensor_bits: DRAM traffic of the three.
-    dram_bits, sram_bits, joules: see `BlockNetwork`.
+    formats: formats of input, weights and output; None where there is none.
+    moves: its data movement.
     tile: sizes of the tile in SRAM.
   """
 
   name: str
-  formats: tuple[BlockFormat | None, BlockFormat | None, BlockFormat | None]
-  tensor_bits: tuple[float, float, float]
-  dram_bits: float
-  sram_bits: float
-  joules: float
+  formats: tuple[BlockFormat | None, ...]
+  moves: Movement
   tile: str
 
 
@@ -193,7 +200,7 @@ class BitQResults:
     scales: accuracy that a nat costs.
     losses: how well losses of single tensors were predicted, in words.
     passes: evaluations of the calibration set.
-    mixed: the same of whole mixed networks; None of less than three.
+    mixed: the same of whole mixed networks that were trained.
     sweep: where tiling matters.
     grid: scheme in which searched formats are trained.
     tops: largest exponent of every activation, in the order of the sites.
@@ -210,7 +217,7 @@ class BitQResults:
   scales: Scales
   losses: str
   passes: int
-  mixed: MixedPredictions | None
+  mixed: MixedPredictions
   sweep: MemorySweep
   grid: BlockFloat
   tops: tuple[int, ...]
@@ -228,18 +235,18 @@ class BitQResults:
   def table(self) -> Iterator[Sequence[Any]]:
     """Rows of results.csv: numbers, then the format of every tensor."""
     sites = list(self.networks[0].formats)
-    known = (*_NUMBERS, *_ACCURACIES, "divergence")
-    tensors = ("input_bits", "weight_bits", "output_bits")
     yield [
-      *("name", "family", "word", *known, *tensors, "source"),
+      *("name", "family", "word", *_MOVED, *_ACCURACIES, "divergence"),
+      *("input_bits", "weight_bits", "output_bits", "source"),
       *(f"format:{site}" for site in sites),
     ]
     for n in self.networks:
+      *moved, tensor_bits = n.moves
+      accuracies = [getattr(n, column) for column in _ACCURACIES]
       formats = [n.formats[site] for site in sites]
       yield [
-        *(n.name, n.family, n.word),
-        *(getattr(n, column) for column in known),
-        *(*n.tensor_bits, n.source),
+        *(n.name, n.family, n.word, *moved, *accuracies, n.divergence),
+        *(*tensor_bits, n.source),
         *(
           f"{f.element_bits}+{f.exponent_bits}/{f.block_size}" for f in formats
         ),
@@ -247,7 +254,6 @@ class BitQResults:
 
   def summary(self) -> Mapping[str, Any]:
     """What result.json says."""
-    shown = *_ACCURACIES, *_NUMBERS
     return {
       "net": self.network,
       "float_accuracy": self.float_accuracy,
@@ -258,7 +264,10 @@ class BitQResults:
         for word in self.words
       },
       "outcomes": {
-        n.name: {column: getattr(n, column) for column in shown}
+        n.name: {
+          **{column: getattr(n, column) for column in _ACCURACIES},
+          **{column: getattr(n.moves, column) for column in _MOVED},
+        }
         for n in self.networks
       },
     }
@@ -275,10 +284,10 @@ class BitQResults:
         other blocks than those it is priced in.
     """
     shortest = min(self.words, key=lambda word: word.bits)
-    known = {BEST: shortest.recommended, **self.recommended}
+    known = {"best": shortest.recommended, **self.recommended}
     name = known.get(point, point)
     names = sorted(n.name for n in self.networks if n.scheme == GRID)
-    expected = f"{BEST!r}, a word or one of {', '.join(names)}"
+    expected = f"'best', a word or one of {', '.join(names)}"
     require(name in names, "point", point, expected)
     network = self.by_name[name]
     return TrainedFormats(
@@ -303,7 +312,8 @@ def objective(
     largest_bits: data movement of the widest formats.
     alpha: weight of movement.
   """
-  return drop(network, fp32) + alpha * network.dram_bits / largest_bits
+  moved = network.moves.dram_bits / largest_bits
+  return drop(network, fp32) + alpha * moved
 
 
 def best_of(
@@ -313,26 +323,9 @@ def best_of(
   alpha: float,
 ) -> BlockNetwork:
   """The one of least `objective`; of equals the one that moves less."""
-  return min(
-    networks,
-    key=lambda n: (
-      objective(n, fp32, largest_bits, alpha),
-      n.dram_bits,
-      n.name,
-    ),
-  )
 
+  def order(n):
+    value = objective(n, fp32, largest_bits, alpha)
+    return value, n.moves.dram_bits, n.name
 
-def formats_in_words(formats: Mapping[str, BlockFormat]) -> str:
-  """For instance 'X 4-6, SE 2-4, BS 16-48' over all tensors."""
-
-  def span(values):
-    low, high = min(values), max(values)
-    return f"{low}" if low == high else f"{low}-{high}"
-
-  chosen = set(formats.values())
-  return (
-    f"X {span([f.element_bits for f in chosen])}, "
-    f"SE {span([f.exponent_bits for f in chosen])}, "
-    f"BS {span([f.block_size for f in chosen])}"
-  )
+  return min(networks, key=order)

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fbq.experiments.bitq.published_formats import NOT_TRAINED, Candidate
 from fbq.lab.fine_tuning import distillation_of
 from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.schemes.block_float import BlockFloat, Data
+from fbq.schemes.published_formats import NOT_TRAINED, BlockCandidate
 from fbq.search.format_losses import FormatJudge
 from fbq.train import steps
 
@@ -74,13 +74,13 @@ class Workbench:
       self.lab.task.batch,
     )
 
-  def untrained(self, candidate: Candidate) -> float | None:
+  def untrained(self, candidate: BlockCandidate) -> float | None:
     """Test accuracy of the float network's weights in a candidate's formats."""
     if candidate.scheme == NOT_TRAINED:
       return None
     return self._tested(candidate, self.variables)
 
-  def trained(self, candidate: Candidate) -> dict[str, float]:
+  def trained(self, candidate: BlockCandidate) -> dict[str, float]:
     """Accuracies after training, {} of a candidate that is only priced."""
     if candidate.scheme == NOT_TRAINED:
       return {}
@@ -121,7 +121,7 @@ class Workbench:
     return steps.accuracy(correct, variables, batches, candidate.rows)
 
 
-def training_of(candidate: Candidate) -> str:
+def training_of(candidate: BlockCandidate) -> str:
   """Name of a candidate's training: equal for equal rows, trained once."""
   digest = hashlib.sha256(candidate.rows.tobytes()).hexdigest()[:10]
   return f"qat-{candidate.scheme}-{digest}"

@@ -1,20 +1,22 @@
-"""Losses of block formats: measured, predicted, checked; what nats cost."""
+"""Losses of every format of every tensor, told from a few and checked.
 
-import json
+The plan of measurements that `format_losses` describes: some formats of every
+tensor are measured, the others predicted from their noise, and predictions held
+against pairs and whole networks that they have not seen.
+"""
+
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from fbq.experiments.bitq.config import LossPlan
-from fbq.files import write_atomically
 from fbq.search import format_losses
 from fbq.search.block_noise import Noise
 from fbq.search.format_losses import FormatJudge, LossAgreement
 from hwsim.bfp import BlockFormat
 
 ByFormat = Mapping[str, Mapping[BlockFormat, float]]
+Grids = Sequence[Sequence[BlockFormat]]
 KINDS = ("weights", "activations")
 
 
@@ -53,6 +55,28 @@ class FormatLosses(NamedTuple):
   networks: LossAgreement
   passes: int
 
+  @classmethod
+  def from_stored(cls, stored: Mapping[str, Any], grids: Grids) -> Self:
+    """Losses from what `measure` gave for these grids."""
+
+    def by_format(name):
+      return {
+        site: dict(zip(_formats(grids), numbers, strict=True))
+        for site, numbers in stored[name].items()
+      }
+
+    return cls(
+      by_format("divergence"),
+      by_format("second_order"),
+      format_losses.agreement(*stored["points"]),
+      format_losses.agreement(*stored["networks"]),
+      stored["passes"],
+    )
+
+  def of(self, formats: Mapping[str, BlockFormat]) -> float:
+    """Predicted KL of an assignment without training."""
+    return total(self.divergence, formats)
+
   def of_kind(self, formats: Mapping[str, BlockFormat], kind: str) -> float:
     """Sum of `noise` over "weights" or "activations"."""
     ours = {s: f for s, f in formats.items() if kind_of(s) == kind}
@@ -71,46 +95,27 @@ class FormatLosses(NamedTuple):
     )
 
 
-def losses_of(
-  path: Path,
+def measure(
   judge: FormatJudge,
-  grids: Sequence[Sequence[BlockFormat]],
+  grids: Grids,
   noises: Callable[[list], Mapping[str, Noise]],
-  plan: LossPlan,
+  measured_formats: int,
+  held_out: int,
+  assignments: int,
   seed: int,
-) -> FormatLosses:
-  """The losses of all formats of all words; kept in a file.
+) -> dict[str, Any]:
+  """What `FormatLosses.from_stored` takes, as values that JSON holds.
 
   Args:
-    path: where they are, or are put.
     judge: judge of the float network.
     grids: formats of every word.
     noises: (list of (X, SE, block size)) -> noise by site.
-    plan: how much is measured.
+    measured_formats: formats of each tensor that are measured.
+    held_out: further pairs of tensor and format, to check predictions.
+    assignments: random networks, to check sums over tensors.
     seed: seed of what is held out.
   """
-  formats = list(dict.fromkeys(f for grid in grids for f in grid))
-  if not path.exists():
-    stored = _measure(judge, formats, grids, noises, plan, seed)
-    write_atomically(path, json.dumps(stored) + "\n")
-  stored = json.loads(path.read_text())
-
-  def by_format(name):
-    return {
-      site: dict(zip(formats, stored[name][site], strict=True))
-      for site in judge.net.workload.sites
-    }
-
-  return FormatLosses(
-    by_format("divergence"),
-    by_format("second_order"),
-    format_losses.agreement(*stored["points"]),
-    format_losses.agreement(*stored["networks"]),
-    stored["passes"],
-  )
-
-
-def _measure(judge, formats, grids, noises, plan, seed):
+  formats = _formats(grids)
   random = np.random.default_rng(seed)
   sites = judge.net.workload.sites
   rows = [(f.element_bits, f.exponent_bits, f.block_size) for f in formats]
@@ -119,8 +124,7 @@ def _measure(judge, formats, grids, noises, plan, seed):
 
   # A few formats of every tensor, all others predicted from their noise
   chosen = {
-    site: format_losses.anchors(noise[site], plan.measured_formats)
-    for site in sites
+    site: format_losses.anchors(noise[site], measured_formats) for site in sites
   }
   points = [(s, formats[i]) for s in sites for i in chosen[s]]
   measured = format_losses.measured(judge, reference, points)
@@ -137,13 +141,13 @@ def _measure(judge, formats, grids, noises, plan, seed):
     for i in np.flatnonzero(noise[s] > 0)
     if i not in chosen[s]
   ]
-  count = min(plan.held_out, len(rest))
+  count = min(held_out, len(rest))
   picked = [rest[i] for i in random.choice(len(rest), count, replace=False)]
   checks = format_losses.measured(
     judge, reference, [(s, formats[i]) for s, i in picked]
   )
   whole = []
-  for n in range(plan.assignments):
+  for n in range(assignments):
     grid = grids[n % len(grids)]
     drawn = random.integers(len(grid), size=len(sites))
     whole.append({s: grid[i] for s, i in zip(sites, drawn, strict=True)})
@@ -171,3 +175,7 @@ def _measure(judge, formats, grids, noises, plan, seed):
     ],
     "passes": 1 + len(points) + len(picked) + len(whole),
   }
+
+
+def _formats(grids):
+  return list(dict.fromkeys(f for grid in grids for f in grid))

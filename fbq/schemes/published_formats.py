@@ -17,7 +17,6 @@ import numpy as np
 from fbq import block_formats
 from fbq.nets.graph import Net
 from fbq.schemes.block_float import BlockFloat
-from fbq.search.block_noise import Noise
 from hwsim.bfp.formats import FP32, BlockFormat, block_format
 
 GRID, VECTORS, WINDOWS, SAMPLES = "grid", "vectors", "windows", "samples"
@@ -59,7 +58,7 @@ def schemes(sizes: Iterable[int]) -> dict[str, BlockFloat]:
   }
 
 
-class Candidate(NamedTuple):
+class BlockCandidate(NamedTuple):
   """A network with a format for every tensor, on its way to training.
 
   Attributes:
@@ -90,34 +89,34 @@ def of_formats(
   word: int,
   formats: Mapping[str, BlockFormat],
   **more: str,
-) -> Candidate:
+) -> BlockCandidate:
   """A candidate of formats that are trained as they are priced.
 
   Args:
     net: network whose tensors have the formats.
-    name, family, word, formats: see `Candidate`.
+    name, family, word, formats: see `BlockCandidate`.
     **more: its other attributes.
   """
   rows = block_formats.to_array(net, formats)
-  return Candidate(name, family, word, formats, rows, **more)
+  return BlockCandidate(name, family, word, formats, rows, **more)
 
 
 def published(
   net: Net,
   names: Sequence[str],
-  window_noises: Callable[[list], Mapping[str, Noise]],
-) -> list[Candidate]:
+  zeroed: Callable[[list], Mapping[str, np.ndarray]],
+) -> list[BlockCandidate]:
   """FP32 and the published formats of the given `NAMES`.
 
   Args:
     net: the network.
     names: names of the formats.
-    window_noises: `block_noise.noises` at a list of (X, SE, block size), in
-      the scheme `WINDOWS`; for DBPS.
+    zeroed: (list of (X, SE, block size)) -> {site: share of elements that each
+      of them turns to zero in the scheme `WINDOWS`}; for DBPS.
   """
   makers = {
     **{f"FlexBlock {mode}": _flexblock for mode in _FLEXBLOCK},
-    "DBPS": lambda net, name: _dbps(net, window_noises),
+    "DBPS": lambda net, name: _dbps(net, zeroed),
     **dict.fromkeys(_VECTORS, _vectors),
     "HBFP12": lambda net, name: _hbfp(net, 12),
     "HBFP8": lambda net, name: _hbfp(net, 8),
@@ -159,19 +158,18 @@ def _in_windows(net, name, chosen, source, text):
     formats[site] = block_format(bits, 8, size, spans_kernel=is_weight)
   more = WINDOWS, source, text
   rows = np.array(rows, np.int32)
-  return Candidate(name, "published", 16, formats, rows, *more)
+  return BlockCandidate(name, "published", 16, formats, rows, *more)
 
 
-def _dbps(net, window_noises):
+def _dbps(net, zeroed):
   """For every tensor the cheapest format that turns few elements to zero."""
   choices = sorted(
     ((bits, size) for bits, _ in _FLEXBLOCK.values() for size in (24, 12, 6)),
     key=lambda choice: choice[0] + 8 / (9 * choice[1]),
   )
-  noises = window_noises([(bits, 8, size) for bits, size in choices])
   chosen = {}
-  for site, noise in noises.items():
-    allowed = np.flatnonzero(noise.zeroed <= _DBPS_ZEROED)
+  for site, lost in zeroed([(bits, 8, size) for bits, size in choices]).items():
+    allowed = np.flatnonzero(lost <= _DBPS_ZEROED)
     chosen[site] = choices[allowed[0] if len(allowed) else -1]
   return _in_windows(
     net,
@@ -196,7 +194,7 @@ def _hbfp(net, mantissa_bits):
     size = _HBFP_TILE**2 if is_weight else count.get(site, 1)
     rows.append((bits, 8, _HBFP_TILE if is_weight else 0))
     formats[site] = block_format(bits, 10, size, spans_kernel=False)
-  return Candidate(
+  return BlockCandidate(
     f"HBFP{mantissa_bits}",
     "published",
     16 if mantissa_bits > 8 else 8,
@@ -214,7 +212,7 @@ def _bsfp(net):
   for site in net.workload.sites:
     bits, exponent = (4, 16) if site.endswith(".weight") else (8, 8)
     formats[site] = block_format(bits, exponent, 16, spans_kernel=False)
-  return Candidate(
+  return BlockCandidate(
     "BSFP",
     "published",
     8,

@@ -11,8 +11,8 @@ Also `:googlenet`, `:eca_mobilenet_v2` and `:convnext`, all at small size. Table
 Expected: 16 bits cost no accuracy, so alpha decides nothing there; at 8 bits
 mixed formats are above uniform ones of equal traffic. Obtained on 2026-11-21
 (jax 0.10.2): minutes of processor time, compilation included, then DRAM traffic
-of an image in KiB and test accuracy in % on 1,440 images. BitQ as recommended at
-alpha = 0.2; one standard error is 0.4 to 0.6, 1 at 82 to 91 %.
+of an image in KiB and test accuracy in % on 1,440 images. BitQ as recommended
+at alpha = 0.2; one standard error is 0.4 to 0.6, 1 at 82 to 91 %.
 
                min      FP32      BitQ16       BitQ8     <5, 16>     <4, 16>
   resnet8        5  982 97.99  183 97.85   59 96.94   60 93.40   77 97.29
@@ -22,9 +22,9 @@ alpha = 0.2; one standard error is 0.4 to 0.6, 1 at 82 to 91 %.
 
 <5, 16> and <4, 16> are uniform formats of 8 bits. Others with ResNet-8: BitQ8
 at alpha = 0.15 64 KiB 97.57 %, MSFP-12 83 KiB 97.36 %, FlexBlock FB12 93 KiB
-97.50 %, FAST with m = 2 58 KiB 93.89 %. ResNet-18's row is of an earlier commit.
-Of ECA-MobileNetV2 nothing but float training was run to its end: 97.22 % after
-4,000 steps.
+97.50 %, FAST with m = 2 58 KiB 93.89 %. ResNet-18's row is of an earlier
+commit. Of ECA-MobileNetV2 nothing but float training was run to its end: 97.22
+% after 4,000 steps.
 """
 
 from typing import Any, NamedTuple

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from fbq.config import ConfigError
 from fbq.experiments.bitq import paper
-from fbq.experiments.bitq.results import BitQResults, BlockNetwork
+from fbq.experiments.bitq.block_network import BlockNetwork
+from fbq.experiments.bitq.results import BitQResults
 from fbq.lab import experiment
 from fbq.report import cells
 from fbq.report.blocks import Column, Table, number
@@ -101,24 +102,24 @@ def grouped(runs: Sequence[CollectedRun]) -> list[list[CollectedRun]]:
 def _mean(
   group: Sequence[CollectedRun],
   name: str,
-  value: Callable[[BlockNetwork, CollectedRun], float | None],
+  value: Callable[[BlockNetwork, CollectedRun], float],
   digits: int,
 ) -> str:
-  """Mean and standard error of a network over runs; "–" where one has none."""
-  found = [run.networks.get(name) for run in group]
-  values = [n and value(n, run) for n, run in zip(found, group, strict=True)]
-  known = [x for x in values if x is not None]
-  if len(known) < len(group):
+  """Mean and standard error of a network over runs; a dash for none."""
+  if any(name not in run.networks for run in group):
     return "–"
-  text = f"{statistics.fmean(known):.{digits}f}"
-  if len(known) == 1:
+  values = [value(run.networks[name], run) for run in group]
+  if any(map(math.isnan, values)):
+    return "–"
+  text = f"{statistics.fmean(values):.{digits}f}"
+  if len(values) == 1:
     return text
-  error = statistics.stdev(known) / math.sqrt(len(known))
+  error = statistics.stdev(values) / math.sqrt(len(values))
   return f"{text} ±{error:.{digits}f}"
 
 
-# Of a network and its run -> number, and its digits.
-_ACCURACY = lambda n, run: None if n.test is None else n.percent, 2
+# (network, its run) -> number, and how many digits of it are shown.
+_ACCURACY = lambda n, run: math.nan if n.test is None else n.percent, 2
 _SHARE = lambda n, run: n.moves.joules / run.networks["FP32"].moves.joules, 3
 _ENERGY = lambda n, run: 1e6 * n.moves.joules, 1
 _TRAFFIC = lambda n, run: n.kib, 1

@@ -5,14 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fbq import block_formats
+from fbq.experiments.bitq.block_network import BlockNetwork, Movement
 from fbq.experiments.bitq.choices import shown
 from fbq.experiments.bitq.config import BitQ
-from fbq.experiments.bitq.results import (
-  BlockNetwork,
-  LayerMovement,
-  MemorySweep,
-  Movement,
-)
+from fbq.experiments.bitq.results import LayerMovement, MemorySweep
 from fbq.lab import networks
 from fbq.nets.graph import Net
 from hwsim.bfp import (

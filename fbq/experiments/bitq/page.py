@@ -2,22 +2,17 @@
 
 import dataclasses
 import math
+import shlex
 from pathlib import Path
 
-from fbq.experiments.bitq import paper, pictures
-from fbq.experiments.bitq.results import (
-  BitQResults,
-  BlockNetwork,
-  WordResults,
-  best_of,
-  objective,
-)
+from fbq.experiments.bitq import paper, pictures, word_section
+from fbq.experiments.bitq.results import BitQResults
+from fbq.experiments.bitq.word_section import KIB, TEST, accuracy, note
 from fbq.report import cells, page
 from fbq.report.blocks import (
   Answer,
   Block,
   Bullets,
-  Cell,
   Column,
   Picture,
   Section,
@@ -28,17 +23,12 @@ from fbq.report.blocks import (
 from fbq.report.run import Run
 from fbq.train.log import Log
 
-_KIB = number("DRAM\nKiB", "{:,.1f}")
-_MICROJOULES = number("energy\nµJ", "{:.1f}")
-_TEST = number("test accuracy\n%", "{:.2f}")
-_TENSORS = ("input", "weights", "output")
-
 
 def write(results: BitQResults, run: Run, workdir: Path) -> None:
   """Writes report.html and its picture."""
-  export = (
-    f"python main.py --config=configs/export.py:from={workdir},point=best "
-    f"--workdir={workdir}_export"
+  config = f"--config=configs/export.py:from={workdir},point=best"
+  export = shlex.join(
+    ["python", "main.py", config, f"--workdir={workdir}_export"]
   )
   page.write(
     workdir / "report.html",
@@ -69,11 +59,11 @@ def _answers(results: BitQResults) -> list[str]:
     best = results.by_name[word.recommended]
     errors = [n.percent_error(results.test_count) for n in (best, fp32)]
     apart = abs(best.percent - fp32.percent) > 2 * math.hypot(*errors)
+    moved, energy = best.kib / fp32.kib, best.moves.joules / fp32.moves.joules
     sentences.append(
-      f"{word.name}: {best.words} ({best.name}) moves "
-      f"{best.moves.dram_bits / fp32.moves.dram_bits:.1%} of what FP32 moves and takes "
-      f"{best.moves.joules / fp32.moves.joules:.1%} of its energy, at {best.percent:.2f} % "
-      f"test accuracy where FP32 has {fp32.percent:.2f} %, "
+      f"{word.name}: {best.words} ({best.name}) moves {moved:.1%} of what FP32 "
+      f"moves and takes {energy:.1%} of its energy, at {best.test:.2%} test "
+      f"accuracy where FP32 has {fp32.test:.2%}, "
       f"{'more' if apart else 'less'} than two standard errors apart (alpha = "
       f"{results.alpha:g})."
     )
@@ -89,10 +79,10 @@ def _blocks(results: BitQResults, settings) -> list[Block]:
       "Accuracy over DRAM traffic",
       [
         Picture(pictures.front(results), "front.svg"),
-        _note(
+        note(
           "Bars: one binomial standard error. Lines: the whole front as "
-          "predicted, FP32's accuracy minus the predicted loss; each word below "
-          "says how near to exact it is. Stars: recommended at alpha = "
+          "predicted, FP32's accuracy minus the predicted loss, as near to "
+          "exact as is said of each word below. Stars: recommended at alpha = "
           f"{results.alpha:g}, chosen by accuracy on images of the training "
           f"split.{f' Below the picture: {far}.' if far else ''}"
         ),
@@ -102,7 +92,7 @@ def _blocks(results: BitQResults, settings) -> list[Block]:
       "Results",
       [
         _networks(results),
-        _note(
+        note(
           "★ recommended. Every network starts from the same float network and "
           "sees the same batches for as many steps. X: bits of an element with "
           "its sign, SE: bits of a shared exponent, BS: elements of a block; "
@@ -115,12 +105,12 @@ def _blocks(results: BitQResults, settings) -> list[Block]:
         ),
       ],
     ),
-    *(_word(results, word) for word in results.words),
+    *(word_section.section(results, word) for word in results.words),
     Section(
       "The objective over alpha",
       [
         Picture(pictures.alphas(results)),
-        _note(
+        note(
           f"Eq. 1 with accuracies measured on {settings['validation_images']} "
           "images of the training split, against FP32 trained as long, and "
           "counted as they are where they are above it. Grey: never the best."
@@ -135,30 +125,20 @@ def _blocks(results: BitQResults, settings) -> list[Block]:
   ]
 
 
-def _note(text: str) -> Text:
-  return Text(text, note=True)
-
-
-def _accuracy(network: BlockNetwork, results: BitQResults) -> Cell:
-  if network.test is None:
-    return Cell(None)
-  return Cell(network.percent, error=network.percent_error(results.test_count))
-
-
 def _networks(results: BitQResults) -> Table:
   """All networks, the most data moved first."""
   fp32, best = results.by_name["FP32"], results.recommended.values()
   networks = sorted(results.networks, key=lambda n: -n.kib)
   return Table(
     [
-      Column("", "sign"),
+      Column("mark", "sign"),
       Column("network"),
       Column("formats", "soft"),
-      _KIB,
+      KIB,
       number("of\nFP32", "{:.3f}"),
       number("SRAM\nKiB", "{:,.1f}"),
       Column("energy, µJ", "bar", "{:.1f}"),
-      _TEST,
+      TEST,
       number("not trained\n%", "{:.2f}"),
       Column("source", "soft"),
     ],
@@ -166,11 +146,8 @@ def _networks(results: BitQResults) -> Table:
       [
         "★" if n.name in best else "",
         *(n.name, n.words, n.kib, n.kib / fp32.kib),
-        *(
-          n.moves.sram_bits / 8192,
-          1e6 * n.moves.joules,
-          _accuracy(n, results),
-        ),
+        *(n.moves.sram_bits / 8192, 1e6 * n.moves.joules),
+        accuracy(n, results),
         None if n.untrained_test is None else 100 * n.untrained_test,
         n.source,
       ]
@@ -184,129 +161,12 @@ def _savings(results: BitQResults) -> str:
   """Energy saved, beside the paper's figure 5."""
   fp32, saved = results.by_name["FP32"], []
   for word in results.words:
-    ours = (
-      1 - results.by_name[word.recommended].moves.joules / fp32.moves.joules
-    )
+    best = results.by_name[word.recommended]
+    ours = 1 - best.moves.joules / fp32.moves.joules
     published = paper.FIGURE_5.get(word.bits)
     said = f" (figure 5, read as savings: {published:.0%})" if published else ""
     saved.append(f"{word.name} {ours:.0%}{said}")
   return f"Saved against FP32: {', '.join(saved)}."
-
-
-def _word(results: BitQResults, word: WordResults) -> Section:
-  """What was chosen for a word length, at which alpha, and without what."""
-  best = results.by_name[word.recommended]
-  different = len({optimum.network for optimum in word.optima})
-  layers = Table(
-    [
-      Column("layer"),
-      *(Column(name, "bits") for name in _TENSORS),
-      *(number(f"{name}\nKiB", "{:,.1f}") for name in _TENSORS),
-      Column("DRAM traffic, KiB", "bar", "{:,.1f}"),
-      number("SRAM\nKiB", "{:,.1f}"),
-      number("energy\nµJ", "{:.2f}"),
-      Column("tile n, k, c, h, w, r, s", "soft"),
-    ],
-    [
-      [
-        layer.name,
-        *map(_format, layer.formats),
-        *(bits / 8192 for bits in layer.moves.tensor_bits),
-        *(layer.moves.dram_bits / 8192, layer.moves.sram_bits / 8192),
-        1e6 * layer.moves.joules,
-        layer.tile,
-      ]
-      for layer in word.layers
-    ],
-  )
-  return Section(
-    f"{word.name}: what was chosen",
-    [
-      Text(
-        f"{best.name}: {best.words}. The exact optima of "
-        f"{len(word.optima)} alphas are {different} different networks; with "
-        f"uniform formats {len(word.candidates)} were trained. The line in the "
-        f"picture is the whole predicted front, in {len(word.front)} points: "
-        "for every assignment it has one that loses no more and moves at most "
-        f"{word.front_error:.2%} of what the widest formats move in addition."
-      ),
-      layers,
-      _note(
-        "The number is X, behind it ⟨SE, BS⟩. Logits, without a format, are "
-        "priced at 32 bits."
-      ),
-      Section("Sensitivity to alpha", _sensitivity(results, word)),
-      Section(
-        f"Ablation at alpha = {results.alpha:g}", _ablation(results, word)
-      ),
-    ],
-  )
-
-
-def _format(format_) -> Cell:
-  if format_ is None:
-    return Cell(None)
-  note = f"⟨{format_.exponent_bits}, {format_.block_size}⟩"
-  return Cell(format_.element_bits, note=note)
-
-
-def _sensitivity(results: BitQResults, word: WordResults) -> list[Block]:
-  """Predicted optima beside the best measured networks, by alpha."""
-  fp32, rows, same = results.by_name["FP32"], [], []
-  candidates = [results.by_name[name] for name in word.candidates]
-  for alpha, name, predicted in word.optima:
-    best = best_of(candidates, fp32, word.largest_bits, alpha)
-    same += [f"{alpha:g}"] * (best.name == word.recommended)
-    measured, least = (
-      objective(n, fp32, word.largest_bits, alpha)
-      for n in (results.by_name[name], best)
-    )
-    test = _accuracy(best, results)
-    row = alpha, name, predicted, measured, best.name, least, test
-    rows.append([*row, 1e6 * best.moves.joules])
-  columns = [
-    number("alpha", "{:g}"),
-    Column("predicted optimum"),
-    number("predicted\nobjective", "{:.4f}"),
-    number("measured\nobjective", "{:.4f}"),
-    Column("best measured", "soft"),
-    number("objective", "{:.4f}"),
-    *(_TEST, _MICROJOULES),
-  ]
-  marks = ["best" if row[0] == results.alpha else "" for row in rows]
-  return [
-    Table(columns, rows, marks),
-    _note(
-      f"The network recommended at alpha = {results.alpha:g} is the best "
-      f"measured one at alpha = {', '.join(same)}. The paper finds the same "
-      "result from 0.05 to 3 at 16 bits, and 0.15 to 1.5 at 8."
-    ),
-  ]
-
-
-def _ablation(results: BitQResults, word: WordResults) -> list[Block]:
-  """What eq. 1 goes without, beside table 4."""
-  published, rows = paper.TABLE_4.get(word.bits, {}), []
-  for lacking, name in {"BitQ": word.recommended, **word.ablations}.items():
-    n = results.by_name[name]
-    if lacking == "without QAT":  # where nothing is trained at all
-      n = dataclasses.replace(n, test=n.untrained_test)
-    beside = published.get(lacking, (None, None))
-    rows.append(
-      [lacking, _accuracy(n, results), n.kib, 1e6 * n.moves.joules, *beside]
-    )
-  group = "table 4, ResNet-18"
-  beside = number("%", "{:.2f}", group), number("J", "{:.3f}", group)
-  return [
-    Table([Column("eq. 1"), _TEST, _KIB, _MICROJOULES, *beside], rows),
-    _note(
-      "Our reading of what the paper leaves open. Without QAT: losses are "
-      "those before training, and nothing is trained. Without data movement: "
-      "bits per element of a layer's tensors take its place. Without "
-      "trade-off: alpha goes to 0, so movement only decides between equal "
-      "losses."
-    ),
-  ]
 
 
 def _predictions(results: BitQResults, settings) -> list[Block]:
@@ -343,7 +203,7 @@ def _sweep(results: BitQResults) -> list[Block]:
     values += [[scale * x for x in row] for row in rows.values()]
   return [
     Table(columns, list(zip(*values, strict=True))),
-    _note("Costed at full size, not trained."),
+    note("Costed at full size, not trained."),
   ]
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fbq.experiments.bitq.results import BitQResults, BlockNetwork, drop
+from fbq.experiments.bitq.block_network import BlockNetwork, drop
+from fbq.experiments.bitq.results import BitQResults
 from fbq.report import labels, picture
 
 _FAMILIES = {

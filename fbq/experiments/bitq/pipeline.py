@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 from fbq.experiments.bitq import choices, costs, results
+from fbq.experiments.bitq.block_network import BlockNetwork, best_of, drop
 from fbq.experiments.bitq.config import BitQ, movement
-from fbq.experiments.bitq.results import BlockNetwork
 from fbq.experiments.bitq.workbench import Workbench, training_of
 from fbq.files import write_atomically
 from fbq.lab.calibration import activations
@@ -124,7 +124,7 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
     probes = choices.probes(net, shortest, words[shortest], kind)
     scales[kind] = format_losses.scale(
       [lost.of_kind(c.formats, kind) for c in probes],
-      [results.drop(confirm(c), fp32) for c in probes],
+      [drop(confirm(c), fp32) for c in probes],
     )
   judge = bench.judge(GRID, validation)
   before = judge.accuracy(published[0].rows)
@@ -169,9 +169,7 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
 
     candidates = [*searched.values(), *uniform[name]]
     largest = float(table.bits(choice.largest))
-    best = results.best_of(
-      map(confirm, candidates), fp32, largest, settings.alpha
-    )
+    best = best_of(map(confirm, candidates), fp32, largest, settings.alpha)
     chosen.append(
       results.WordResults(
         name,
@@ -191,7 +189,7 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
   mixed = [n for n in found.values() if n.family in ("BitQ", "ablation")]
   agreement = format_losses.agreement(
     [predicted_losses.total(after, n.formats) for n in mixed],
-    [results.drop(n, fp32) for n in mixed],
+    [drop(n, fp32) for n in mixed],
   )
   error = np.median(np.abs(agreement.predicted - agreement.measured))
 

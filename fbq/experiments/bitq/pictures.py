@@ -65,11 +65,13 @@ def front(results: BitQResults) -> str:
       draw(group, family, fmt="o", color=color, markersize=5)
   chosen = [n for n in near if n.name in results.recommended.values()]
   star = dict(fmt="*", markersize=15, markeredgecolor=picture.INK, zorder=4)
-  draw(chosen, "recommended", color=picture.BLUE, **star)
+  if chosen:
+    draw(chosen, "recommended", color=picture.BLUE, **star)
 
   # Letters and limits
   xs, ys = [n.kib for n in near], [n.percent for n in near]
-  margin = 0.1 * (max(ys) - min(ys)) + 0.5
+  most = max(n.percent_error(results.test_count) for n in near)
+  margin = 0.1 * (max(ys) - min(ys)) + most + 0.2
   axes.set_ylim(min(ys) - margin, max(ys) + margin)
   axes.set_xscale("log")
   axes.set_xlim(min(xs) / 1.2, max(xs) * 1.3)

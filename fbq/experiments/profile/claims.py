@@ -6,14 +6,15 @@ from fbq.experiments.profile.results import Profile, Statement, short
 def answer(profile: Profile) -> str:
   """The profile in two or three sentences."""
   eight, four, free = map(profile.whole, ("8/8", "4/4", "4/4+FB"))
+  clock = profile.constant("frequency_hz")
   macs = sum(c.macs for c in profile.in_uniform(profile.target, "8/8"))
-  milliseconds = eight.cycles / profile.clock_hertz * 1e3
+  milliseconds = eight.cycles / clock * 1e3
   own = [w for w in profile.wholes if w.target == profile.target]
   best = min(own, key=lambda w: w.cycles)
   sentence = (
     f"At 8 bits everywhere an image takes {eight.cycles:,} cycles on "
     f"{short(profile.target)}: {milliseconds:,.1f} ms at "
-    f"{profile.clock_hertz / 1e6:g} MHz, {macs / eight.cycles:.2f} MAC/cycle. "
+    f"{clock / 1e6:g} MHz, {macs / eight.cycles:.2f} MAC/cycle. "
     f"4 bits change that by {four.change:+.1%}, and by {free.change:+.1%} once "
     f"Free Bits has raised {free.raised} layers."
   )
@@ -27,16 +28,23 @@ def statements(profile: Profile) -> list[Statement]:
   return [_narrow(profile), _depthwise(profile), _higher(profile)]
 
 
-def _narrow(profile):
-  convolutions = [
-    kind for kind in profile.kinds() if kind in ("convolution", "pointwise")
-  ]
+def _ratios(profile, kinds, ratio):
+  """(numbers by target and kind, the same in a sentence)."""
   numbers = {
-    f"{short(target)} {kind}": round(profile.relative(target, kind, 8, 4), 4)
+    f"{short(target)} {kind}": round(ratio(target, kind), 4)
     for target in profile.targets
-    for kind in convolutions
+    for kind in kinds
   }
-  said = "; ".join(f"{name} {ratio:.2f}x" for name, ratio in numbers.items())
+  said = "; ".join(f"{name} {value:.2f}x" for name, value in numbers.items())
+  return numbers, said
+
+
+def _narrow(profile):
+  convolutions = {"convolution", "pointwise"}
+  kinds = [kind for kind in profile.kinds() if kind in convolutions]
+  numbers, said = _ratios(
+    profile, kinds, lambda *which: profile.relative(*which, 8, 4)
+  )
   return Statement(
     "Weights narrower than activations ruin performance on XPulpNNv1",
     f"Cycles with 8-bit inputs and 4-bit weights over those at 8/8: {said}. "
@@ -52,14 +60,11 @@ def _depthwise(profile):
   if "depthwise" not in kinds:
     return Statement(claim, "This network has no depthwise layers.", {})
   other = "pointwise" if "pointwise" in kinds else "convolution"
-  numbers = {
-    f"{short(target)} {kind}": round(
-      1 / profile.relative(target, kind, 4, 4), 4
-    )
-    for target in profile.targets
-    for kind in ("depthwise", other)
-  }
-  said = "; ".join(f"{name} {ratio:.2f}x" for name, ratio in numbers.items())
+  numbers, said = _ratios(
+    profile,
+    ("depthwise", other),
+    lambda *which: 1 / profile.relative(*which, 4, 4),
+  )
   return Statement(
     claim,
     f"Speed at 4/4 over that at 8/8: {said}. Depthwise kernels compute at 8 "

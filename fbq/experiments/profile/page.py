@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from fbq.experiments.profile import pictures
-from fbq.experiments.profile.results import UNIFORM, Gain, Profile, short
+from fbq.experiments.profile.results import UNIFORM, Profile, short
 from fbq.report import cells, page
 from fbq.report.blocks import (
   Answer,
@@ -141,13 +141,14 @@ def blocks(profile: Profile) -> list[Block]:
 
 
 def _networks(profile: Profile) -> Table:
+  clock = profile.constant("frequency_hz")
   columns = [
     (Column("target"), lambda w: short(w.target)),
     (Column("inputs / weights"), lambda w: w.name),
     (number("cycles"), lambda w: w.cycles),
     (
-      number(f"ms at\n{profile.clock_hertz / 1e6:g} MHz", "{:,.2f}"),
-      lambda w: w.cycles / profile.clock_hertz * 1e3,
+      number(f"ms at\n{clock / 1e6:g} MHz", "{:,.2f}"),
+      lambda w: w.cycles / clock * 1e3,
     ),
     (number("vs 8/8\n%", "{:+z.1f}"), lambda w: 100 * w.change),
     (number("layers\nraised"), lambda w: w.raised if "FB" in w.name else None),
@@ -210,26 +211,18 @@ def _gains(profile: Profile) -> list[Block]:
   if not profile.gains:
     said = "fewer bits never cost cycles in this network on this target"
     return [Text(f"No layer is: {said}.")]
-  together: dict[Gain, list[str]] = {}  # layers that gain alike
-  for gain in profile.gains:
-    before, after = (c._replace(layer="") for c in (gain.before, gain.after))
-    alike = gain._replace(before=before, after=after)
-    together.setdefault(alike, []).append(gain.before.layer)
   return [
     Table.of(
-      together.items(),
-      (Column("from", "soft"), lambda row: row[0].start),
-      (Column("layer"), lambda row: ", ".join(row[1])),
-      (Column("kind", "soft"), lambda row: row[0].before.kind),
-      (
-        Column("bits before\ninput / weight", "bits"),
-        lambda r: r[0].before.both,
-      ),
-      (Column("bits after\ninput / weight", "bits"), lambda r: r[0].after.both),
-      (number("cycles\nbefore"), lambda row: row[0].before.cycles),
-      (number("cycles\nafter"), lambda row: row[0].after.cycles),
-      (_CHANGE, lambda row: _change(row[0].before, row[0].after)),
-      (Column("why (cycles by cause)", "long"), lambda row: row[0].why),
+      profile.gains,
+      (Column("from", "soft"), lambda gain: gain.start),
+      (Column("layer"), lambda gain: gain.before.layer),
+      (Column("kind", "soft"), lambda gain: gain.before.kind),
+      (Column("bits before\ninput / weight", "bits"), lambda g: g.before.both),
+      (Column("bits after\ninput / weight", "bits"), lambda g: g.after.both),
+      (number("cycles\nbefore"), lambda gain: gain.before.cycles),
+      (number("cycles\nafter"), lambda gain: gain.after.cycles),
+      (_CHANGE, lambda gain: _change(gain.before, gain.after)),
+      (Column("why (cycles by cause)", "long"), lambda gain: gain.why),
     ),
     _note(
       "Tiles are channels x rows x columns of the output in L1. Causes that "
@@ -262,9 +255,9 @@ def _budgets(profile: Profile) -> Table:
 def _constants(profile: Profile) -> Table:
   return Table.of(
     profile.constants,
-    (Column("constant"), lambda row: row[0]),
-    (number("value", "{}"), lambda row: row[1]),
-    (Column("from", "soft"), lambda row: "settings" if row[2] else "target"),
+    (Column("constant"), lambda name: name),
+    (number("value", "{}"), lambda name: profile.constants[name]),
+    (Column("set", "soft"), lambda n: "overridden" * (n in profile.overridden)),
   )
 
 

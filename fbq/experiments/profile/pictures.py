@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from fbq.experiments.profile.results import UNIFORM, Cost, Profile, short
 from fbq.report import picture
 
@@ -17,35 +19,34 @@ _PARTS = {
   "overhead": (picture.GREY, "software of layers and tiles", "software"),
   "l3": (picture.VERMILION, "L3 transfers not hidden", "L3"),
 }
-_LINES = {"8/8": "o-", "4/4": "s-", "4/4+FB": "D-"}
+_LINES = {
+  "8/8": ("o-", picture.BLUE),
+  "4/4": ("s-", picture.AMBER),
+  "4/4+FB": ("D-", picture.VERMILION),
+}
 
 
 def layers(profile: Profile) -> str:
   """Cycles of every layer by precision, one panel per target."""
   figure, panels = _panels(profile, len(profile.targets), 2.1)
   for axes, target in zip(panels, profile.targets, strict=True):
-    series = [
-      (f"uniform {name}", color, profile.in_uniform(target, name))
-      for name, color in _COLORS.items()
-    ]
-    totals = [
-      f"{_total(rows) / 1e6:.2f} at {name}"
-      for name, (_, _, rows) in zip(UNIFORM, series, strict=True)
-    ]
-    narrow = [c for c in profile.shown(target) if c.bits == "8/4"]
-    series.append(("inputs 8, weights 4", picture.VERMILION, narrow))
-    for i, (label, color, rows) in enumerate(series):
-      places = [profile.layers.index(c.layer) + 0.2 * (i - 1.5) for c in rows]
-      heights = [c.cycles / 1e6 for c in rows]
-      bars = axes.bar(places, heights, 0.2, color=color, label=label)
-      for bar, c in zip(bars, rows, strict=True):
-        picture.title(bar, _said(c))
-    axes.set_ylabel("million cycles")
-    axes.set_title(
-      f"{short(target)}: {', '.join(totals)} million cycles in all",
-      loc="left",
-      fontsize=9.5,
+    series = {name: profile.in_uniform(target, name) for name in UNIFORM}
+    totals = ", ".join(
+      f"{_total(rows) / 1e6:.2f} at {name}" for name, rows in series.items()
     )
+    narrow = [c for c in profile.shown(target) if c.bits == "8/4"]
+    series["inputs 8, weights 4"] = narrow
+    for i, (name, rows) in enumerate(series.items()):
+      bars = axes.bar(
+        [profile.layers.index(c.layer) + 0.2 * (i - 1.5) for c in rows],
+        [c.cycles / 1e6 for c in rows],
+        0.2,
+        color=_COLORS.get(name, picture.VERMILION),
+        label=f"uniform {name}" if name in UNIFORM else name,
+      )
+      picture.title(bars, list(map(_said, rows)))
+    axes.set_ylabel("million cycles")
+    picture.heading(axes, f"{short(target)}: {totals} million cycles in all")
   picture.legend(figure, panels[0], 4)
   return picture.svg(
     figure,
@@ -59,28 +60,24 @@ def shares(profile: Profile) -> str:
   figure, panels = _panels(profile, len(UNIFORM), 1.9)
   for axes, name in zip(panels, UNIFORM, strict=True):
     rows = profile.in_uniform(profile.target, name)
-    total = _total(rows)
-    base, said = [0.0] * len(rows), []
+    total, base = _total(rows), np.zeros(len(rows))
+    said = []
     for part, (color, label, word) in _PARTS.items():
-      heights = [100 * c.parts[part] / c.cycles for c in rows]
+      parts = [c.parts[part] for c in rows]
+      heights = [100 * p / c.cycles for p, c in zip(parts, rows, strict=True)]
       bars = axes.bar(
         range(len(rows)), heights, 0.8, base, color=color, label=label
       )
-      for bar, c, share in zip(bars, rows, heights, strict=True):
-        cycles = c.parts[part]
-        picture.title(
-          bar, f"{c.layer}: {word} {share:.1f} %, {cycles:,} cycles"
-        )
-      base = [b + h for b, h in zip(base, heights, strict=True)]
-      part_share = sum(c.parts[part] for c in rows) / total
-      said.append(f"{100 * part_share:.0f} % {word}")
-    axes.set_title(
-      f"uniform {name}: {total / 1e6:.2f} million cycles; {', '.join(said)}",
-      loc="left",
-      fontsize=9.5,
-    )
-    axes.set_ylim(0, 100)
-    axes.set_ylabel("% of layer")
+      titles = [
+        f"{c.layer}: {word} {height:.1f} %, {p:,} cycles"
+        for c, height, p in zip(rows, heights, parts, strict=True)
+      ]
+      picture.title(bars, titles)
+      base += heights
+      said.append(f"{100 * sum(parts) / total:.0f} % {word}")
+    axes.set(ylim=(0, 100), ylabel="% of layer")
+    summed = f"{total / 1e6:.2f} million cycles; {', '.join(said)}"
+    picture.heading(axes, f"uniform {name}: {summed}")
   picture.legend(figure, panels[0], 3)
   return picture.svg(
     figure,
@@ -104,7 +101,7 @@ def roofline(profile: Profile) -> str:
   highest = max(
     p for ops in profile.peaks.values() for p in ops["conv"].values()
   )
-  bytes_per_cycle = 2 * profile.dma_bytes_per_cycle  # in and out
+  bytes_per_cycle = 2 * profile.constant("dma_bytes_per_cycle")  # in and out
   for axes, target in zip(panels, profile.targets, strict=True):
     picture.bare(axes, "both")
     axes.set(xscale="log", yscale="log", xlim=(left, right))
@@ -112,7 +109,7 @@ def roofline(profile: Profile) -> str:
     # Roofs: transfers bound from the left, inner loops from above.
     for slope, style, label in (
       (bytes_per_cycle, "-", f"DMA, {bytes_per_cycle / 2:g} B/cycle each way"),
-      (profile.l3_bytes_per_cycle, "--", "L3"),
+      (profile.constant("l3_bytes_per_cycle"), "--", "L3"),
     ):
       ends = [slope * left, slope * right]
       axes.plot([left, right], ends, style, color=picture.INK, label=label)
@@ -135,7 +132,7 @@ def roofline(profile: Profile) -> str:
       )
       picture.title(dots, list(map(_said, rows)))
     axes.set_ylim(min(y for _, y in spots) / 1.6, 1.7 * highest)
-    axes.set_title(short(target), loc="left", fontsize=10, fontweight="bold")
+    picture.heading(axes, short(target))
     axes.set_xlabel("MAC per byte (input, weights and output once)")
   panels[0].set_ylabel("MAC/cycle, all cores")
   picture.legend(figure, panels[0], 5, "lower center")
@@ -166,48 +163,46 @@ def precisions(profile: Profile) -> str:
   """Cycles over those at 8/8 for every mixture, by kind of layer and target."""
   from matplotlib import cm, colors
 
-  kinds = profile.kinds()
-  values = {
-    (target, kind, a, w): profile.relative(target, kind, a, w)
-    for target in profile.targets
+  kinds, targets = profile.kinds(), profile.targets
+  grids = {
+    (target, kind): {
+      (a, w): profile.relative(target, kind, a, w) for a in BITS for w in BITS
+    }
+    for target in targets
     for kind in kinds
-    for a in BITS
-    for w in BITS
   }
-  most = max(1.5, *values.values())
+  most = max(1.5, *(v for grid in grids.values() for v in grid.values()))
   shade = cm.ScalarMappable(colors.TwoSlopeNorm(1.0, 0.0, most), "RdBu_r")
-  rows, columns = len(profile.targets), len(kinds)
-  figure = picture.new(2.35 * columns + 1.6, 2.15 * rows + 0.7)
-  panels = figure.subplots(rows, columns, squeeze=False)
-  for row, target in zip(panels, profile.targets, strict=True):
-    for axes, kind in zip(row, kinds, strict=True):
-      for i, a in enumerate(BITS):
-        for j, w in enumerate(BITS):
-          value = values[target, kind, a, w]
-          (bar,) = axes.bar(j, 1, 1, i - 0.5, color=shade.to_rgba(value))
-          picture.title(
-            bar,
-            f"{kind} on {short(target)}, {a}-bit inputs, {w}-bit weights: "
-            f"{value:.2f} of the cycles at 8/8",
-          )
-          is_dark = value < 0.25 or value > 0.45 + 0.55 * most
-          axes.text(
-            j,
-            i,
-            f"{value:.2f}",
-            ha="center",
-            va="center",
-            fontsize=9,
-            color=picture.LIGHT_LETTERS if is_dark else picture.DARK_LETTERS,
-          )
-      axes.set(xlim=(-0.5, 2.5), ylim=(2.5, -0.5))
-      axes.set_xticks(range(3), BITS)
-      axes.set_yticks(range(3), BITS)
-      axes.tick_params(length=0)
-      axes.spines[:].set_visible(False)
-      if axes in panels[0]:
-        axes.set_title(kind, fontsize=10)
-    row[0].set_ylabel(f"{short(target)}\ninput bits", fontsize=9.5)
+  figure = picture.new(2.35 * len(kinds) + 0.6, 2.15 * len(targets) + 0.5)
+  panels = figure.subplots(
+    len(targets), len(kinds), squeeze=False, sharex=True, sharey=True
+  )
+  for axes, ((target, kind), grid) in zip(
+    panels.flat, grids.items(), strict=True
+  ):
+    for (a, w), value in grid.items():
+      place = BITS.index(w), BITS.index(a)
+      square = axes.bar(
+        place[0],
+        1,
+        1,
+        place[1] - 0.5,
+        color=shade.to_rgba(np.array(value)),
+      )
+      said = f"{kind} on {short(target)}, {a}-bit inputs, {w}-bit weights"
+      picture.title(square, [f"{said}: {value:.2f} of the cycles at 8/8"])
+      is_dark = value < 0.25 or value > 0.45 + 0.55 * most
+      color = picture.LIGHT_LETTERS if is_dark else picture.DARK_LETTERS
+      axes.text(*place, f"{value:.2f}", ha="center", va="center", color=color)
+    axes.set(xlim=(-0.5, 2.5), ylim=(2.5, -0.5))
+    axes.set_xticks(range(3), BITS)
+    axes.set_yticks(range(3), BITS)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+  for axes, kind in zip(panels[0], kinds, strict=True):
+    picture.heading(axes, kind)
+  for axes, target in zip(panels[:, 0], targets, strict=True):
+    axes.set_ylabel(f"{short(target)}\ninput bits")
   for axes in panels[-1]:
     axes.set_xlabel("weight bits")
   return picture.svg(
@@ -223,43 +218,32 @@ def budgets(profile: Profile) -> str:
   left, right = figure.subplots(1, 2)
   shown = [budget for budget in profile.budgets if budget.cycles]
   sizes = [budget.size / 1e3 for budget in shown]
-  default = next(b.size for b in profile.budgets if b.is_default) / 1e3
-  colors = picture.BLUE, picture.AMBER, picture.VERMILION
-  for (name, style), color in zip(_LINES.items(), colors, strict=True):
-    cycles = [budget.cycles[name] for budget in shown]
-    changes = [
-      100 * (n / b.cycles["8/8"] - 1)
-      for n, b in zip(cycles, shown, strict=True)
-    ]
+  for name, (style, color) in _LINES.items():
+    cycles = [b.cycles[name] for b in shown]
+    changes = [100 * (b.cycles[name] / b.cycles["8/8"] - 1) for b in shown]
     titles = [
       f"{name} with {size:g} kB: {n:,} cycles, {change:+.1f} %"
       for size, n, change in zip(sizes, cycles, changes, strict=True)
     ]
-    for axes, values in ((left, [n / 1e6 for n in cycles]), (right, changes)):
-      if axes is left or name != "8/8":
-        (line,) = axes.plot(
-          sizes, values, style, color=color, markersize=4, label=name
-        )
-        picture.title(line, titles)
+    drawn = [(left, [n / 1e6 for n in cycles]), (right, changes)]
+    for axes, values in drawn[: 1 if name == "8/8" else 2]:
+      (line,) = axes.plot(
+        sizes, values, style, color=color, markersize=4, label=name
+      )
+      picture.title(line, titles)
     published = profile.whole(name).published
     if published is not None:
       label = f"{name} published: {published:+.1%}"
       right.axhline(100 * published, color=color, linestyle=":", label=label)
-  left.set_ylabel("million cycles per image")
-  left.set_ylim(bottom=0)
-  right.set_ylabel("change of cycles against 8/8 (%)")
+  default = next(b.size for b in profile.budgets if b.is_default) / 1e3
   for axes in (left, right):
     picture.bare(axes, "both")
-    axes.axvline(
-      default,
-      color=picture.INK,
-      linestyle="--",
-      linewidth=0.9,
-      label=f"as costed above: {default:g} kB",
-    )
-    axes.set_xlabel("L2 left to tensors (kB)")
+    axes.axvline(default, color=picture.INK, linestyle="--", linewidth=0.9)
+    axes.set_xlabel("L2 left to tensors (kB); dashed: as costed above")
     axes.legend(fontsize=8, frameon=False)
-  left.set_title(short(profile.target), loc="left", fontsize=10)
+  left.set_ylim(bottom=0)
+  picture.heading(left, "million cycles per image")
+  picture.heading(right, "change of cycles against 8/8 (%)")
   return picture.svg(
     figure,
     "Cycles and their change against 8/8 over the L2 left to tensors, the "

@@ -74,7 +74,9 @@ def run(settings: Profiling, lab: Lab) -> Profile:
       if 0 < size <= target.l2_bytes
     ]
 
-  # ---- The record
+  # ---- The record, and what it says to the claims of others
+  constants = dataclasses.asdict(target)
+  del constants["name"]
   profile = Profile(
     network=net.name,
     target=target.name,
@@ -92,15 +94,9 @@ def run(settings: Profiling, lab: Lab) -> Profile:
     gains=tuple(found_gains),
     budgets=tuple(budgets),
     peaks={each.name: _peaks(each) for each in targets},
-    dma_bytes_per_cycle=target.dma_bytes_per_cycle,
-    l3_bytes_per_cycle=target.l3_bytes_per_cycle,
-    clock_hertz=target.frequency_hz,
     published_source=PUBLISHED_SOURCE if is_published else "",
-    constants=tuple(
-      (name, value, name in settings.target_overrides)
-      for name, value in dataclasses.asdict(target).items()
-      if name != "name"
-    ),
+    constants=constants,
+    overridden=tuple(settings.target_overrides),
   )
   return dataclasses.replace(
     profile,
@@ -161,15 +157,17 @@ def every_cost(workload: Workload, target: Target) -> Iterator[Cost]:
 
 def cycles_at_8(workload: Workload, target: Target) -> np.ndarray:
   """Cycles int64[L, A, W]."""
-  cycles = np.empty((len(workload.layers), len(BITS), len(BITS)), np.int64)
-  for i, (layer, site) in enumerate(
-    zip(workload.layers, workload.output_sites, strict=True)
-  ):
-    for a, in_bits in enumerate(BITS):
-      for w, weight_bits in enumerate(BITS):
-        bits = in_bits, weight_bits, 8
-        cycles[i, a, w] = cost(layer, bits, site is not None, target).cycles
-  return cycles
+  return np.array(
+    [
+      [
+        [cost(layer, (a, w, 8), site is not None, target).cycles for w in BITS]
+        for a in BITS
+      ]
+      for layer, site in zip(
+        workload.layers, workload.output_sites, strict=True
+      )
+    ]
+  )
 
 
 def _uniform(net: Net, name: str) -> dict[str, int]:

@@ -93,12 +93,6 @@ class Gain(NamedTuple):
   after: Cost
   why: str
 
-  @property
-  def saved(self) -> dict[str, int]:
-    """Cycles saved by cause; negative where a cause costs more."""
-    after = self.after.parts
-    return {name: n - after[name] for name, n in self.before.parts.items()}
-
 
 class Budget(NamedTuple):
   """Cycles of the whole network for one part of L2 left to tensors, bytes.
@@ -147,9 +141,9 @@ class Profile:
     budgets: the sweep of L2, ascending.
     peaks: MAC/cycle of inner loops by target, then "conv" or "depthwise", then
       name of a uniform assignment.
-    dma_bytes_per_cycle, l3_bytes_per_cycle, clock_hertz: of `target`.
     published_source: where the published figures are from, or "".
-    constants: of the target: (name, value, whether overridden).
+    constants: fields of the target.
+    overridden: names of those that the settings set.
     answer: the profile in two or three sentences.
     statements: claims of others, and what this profile says to them.
   """
@@ -164,11 +158,9 @@ class Profile:
   gains: tuple[Gain, ...]
   budgets: tuple[Budget, ...]
   peaks: dict[str, dict[str, dict[str, float]]]
-  dma_bytes_per_cycle: float
-  l3_bytes_per_cycle: float
-  clock_hertz: float
   published_source: str
-  constants: tuple[tuple[str, int | float | str, bool], ...]
+  constants: dict[str, int | float | str]
+  overridden: tuple[str, ...]
   answer: str = ""
   statements: tuple[Statement, ...] = ()
 
@@ -195,6 +187,10 @@ class Profile:
   def whole(self, name: str) -> Whole:
     """The network of that name on the profile's target."""
     return {(w.target, w.name): w for w in self.wholes}[self.target, name]
+
+  def constant(self, name: str) -> float:
+    """A number of the target."""
+    return float(self.constants[name])
 
   def kinds(self) -> list[str]:
     """Kinds of layers with weights, in the order the network meets them."""

@@ -5,14 +5,13 @@ import math
 import shlex
 from pathlib import Path
 
-from fbq.experiments.bitq import paper, pictures, word_section
+from fbq.experiments.bitq import pictures, word_section
 from fbq.experiments.bitq.results import BitQResults
 from fbq.experiments.bitq.word_section import KIB, TEST, accuracy, note
 from fbq.report import cells, page
 from fbq.report.blocks import (
   Answer,
   Block,
-  Bullets,
   Column,
   Picture,
   Section,
@@ -100,8 +99,7 @@ def _blocks(results: BitQResults, settings) -> list[Block]:
           "float network's weights in these formats. Energy: eq. 8 with 20 pJ "
           "per DRAM bit and 0.16 pJ per SRAM bit, for "
           f"{settings['memory_bytes']} bytes of SRAM and "
-          f"{settings['register_bytes']} bytes of registers. "
-          + _savings(results)
+          f"{settings['register_bytes']} bytes of registers."
         ),
       ],
     ),
@@ -119,9 +117,6 @@ def _blocks(results: BitQResults, settings) -> list[Block]:
     ),
     Section("How losses were predicted", _predictions(results, settings)),
     Section(f"Where tiling matters: {results.sweep.network}", _sweep(results)),
-    Section(
-      "Where the paper contradicts itself", [Bullets(paper.CONTRADICTIONS)]
-    ),
   ]
 
 
@@ -155,18 +150,6 @@ def _networks(results: BitQResults) -> Table:
     ],
     ["best" if n.name in best else "" for n in networks],
   )
-
-
-def _savings(results: BitQResults) -> str:
-  """Energy saved, beside the paper's figure 5."""
-  fp32, saved = results.by_name["FP32"], []
-  for word in results.words:
-    best = results.by_name[word.recommended]
-    ours = 1 - best.moves.joules / fp32.moves.joules
-    published = paper.FIGURE_5.get(word.bits)
-    said = f" (figure 5, read as savings: {published:.0%})" if published else ""
-    saved.append(f"{word.name} {ours:.0%}{said}")
-  return f"Saved against FP32: {', '.join(saved)}."
 
 
 def _predictions(results: BitQResults, settings) -> list[Block]:

@@ -78,7 +78,7 @@ class Sweep(NetSettings):
 
   memory_kib: _different(
     float, 100, "numbers, 0.012 to 2^30", lambda kib: 0.012 <= kib <= 2**30
-  ) = (8, 16, 32, 64, 128, 256, 512, 1024)
+  ) = (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
   "Sizes of SRAM in KiB; 0.012 hold three FP32 numbers."
 
 

@@ -145,6 +145,7 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
   # of what was trained, the best by eq. 1 with measured accuracies
   chosen = []
   for name, word in words.items():
+    # Exactly, but for the front, which is too large without a resolution
     with measure("exact search"):
       table = movement(word, net.workload, settings.memory_bytes)
       choice = choices.choice(net, word, after, table)
@@ -152,6 +153,8 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
       optima = bitq.optima(choice, settings.alphas)
       front, front_error = choices.front(choice, settings.front_resolution)
       ablated = choices.ablations(net, name, word, choice, raw, settings.alpha)
+
+    # Several alphas may have the same optimum, which is trained once
     searched, predicted = {}, []
     for alpha, formats, objective in zip(
       settings.alphas, optima.formats, optima.objective.tolist(), strict=True
@@ -167,6 +170,7 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
     for candidate in ablated.values():
       confirm(candidate)
 
+    # Predictions have done their part: what was measured decides
     candidates = [*searched.values(), *uniform[name]]
     largest = float(table.bits(choice.largest))
     best = best_of(map(confirm, candidates), fp32, largest, settings.alpha)

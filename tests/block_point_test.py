@@ -53,5 +53,5 @@ def test_what_is_missing_is_named(source, tmp_path):
   run, _ = source
   with pytest.raises(ConfigError, match="qat-grid-b is missing"):
     block_point.load(run, run.results.deployable("Long"))
-  with pytest.raises(ConfigError, match="config.source.*results.json|config.source.*config.json"):
+  with pytest.raises(ConfigError, match="config.source.*(results|config).json"):
     finished.read(tmp_path, Log(tmp_path / "metrics.jsonl"))

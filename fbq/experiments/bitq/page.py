@@ -44,9 +44,16 @@ def write(results: BitQResults, run: Run, workdir: Path) -> None:
 
 
 def tell(results: BitQResults, log: Log) -> None:
-  """Prints the table of all networks and the answers."""
+  """Prints a table of all networks without their formats, and the answers."""
+  table = _networks(results)
+  kept = [i for i, c in enumerate(table.columns) if c.kind != "soft"]
+  short = dataclasses.replace(
+    table,
+    columns=[table.columns[i] for i in kept],
+    rows=[[row[i] for i in kept] for row in table.rows],
+  )
   title = "Block formats; ★ recommended by eq. 1"
-  log.console.print(cells.printed(_networks(results), title))
+  log.console.print(cells.printed(short, title))
   for sentence in _answers(results):
     log.say(sentence)
 

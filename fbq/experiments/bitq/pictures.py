@@ -15,7 +15,10 @@ _FAMILIES = {
   "published": picture.VERMILION,
   "ablation": picture.AMBER,
 }
-_WORDS = (picture.BLUE, picture.GREEN, picture.PURPLE)
+_COLORS = (
+  *(picture.BLUE, picture.GREEN, picture.VERMILION, picture.AMBER),
+  *(picture.PURPLE, picture.SKY),
+)
 _SHOWN = 12  # points of accuracy below the best
 
 
@@ -39,7 +42,7 @@ def front(results: BitQResults) -> str:
 
   # Fronts first: they may leave the picture, whose limits are the networks'
   lines = []
-  for color, word in zip(itertools.cycle(_WORDS), results.words, strict=False):
+  for color, word in zip(itertools.cycle(_COLORS), results.words, strict=False):
     xs = [bits / 8192 for bits, _ in word.front]
     ys = [fp32 - 100 * lost for _, lost in word.front]
     lines.append(list(zip(xs, ys, strict=True)))
@@ -125,10 +128,11 @@ def alphas(results: BitQResults) -> str:
 
     # What is the best nowhere is grey and in no legend
     lowest = np.min(list(values.values()), axis=0)
+    colors = itertools.cycle(_COLORS)
     for name, objective in values.items():
       style = dict(color=picture.GREY, linewidth=0.7, alpha=0.5)
       if np.isclose(objective, lowest, rtol=1e-9, atol=1e-12).any():
-        style = dict(linewidth=1.6, label=name)
+        style = dict(color=next(colors), linewidth=1.6, label=name)
       (line,) = axes.plot(at, objective, **style)
       picture.title(line, name)
     for alpha in tried:

@@ -1,4 +1,4 @@
-# make demo | test | bench | lint | clean
+# make demo | test | wheel | bench | lint | clean
 #
 # Needs python3 (3.11 or later) with its venv module, and make. The first target
 # that runs creates .venv; it is brought up to date when setup.cfg, pyproject.toml
@@ -14,7 +14,7 @@ BIN := .venv/bin
 # larger buffer. Read at start, so it cannot be set from inside Python.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test wheel bench lint clean
 .DELETE_ON_ERROR:
 
 demo: .venv/stamp
@@ -28,6 +28,9 @@ lint: .venv/stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
+
+wheel: .venv/stamp
+	$(BIN)/python tests/wheel.py build/wheel
 
 bench: .venv/stamp
 	$(BIN)/python -m benchmarks.steps

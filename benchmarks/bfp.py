@@ -7,7 +7,7 @@ so for one core; programs are timed in turn as in `benchmarks.steps`. A pass is
 the doubling of every element in memory, the least that any operation takes.
 Aim: 1.5 ns forward and backward at block 16. The references in PyTorch took 11
 ns forward (microxcaling) and 64 to 84 forward and backward (the code of BitQ)
-on one core of a machine of this kind (bitq_facts.md).
+on one core of a machine of this kind (docs/facts/bitq.md).
 """
 
 import argparse
@@ -55,7 +55,7 @@ def programs(shape) -> dict[str, tuple[Program, Program]]:
     return bfp.quantize(x, format_, top=1)
 
   def small_float(x, exponent_bits, mantissa_bits):
-    format_ = minifloat.Format(exponent_bits, mantissa_bits)
+    format_ = minifloat.Minifloat(exponent_bits, mantissa_bits)
     tile = (1, 1, 1, 16)
     return minifloat.quantize(x, format_, tile, "nearest")
 

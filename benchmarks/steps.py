@@ -26,6 +26,7 @@ from benchmarks.choices import micro_table
 from benchmarks.timing import Program, interleave, machine, new_table
 from fbq import nets, norms, ops
 from fbq.model import Model
+from fbq.quantizers import qat_rules
 from fbq.schemes.bayesian_bits import BayesianBits
 from fbq.schemes.block_float import BlockFloat
 from fbq.schemes.fixed import Fixed
@@ -43,9 +44,9 @@ ROWS = {
   "float": (lambda groups: None, ("params",)),
   "fixed": (lambda groups: Fixed(), ("params", "ranges")),
   # Of "tqt" the optimizer alone differs from "fixed".
-  "fixed, lsq": (lambda groups: Fixed("lsq"), ("params", "ranges")),
-  "fixed, pact": (lambda groups: Fixed("pact"), ("params", "ranges")),
-  "fixed, min_max": (lambda groups: Fixed("min_max"), ("params",)),
+  "fixed, lsq": (lambda groups: Fixed(qat_rules.LSQ), ("params", "ranges")),
+  "fixed, pact": (lambda groups: Fixed(qat_rules.PACT), ("params", "ranges")),
+  "fixed, min_max": (lambda groups: Fixed(qat_rules.MIN_MAX), ("params",)),
   "fixed, norms folded": (lambda groups: Fixed(), ("params", "ranges")),
   "Free Bits": (FreeBits, ("params", "gates")),
   "Bayesian Bits": (BayesianBits, SEARCHED),

@@ -14,8 +14,8 @@ It takes a minute of processor time. Obtained on 2026-11-21: float and 8/8 100
 %, locked gates with the Free Bits pass 100 % with 2.8 % fewer cycles.
 
 Nobody has run the full size with this code; on one GPU it takes hours. Quantlab
-fine-tunes ResNet-8 for 220 epochs by Adam (quantization_facts.md 3.4), where
-this takes SGD and fewer. MobileNetV1 has a stem of stride 1. VGG-9 needs
+fine-tunes ResNet-8 for 220 epochs by Adam (docs/facts/quantization.md 3.4),
+where this takes SGD and fewer. MobileNetV1 has a stem of stride 1. VGG-9 needs
 more L1 than the target has, see configs/profile_pulp.py.
 """
 
@@ -31,7 +31,7 @@ CLASSES = {"cifar10": 10, "cifar100": 100}
 
 
 def get_config(arguments: str = "resnet8,cifar10") -> ConfigDict:
-  """Values only; see fbq/experiments/free_bits.py for what they do."""
+  """Values only; see fbq/experiments/free_bits/ for what they do."""
   chosen = dict(net="resnet8", data="cifar10", size="full")
   choices = dict(net=NETS, data=CLASSES, size=("smoke",))
   for part in arguments.split(","):

@@ -19,31 +19,18 @@ Takes 3 minutes on two cores. Obtained on 2026-11-21 with the default network:
 from ml_collections import ConfigDict
 
 from configs import digits_free_bits
+from fbq.config import configured
 
 
-def get_config(net: str = "mobilenet_v1") -> ConfigDict:
-  """Values only; see fbq/experiments/exact.py for what they do."""
-  base = digits_free_bits.get_config(net).to_dict()
-  return ConfigDict(
-    dict(
-      experiment="exact",
-      seed=0,
-      net=base["net"],
-      data=base["data"],
-      target="xpulpnn_v1",
-      measured_latency="",
-      float_training=base["float_training"],
-      calibration_images=512,
-      value="kl",  # or "loss", "mse": what makes a precision harmful
-      budgets=(0.75, 0.8, 0.85, 0.9, 0.95),  # of the cycles at 8 bits
-      limits=dict(weight_bytes=10**9, peak_bytes=10**9),
-      bounds=(),  # (regular expression over tensors, least bits, most bits)
-      ties=(),  # expressions or lists: tensors that share one precision
-      fine_tuning=base["fine_tuning"],
-      qat=base["qat"],
-      uniform_baselines=(8, 4, 2),
-      tolerance=0.005,
-      checkpoint_every=200,
-      log_every=25,
-    )
+def get_config(words: str = "") -> ConfigDict:
+  """Values that differ from the defaults; --settings lists all."""
+  base = digits_free_bits.get_config(words).to_dict()
+  shared = ("net", "data", "float_training", "fine_tuning")
+  return configured(
+    "exact",
+    **{name: base[name] for name in shared},
+    value="kl",  # or "loss", "mse": what makes a precision harmful
+    budgets=(0.75, 0.8, 0.85, 0.9, 0.95),  # of the cycles at 8 bits
+    bounds=(),  # (regular expression over tensors, least bits, most bits)
+    ties=(),  # expressions or lists: tensors that share one precision
   )

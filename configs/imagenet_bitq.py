@@ -18,7 +18,7 @@ so a day on one GPU. Formats, alphas and steps are those of the paper (arXiv
 2409.17093, tables 2 and 3); its rate is not told, and its choice of formats is
 searched, where ours is exact. Expected, from table 3: FP32 69.8 %, BitQ16
 69.8 %; no number there is comparable before the block format is, since the
-code released with it trains another (bitq_facts.md 2).
+code released with it trains another (docs/facts/bitq.md 0.2).
 """
 
 from ml_collections import ConfigDict
@@ -48,7 +48,9 @@ def get_config(size: str = "full") -> ConfigDict:
       drops=(1 / 3, 2 / 3),
     )
   )
-  config.memory_bytes = 32 * 1024  # where tiling matters, bitq_facts.md 5
+  config.memory_bytes = (
+    32 * 1024
+  )  # where tiling matters, docs/facts/bitq.md 0.5
   config.calibration_images = 250  # their activations take 3 GB
   config.validation_images = 5000  # 3 GB
   config.qat = ConfigDict(

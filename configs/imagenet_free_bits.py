@@ -26,10 +26,10 @@ Nobody has run the full size with this code: it takes 100 + 2 x 4 x 11 + about
 (arXiv 2307.02894): 69.1 % at 8/8, 65.6 % at 4/4, 66.3 % at 4/4 with the Free
 Bits pass; of MobileNetV2, from quantlab: 72.0 % float, 71.4 % at 8/8.
 Rates, epochs and batches are those of quantlab's configurations
-(quantization_facts.md 3.1, 3.2, 3.4). What differs: Nesterov's momentum, random
-crops in the search too, batches of 192 in place of 190 for MobileNetV2, whose
-float recipe quantlab does not give (V1's here). With search.faithful the gates'
-gradients are the authors' too.
+(docs/facts/quantization.md 3.1, 3.2, 3.4). What differs: Nesterov's momentum,
+random crops in the search too, batches of 192 in place of 190 for MobileNetV2,
+whose float recipe quantlab does not give (V1's here). With search.faithful the
+gates' gradients are the authors' too.
 """
 
 from typing import Any
@@ -59,7 +59,7 @@ NETS: dict[str, tuple[float, dict[str, Any]]] = {
 
 
 def get_config(arguments: str = "mobilenet_v1") -> ConfigDict:
-  """Values only; see fbq/experiments/free_bits.py for what they do."""
+  """Values only; see fbq/experiments/free_bits/ for what they do."""
   wanted = arguments.split(",")
   names = [name for name in wanted if name != "smoke"] or ["mobilenet_v1"]
   if len(names) > 1 or names[0] not in NETS:

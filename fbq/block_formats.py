@@ -21,7 +21,9 @@ def uniform(net: Net, format_: BlockFormat) -> dict[str, BlockFormat]:
   return dict.fromkeys(net.workload.sites, format_)
 
 
-def check(net: Net, formats: Formats, where: str = "assignment") -> None:
+def check_formats(
+  net: Net, formats: Formats, where: str = "assignment"
+) -> None:
   """Raises ValueError unless every site of `net` has a format, and no other."""
   sites = net.workload.sites
   unknown = [site for site in formats if site not in sites]
@@ -44,7 +46,7 @@ def to_array(net: Net, formats: Formats) -> np.ndarray:
   FP32, which shares no exponent, becomes 25 bits with an exponent each, which
   hold every FP32 number.
   """
-  check(net, formats)
+  check_formats(net, formats)
   rows = []
   for site in net.workload.sites:
     element, exponent, size, _ = formats[site]
@@ -56,7 +58,7 @@ def to_array(net: Net, formats: Formats) -> np.ndarray:
 
 def to_json(net: Net, formats: Formats) -> str:
   """Readable JSON of an assignment."""
-  check(net, formats)
+  check_formats(net, formats)
   stored = {site: formats[site]._asdict() for site in net.workload.sites}
   return json.dumps({"net": net.name, "formats": stored}, indent=1) + "\n"
 
@@ -77,5 +79,5 @@ def from_json(net: Net, path: str | Path) -> dict[str, BlockFormat]:
     raise ValueError(
       f"{path} is an assignment of {name!r}, not of {net.name!r}"
     )
-  check(net, formats, str(path))
+  check_formats(net, formats, str(path))
   return formats

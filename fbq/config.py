@@ -25,6 +25,8 @@ import pydantic
 from ml_collections import ConfigDict
 from pydantic import Field
 
+from fbq import doors
+
 S = TypeVar("S", bound="Settings")
 LARGEST = 10**9  # of counts: nothing that is counted here has more
 
@@ -69,6 +71,18 @@ def expect(condition: bool, expected: str) -> None:
     raise ValueError(expected)
 
 
+def brought(kind: str, name: Any, setting: str) -> Any:
+  """What stands behind the name in a setting, see `fbq.doors`.
+
+  Raises:
+    ConfigError: nothing does, or something else.
+  """
+  try:
+    return doors.resolve(kind, name)
+  except doors.DoorError as error:
+    raise ConfigError(f"config.{setting}: {error}") from error
+
+
 def of(kind: type[S], given: Mapping, where: str = "config") -> S:
   """The settings `given` as an object of `kind`, complete and checked.
 
@@ -94,9 +108,7 @@ def configured(experiment: str, **given: Any) -> ConfigDict:
     experiment: name behind the door, see `fbq.doors`.
     **given: settings, nested, that differ from the defaults.
   """
-  from fbq import doors
-
-  settings = doors.resolve("experiment", experiment).settings
+  settings = brought("experiment", experiment, "experiment").settings
   complete = _completed(settings, {"experiment": experiment} | given)
   return ConfigDict(complete)
 

@@ -7,9 +7,12 @@ imported before it is asked for.
 
 import difflib
 import importlib
+import operator
 from typing import Any
 
 _NETS = "fbq.nets"
+_STRATEGIES = "fbq.lab.strategies"
+_RULES = "fbq.quantizers.qat_rules"
 
 # Kind -> short name -> where it is. What stands behind a name of each kind:
 #   experiment   `fbq.lab.experiment.Experiment`
@@ -19,7 +22,7 @@ _NETS = "fbq.nets"
 #                see `fbq.train.torch_names`
 #   target       `hwsim.pulp.Target`, or another target of hwsim
 #   rule         `fbq.quantizers.qat_rules.Rule`
-#   strategy     `fbq.lab.strategies.Strategy`
+#   strategy     `fbq.lab.strategies.Search` or `Valuation`
 KNOWN: dict[str, dict[str, str]] = {
   "experiment": {
     name: f"fbq.experiments.{name}:EXPERIMENT"
@@ -41,11 +44,31 @@ KNOWN: dict[str, dict[str, str]] = {
     "digits": "fbq.lab.data:DIGITS",
     "imagenet": "fbq.lab.data:IMAGENET",
   },
+  "rule": {
+    name: f"{_RULES}:{name.upper()}"
+    for name in ("log_lsq", "lsq", "tqt", "pact", "min_max")
+  },
+  "strategy": {
+    name: f"{_STRATEGIES}:{name.upper().replace('-', '_')}"
+    for name in (
+      *("free-bits", "free-bits-locked", "bayesian-bits", "bb-deterministic"),
+      *("bb-post-training", "latency", "latency-budget", "softmax", "gumbel"),
+      *("fractional", "fractional-budget", "gates-exact", "hessian-exact"),
+      *("kl-exact", "loss-exact"),
+    )
+  },
   "target": {
     "xpulp_v2": "hwsim.pulp:XPULP_V2",
     "xpulpnn_v1": "hwsim.pulp:XPULPNN_V1",
     "xpulpnn_v2": "hwsim.pulp:XPULPNN_V2",
   },
+}
+# Kind -> class of what stands behind its names, where that is one class.
+_CLASSES = {
+  "data": "fbq.lab.data:DataSet",
+  "experiment": "fbq.lab.experiment:Experiment",
+  "rule": f"{_RULES}:Rule",
+  "target": "hwsim.pulp:Target",
 }
 
 
@@ -62,22 +85,31 @@ def resolve(kind: str, name: str) -> Any:
       are joined by dots.
 
   Raises:
-    DoorError: an unknown short name, a module that cannot be imported, or an
-      attribute that it does not have.
+    DoorError: an unknown short name, a module that cannot be imported, an
+      attribute that it does not have, or one of another kind.
   """
   place = KNOWN[kind].get(name, name)
   module, colon, attribute = str(place).partition(":")
   if not (colon and module and attribute):
     raise DoorError(f"{kind} {name!r} is not known{_hint(kind, name)}")
   try:
-    found = importlib.import_module(module)
-    for part in attribute.split("."):
-      found = getattr(found, part)
+    found = _load(place)
   except (ImportError, AttributeError, ValueError, TypeError) as error:
     raise DoorError(
       f"{kind} {name!r} cannot be loaded: {error}{_hint(kind, name)}"
     ) from error
+  if kind in _CLASSES and not isinstance(found, _load(_CLASSES[kind])):
+    raise DoorError(
+      f"{kind} {name!r} is of type {type(found).__name__}, expected an object "
+      f"of class {_CLASSES[kind].replace(':', '.')}"
+    )
   return found
+
+
+def _load(place):
+  """The attribute that "package.module:attribute" names."""
+  module, _, attribute = place.partition(":")
+  return operator.attrgetter(attribute)(importlib.import_module(module))
 
 
 def _hint(kind, name):

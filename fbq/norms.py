@@ -33,7 +33,7 @@ class FreezableNorm(nn.Module):
   Variables and arithmetic are those of `nn.BatchNorm`.
 
   Attributes:
-    channels: of the last axis.
+    channels: size of the last axis.
   """
 
   channels: int
@@ -58,9 +58,11 @@ class FreezableNorm(nn.Module):
     """`x` [.., C] normalized.
 
     Args:
-      x: of any shape.
-      train: by the batch's statistics, which move the long-term ones.
-      frozen: bool [], by the long-term statistics all the same, which stay.
+      x: array of any shape whose last axis has `channels`.
+      train: whether the batch's statistics are used, which then move the
+        long-term ones.
+      frozen: bool [], whether the long-term statistics are used all the same,
+        and stay.
     """
     mean, var = self.mean.value, self.var.value
     if train:

@@ -25,7 +25,9 @@ def uniform(net: Net, bits: int) -> dict[str, int]:
   return {site: net.fixed_bits.get(site, bits) for site in net.workload.sites}
 
 
-def check(net: Net, precision: Precision, where: str = "assignment") -> None:
+def check_assignment(
+  net: Net, precision: Precision, where: str = "assignment"
+) -> None:
   """Raises ValueError if `precision` is not a legal assignment of `net`."""
   sites = net.workload.sites
   for site, bits in precision.items():
@@ -103,13 +105,13 @@ def matching(workload: Workload, pattern: str) -> list[str]:
 
 def to_array(net: Net, precision: Precision) -> np.ndarray:
   """int32 [S] in the order of `net.workload.sites`, for compiled code."""
-  check(net, precision)
+  check_assignment(net, precision)
   return np.array([precision[s] for s in net.workload.sites], np.int32)
 
 
 def to_json(net: Net, precision: Precision) -> str:
   """Readable JSON of an assignment."""
-  check(net, precision)
+  check_assignment(net, precision)
   ordered = {site: int(precision[site]) for site in net.workload.sites}
   return json.dumps({"net": net.name, "bits": ordered}, indent=1) + "\n"
 
@@ -129,7 +131,7 @@ def from_json(net: Net, path: str | Path) -> dict[str, int]:
     raise ValueError(
       f"{path} is an assignment of {name!r}, not of {net.name!r}"
     )
-  check(net, precision, str(path))
+  check_assignment(net, precision, str(path))
   return precision
 
 

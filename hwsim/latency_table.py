@@ -95,7 +95,7 @@ def layer_cycles(
   """Cycles int64[L] of every layer of a workload under one assignment.
 
   Args:
-    table: of the same layers.
+    table: latency table of the layers of `workload`.
     workload: names the precision sites.
     precision: bits (2, 4 or 8) of every free site; fixed ones may be left out.
     output_bits: 2, 4 or 8 for every quantized output (8 is the published

@@ -48,6 +48,9 @@ class Layer:
       raise ValueError(
         f"layer {self.name!r}: op is {self.op!r}, expected one of {OPS}"
       )
+
+    # A workload may be written by hand, so whatever would give senseless cycles
+    # is refused here, where the layer's name is known.
     for field in (
       "in_channels",
       "out_channels",
@@ -62,11 +65,13 @@ class Layer:
           f"layer {self.name!r}: {field} is "
           f"{getattr(self, field)}, expected at least 1"
         )
+
     if len(self.padding) != 4 or min(self.padding) < 0:
       raise ValueError(
         f"layer {self.name!r}: padding is {self.padding}, expected four "
         "non-negative numbers (top, bottom, left, right)"
       )
+
     top, bottom, left, right = self.padding
     for axis, kernel, size in (
       ("height", self.kernel_height, self.in_height + top + bottom),
@@ -77,12 +82,14 @@ class Layer:
           f"layer {self.name!r}: kernel {axis} {kernel} is larger than its "
           f"padded input {axis} {size}"
         )
+
     if self.op not in ("conv", "linear"):
       if self.in_channels != self.out_channels:
         raise ValueError(
           f"layer {self.name!r}: {self.op} has {self.in_channels} input and "
           f"{self.out_channels} output channels, expected the same number"
         )
+
     if self.op == "linear" and (self.in_height, self.in_width) != (1, 1):
       raise ValueError(
         f"layer {self.name!r}: linear takes one pixel, got "
@@ -140,7 +147,7 @@ class Workload:
   one (a pooled tensor and its source, for instance) have the same site name.
 
   Attributes:
-    name: of the network, for reports.
+    name: name of the network, for reports.
     layers: `L` operators in topological order.
     sources: per layer, the index of the layer that makes each of its inputs; -1
       is the input of the network.

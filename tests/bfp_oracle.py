@@ -1,8 +1,8 @@
 """Block floating point in exact arithmetic, twice.
 
-`by_formula` computes the formula of bitq_facts.md 4.1 in float64, where every
-operation on float32 inputs is exact or far from a tie; `by_integers` shifts the
-24-bit significands of the inputs, as hardware would.
+`by_formula` computes the formula of docs/facts/bitq.md 4.1 in float64, where
+every operation on float32 inputs is exact or far from a tie; `by_integers`
+shifts the 24-bit significands of the inputs, as hardware would.
 """
 
 import itertools

@@ -68,7 +68,7 @@ def as_data(bits, exponent_bits, block_size) -> bfp.Format:
   [(0, "nearest"), (1, "nearest"), (2, "nearest"), (2, "even"), (2, "floor")],
 )
 def test_grid_of_formats_is_exact(axis, mode):
-  """The formats and inputs of bitq_facts.md 4.2, from one compilation."""
+  """The formats and inputs of docs/facts/bitq.md 4.2, from one compilation."""
   for bits in range(2, 17):
     x = np.moveaxis(rows(bits).reshape(3, 4, WIDTH), 2, axis).copy()
     for size in SIZES:
@@ -156,7 +156,7 @@ def test_top_exponent_at_the_ends():
   + [(14, 77.8)],
 )
 def test_signal_to_noise_of_gaussian(bits, expected):
-  """bitq_facts.md 4.1: N(0, 1), blocks of 32."""
+  """docs/facts/bitq.md 4.1: N(0, 1), blocks of 32."""
   x = np.random.default_rng(1).standard_normal((7680, 32)).astype(np.float32)
   y = compiled(1, "nearest", x.shape)(x, as_data(bits, 8, 32), jnp.int32(0))
   noise = np.mean((np.float64(y) - x) ** 2)

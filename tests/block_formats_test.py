@@ -53,7 +53,7 @@ def test_wrong_assignments_are_refused(change, message):
 def test_a_missing_site_is_named():
   lacking = {s: f for s, f in EIGHT.items() if s != "fc.weight"}
   with pytest.raises(ValueError, match=r"\['fc.weight'\] have no format"):
-    block_formats.check(NET, lacking)
+    block_formats.check_formats(NET, lacking)
 
 
 @pytest.mark.parametrize(

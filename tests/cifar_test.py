@@ -117,10 +117,10 @@ def test_a_missing_file_is_named(tmp_path):
   folder = cifar_cases.write(tmp_path, "cifar100", "binary")
   (folder / "test.bin").unlink()
   with pytest.raises(DataError, match=r"test\.bin is missing \(1 of 2"):
-    cifar.check(config_of(tmp_path, "cifar100"))
+    cifar.check_settings(config_of(tmp_path, "cifar100"))
   shutil.rmtree(folder)
   with pytest.raises(DataError, match=r"expected .*cifar-100-binary\.tar\.gz"):
-    cifar.check(config_of(tmp_path, "cifar100"))
+    cifar.check_settings(config_of(tmp_path, "cifar100"))
 
 
 def test_a_cut_archive_is_named_with_its_md5_and_the_published_one(tmp_path):
@@ -176,7 +176,7 @@ def test_impossible_settings_are_refused_before_reading(
   cifar10, setting, reason
 ):
   with pytest.raises(ValueError, match=reason):
-    cifar.check(config_of(cifar10, **setting))
+    cifar.check_settings(config_of(cifar10, **setting))
 
 
 def test_resuming_in_a_pass_gives_the_batches_of_an_unbroken_run(cifar10):

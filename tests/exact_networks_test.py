@@ -70,7 +70,7 @@ def test_optimum_is_that_of_highs(name, output_bits):
   assert all(less.costs[cost] <= most for cost, most in limits.items())
   # What is reported is what hwsim says, and fbq takes it as it is.
   chosen = less.precision(0)
-  precision.check(net, chosen)
+  precision.check_assignment(net, chosen)
   assert less.costs["cycles"] == total_cycles(
     table_of(net), net.workload, chosen, output_bits
   )
@@ -148,7 +148,7 @@ def test_concatenations_count_as_hwsim_does():
     )
   start = precision.uniform(net, 4)
   least, _ = exact.least_latency(problem, start)
-  precision.check(net, least)
+  precision.check_assignment(net, least)
   negative = [f._replace(table=-1.0 * f.table) for f in problem.costs["cycles"]]
   above = dataclasses.replace(
     make(net.workload, {}, bounds=[(".*", 4, 8)]), value=tuple(negative)

@@ -37,7 +37,7 @@ def test_a_finished_run_leaves_all_its_files(finished):
     "latency_table.csv",
     "precision",
     "results.csv",
-    "front.png",
+    "front.svg",
     "report.html",
     "result.json",
   }
@@ -56,7 +56,7 @@ def test_a_finished_run_leaves_all_its_files(finished):
       path = finished / "precision" / f"{name.replace('/', '-')}.json"
       bits = json.loads(path.read_text())["bits"]
       assert all(int(row[f"bits:{site}"]) == b for site, b in bits.items())
-  assert (finished / "front.png").read_bytes().startswith(b"\x89PNG")
+  assert (finished / "front.svg").read_text().startswith("<svg")
   page = (finished / "report.html").read_text()
   assert all(name in page for name in rows)
 
@@ -93,7 +93,7 @@ MOMENTS = (
   "cut:search-locked:6",  # in the middle of a line
   "saving:search-free:8",  # before the last checkpoint of a stage is whole
   "saved:fine-tune:4",
-  "replacing:front.png",  # in the report
+  "replacing:front.svg",  # in the report
 )
 
 

@@ -7,15 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from ml_collections import ConfigDict
 from model_cases import IMAGES, MIXED, NET, calibrated
 
+from fbq import config as config_lib
 from fbq import norms, precision
+from fbq.config import ConfigError
 from fbq.deploy import lowering
 from fbq.deploy.trained import deployable
-from fbq.experiments import fine_tuning, settings, stage_settings
-from fbq.experiments.fine_tuning import Recipe
+from fbq.lab import fine_tuning
+from fbq.lab.fine_tuning import Recipe
+from fbq.lab.settings import Qat
 from fbq.model import Model
+from fbq.quantizers import qat_rules
 from fbq.schemes.fixed import Fixed, Form
 from fbq.train import steps
 from fbq.train.distillation import Distillation
@@ -105,35 +108,33 @@ def test_a_step_distills_and_smooths():
 
 def test_settings_of_recipes():
   plain = dict(method="lsq", distillation=0.0, temperature=4.0, smoothing=0.0)
-  assert fine_tuning.recipe_of(ConfigDict(plain)) == Recipe(Fixed("lsq"))
-  asked = ConfigDict({**plain, "distillation": 0.5, "smoothing": 0.9})
-  recipe = fine_tuning.recipe_of(asked)
+  qat = config_lib.of(Qat, plain)
+  assert fine_tuning.recipe_of(qat) == Recipe(Fixed(qat_rules.LSQ))
+  recipe = fine_tuning.recipe_of(qat.with_(distillation=0.5, smoothing=0.9))
   assert recipe.distillation == Distillation(0.5, 4.0)
   assert recipe.smoothing == 0.9
   for key, value in (
-    ("method", "sgd"),
     ("distillation", 1.5),
     ("temperature", 0.0),
     ("smoothing", 1.0),
   ):
-    config = ConfigDict({"qat": {**plain, key: value}})
-    with pytest.raises(settings.ConfigError, match=f"qat.{key} is"):
-      stage_settings.require(config, fine_tuning.demands(config.qat))
+    with pytest.raises(ConfigError, match=f"config.{key} is {value}"):
+      qat.with_(**{key: value})
 
 
 def test_starts_are_of_what_a_recipe_quantizes():
   start = functools.partial(fine_tuning.starts, NET, START, tensors())
   known = start(Recipe())
   assert start(Recipe(), known) is known
-  assert start(Recipe(Fixed("lsq")), known) is not known
+  assert start(Recipe(Fixed(qat_rules.LSQ)), known) is not known
   sites = {site for site in known if site.endswith(".weight")}
-  only = start(Recipe(Fixed("pact", Form(quantizes="weights"))))
+  only = start(Recipe(Fixed(qat_rules.PACT, Form(quantizes="weights"))))
   assert only.keys() == sites
-  ends = start(Recipe(Fixed("min_max")))
+  ends = start(Recipe(Fixed(qat_rules.MIN_MAX)))
   assert ends.keys() == tensors().keys()
   values = tensors()["c.out"]  # signed
   np.testing.assert_allclose(ends["c.out"][4], [values.min(), values.max()])
-  layer = start(Recipe(Fixed("lsq", Form(per_channel=False))))
+  layer = start(Recipe(Fixed(qat_rules.LSQ, Form(per_channel=False))))
   assert layer["a.weight"][4].shape == () != known["a.weight"][4].shape
   folded = start(Recipe(norm=norms.CORRECT))
   slope = START["params"]["a_norm"]["scale"] / np.sqrt(
@@ -157,8 +158,8 @@ def learned(recipe):
 @pytest.mark.parametrize(
   "recipe",
   [
-    Recipe(Fixed("min_max")),
-    Recipe(Fixed("lsq", Form(per_channel=False)), norms.CORRECT),
+    Recipe(Fixed(qat_rules.MIN_MAX)),
+    Recipe(Fixed(qat_rules.LSQ, Form(per_channel=False)), norms.CORRECT),
   ],
   ids=["min_max", "folded, per layer"],
 )
@@ -180,7 +181,7 @@ def test_what_is_deployed_computes_what_was_trained(recipe):
   [Form("affine"), Form("symmetric", "affine"), Form(quantizes="weights")],
 )
 def test_what_has_no_integer_form_is_refused(form):
-  scheme = Fixed("min_max", form)
+  scheme = Fixed(qat_rules.MIN_MAX, form)
   with pytest.raises(lowering.UnsupportedError, match="has.*no|no integer"):
     deployable(NET, scheme, norms.ABSORB, learned(Recipe(scheme)))
   variables = learned(Recipe(scheme))

@@ -139,7 +139,7 @@ def fake_judge(seen, images=4):
     gain = np.arange(len(sites)) * 0.1
     return np.tile(np.array([loss @ gain, 0.0, 1.0]), (len(images), 1))
 
-  return format_losses.Judge(
+  return format_losses.FormatJudge(
     NET, forward, {}, np.zeros((images, 6, 6, 2)), np.full(images, 2), 2
   )
 
@@ -165,7 +165,7 @@ def test_images_that_fill_no_batch_are_refused():
 
 
 def test_logits_that_are_not_finite_are_refused():
-  judge = format_losses.Judge(
+  judge = format_losses.FormatJudge(
     NET,
     lambda v, x, rows: np.full((len(x), 3), np.nan),
     {},

@@ -209,7 +209,7 @@ def test_published_reductions():
   free = total_cycles(table, workload, raised)
   assert four / eight - 1 == pytest.approx(-0.323, abs=0.05)
   assert free / eight - 1 == pytest.approx(-0.371, abs=0.05)
-  # Layer by layer, as the authors look at it (pulp_facts.md 6).
+  # Layer by layer, as the authors look at it (docs/facts/pulp.md 6).
   alone = cycles[1:, 1:, 1:].min(axis=(1, 2)).sum() + cycles[0, 2, 1:].min()
   assert free == alone
   assert changes and all(c.cycles_after < c.cycles_before for c in changes)

@@ -94,7 +94,7 @@ def test_reference_layers_at_every_precision(name):
 
 
 def conv_by_loops(layer, sizes, costs, in_bits, lanes):
-  """Cycles of the slowest core, pixel by pixel (pulp_facts.md 2.1)."""
+  """Cycles of the slowest core, pixel by pixel (docs/facts/pulp.md 2.1)."""
   n, h_in, w_in, h_out, w_out, top, bottom, left, right = sizes
   k, s, ci = layer.kernel_height, layer.stride, layer.in_channels
   patch = ci * k * k
@@ -243,7 +243,7 @@ def mac_per_cycle(name, key):
 
 
 def test_published_throughputs_and_ratios():
-  """pulp_facts.md 4.3: within 15 %, nothing fitted."""
+  """docs/facts/pulp.md 4.3: within 15 %, nothing fitted."""
   conv = "conv3x3_16x16x32_to_64"
   # PULP-NN reaches 15.5 MAC/cycle on eight cores (arXiv 1908.11263).
   assert mac_per_cycle(conv, "XpulpV2|888") == pytest.approx(15.5, rel=0.15)

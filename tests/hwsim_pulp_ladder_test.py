@@ -1,7 +1,7 @@
 """Whole layers and networks against silicon and published figures.
 
-The upper rungs of the validation ladder (pulp_facts.md 7); nothing is fitted.
-`python tests/hwsim_pulp_ladder_test.py` prints the tables of
+The upper rungs of the validation ladder (docs/facts/pulp.md 7); nothing is
+fitted. `python tests/hwsim_pulp_ladder_test.py` prints the tables of
 `hwsim/pulp/README.md`.
 """
 

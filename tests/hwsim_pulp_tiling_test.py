@@ -39,7 +39,7 @@ def test_every_golden_tiling_is_equal():
 
 
 def conv_by_loops(layer, a, w, o, budget):
-  """(n, h_in, h_out, w_in, w_out) of pulp_facts.md 1.2 by trying every one."""
+  """(n, h_in, h_out, w_in, w_out) of docs/facts/pulp.md 1.2, trying all."""
   k, s, ci, co = (
     layer.kernel_height, layer.stride, layer.in_channels, layer.out_channels,
   )  # fmt: skip
@@ -165,7 +165,7 @@ def test_add_and_pool_tiles_equal_a_search_by_loops(a, o):
 
 
 def l3_by_loops(layer, a, w, o, budget):
-  """Attempts of pulp_facts.md 1.5, (n, h_in, h_out, from L3), one by one."""
+  """Attempts of docs/facts/pulp.md 1.5, (n, h_in, h_out, from L3), in turn."""
   k, s = layer.kernel_height, layer.stride
   ci, co, height = layer.in_channels, layer.out_channels, layer.out_height
   plans = [(0, 1, 0), (0, 0, 1), (0, 1, 1)]
@@ -228,7 +228,7 @@ def test_l3_tiles_equal_a_search_by_loops(ci, co, size, k, s, a, w, o, share):
 
 
 def test_pw3_makes_two_rows_at_8_bits():
-  """The case of pulp_facts.md 1.5: few rows leave half of the cores idle."""
+  """The case of docs/facts/pulp.md 1.5: few rows leave half the cores idle."""
   layer = Layer("pw3", "conv", 96, 96, 56, 56)
   assert tile_l2(layer, 8, 8, 8, XPULP_V2).out_height == 2
   assert tile_l2(layer, 4, 4, 8, XPULP_V2).out_height == 8

@@ -266,7 +266,7 @@ def test_missing_folders_are_named(tmp_path, folder, change, reason):
   shutil.copytree(folder, tmp_path / "a")
   change(tmp_path / "a")
   with pytest.raises(DataError, match=reason):
-    imagenet.check(config_of(tmp_path / "a"))
+    imagenet.check_settings(config_of(tmp_path / "a"))
 
 
 def test_a_class_without_images_is_named(tmp_path, folder):
@@ -288,7 +288,7 @@ def test_a_class_without_images_is_named(tmp_path, folder):
 )
 def test_impossible_settings_are_refused(folder, setting, reason):
   with pytest.raises(ValueError, match=reason):
-    imagenet.check(config_of(folder, **setting))
+    imagenet.check_settings(config_of(folder, **setting))
 
 
 @pytest.mark.parametrize("change", ["cut", "gone"])
@@ -300,7 +300,7 @@ def test_a_damaged_record_file_is_named(tmp_path, records, change):
   if change == "gone":
     path.unlink()
   with pytest.raises(DataError, match="convert again") as error:
-    imagenet.check(config_of(tmp_path / "a"))
+    imagenet.check_settings(config_of(tmp_path / "a"))
   assert str(path) in str(error.value)
 
 
@@ -309,10 +309,10 @@ def test_a_damaged_index_is_named(tmp_path, records):
   path = tmp_path / "a" / image_files.INDEX
   path.write_text(path.read_text()[:50])
   with pytest.raises(DataError, match=f"{path} is damaged"):
-    imagenet.check(config_of(tmp_path / "a"))
+    imagenet.check_settings(config_of(tmp_path / "a"))
   path.write_text("[]")
   with pytest.raises(DataError, match=f"{path} is no index"):
-    imagenet.check(config_of(tmp_path / "a"))
+    imagenet.check_settings(config_of(tmp_path / "a"))
 
 
 def test_a_stopped_conversion_goes_on_where_it_was(

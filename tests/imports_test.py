@@ -12,34 +12,50 @@ ROOT = pathlib.Path(__file__).parent.parent
 ROOMS = ("main", "hwsim", "fbq", "launch")
 METHOD = (
   *("fbq.precision", "fbq.block_formats", "fbq.nets", "fbq.quantizers"),
-  *("fbq.ops", "hwsim"),
+  *("fbq.ops", "fbq.variables", "hwsim"),
 )
 # Room -> what its files may import of this project, besides each other. The
-# first that a module's name begins with counts; a package's empty __init__ is
-# importable from everywhere.
+# first that a module's name begins with counts; a package's __init__, which
+# loads nothing, is importable from everywhere.
 MAY_IMPORT = {
   "hwsim": (),
+  "fbq.files": (),
+  "fbq.doors": (),
+  "fbq.config": ("fbq.doors",),
   "fbq.precision": METHOD,
   "fbq.block_formats": METHOD,
   "fbq.nets": METHOD,
   "fbq.quantizers": METHOD,
   "fbq.ops": METHOD,
+  "fbq.variables": (),
   "fbq.norms": (),
   "fbq.schemes": METHOD,
   "fbq.model": (*METHOD, "fbq.schemes", "fbq.norms"),
-  "fbq.data": (),
-  "fbq.train": (*METHOD, "fbq.schemes", "fbq.norms", "fbq.model", "fbq.data"),
+  "fbq.data": ("fbq.files",),
+  "fbq.train": (
+    *METHOD,
+    *("fbq.schemes", "fbq.norms", "fbq.model", "fbq.data", "fbq.files"),
+  ),
   "fbq.search": (*METHOD, "fbq.schemes"),
+  "fbq.ptq": (*METHOD, "fbq.schemes", "fbq.model", "fbq.train"),
   "fbq.deploy": (
     *METHOD,
     *("fbq.schemes", "fbq.norms", "fbq.model", "fbq.train", "fbq.ptq"),
+    "fbq.files",
   ),
-  "fbq.ptq": (*METHOD, "fbq.schemes", "fbq.model", "fbq.train"),
-  "fbq.report": ("fbq.search", "fbq.precision", "hwsim"),
-  "fbq.experiments": ("fbq", "hwsim"),
-  "launch": ("fbq.report.figures", "fbq.search.pareto"),  # for pictures
-  "main": ("fbq", "hwsim"),
+  "fbq.report.__main__": ("fbq.config", "fbq.lab", "fbq.files"),
+  "fbq.report": ("fbq.search", "fbq.precision", "fbq.files", "hwsim"),
+  "fbq.lab": (
+    *METHOD,
+    *("fbq.config", "fbq.doors", "fbq.files", "fbq.norms", "fbq.schemes"),
+    *("fbq.model", "fbq.data", "fbq.train", "fbq.search", "fbq.ptq"),
+    *("fbq.deploy", "fbq.report"),
+  ),
+  "launch": ("fbq.report.picture", "fbq.search.pareto", "fbq.files"),
+  "main": ("fbq.config", "fbq.lab"),
 }
+# Experiments may import every room, but no other experiment.
+EXPERIMENTS = "fbq.experiments"
 HEAVY = (
   *("matplotlib", "sklearn", "scipy", "jinja2", "orbax", "tensorstore"),
   *("onnx", "grain", "pandas", "PIL", "array_record", "safetensors"),
@@ -86,9 +102,17 @@ def imported(tree):
 def wrong_imports(module, source):
   """Imports of `source`, were it in `module`, that go against the direction."""
   room = next((r for r in MAY_IMPORT if is_in(module, r)), None)
-  if room is None:
+  if is_in(module, EXPERIMENTS):
+    own = ".".join(module.split(".")[:3])
+    room, allowed = own, (own, "fbq", "hwsim")
+    others = [
+      n for n, _ in imported(ast.parse(source)) if is_in(n, EXPERIMENTS)
+    ]
+    if any(not is_in(name, own) for name in others):
+      return [f"{module} imports {others}"]
+  elif room is None:
     assert module == "fbq", f"{module}: which room is it in?"
-    room, allowed = "fbq.nothing", ()
+    allowed = ("hwsim.public",)  # it only says where its names are
   else:
     allowed = (room, *MAY_IMPORT[room])
   return [
@@ -118,6 +142,13 @@ def test_imports_go_one_way(path):
     ("fbq.ptq.folding", "from fbq.deploy import lowering"),
     ("fbq.train.loop", "import fbq.experiments.free_bits"),
     ("fbq.train.loop", "from fbq.search import free_bits"),
+    ("fbq.lab.lab", "from fbq.experiments.free_bits import config"),
+    ("fbq.report.page", "from fbq.lab.lab import Lab"),
+    (
+      "fbq.experiments.exact.page",
+      "from fbq.experiments.free_bits import page",
+    ),
+    ("main", "from fbq.experiments import free_bits"),
     ("launch.pool", "from hwsim import workload"),
     ("launch.pool", "from fbq.report import plots"),
     ("launch.pool", "import fbq.train.steps"),

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import paper_rules
 import pytest
 from golden_cases import QUANTLIB, case, close
 from hypothesis import given, settings
@@ -27,9 +28,7 @@ def test_tqt_golden_over_three_steps(bits):
   """
   c = case(QUANTLIB, f"tqt_wt_{bits}")
   y, vjp = jax.vjp(
-    lambda x, log_t: learned_ranges.tqt_quantize(
-      x, log_t, jnp.int32(bits), True
-    ),
+    lambda x, log_t: paper_rules.tqt_quantize(x, log_t, jnp.int32(bits), True),
     c["x"],
     c["log_t"],
   )
@@ -62,7 +61,7 @@ def test_tqt_gradient_is_the_closed_form():
   g = RANDOM.normal(size=(5, 7)).astype(np.float32)
   log_t = np.float32([-0.7, 0.1, 0.5, 0.9, -2.3, 1.4, 3.0])
   _, vjp = jax.vjp(
-    lambda t: learned_ranges.tqt_quantize(x, t, jnp.int32(4), False), log_t
+    lambda t: paper_rules.tqt_quantize(x, t, jnp.int32(4), False), log_t
   )
   top = 2.0**log_t
   step = top / 15
@@ -90,7 +89,7 @@ def test_lsq_gradients_are_the_closed_form(bits, signed):
   g = RANDOM.normal(size=(40, 3)).astype(np.float32)
   step = np.float32([0.09, 0.31, 2.0])
   y, vjp = jax.vjp(
-    lambda x, s: learned_ranges.lsq_quantize(x, s, jnp.int32(bits), signed, 40),
+    lambda x, s: paper_rules.lsq_quantize(x, s, jnp.int32(bits), signed, 40),
     x,
     step,
   )
@@ -109,7 +108,7 @@ def test_lsq_of_a_number_of_bits_each_is_one_trace():
   x, g = jnp.asarray(RANDOM.normal(size=(2, 51)), jnp.float32)
 
   def gradient(bits):
-    quantize = lambda s: learned_ranges.lsq_quantize(x, s, bits, True, 51)
+    quantize = lambda s: paper_rules.lsq_quantize(x, s, bits, True, 51)
     return jax.grad(lambda s: jnp.vdot(quantize(s), g))(jnp.float32(0.2))
 
   chex.clear_trace_counter()
@@ -142,7 +141,7 @@ def test_lsq_finds_a_step_of_less_error_and_keeps_it_positive():
   )
 
   def error(step):
-    y = learned_ranges.lsq_quantize(x, step, jnp.int32(3), True, 400)
+    y = paper_rules.lsq_quantize(x, step, jnp.int32(3), True, 400)
     return jnp.square(y - x).sum()
 
   @jax.jit

@@ -25,7 +25,7 @@ def floor_log2(x):
 
 
 def oracle(x, exponent_bits, mantissa_bits, tile, noise=None):
-  """bitq_facts.md 1.2 line by line; nearest, ties away, without `noise`."""
+  """docs/facts/bitq.md 1.2 line by line; nearest, ties away without `noise`."""
   noise = np.float64(0.5 if noise is None else noise)
   x = bfp_oracle.flushed(x)
   largest = bfp_oracle.largest_of_blocks(np.abs(x), tile)
@@ -49,7 +49,7 @@ def compiled(x, format_):
 
 
 def as_data(format_):
-  return minifloat.Format(*map(jnp.int32, format_))
+  return minifloat.Minifloat(*map(jnp.int32, format_))
 
 
 def apply(x, format_):
@@ -81,7 +81,7 @@ def test_stochastic_is_that_of_the_authors_for_the_same_noise(format_):
   """Up where U < fraction; theirs where U >= 1 - fraction."""
   x = tensor()
   key = jax.random.key(4)
-  y = minifloat.quantize(x, minifloat.Format(*format_), TILE, key=key)
+  y = minifloat.quantize(x, minifloat.Minifloat(*format_), TILE, key=key)
   noise = np.asarray(jax.random.uniform(key, x.shape))
   # 1 - U is in (0, 1]; a little less rounds as they do at U = fraction.
   theirs = oracle(x, *format_, TILE, np.nextafter(1.0 - np.float64(noise), 0))
@@ -90,7 +90,7 @@ def test_stochastic_is_that_of_the_authors_for_the_same_noise(format_):
 
 def test_stochastic_is_unbiased():
   x = np.tile(np.float32([1.0, 0.71, -0.33, 0.05]), (4000, 1))
-  format_ = minifloat.Format(2, 2)
+  format_ = minifloat.Minifloat(2, 2)
   y = minifloat.quantize(x, format_, (1, 0), key=jax.random.key(0))
   error = np.mean(np.asarray(y) - x, axis=0)
   assert np.abs(error).max() < 4.5 * 0.125 * 0.5 / np.sqrt(len(x))
@@ -101,7 +101,7 @@ def test_stochastic_is_unbiased():
   [((2, 5), 43.0), ((4, 3), 31.4), ((6, 1), 19.3), ((7, 8), 61.6)],
 )
 def test_signal_to_noise_of_gaussian(format_, expected):
-  """bitq_facts.md 4.1: N(0, 1), blocks of 32."""
+  """docs/facts/bitq.md 4.1: N(0, 1), blocks of 32."""
   x = np.random.default_rng(1).standard_normal((7680, 32)).astype(np.float32)
   y = minifloat.quantize(x, as_data(format_), (1, 32), "nearest")
   noise = np.mean((np.float64(y) - x) ** 2)
@@ -149,7 +149,7 @@ def test_blocks_of_the_authors():
   random = np.random.default_rng(5)
   x = random.standard_normal((2, 3, 5, 8)).astype(np.float32)
   x *= np.exp2(random.integers(-9, 9, x.shape))
-  bits = minifloat.Format(2, 3)
+  bits = minifloat.Minifloat(2, 3)
   flat = x.reshape(2, 15, 8)
   for size, tile in (
     (4, (1, 4, 4)),
@@ -201,7 +201,7 @@ def test_bad_arguments_are_named(arguments, match):
     x=jnp.ones((2, 2)), format_=(2, 5), tile=(2, 2), rounding="nearest"
   )
   arguments = good | arguments
-  arguments["format_"] = minifloat.Format(*arguments["format_"])
+  arguments["format_"] = minifloat.Minifloat(*arguments["format_"])
   with pytest.raises(ValueError, match=match):
     minifloat.quantize(**arguments)
 

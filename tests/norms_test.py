@@ -13,6 +13,7 @@ from fbq import norms, precision
 from fbq.model import Model
 from fbq.nets import Net, Node
 from fbq.ptq.folding import fold
+from fbq.quantizers import qat_rules
 from fbq.quantizers.site_ranges import FLOAT_BITS
 from fbq.schemes import ranges as range_lib
 from fbq.schemes.fixed import Fixed, Form
@@ -116,7 +117,7 @@ def test_frozen_norms_are_those_of_evaluation_and_stand_still():
 def test_what_is_quantized_is_the_folded_network(per_channel):
   """At 4 bits in evaluation; per layer it is another one than unfolded."""
   form = Form(quantizes="weights", per_channel=per_channel)
-  scheme = Fixed("min_max", form)
+  scheme = Fixed(qat_rules.MIN_MAX, form)
   # A fold of 1e-6 or less is not undone: of a channel that has none to show.
   variables = jax.tree.map(jnp.asarray, start())
   variables["params"]["a_norm"]["scale"] = jnp.float32([-0.8, 0.3, 2, 0.9])

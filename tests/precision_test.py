@@ -22,7 +22,7 @@ def assignments(net):
 
 def test_uniform_keeps_what_is_fixed():
   found = precision.uniform(NET, 2)
-  precision.check(NET, found)
+  precision.check_assignment(NET, found)
   assert set(found) == set(NET.workload.sites)
   for site, bits in found.items():
     assert bits == NET.fixed_bits.get(site, 2)
@@ -63,7 +63,7 @@ def test_rules_set_what_they_match_and_later_ones_win():
   expected = {f"{op}{i}.weight": 4 for op in ("dw", "pw") for i in range(1, 14)}
   assert changed == expected | {"dw1.weight": 2}
   assert start == precision.uniform(MOBILE, 8)  # not changed in place
-  precision.check(MOBILE, found)
+  precision.check_assignment(MOBILE, found)
 
 
 def test_rules_match_whole_names_and_leave_fixed_sites():
@@ -87,7 +87,7 @@ def test_rules_match_whole_names_and_leave_fixed_sites():
 @hypothesis.settings(max_examples=30, deadline=None)
 def test_rules_keep_assignments_legal_and_are_idempotent(given, rules):
   once = precision.apply_rules(MOBILE, given, rules)
-  precision.check(MOBILE, once)
+  precision.check_assignment(MOBILE, once)
   assert precision.apply_rules(MOBILE, once, rules) == once
 
 
@@ -124,7 +124,7 @@ def test_rules_that_are_refused(rule, message):
 def test_illegal_assignments_are_refused(change, message):
   given = precision.uniform(NET, 8) | change
   with pytest.raises(ValueError, match="^assignment: .*" + message):
-    precision.check(NET, given)
+    precision.check_assignment(NET, given)
   with pytest.raises(ValueError, match=message):
     precision.to_array(NET, given)
   with pytest.raises(ValueError, match=message):
@@ -134,10 +134,12 @@ def test_illegal_assignments_are_refused(change, message):
 def test_missing_sites_are_named_and_counted():
   given = precision.uniform(NET, 8)
   with pytest.raises(ValueError, match=r"no precision for \['conv1.weight'\]"):
-    precision.check(NET, {s: given[s] for s in given if s != "conv1.weight"})
+    precision.check_assignment(
+      NET, {s: given[s] for s in given if s != "conv1.weight"}
+    )
   count = len(NET.workload.sites)
   with pytest.raises(ValueError, match=rf"\({count} missing\)"):
-    precision.check(NET, {})
+    precision.check_assignment(NET, {})
 
 
 @pytest.mark.parametrize(

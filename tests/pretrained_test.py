@@ -1,15 +1,13 @@
 """Float networks out of PyTorch checkpoints, in an experiment."""
 
 import jax
+import lab_cases
 import numpy as np
 import pytest
 import torch_cases
 
-from fbq import nets
-from fbq.experiments import pretrained, settings
-from fbq.experiments import task as task_lib
-from fbq.experiments.stages import Lab
-from fbq.train.log import Log, Stopwatch
+from fbq.config import ConfigError
+from fbq.lab import workdir
 from tests.configs import tiny_folder
 
 WIDTH = 1 / 16
@@ -33,16 +31,16 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def lab_and_oracle(config, tmp_path_factory):
   """A Lab, and the accuracy of PyTorch's network on its test images."""
-  net = nets.build(config.net.builder, **config.net.arguments)
-  task = task_lib.build(config, net)
-  images, labels = map(np.asarray, task.test_set)
+  plain = config.copy_and_resolve_references()
+  plain.float_checkpoint = ""
+  _, lab = lab_cases.checked(plain)
+  images, labels = map(np.asarray, lab.task.test_set)
   torch = torch_cases.Torch(0)
   x = (images - np.array(MEAN)) / np.array(STD)
   logits = torch_cases.mobilenet_v1(torch, x.transpose(0, 3, 1, 2), WIDTH, 3)
   np.savez(config.float_checkpoint, **torch.state)
-  workdir = tmp_path_factory.mktemp("run")
-  log = Log(workdir / "metrics.jsonl")
-  lab = Lab(config, net, task, workdir, "mine", log, Stopwatch())
+  _, lab = lab_cases.checked(config)
+  lab.open(tmp_path_factory.mktemp("run"))
   return lab, float(np.mean(logits.argmax(1) == labels))
 
 
@@ -55,7 +53,7 @@ def test_it_is_evaluated_as_it_is_and_its_leaves_are_reported(
   variables, accuracy = lab.float_network("float", keys)
   # The colour of the border differs, see `torch_weights.load`.
   assert abs(accuracy - expected) <= 1 / 9
-  with np.load(lab.config.float_checkpoint) as file:
+  with np.load(lab.settings.float_checkpoint) as file:
     [first] = [k for k in file.files if file[k].shape[1:] == (3, 3, 3)]
     kernel = file[first].transpose(2, 3, 1, 0) / np.array(STD)[:, None]
   np.testing.assert_allclose(variables["params"]["conv1_kernel"], kernel, 1e-6)
@@ -70,28 +68,30 @@ def test_it_is_evaluated_as_it_is_and_its_leaves_are_reported(
   )
 
 
-def test_a_checkpoint_of_another_network_is_refused(lab_and_oracle, config):
-  net = nets.build("mobilenet_v1", width=1 / 8, resolution=32, classes=3)
-  with pytest.raises(
-    settings.ConfigError, match="float_checkpoint is .* shape"
-  ):
-    pretrained.check(config, net)
-  net = nets.build("mobilenet_v1", width=WIDTH, resolution=32, classes=4)
-  with pytest.raises(settings.ConfigError, match="which does not make"):
-    pretrained.check(config, net)
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [(dict(width=1 / 8), "float_checkpoint is .* shape"),
+   (dict(classes=4), "which does not make|shape")],
+)  # fmt: skip
+def test_a_checkpoint_of_another_network_is_refused(
+  lab_and_oracle, config, changes, message
+):
+  other = config.copy_and_resolve_references()
+  other.net.arguments.update(changes)
+  with pytest.raises(ConfigError, match=message):
+    lab_cases.checked(other)
 
 
 def test_the_content_of_a_checkpoint_is_part_of_the_claim(
   lab_and_oracle, config
 ):
-  claim = settings.claim_of(config)
-  assert settings.without_digests(claim) == config.to_dict()
+  settings = lab_and_oracle[0].settings
+  claim = workdir.claim_of(settings)
+  assert workdir.settings_of(claim) == settings.model_dump(mode="json")
   with np.load(config.float_checkpoint) as file:
     state = {key: file[key] for key in file.files}
-  other = config.copy_and_resolve_references()
-  other.float_checkpoint = config.float_checkpoint.replace("net", "other")
+  other = config.float_checkpoint.replace("net", "other")
   state["fc.bias" if "fc.bias" in state else sorted(state)[0]] += 1
-  np.savez(other.float_checkpoint, **state)
-  assert (
-    settings.claim_of(other)["checkpoint_sha256"] != claim["checkpoint_sha256"]
-  )
+  np.savez(other, **state)
+  changed = workdir.claim_of(settings.with_(float_checkpoint=other))
+  assert changed["checkpoint_sha256"] != claim["checkpoint_sha256"]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import paper_rules
 import pytest
 from golden_cases import QUANTLIB, case, close
 from hypothesis import given, settings
@@ -14,18 +15,20 @@ from model_cases import IMAGES, NET, calibrated
 
 from fbq import precision
 from fbq.model import Model
-from fbq.quantizers import calibration, learned_ranges, qat_rules
+from fbq.quantizers import calibration, qat_rules
+from fbq.quantizers.qat_rules import LOG_LSQ, LSQ, MIN_MAX, PACT, TQT
 from fbq.schemes.fixed import Fixed, Form
 from fbq.train import steps
 
-LEARNED = [name for name, r in qat_rules.RULES.items() if r.optimizer]
+RULES = (LOG_LSQ, LSQ, TQT, PACT, MIN_MAX)
+LEARNED = [rule for rule in RULES if rule.optimizer]
 RANDOM = np.random.default_rng(0)
 RATE = 0.1
 
 
 def updates(rule, gradients, start):
   """[K, ..]: variables after each of K gradients."""
-  transform = qat_rules.RULES[rule].optimizer(RATE)
+  transform = rule.optimizer(RATE)
   state, value, found = transform.init(start), start, []
   for gradient in gradients:
     update, state = transform.update(jnp.float32(gradient), state, value)
@@ -44,16 +47,16 @@ def test_lsq_moves_the_range_as_sgd_moves_the_step(signed):
   step = jnp.float32(0.3)
   range_ = step * steps_
   own = optax.sgd(RATE, 0.9)
-  ours = qat_rules.RULES["lsq"].optimizer(RATE)
+  ours = LSQ.optimizer(RATE)
   own_state, state = own.init(step), ours.init(range_)
   for x_, g_ in zip(x, g, strict=True):
     y, vjp = jax.vjp(
-      lambda s, x_=x_: learned_ranges.lsq_quantize(x_, s, bits, signed, count),
+      lambda s, x_=x_: paper_rules.lsq_quantize(x_, s, bits, signed, count),
       step,
     )
     update, own_state = own.update(vjp(g_)[0], own_state)
     found, vjp = jax.vjp(
-      lambda r, x_=x_: qat_rules.quantize("lsq", x_, r, bits, signed, count),
+      lambda r, x_=x_: LSQ.quantize(x_, r, bits, signed, count),
       range_,
     )
     close(found, y)
@@ -68,14 +71,12 @@ def test_tqt_moves_log2_by_the_golden_normalized_gradients():
   c, bits = case(QUANTLIB, "tqt_wt_2"), jnp.int32(2)
   start = np.exp2(c["log_t"])
   gradient = jax.grad(
-    lambda r: jnp.vdot(
-      qat_rules.quantize("tqt", c["x"], r, bits, True, 1), c["g"]
-    )
+    lambda r: jnp.vdot(TQT.quantize(c["x"], r, bits, True, 1), c["g"])
   )
   # In log2 the gradient is ln 2 times range times that of the range; the range
   # moves meanwhile, so what is fed is scaled to be k times the first.
   first = gradient(jnp.asarray(start)) * start
-  transform = qat_rules.RULES["tqt"].optimizer(RATE)
+  transform = TQT.optimizer(RATE)
   state, value, velocity = transform.init(jnp.asarray(start)), start, 0.0
   for k, expected in enumerate(c["grad_logt_3steps"], 1):
     update, state = transform.update(k * first / value, state, value)
@@ -93,7 +94,7 @@ def test_pact_is_the_golden_gradient_with_decay(kind, bits, signed):
   c = case(QUANTLIB, name)
   range_ = jnp.asarray(-c["lo"] if signed else c["hi"])
   _, vjp = jax.vjp(
-    lambda x, r: qat_rules.quantize("pact", x, r, jnp.int32(bits), signed, 1),
+    lambda x, r: PACT.quantize(x, r, jnp.int32(bits), signed, 1),
     c["x"],
     range_,
   )
@@ -101,7 +102,7 @@ def test_pact_is_the_golden_gradient_with_decay(kind, bits, signed):
   close(dx, c["grad_x"])
   if not signed:
     close(gradient, c["grad_hi"])
-  (moved,) = updates("pact", [gradient], range_)
+  (moved,) = updates(PACT, [gradient], range_)
   share = qat_rules.PACT_DECAY
   close(moved, range_ - RATE * (gradient + share * range_))
 
@@ -126,9 +127,7 @@ def test_ranges_stay_positive_under_any_gradient(rule, start, gradients):
 def test_at_most_2_to_the_b_codes(rule, bits):
   x = 3 * RANDOM.normal(size=999).astype(np.float32)
   for signed in (True, False):
-    y = qat_rules.quantize(
-      rule, x, jnp.float32(1.7), jnp.int32(bits), signed, 9
-    )
+    y = rule.quantize(x, jnp.float32(1.7), jnp.int32(bits), signed, 9)
     assert 2 < len(np.unique(y)) <= 2**bits
     assert signed or np.min(y) == 0
 
@@ -137,8 +136,8 @@ def test_starts_are_those_of_the_papers():
   """Of two columns, against formulas; the rules' own tests have the rest."""
   x = RANDOM.normal(size=(4000, 2)).astype(np.float32) * np.float32([1, 3])
   start = {
-    name: [r.start(x, 4, signed) for signed in (True, False)]
-    for name, r in qat_rules.RULES.items()
+    rule.name: [rule.start(x, 4, signed) for signed in (True, False)]
+    for rule in RULES
   }
   positive = np.maximum(x, 0)
   largest = np.abs(x).max(0), positive.max(0)
@@ -154,34 +153,33 @@ def test_starts_are_those_of_the_papers():
   share = (x > start["pact"][1]).mean(0)
   np.testing.assert_allclose(share, 1 - qat_rules.PACT_PERCENT / 100, atol=5e-4)
   errors = {}
-  for name in LEARNED:
-    y = qat_rules.quantize(
-      name, x, jnp.asarray(start[name][0]), jnp.int32(4), True, 1
-    )
-    errors[name] = float(np.square(y - x).mean())
+  for rule in LEARNED:
+    range_ = jnp.asarray(start[rule.name][0])
+    y = rule.quantize(x, range_, jnp.int32(4), True, 1)
+    errors[rule.name] = float(np.square(y - x).mean())
   assert errors["log_lsq"] == errors["pact"] == min(errors.values())
 
 
 # ---- the scheme --------------------------------------------------------------
 
 
-def test_unknown_rules_and_forms_that_no_rule_learns_are_refused():
-  with pytest.raises(ValueError, match="rule is 'sgd', expected one of"):
-    Fixed("sgd")
+def test_what_is_no_rule_and_forms_that_no_rule_learns_are_refused():
+  with pytest.raises(ValueError, match="rule is 'lsq', expected a .*[.]Rule"):
+    Fixed("lsq")
   with pytest.raises(ValueError, match="form.weights is 'odd'"):
-    Fixed("min_max", Form("odd"))
+    Fixed(MIN_MAX, Form("odd"))
   with pytest.raises(ValueError, match="use the rule 'min_max'"):
-    Fixed("lsq", Form("affine"))
+    Fixed(LSQ, Form("affine"))
   with pytest.raises(ValueError, match="decay is 1"):
-    Fixed("min_max", decay=1)
+    Fixed(MIN_MAX, decay=1)
 
 
 CASES = {
-  "per layer": Fixed("lsq", Form(per_channel=False)),
-  "affine": Fixed("min_max", Form("affine", "affine", per_channel=False)),
-  "restricted": Fixed("min_max", Form("restricted")),
-  "weights": Fixed("min_max", Form("affine", quantizes="weights")),
-  "activations": Fixed("pact", Form(quantizes="activations")),
+  "per layer": Fixed(LSQ, Form(per_channel=False)),
+  "affine": Fixed(MIN_MAX, Form("affine", "affine", per_channel=False)),
+  "restricted": Fixed(MIN_MAX, Form("restricted")),
+  "weights": Fixed(MIN_MAX, Form("affine", quantizes="weights")),
+  "activations": Fixed(PACT, Form(quantizes="activations")),
 }
 KINDS = ("params", "batch_stats")
 START = {kind: calibrated()[kind] for kind in KINDS}
@@ -246,7 +244,7 @@ def test_every_form_is_one_trace_of_all_bits_and_close_to_float_at_8(name):
 
 def test_averages_follow_the_batches_and_stand_still_in_evaluation():
   decay = 0.75
-  model = Model(NET, Fixed("min_max", Form(activations="affine"), decay))
+  model = Model(NET, Fixed(MIN_MAX, Form(activations="affine"), decay))
   bits = jnp.asarray(precision.to_array(NET, precision.uniform(NET, 8)))
   start = steps.complete(model, START, bits)
   kinds = ["averages", "batch_stats", "intermediates"]

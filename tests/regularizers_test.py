@@ -262,7 +262,7 @@ def test_a_strong_regularizer_finds_the_fastest_assignment(search):
   scheme, search_at = search
   variables, _ = search_at(0.01, 350)
   found = scheme.assignment(CHAIN, variables)
-  precision.check(CHAIN, found)
+  precision.check_assignment(CHAIN, found)
   # The stem reads 8 bits, where 2-bit weights are fastest too.
   assert found == {
     "input.out": 8,

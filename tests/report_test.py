@@ -157,19 +157,24 @@ def test_points_that_do_not_fit_together_are_refused():
 # --- the tables --------------------------------------------------------------
 
 
+def write_csv(path, some):
+  with open(path, "w", newline="") as file:
+    csv.writer(file, lineterminator="\n").writerows(tables.csv_rows(some))
+
+
 def test_csv_reads_back_as_written(tmp_path):
   path = tmp_path / "results.csv"
   written = [
     *points(),
     make('odd, "name"\nof two lines', 1, 1 / 3, detail={"why": "a, b"}),
   ]
-  tables.write_csv(path, written)
+  write_csv(path, written)
   assert tables.read_csv(path) == tables.by_cycles(written)
   assert os.listdir(tmp_path) == ["results.csv"]
 
 
 def test_csv_marks_the_front_and_has_a_column_per_site(tmp_path):
-  tables.write_csv(tmp_path / "r.csv", points())
+  write_csv(tmp_path / "r.csv", points())
   with open(tmp_path / "r.csv", newline="") as file:
     rows = list(csv.DictReader(file))
   front = {row["name"] for row in rows if row["on_front"] == "1"}
@@ -179,7 +184,7 @@ def test_csv_marks_the_front_and_has_a_column_per_site(tmp_path):
 
 def test_csv_errors_name_file_and_row(tmp_path):
   path = tmp_path / "r.csv"
-  tables.write_csv(path, points())
+  write_csv(path, points())
   text = path.read_text()
   path.write_text(text.replace(",0.94,", ",many,"))
   with pytest.raises(ValueError, match=r"r\.csv, row 3: could not convert"):
@@ -188,7 +193,7 @@ def test_csv_errors_name_file_and_row(tmp_path):
   with pytest.raises(ValueError, match="no columns .'cycles'"):
     tables.read_csv(path)
   with pytest.raises(ValueError, match="contain spaces"):
-    tables.write_csv(path, [make("p", 5, 0.5, aliases=("a b",))])
+    write_csv(path, [make("p", 5, 0.5, aliases=("a b",))])
 
 
 def test_failed_write_leaves_the_file_before_it(tmp_path, monkeypatch):

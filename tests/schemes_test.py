@@ -81,7 +81,7 @@ def test_a_decided_search_has_the_fixed_precision(name):
   variables = started(scheme, decided(scheme))
   found = scheme.assignment(NET, variables)
   assert found == MIXED
-  precision.check(NET, found)
+  precision.check_assignment(NET, found)
   noise = scheme.noise(jax.random.key(7), len(IMAGES))
   data = scheme.data(RUN, jnp.int32(0))
   run = quick(

@@ -14,7 +14,7 @@ from fbq import nets, precision
 from fbq.model import Model
 from fbq.nets import Net, Node
 from fbq.nets.graph import INPUT, INPUT_SITE
-from fbq.quantizers import shared_steps, uniform
+from fbq.quantizers import qat_rules, shared_steps, uniform
 from fbq.quantizers.site_ranges import FLOAT_BITS, site_ranges
 from fbq.schemes import ranges as range_lib
 from fbq.schemes.fixed import Fixed
@@ -72,7 +72,7 @@ def test_operands_have_bit_equal_steps_whatever_is_learned(name):
       assert first.view(np.int32) == second.view(np.int32)
 
 
-@pytest.mark.parametrize("rule", ["log_lsq", "min_max"])
+@pytest.mark.parametrize("rule", [qat_rules.LOG_LSQ, qat_rules.MIN_MAX])
 def test_operands_have_bit_equal_steps_after_training(rule):
   """As integers they are what the sum is made of, to float32's last bit."""
   scheme = Fixed(rule)

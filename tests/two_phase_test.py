@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fbq.search import elimination, near_optimal, pareto_sets, two_phase
-from fbq.search.terms import Model, Term
+from fbq.search.terms import Term, TermModel
 
 
 @st.composite
@@ -28,7 +28,9 @@ def models(draw, rows=("a", "ab", "bc", "acd", "de", "e")):
     value = random.integers(0, 4, shape) / 4 if coarse else random.random(shape)
     costs = random.integers(0, most, (*shape, 1))
     terms.append(Term(scope, costs, value, np.ones(shape, bool)))
-  return Model(tuple(map(tuple, map(range, options))), tuple(terms), ("cost",))
+  return TermModel(
+    tuple(map(tuple, map(range, options))), tuple(terms), ("cost",)
+  )
 
 
 def everything(model):
@@ -118,7 +120,7 @@ def test_thinned_sets_stand_for_all_that_is_near(seed, share, part):
     costs = random.integers(0, 10**6, (3, 3, 1))
     value = costs[..., 0] / 1e6 + 0.1 * random.random((3, 3))
     terms.append(Term((v, v + 1), costs, value, np.ones((3, 3), bool)))
-  model = Model(((0, 1, 2),) * 8, tuple(terms), ("cost",))
+  model = TermModel(((0, 1, 2),) * 8, tuple(terms), ("cost",))
   costs, value = everything(model)
   error = int(share * 10**6)
   steps = elimination.plan(model, elimination.smallest_tables(model))
@@ -151,7 +153,7 @@ def test_too_many_rows_are_refused():
     )
     for v in range(4)
   ]
-  model = Model((tuple(range(40)),) * 4, tuple(terms), ("cost",))
+  model = TermModel((tuple(range(40)),) * 4, tuple(terms), ("cost",))
   with mock.patch.object(near_optimal, "MOST_ROWS", 3):
     with pytest.raises(pareto_sets.TooMany, match="larger.* resolution"):
       run(model, 0)

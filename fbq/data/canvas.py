@@ -241,11 +241,11 @@ def render(
   """Canvases float32 [B, R, R, 1] in [0, 1] of the images at `indices` [B].
 
   Args:
-    key: of every random choice.
+    key: key that every random choice is drawn from.
     images: [N, 8, 8] source images of one split; fragments come from these too.
-    indices: [B] whole numbers below N.
+    indices: int [B], positions of source images, below N.
     resolution: R, at least 8; static under `jit`.
-    difficulty: static under `jit`.
+    difficulty: what makes the canvases hard to read; static under `jit`.
 
   Raises:
     ValueError: impossible shapes or resolution.

@@ -2,8 +2,8 @@
 
 The files, their forms and errors are in `fbq.data.cifar_files`. Settings:
   name: "cifar10" or "cifar100".
-  directory: with a published archive, or the folder that it unpacks to.
-  batch_size: of all processes together.
+  directory: place of a published archive, or of the folder that it unpacks to.
+  batch_size: images of a batch, over all processes.
   resolution: 32, if given.
   labels: "fine" (default) or, for CIFAR-100, its 20 "coarse" classes.
   augment: pad by 4 black pixels, crop at random, flip half of them (default).
@@ -47,13 +47,14 @@ def classes(config) -> int:
   return {"cifar10": 10, "cifar100": 100}[config.name]
 
 
-def check(config) -> tuple[cifar_files.Form, Path]:
+def check_settings(config) -> tuple[cifar_files.PublishedForm, Path]:
   """The form that is found, and its place; reads no image.
 
   Raises:
     ValueError: a setting that cannot be right.
     DataError: missing files.
   """
+  # Settings first: files that are missing may be those of another data set.
   if config.name not in cifar_files.FORMS:
     raise ValueError(
       f"data.name is {config.name!r}, expected one of "
@@ -65,6 +66,8 @@ def check(config) -> tuple[cifar_files.Form, Path]:
       f"{config.name} is not resized"
     )
   scaling.normalization(config)
+
+  # Only the names of files are looked at; `load` reads them.
   form, path = cifar_files.find(config.directory, config.name)
   labels = getattr(config, "labels", "fine")
   if labels not in form.labels:
@@ -72,6 +75,8 @@ def check(config) -> tuple[cifar_files.Form, Path]:
       f"data.labels is {labels!r}, expected one of {sorted(form.labels)} for "
       f"{config.name}"
     )
+
+  # Archives made smaller have fewer images in each file, which is checked.
   rows = getattr(config, "rows", None)
   if rows:
     form = dataclasses.replace(
@@ -90,7 +95,7 @@ def load(config) -> Cifar:
     ValueError: a setting that cannot be right.
     DataError: missing or damaged files.
   """
-  form, path = check(config)
+  form, path = check_settings(config)
   files = (*form.train, *form.test) if path.is_dir() else ("",)
   found = [(path / file).stat() for file in files]
   return _load(
@@ -104,7 +109,7 @@ def _load(settings: str, stamps: tuple) -> Cifar:
   """See `load`; `stamps` tell the files apart from changed ones."""
   del stamps
   config = types.SimpleNamespace(**json.loads(settings))
-  form, path = check(config)
+  form, path = check_settings(config)
   parts = cifar_files.read(form, path, config.labels)
   result = Cifar(*parts["train"], *parts["test"])
   for array in result:
@@ -234,6 +239,6 @@ def samples(config, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def counts(config) -> tuple[int, int]:
   """Images of the training and of the test split; reads none."""
-  form, _ = check(config)
+  form, _ = check_settings(config)
   train, test = len(form.train), len(form.test)
   return form.train_rows * train, form.test_rows * test

@@ -22,21 +22,21 @@ PIXELS = 3 * 32 * 32
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
+class PublishedForm:
   """One published form of a data set.
 
   Attributes:
     archive: name of the .tar.gz.
-    folder: that it unpacks to.
+    folder: folder that the archive unpacks to.
     train: names of the files of the training split.
-    test: likewise.
+    test: names of the files of the test split.
     train_rows: images in each file of the training split.
-    test_rows: likewise.
-    labels: key of the labels in a pickle, or their byte in a record, for
-      "fine" labels and, in CIFAR-100, for "coarse" ones.
-    label_bytes: of a record; 0 for pickles.
-    md5: of the archive and of its files, where known (the authors' page, and
-      torchvision/datasets/cifar.py for the files).
+    test_rows: images in each file of the test split.
+    labels: key of the labels in a pickle, or their byte in a record, for "fine"
+      labels and, in CIFAR-100, for "coarse" ones.
+    label_bytes: bytes of labels in a record; 0 for pickles.
+    md5: md5 of the archive and of its files, where known (the authors' page,
+      and torchvision/datasets/cifar.py for the files).
   """
 
   archive: str
@@ -52,7 +52,7 @@ class Form:
 
 FORMS = {
   "cifar10": (
-    Form(
+    PublishedForm(
       "cifar-10-python.tar.gz",
       "cifar-10-batches-py",
       tuple(f"data_batch_{i}" for i in range(1, 6)),
@@ -70,7 +70,7 @@ FORMS = {
         "test_batch": "40351d587109b95175f43aff81a1287e",
       },
     ),
-    Form(
+    PublishedForm(
       "cifar-10-binary.tar.gz",
       "cifar-10-batches-bin",
       tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
@@ -83,7 +83,7 @@ FORMS = {
     ),
   ),
   "cifar100": (
-    Form(
+    PublishedForm(
       "cifar-100-python.tar.gz",
       "cifar-100-python",
       ("train",),
@@ -97,7 +97,7 @@ FORMS = {
         "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
       },
     ),
-    Form(
+    PublishedForm(
       "cifar-100-binary.tar.gz",
       "cifar-100-binary",
       ("train.bin",),
@@ -112,7 +112,7 @@ FORMS = {
 }
 
 
-def find(directory: str | Path, name: str) -> tuple[Form, Path]:
+def find(directory: str | Path, name: str) -> tuple[PublishedForm, Path]:
   """The form of data set `name` in `directory`, and its folder or archive.
 
   Reads nothing. Folders come before archives.
@@ -145,13 +145,13 @@ def find(directory: str | Path, name: str) -> tuple[Form, Path]:
 
 
 def read(
-  form: Form, path: Path, labels: str = "fine"
+  form: PublishedForm, path: Path, labels: str = "fine"
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   """{"train", "test"} -> (images uint8 [N, 32, 32, 3], labels int32 [N]).
 
   Args:
-    form: from `find`.
-    path: folder or archive, from `find`.
+    form: published form that was found, from `find`.
+    path: folder or archive that was found, from `find`.
     labels: "fine", or "coarse" (CIFAR-100 alone).
 
   Raises:
@@ -163,6 +163,8 @@ def read(
       f"labels is {labels!r}, expected one of {sorted(form.labels)} for "
       f"{form.folder}"
     )
+
+  # An archive is read once, in the order of its members.
   parts = {file: rows for file, rows in _expected(form)}
   found = {}
   for file, content in _contents(form, path):
@@ -175,9 +177,14 @@ def read(
       raise DataError(
         f"{where} is damaged: {error}; unpack or fetch {form.archive} again"
       ) from error
+
+    # The form and the pixels are checked in any case; the md5 only of files of
+    # published size, as those made smaller for tests have none.
     known = form.md5.get(file)
     if known and path.is_dir() and parts[file] >= 10_000:
       _check_md5(where, hashlib.md5(content).hexdigest(), known, form.archive)
+
+  # An archive that ends early lacks its last files.
   lacking = [file for file in parts if file not in found]
   if lacking:
     raise DataError(
@@ -185,6 +192,7 @@ def read(
       f"{len(parts)} files): fetch {form.archive} again"
     )
 
+  # In the order of the form, which may be another than that of the archive.
   def joined(files):
     images, labels = zip(*(found[file] for file in files), strict=True)
     return np.concatenate(images), np.concatenate(labels)
@@ -192,7 +200,7 @@ def read(
   return {"train": joined(form.train), "test": joined(form.test)}
 
 
-def _expected(form: Form) -> Iterator[tuple[str, int]]:
+def _expected(form: PublishedForm) -> Iterator[tuple[str, int]]:
   """(file, images in it) of every file."""
   for file in form.train:
     yield file, form.train_rows
@@ -200,7 +208,7 @@ def _expected(form: Form) -> Iterator[tuple[str, int]]:
     yield file, form.test_rows
 
 
-def _contents(form: Form, path: Path) -> Iterator[tuple[str, bytes]]:
+def _contents(form: PublishedForm, path: Path) -> Iterator[tuple[str, bytes]]:
   """(file, its bytes), in the order in which they are stored."""
   wanted = {*form.train, *form.test}
   if path.is_dir():
@@ -270,7 +278,7 @@ def _pickled(content, label, form, rows):
   return _images(data), _labels(labels, _classes(form, label))
 
 
-def _classes(form: Form, label) -> int:
+def _classes(form: PublishedForm, label) -> int:
   """How many classes the labels under a key or in a byte are of."""
   if len(form.labels) == 1:
     return 10

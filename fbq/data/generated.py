@@ -38,10 +38,11 @@ def write(
   """Makes a data set in `directory`, unless it is there.
 
   Args:
-    directory: made if missing.
-    name: of `fbq.data.sources.NAMES`, in files.
+    directory: directory that is made, unless it is there.
+    name: name of the data set, one of `fbq.data.sources.NAMES` that is in
+      files.
     classes: number of classes of a folder of JPEGs.
-    train, test: images of each class, or in each file of CIFAR.
+    train, test: numbers of images of each class, or in each file of CIFAR.
 
   Raises:
     DataError: the directory holds something else.

@@ -2,15 +2,15 @@
 
 Needs `pip install fbq[imagenet]`. Settings:
   name: "imagenet".
-  directory: with train/<class>/<image>.JPEG and val/<class>/<image>.JPEG, or
-    made from such by `python -m fbq.data.to_array_record`.
-  batch_size: of all processes together.
+  directory: place of train/<class>/<image>.JPEG and val/<class>/<image>.JPEG,
+    or made from such by `python -m fbq.data.to_array_record`.
+  batch_size: images of a batch, over all processes.
   resolution: pixels on a side of what the network reads.
   resize: shorter side before the middle is cut out for evaluation; by default
     256 for 224, and so in proportion.
   mean, std: per channel; images become (image - mean) / std. Without them they
     stay in [0, 1], which is what a quantized network's 8-bit input expects.
-  threads: that decode in this process (default 16).
+  threads: threads that decode in this process (default 16).
   workers: processes that decode, instead of threads (default 0: none). For
     scripts run by `absl.app.run`, as main.py is, of which grain's workers take
     their flags.
@@ -35,12 +35,12 @@ class TrainStream:
   """Random crops by number: image n of this process, whatever came before.
 
   Attributes:
-    source: the split.
-    seed: of order and crops.
-    resolution: of a crop.
-    batch_size: of all processes together.
-    process_index: this one.
-    process_count: of processes.
+    source: split that images come from.
+    seed: seed of order and crops.
+    resolution: pixels on a side of a crop.
+    batch_size: images of a batch, over all processes.
+    process_index: number of this process, from 0.
+    process_count: number of processes.
   """
 
   source: Any
@@ -73,8 +73,8 @@ class Picked:
   """Some images of a split.
 
   Attributes:
-    source: the split.
-    rows: [N], which.
+    source: split that images come from.
+    rows: int [N], images of the split.
   """
 
   source: Any
@@ -92,7 +92,7 @@ class Picked:
 class EvaluationStream:
   """The middles of all images in order; filled up with weight 0.
 
-  Attributes: as of `TrainStream`, and
+  Attributes: those of `TrainStream`, and
     resize: shorter side of the image of which the middle is taken.
   """
 
@@ -127,7 +127,7 @@ def classes(config) -> int:
   return len(image_files.classes(config.directory))
 
 
-def check(config) -> None:
+def check_settings(config) -> None:
   """Reads no image and lists none.
 
   Raises:
@@ -135,11 +135,15 @@ def check(config) -> None:
     DataError: missing files.
     ModuleNotFoundError: the extra is not installed.
   """
+  # Packages first, as their absence is no fault of the settings.
   for package in ("PIL", "grain", "msgpack"):
     if importlib.util.find_spec(package) is None:
       raise ModuleNotFoundError(
         f"data.name 'imagenet' needs {package}: pip install fbq[imagenet]"
       )
+
+  # Sizes that no image can have, and an evaluation that would cut the middle
+  # out of less than it needs.
   if not isinstance(config.resolution, int) or config.resolution < 1:
     raise ValueError(
       f"data.resolution is {config.resolution!r}, expected a positive whole "
@@ -150,6 +154,8 @@ def check(config) -> None:
       f"data.resize is {_resize(config)}, expected at least the resolution, "
       f"{config.resolution}"
     )
+
+  # Threads and workers are grain's, which says less about wrong ones.
   for field, least in (("threads", 1), ("workers", 0)):
     given = getattr(config, field, least)
     if not isinstance(given, int) or given < least:
@@ -157,7 +163,7 @@ def check(config) -> None:
         f"data.{field} is {given!r}, expected a whole number from {least} on"
       )
   scaling.normalization(config)
-  image_files.check(config.directory)
+  image_files.check_directory(config.directory)
 
 
 def batches(
@@ -174,7 +180,7 @@ def batches(
       that names a damaged image comes with its batch.
   """
   order.check_processes(config.batch_size, process_index, process_count)
-  check(config)
+  check_settings(config)
   stream = TrainStream(
     image_files.open_split(config.directory, "train"),
     seed,
@@ -198,7 +204,7 @@ def evaluation(
       that names a damaged image comes with its batch.
   """
   order.check_processes(config.batch_size, process_index, process_count)
-  check(config)
+  check_settings(config)
   stream = EvaluationStream(
     image_files.open_split(config.directory, "val"),
     _resize(config),
@@ -218,7 +224,7 @@ def samples(config, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
   Raises:
     ValueError, DataError: see `evaluation`.
   """
-  check(config)
+  check_settings(config)
   source = image_files.open_split(config.directory, "train")
   rows = order.samples(len(source), seed, np.arange(count))
   stream = EvaluationStream(

@@ -1,4 +1,4 @@
-"""The data set that a config names."""
+"""Data sets whose images are files, by name."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-NAMES = ("cifar10", "cifar100", "digits", "imagenet")
+NAMES = ("cifar10", "cifar100", "imagenet")
 
 
 class Source(NamedTuple):
@@ -47,22 +47,16 @@ def source(config) -> Source:
   if name not in NAMES:
     raise ValueError(f"data.name is {name!r}, expected one of {NAMES}")
   # A data set needs no other's packages.
-  if name == "digits":
-    from fbq.data import digits
-
-    digits.check(config)
-    shape, classes = (config.resolution, config.resolution, 1), digits.CLASSES
-    module = digits
-  elif name == "imagenet":
+  if name == "imagenet":
     from fbq.data import imagenet
 
-    imagenet.check(config)
+    imagenet.check_settings(config)
     shape = config.resolution, config.resolution, 3
     classes, module = imagenet.classes(config), imagenet
   else:
     from fbq.data import cifar
 
-    cifar.check(config)
+    cifar.check_settings(config)
     shape, classes, module = (32, 32, 3), cifar.classes(config), cifar
   functions = ("batches", "evaluation", "samples", "counts")
   return Source(

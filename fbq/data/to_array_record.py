@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from fbq.data import DataError, image_files, pictures
+from fbq.files import user_path
 
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
@@ -36,15 +37,16 @@ def convert(
   Args:
     source: folder of folders.
     target: directory, made if missing.
-    shards: files of each split, at least 1, at most its images.
-    splits: names of splits.
-    decode: decode every image, to find damaged ones now.
-    report: called with a line of progress after every file.
+    shards: number of files of each split, at least 1, at most its images.
+    splits: names of the splits to convert.
+    decode: whether every image is decoded, to find damaged ones now.
+    report: function that is called with a line of progress after every file.
 
   Raises:
     ValueError: impossible shards, or a target that holds another data set.
     DataError: missing or damaged images.
   """
+  # All that can be wrong is said before the first image is copied.
   source, target = Path(source), Path(target)
   if (source / image_files.INDEX).is_file():
     raise ValueError(f"--source={source} is converted already")
@@ -56,8 +58,13 @@ def convert(
         f"--shards is {shards}, expected 1 to {len(folder)}, the images of "
         f"{split}/"
       )
+
+  # The target remembers what it is made of, so that a run that goes on, or a
+  # second one, cannot mix two data sets.
   target.mkdir(parents=True, exist_ok=True)
   _claim(target, _plan(folders, shards))
+
+  # A file that is there is whole, so it is not written again.
   index = {"format": image_files.FORMAT, "classes": names, "splits": {}}
   start, written = time.perf_counter(), 0
   for split, folder in folders.items():
@@ -82,8 +89,12 @@ def convert(
       rate = written / (time.perf_counter() - start)
       state = f"{rate:,.0f} images/s" if is_new else "was there"
       report(f"{path.name}: {len(rows):,} images, {state}")
-  for left in target.glob("*.partial-*"):  # by runs that were killed
+
+  # Left by runs that were killed.
+  for left in target.glob("*.partial-*"):
     left.unlink()
+
+  # Last, so that a data set with an index is complete.
   result = target / image_files.INDEX
   _replace(result, json.dumps(index, indent=1).encode())
   return result
@@ -164,8 +175,8 @@ def main(arguments=None) -> int:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("--source", required=True, type=Path)
-  parser.add_argument("--target", required=True, type=Path)
+  parser.add_argument("--source", required=True, type=user_path)
+  parser.add_argument("--target", required=True, type=user_path)
   parser.add_argument("--shards", type=int, default=256)
   parser.add_argument("--splits", default=",".join(image_files.SPLITS))
   parser.add_argument("--decode", action="store_true")

@@ -112,9 +112,13 @@ def _arrays(network):
 
 
 def _network(manifest, arrays):
+  # The table first: it says which arrays there must be.
   rows = manifest["layers"]
   net = files.net_of(manifest["net"], manifest["input_shape"], rows)
-  precision.check(net, manifest["bits"], "network.json")
+  precision.check_assignment(net, manifest["bits"], "network.json")
+
+  # Steps of activations are plain numbers of the manifest; those of weights
+  # have channels and come from the arrays.
   steps = {key: np.float64(x) for key, x in manifest["steps"].items()}
   layers = {}
   for node, row in zip(net.nodes, rows, strict=True):
@@ -127,6 +131,9 @@ def _network(manifest, arrays):
       part["weight"] = _weight(node, row, arrays[site])
       steps[site] = arrays[f"{node.name}.weight_step"]
     layers[node.name] = part
+
+  # What was proven of accumulators and codes. A node that has no requantization
+  # has none of it.
   kinds: dict[str, dict[str, Any]] = {"affine": {}, "reach": {}, "codes": {}}
   makers = {"affine": rq.Affine, "reach": rq.Range, "codes": rq.Range}
   for kind, found in kinds.items():
@@ -135,6 +142,7 @@ def _network(manifest, arrays):
       if f"{name}.{kind}.{fields[0]}" in arrays:
         values = (arrays[f"{name}.{kind}.{field}"] for field in fields)
         found[name] = makers[kind](*values)
+
   width = manifest["requantization_bits"]
   return IntegerNet(
     net,

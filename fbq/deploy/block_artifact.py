@@ -29,6 +29,7 @@ from fbq.nets.graph import INPUT, Net, Node
 from fbq.quantizers import bfp, bfp_codes, blocks
 from fbq.quantizers.bfp_codes import Encoded
 from fbq.schemes.block_float import BlockFloat, Data, weight_axes, window_axes
+from fbq.variables import check_numbers
 from hwsim import proxies
 
 KIND = files.Kind("fbq block floating point network", 1)
@@ -39,8 +40,9 @@ class BlockNet:
   """A network in block floating point.
 
   Attributes:
-    net: its layers.
-    scheme: along what blocks run, and how activations are rounded.
+    net: the network.
+    scheme: scheme that says along what blocks run and how activations are
+      rounded.
     formats: int32 [S, 3], see `block_float.Data`.
     tops: int32 [S], see `block_float.Data`; 0 for weights.
     weights: {site: integers} of every kernel.
@@ -103,15 +105,17 @@ def encode(
   """The integers of a trained network.
 
   Args:
-    net: of the network.
-    variables: "params" and "batch_stats" of its model.
-    data: what it was trained with: rows of `block_formats.to_array`, tops.
-    scheme: what it was trained in.
+    net: network of the trained model.
+    variables: "params" and "batch_stats" of the model of `net`.
+    data: data that the model was trained with: rows of
+      `block_formats.to_array`, tops.
+    scheme: scheme that the model was trained in.
 
   Raises:
-    ValueError: variables or formats do not fit the network, or a weight is not
+    ValueError: variables or formats do not fit the network, or a number is not
       finite; the message names the tensor.
   """
+  # Formats are arrays, so a wrong one would else be found in a NaN.
   sites = net.workload.sites
   formats, tops = (np.array(x, np.int32) for x in data)
   if formats.shape != (len(sites), 3) or tops.shape != (len(sites),):
@@ -119,16 +123,21 @@ def encode(
       f"formats have shape {formats.shape} and tops {tops.shape}, expected "
       f"{(len(sites), 3)} and {(len(sites),)} for {net.name}"
     )
+
+  # The formats that the compiled model used, not those that it was asked for.
   if len(scheme.sizes) == 1:
     formats[:, 2] = scheme.sizes[0]  # the only one that is compiled
   is_weight = np.array([site.endswith(".weight") for site in sites])
   tops = np.where(is_weight, 0, tops)  # theirs are taken from the weights
   for site, row in zip(sites, formats, strict=True):
     try:
-      bfp.check(bfp.Format(*row), scheme.sizes)
+      bfp.check_format(bfp.Format(*row), scheme.sizes)
     except ValueError as error:
       raise ValueError(f"{net.name}: format of {site!r}: {error}") from error
+
+  # Kernels become integers; all else stays as it was trained.
   constants = _leaves(net, variables)
+  check_numbers(variables)
   weights = {}
   for node in net.nodes:
     if node.has_weights:
@@ -200,7 +209,7 @@ def _format(network, site) -> list[int]:
 
 
 def _activation_tile(network, site):
-  """Of a tensor [B, H, W, C]."""
+  """Size of a block of a tensor [B, H, W, C] along every axis."""
   over = window_axes(network.scheme.window, 4)
   return blocks.tile_of(4, -1, over, _format(network, site)[2])
 

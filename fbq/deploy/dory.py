@@ -1,8 +1,9 @@
 """Files for DORY's Quantlab frontend: ONNX, configuration, golden tensors.
 
-The contract is that of quantization_facts.md 3.7, read from DORY's sources:
-integers in an ONNX file, requantization as a chain Mul, Add, Div, Clip, tensors
-named by numbers. `fbq.deploy.dory_check` holds the files against it.
+The contract is that of docs/facts/quantization.md 3.7, read from DORY's
+sources: integers in an ONNX file, requantization as a chain Mul, Add, Div,
+Clip, tensors named by numbers. `fbq.deploy.dory_check` holds the files against
+it.
 """
 
 import json
@@ -34,6 +35,7 @@ def check_supported(network: IntegerNet) -> None:
 
 
 def _problems(network: IntegerNet) -> Iterator[str]:
+  # Who reads a tensor matters where DORY changes it for one reader.
   net, bits = network.net, network.bits
   readers: dict[str, list[str]] = {name: [] for name in (INPUT, *net.node)}
   for node in net.nodes:
@@ -44,6 +46,8 @@ def _problems(network: IntegerNet) -> Iterator[str]:
     in_shape, shape = net.shapes[node.inputs[0]], net.shapes[node.name]
     in_bits = [bits[network.site(name)] for name in node.inputs]
     out_bits = 32 if node.is_output else bits[network.site(node.name)]
+
+    # Adders have 8 bits, and two operands that other layers made.
     if node.op == "add":
       if INPUT in node.inputs or node.inputs[0] == node.inputs[1]:
         yield f"{where} must add the outputs of two different layers"
@@ -52,14 +56,21 @@ def _problems(network: IntegerNet) -> Iterator[str]:
           f"{where} adds tensors of {in_bits} bits to one of {out_bits}; set "
           f"{[network.site(each) for each in (*node.inputs, node.name)]} to 8"
         )
+
+    # At padding the kernels agree with us only on maxima of numbers that are
+    # not negative.
     if node.op in ("avg_pool", "max_pool") and np.any(node.padding):
       if node.op == "avg_pool" or network.ends(node.inputs[0])[0] < 0:
         yield f"{where} is padded, which the kernel does otherwise; remove it"
+
+    # Codes below 8 bits are packed along channels, which must fill their bytes.
     if not node.has_weights:
       least = min(*in_bits, out_bits)
       if least < 8 and shape[2] % (8 // least):
         yield _odd(where, network.site(node.name), least, shape[2])
       continue
+
+    # A linear layer reads flattened pixels, packed as they were made.
     site = f"{node.name}.weight"
     channels = in_shape[2]
     if node.op == "linear":
@@ -75,6 +86,9 @@ def _problems(network: IntegerNet) -> Iterator[str]:
           f"{where} flattens {node.inputs[0]!r}, which other layers read too; "
           "DORY loses track of it: let it have one reader"
         )
+
+    # A kernel unpacks input and weights together, so the narrower one decides.
+    # In a depthwise kernel the output goes with them, channel by channel.
     operands = {site: bits[site], network.site(node.inputs[0]): in_bits[0]}
     if node.op == "depthwise" and not node.is_output:
       operands[network.site(node.name)] = out_bits
@@ -84,11 +98,13 @@ def _problems(network: IntegerNet) -> Iterator[str]:
       yield _odd(where, " and ".join(narrow), least, channels)
     if out_bits < 8 and shape[2] % (8 // out_bits):
       yield _odd(where, network.site(node.name), out_bits, shape[2])
+
     if network.layers[node.name]["weight"].size <= shape[2]:
       yield (
         f"{where} has no more weights than output channels, which DORY takes "
         "for no weights at all; give it more input channels"
       )
+
     if "bias" in network.layers[node.name]:
       largest = np.abs(network.layers[node.name]["bias"]).max()
       if largest >= 2**24:
@@ -115,7 +131,7 @@ def build(network: IntegerNet) -> Any:
   import onnx
 
   check_supported(network)
-  builder = _Builder(network, onnx)
+  builder = _DoryBuilder(network, onnx)
   for node in network.net.nodes:
     builder.add(node)
   return builder.model()
@@ -125,13 +141,14 @@ def write(network: IntegerNet, directory: Path, image: np.ndarray) -> None:
   """Writes network.onnx, config.json and golden tensors of one image.
 
   Args:
-    network: to write.
-    directory: made if need be.
+    network: network in integers.
+    directory: directory that is written to; made if need be.
     image: codes [H, W, C] of the image that the golden tensors belong to.
 
   Raises:
     UnsupportedError: see `check_supported`.
   """
+  # The model first: what DORY cannot take leaves no half-written directory.
   model = build(network)
   directory = Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
@@ -146,6 +163,8 @@ def write(network: IntegerNet, directory: Path, image: np.ndarray) -> None:
   }
   text = json.dumps(config, indent=1) + "\n"
   (directory / "config.json").write_text(text)
+
+  # Golden tensors of every layer, numbered as DORY numbers its layers.
   codes = jnp.asarray(image)[None]
   tensors = integer.integer_tensors(network, codes)
   _write_golden(directory / "input.txt", image)
@@ -164,7 +183,7 @@ def _write_golden(path, codes):
   path.write_text("\n".join(lines) + "\n")
 
 
-class _Builder:
+class _DoryBuilder:
   """Collects the nodes and constants of an ONNX graph."""
 
   def __init__(self, network, onnx):

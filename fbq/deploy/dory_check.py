@@ -1,9 +1,9 @@
 """Holds files for DORY's Quantlab frontend against what DORY makes of them.
 
-Written from the contract (quantization_facts.md 3.7) and not from the exporter.
-DORY accepts many files silently that it then misreads; so besides the form,
-`problems` replays the network as DORY reads it, with its kernels' arithmetic,
-and compares every golden tensor.
+Written from the contract (docs/facts/quantization.md 3.7) and not from the
+exporter. DORY accepts many files silently that it then misreads; so besides the
+form, `problems` replays the network as DORY reads it, with its kernels'
+arithmetic, and compares every golden tensor.
 """
 
 import json
@@ -35,7 +35,7 @@ ADDER_ATTRIBUTES = [
 ] + ["add_bits"]
 
 
-class Layer(NamedTuple):
+class DoryLayer(NamedTuple):
   """A node that DORY makes code for, with the requantization after it."""
 
   node: Any
@@ -110,13 +110,14 @@ def _form(model, onnx) -> Iterator[str]:
         yield f"tensor {name!r} of node {node.name!r} has no inferred shape"
 
 
-def read_layers(model, onnx) -> list[Layer]:
+def read_layers(model, onnx) -> list[DoryLayer]:
   """The layers of a graph as DORY fuses them: requantizations, flattening."""
+  # DORY reads constants by name, whether given before or as nodes.
   constants = {
     tensor.name: onnx.numpy_helper.to_array(tensor)
     for tensor in model.graph.initializer
   }
-  layers: list[Layer] = []
+  layers: list[DoryLayer] = []
   for node in model.graph.node:
     attributes = {
       a.name: onnx.helper.get_attribute_value(a) for a in node.attribute
@@ -128,11 +129,15 @@ def read_layers(model, onnx) -> list[Layer]:
       continue
     inputs = [name for name in node.input if name not in constants]
     given = {n: constants[n] for n in node.input if n in constants}
+
+    # What DORY neglects gives its name to the layer before. A layer makes code.
+    # All else is taken for a part of the requantization of the layer before, in
+    # whatever order it comes.
     if node.op_type in NEGLECTED:  # the layer before is renamed
       layers[-1] = layers[-1]._replace(output=node.output[0])
     elif node.op_type in (*POOLS, *WEIGHTED) or len(inputs) == 2:
       layers.append(
-        Layer(node, attributes, inputs, given, None, node.output[0])
+        DoryLayer(node, attributes, inputs, given, None, node.output[0])
       )
     else:
       chain = dict(layers[-1].requant or {"order": [], "inputs": []})
@@ -146,11 +151,13 @@ def read_layers(model, onnx) -> list[Layer]:
 # ---- layers ------------------------------------------------------------------
 
 
-def _layer_problems(layer: Layer) -> Iterator[str]:
+def _layer_problems(layer: DoryLayer) -> Iterator[str]:
   where = f"node {layer.node.name!r}"
   op = layer.node.op_type
   if layer.requant is not None:
     yield from _requant_problems(layer, where)
+
+  # The adder is a layer of its own, with all constants as attributes.
   if op == "Add":
     lacking = [key for key in ADDER_ATTRIBUTES if key not in layer.attributes]
     if lacking:
@@ -161,6 +168,8 @@ def _layer_problems(layer: Layer) -> Iterator[str]:
       yield f"{where}: DORY swaps the constants of inputs not in order"
     if layer.requant is not None:
       yield f"{where}: an addition carries its requantization as attributes"
+
+  # From here on layers with weights.
   if op not in WEIGHTED:
     return
   if "weight_bits" not in layer.attributes:
@@ -173,6 +182,8 @@ def _layer_problems(layer: Layer) -> Iterator[str]:
       f"'bias' in its name, and none called one of {RESERVED}"
     )
     return
+
+  # A weight beyond its bits is cut off when it is packed.
   (weight,) = weights.values()
   bits = layer.attributes["weight_bits"]
   if bits not in (2, 4, 8):
@@ -201,6 +212,8 @@ def _conv_problems(layer, weight, bits, where):
 
 
 def _requant_problems(layer, where):
+  # The rules further down read four operators of one constant each, so a chain
+  # of others ends here.
   chain, op = layer.requant, layer.node.op_type
   if chain["order"] != ["Mul", "Add", "Div", "Clip"] or not all(
     chain["inputs"]
@@ -214,6 +227,9 @@ def _requant_problems(layer, where):
     if len(chain[key]) != 1:
       yield f"{where}: {key} needs one constant"
       return
+
+  # Multipliers and addends have one number for each channel, in the axis where
+  # the layer has its channels.
   mul, add, div = (
     next(iter(chain[key].values())) for key in ("Mul", "Add", "Div")
   )
@@ -232,6 +248,8 @@ def _requant_problems(layer, where):
       yield f"{where}: {key} is not an integer"
   if div.size != 1 or not math.log2(float(div.ravel()[0])).is_integer():
     yield f"{where}: Div by {div.ravel()[:3]}, expected a power of two"
+
+  # Kernels clip to all codes of the bits, of either kind.
   low, high = chain["Clip"]["min"], chain["Clip"]["max"]
   bits = chain["Clip"]["out_bits"]
   ends = [(0, 2**bits - 1), (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)]
@@ -251,7 +269,7 @@ def _golden_problems(model, layers, directory, config) -> Iterator[str]:
   _, channels, height, width = (
     d.dim_value for d in given.type.tensor_type.shape.dim
   )
-  kind = dory_replay.Kind(
+  kind = dory_replay.TensorKind(
     config.get("input_bits", 8), bool(config.get("input_signed", False))
   )
   name = "input.txt"

@@ -1,8 +1,8 @@
 """A network as DORY and its kernels compute it, from the layers of its files.
 
 In int64, so that what would overflow on the target is found and not repeated.
-quantization_facts.md 3.7; kernels: pulp-platform/pulp-nn-mixed, generators/
-templates (pulp_nn_add_*, pulp_nn_avgpool_new, pulp_nn_utils_h).
+docs/facts/quantization.md 3.7; kernels: pulp-platform/pulp-nn-mixed,
+generators/ templates (pulp_nn_add_*, pulp_nn_avgpool_new, pulp_nn_utils_h).
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-class Kind(NamedTuple):
+class TensorKind(NamedTuple):
   """The type of a tensor: bits, and whether they are signed."""
 
   bits: int
@@ -24,24 +24,27 @@ class Kind(NamedTuple):
 
 
 def replay(
-  layers: list[Any], name: str, image: np.ndarray, kind: Kind, width: int
+  layers: list[Any], name: str, image: np.ndarray, kind: TensorKind, width: int
 ) -> Iterator[tuple[Any, np.ndarray]]:
   """(layer, its output [H, W, C]) one after the other.
 
   Args:
-    layers: of `fbq.deploy.dory_check.read_layers`.
-    name: of the graph's input.
+    layers: layers from `fbq.deploy.dory_check.read_layers`.
+    name: name of the graph's input.
     image: codes [H, W, C].
-    kind: of the image.
+    kind: type of the image's codes.
     width: bits of requantization, "BNRelu_bits".
 
   Raises:
     ValueError: a product or sum overflows, or sub-byte channels do not fill
       their bytes.
   """
+  # Types travel with tensors: a kernel is told the bits, not the values.
   tensors, kinds = {name: image}, {name: kind}
   if not np.array_equal(kind.clip(image), image):
     raise ValueError(f"the image does not fit {kind}")
+
+  # Packed channels that do not fill their bytes would be read across pixels.
   for layer in layers:
     inputs = [tensors[each] for each in layer.inputs]
     given = [kinds[each] for each in layer.inputs]
@@ -66,7 +69,7 @@ def _run(layer, inputs, kinds, width, where):
     ]
     bits = int(math.log2(attributes["out_n_levels"]))
     either = any(kind.signed for kind in kinds)
-    made = Kind(bits, bool(attributes.get("out_signed", either)))
+    made = TensorKind(bits, bool(attributes.get("out_signed", either)))
     constants = _constants(attributes, "out")
     total = terms[0] + terms[1]
     return made.clip(_shifted(total, *constants, 32, where)), made
@@ -80,9 +83,9 @@ def _run(layer, inputs, kinds, width, where):
     for name, x in layer.constants.items()
     if "bias" in name
   )
-  _check(acc, 32, where)
+  _check_width(acc, 32, where)
   if layer.requant is None:
-    return acc, Kind(32, True)
+    return acc, TensorKind(32, True)
   return _requantize(layer, acc, 1, width, where)
 
 
@@ -137,18 +140,18 @@ def _requantize(layer, acc, pixels, width, where):
     )
   shift = int(div[0]).bit_length() - 1
   clip = layer.requant["Clip"]
-  kind = Kind(clip["out_bits"], clip["min"] < 0)
+  kind = TensorKind(clip["out_bits"], clip["min"] < 0)
   y = _shifted(acc, mul // pixels, add, shift, width, where)
   return kind.clip(y), kind
 
 
 def _shifted(x, mul, add, shift, width, where):
-  _check(x.astype(np.float64) * mul, width, where)
-  _check(x.astype(np.float64) * mul + add, width, where)
+  _check_width(x.astype(np.float64) * mul, width, where)
+  _check_width(x.astype(np.float64) * mul + add, width, where)
   return (x * mul + add) >> shift
 
 
-def _check(x, width, where):
+def _check_width(x, width, where):
   if np.abs(x).max() >= 2.0 ** (width - 1):
     raise ValueError(f"{where} overflows {width} bits")
 

@@ -32,19 +32,20 @@ class LayerReport(NamedTuple):
   """One layer of an integer network against the fake-quantized one.
 
   Attributes:
-    layer, op: which.
+    layer, op: name and operator of the layer.
     values: codes compared on images.
     off_by: {N: codes that differ by N} where the layer is given the trained
       network's codes.
-    end_to_end: the same where it is given those of the integer network.
+    end_to_end: {N: codes that differ by N} where the layer is given the integer
+      network's codes.
     float_noise: codes of the trained network that are not the exact ones.
-    channels, equal_channels: of the layer, and those proven equal to the exact
-      ones for every accumulator there can be.
+    channels, equal_channels: channels of the layer, and those proven equal to
+      the exact ones for every accumulator there can be.
     reachable, differing: accumulators there can be, and those whose code
       differs from the exact one.
-    largest: of those differences, in codes.
-    mul_bits: of the smallest multiplier that is not 0; 0 if there is none.
-    shift: of the layer; -1 if it has none.
+    largest: largest difference from the exact code.
+    mul_bits: bits of the smallest multiplier that is not 0; 0 if there is none.
+    shift: shift of the layer; -1 if it has none.
   """
 
   layer: str
@@ -77,10 +78,10 @@ class Faithfulness(NamedTuple):
 
   Attributes:
     layers: reports of all layers but the last.
-    images: compared.
+    images: number of images compared.
     same_class: images of which both predict the same class.
     classes: int [B], the integer network's predictions.
-    trained_classes: int [B], the fake-quantized one's.
+    trained_classes: int [B], predictions of the fake-quantized network.
     logit_error: largest difference of logits, in the trained network's unit.
   """
 
@@ -103,8 +104,8 @@ def trained_codes(
   Compiled once per network and batch.
 
   Args:
-    net: of the network.
-    variables: of its model under `Fixed`.
+    net: network of the trained model.
+    variables: variables of the model of `net` under `Fixed`.
     bits: int [S], see `precision.to_array`.
     images: [B, H, W, C], values in [0, 1].
   """
@@ -144,11 +145,12 @@ def compare(
   """What differs on images, and what can differ at all.
 
   Args:
-    network: lowered from `variables`.
-    variables: of the model under `Fixed`.
+    network: integer network, lowered from `variables`.
+    variables: variables of the trained model under `Fixed`.
     images: [B, H, W, C], values in [0, 1].
     batch: images at a time.
   """
+  # Counts add up over batches, so images need not fit memory at once.
   net = network.net
   bits = precision.to_array(net, network.bits)
   forced = collections.defaultdict(collections.Counter)
@@ -157,19 +159,27 @@ def compare(
   logit_error, last = 0.0, net.nodes[-1].name
   for start in range(0, len(images), batch):
     trained = trained_codes(net, variables, bits, images[start : start + batch])
+
+    # Layer by layer on the trained codes, so that a difference is told where it
+    # arises; and end to end, as the target would run.
     sums, codes = _forced(network, trained)
     found = integer.integer_tensors(network, trained[INPUT])
     logits = np.asarray(found[last]) * network.steps[last]
     error = np.abs(logits - np.asarray(trained[last])).max()
     logit_error = max(logit_error, float(error))
+
     classes.append(logits.argmax(-1))
     trained_classes.append(np.asarray(trained[last]).argmax(-1))
+
+    # Logits are compared above: they have no codes.
     for node in net.nodes[:-1]:
       expected = np.asarray(trained[node.name])
       forced[node.name].update(_off_by(codes[node.name], expected))
       chained[node.name].update(_off_by(found[node.name], expected))
       exact = _exact(network, node, sums[node.name])
       noise[node.name] += int((exact != expected).sum())
+
+  # What can differ at all comes from `IntegerNet.agreement`, in `_report`.
   ours, theirs = np.concatenate(classes), np.concatenate(trained_classes)
   return Faithfulness(
     tuple(

@@ -40,10 +40,10 @@ def write(
   """Writes both files, network.json last; what it holds.
 
   Args:
-    directory: made if it is missing.
-    kind: of the network.
-    entries: of network.json, besides kind and digests.
-    arrays: of weights.npz.
+    directory: directory that is written to, made if it is missing.
+    kind: kind of the network.
+    entries: entries of network.json, besides kind and digests.
+    arrays: arrays of weights.npz by name.
   """
   directory = Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
@@ -70,8 +70,8 @@ def read(
   """What `make` makes of what `write` was given.
 
   Args:
-    directory: with both files.
-    kind: of the network.
+    directory: directory with both files.
+    kind: kind that is expected of the network.
     make: (entries of network.json, arrays of weights.npz) -> the network.
 
   Raises:
@@ -99,10 +99,17 @@ def _sealed(directory, kind):
       "short or altered: export the network again"
     )
   try:
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-      return manifest, dict(arrays)
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+      arrays = dict(file)
   except (ValueError, zipfile.BadZipFile) as error:
     raise ArtifactError(f"{path} holds no arrays: {error!r}") from error
+  for name, values in arrays.items():
+    if not np.isfinite(values).all():
+      raise ArtifactError(
+        f"{path}: {name} has values that are not finite: export the network "
+        "again"
+      )
+  return manifest, arrays
 
 
 def node_row(node: Node) -> dict[str, Any]:

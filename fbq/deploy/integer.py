@@ -2,7 +2,7 @@
 
 Per layer, codes of weights and the constants that turn accumulators into codes
 of the output. Batch norm is absorbed in them, weights are not folded
-(quantization_facts.md 3.5, 3.7):
+(docs/facts/quantization.md 3.5, 3.7):
 
   conv, depthwise, linear   clip((acc * mul + add) >> shift)
   add        the sum of both codes, which have one step, like an accumulator
@@ -37,16 +37,16 @@ class IntegerNet:
   """A network in integers.
 
   Attributes:
-    net: its layers.
+    net: network whose layers these are.
     bits: precision of every site.
     width: bits of the requantization, 32 or 64.
-    layers: per node, its constants by name: "weight" int8 [h, w, I, O] or
-      [I, O]; "mul" and "add" [C] or [1], "shift", "low", "high"; "bias" int32
-      of the output layer.
-    steps: what 1 stands for, float64: [] of every activation site; per node
-      with weights, [O] or [] of "NAME.weight"; of the logits [].
-    affine: per node with a requantization, what it stands for; of the logits,
-      in their own unit, before the bias was rounded.
+    layers: per node, its constants by name: "weight" int8 [h, w, I, O] or [I,
+      O]; "mul" and "add" [C] or [1], "shift", "low", "high"; "bias" int32 of
+      the output layer.
+    steps: what 1 stands for, float64: [] for every activation site; per node
+      with weights, [O] or [] for "NAME.weight"; [] for the logits.
+    affine: per node with a requantization, what an accumulator stands for; for
+      the logits, in their own unit, before the bias was rounded.
     reach: per node with a requantization, the accumulators there can be.
     codes: per tensor, the codes that each channel can have [C]: proven from the
       image to the last layer, for what no image can reach needs no room.

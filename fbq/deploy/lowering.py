@@ -12,6 +12,7 @@ from fbq.deploy import requant as rq
 from fbq.deploy.integer import IntegerNet, code_range, requant_of
 from fbq.nets.graph import INPUT, INPUT_SITE, Net, Node
 from fbq.quantizers import uniform
+from fbq.variables import check_numbers
 
 OPS = ("conv", "depthwise", "linear", "add", "avg_pool", "max_pool")
 BN_EPSILON = 1e-5  # of fbq.model
@@ -62,7 +63,7 @@ def lower(
   """The integers of a trained network.
 
   Args:
-    net: of the network.
+    net: network of the trained model.
     variables: "params", "batch_stats" and "ranges" of a model under `Fixed`.
     assignment: bits of every site.
     width: bits in which requantization is computed; 32 is what PULP does by
@@ -70,10 +71,13 @@ def lower(
 
   Raises:
     UnsupportedError: a layer has no integer form.
-    ValueError: variables or assignment do not fit the network.
+    ValueError: variables or assignment do not fit the network, or variables
+      are not finite.
   """
   check_supported(net)
-  precision.check(net, assignment)
+  # NaN would become some code or other, the same in every comparison.
+  check_numbers(variables)
+  precision.check_assignment(net, assignment)
   for site in variables.get("ranges", ()):
     if site != (owner := net.step_site.get(site, site)):
       raise ValueError(
@@ -260,7 +264,7 @@ class _Lowering:
     return np.asarray(codes, np.int64), self.steps[site]
 
   def _step(self, site):
-    """Of a step site, float32's in float64."""
+    """Step of a step site: the float32 number, in float64."""
     if site == INPUT_SITE:
       return np.array(np.float32(1) / np.float32(255), np.float64)
     signed = self.net.is_signed[site]

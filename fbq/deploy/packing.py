@@ -57,7 +57,7 @@ def to_memory(op: str, weight: np.ndarray, bits: int) -> np.ndarray:
   Args:
     op: "conv", "depthwise" or "linear".
     weight: [h, w, I, O], [h, w, 1, C] or [I, O].
-    bits: of the weights.
+    bits: bits of the weights.
   """
   rows = np.moveaxis(weight, -1, 0).reshape(weight.shape[-1], -1)
   if _is_paired(op, weight.shape, bits):

@@ -2,8 +2,8 @@
 
 The integer form of `clip(round(slope * acc + offset), low, high)`, which is
 what batch norm, activation function and quantizer do to an accumulator
-(quantization_facts.md 3.5). Both are staircases in `acc`, so each is told by
-its thresholds, the first accumulators at which a code is reached: comparing
+(docs/facts/quantization.md 3.5). Both are staircases in `acc`, so each is told
+by its thresholds, the first accumulators at which a code is reached: comparing
 those compares the two at every accumulator there can be, not at samples.
 
 PULP's kernels compute in 32 or 64 bits (`BNRelu_bits` of DORY) with one shift
@@ -42,9 +42,9 @@ class Requant(NamedTuple):
   """Constants of `clip((acc * mul + add) >> shift, low, high)`.
 
   Attributes:
-    mul, add: int64 [C].
-    shift: of all channels, as the kernels have it.
-    low, high: codes of the output.
+    mul, add: int64 [C], multiplier and addend of each channel.
+    shift: bits to shift by, the same for all channels, as the kernels have it.
+    low, high: lowest and highest code of the output.
   """
 
   mul: np.ndarray
@@ -64,8 +64,8 @@ class Agreement(NamedTuple):
 
   Attributes:
     reachable: accumulators there can be.
-    differing: those whose codes differ.
-    largest: difference of codes.
+    differing: accumulators whose codes differ.
+    largest: largest difference of codes.
   """
 
   reachable: np.ndarray
@@ -84,7 +84,7 @@ def reference_codes(
   """int64 codes that the reference gives accumulators [..., C].
 
   Args:
-    half_up: ties are rounded up, as in pools, instead of to even.
+    half_up: whether ties are rounded up, as in pools, instead of to even.
   """
   value = affine.slope * acc + affine.offset
   value = np.floor(value + 0.5) if half_up else np.rint(value)
@@ -107,17 +107,20 @@ def fit(
   the nearest multipliers.
 
   Args:
-    affine: the reference.
-    reach: of the accumulators, proven from weights and inputs.
-    low, high: codes of the output.
+    affine: what an accumulator stands for: the reference.
+    reach: accumulators there can be, proven from weights and inputs.
+    low, high: lowest and highest code of the output.
     width: bits of the arithmetic, 32 or 64.
-    half_up: see `reference_codes`.
+    half_up: how ties are rounded, see `reference_codes`.
 
   Raises:
     ValueError: no shift keeps the products below 2^(width - 1).
   """
   if width not in WIDTHS:
     raise ValueError(f"width is {width}, expected one of {WIDTHS}")
+
+  # A channel whose code never changes is made flat first: its slope could only
+  # make products overflow, and would take bits of the shift from all others.
   affine = _without_constants(affine, reach, low, high, half_up)
   wanted = _reference_thresholds(affine, reach, low, high, half_up)
   shift, sign = _largest_shift(affine, reach, width), _sign(affine)
@@ -128,6 +131,9 @@ def fit(
     ours = _thresholds(mul, add, shift, sign, reach, low, high)
     return np.abs(ours - wanted).sum(0)
 
+  # From the nearest multiplier outwards. Whatever is nearer to the reference
+  # over all accumulators, and overflows at none, takes the place of what was
+  # found so far.
   mul, add = nearest, addend = _nearest(affine, shift)
   least = distance(mul, add)
   for step in _NEIGHBOURS:

@@ -11,6 +11,7 @@ from fbq.nets.graph import INPUT_SITE, Net
 from fbq.ptq.folding import fold
 from fbq.quantizers import shared_steps
 from fbq.schemes import fixed, ranges
+from fbq.variables import check_numbers
 
 
 def deployable(
@@ -23,14 +24,18 @@ def deployable(
 
   Args:
     net: the network.
-    scheme: it was trained under.
-    norm: of `norms.MODES`, the same.
-    variables: after training: params, batch_stats, and ranges or averages.
+    scheme: scheme that the network was trained under.
+    norm: what batch norms did in training, one of `norms.MODES`.
+    variables: variables after training: params, batch_stats, and ranges or
+      averages.
 
   Raises:
     UnsupportedError: grids that integer kernels without zero-points do not run,
       or tensors in floating point; names the setting.
+    ValueError: variables that are not finite.
   """
+  # Said before anything is folded: no kernel here has a zero-point, and none
+  # mixes integers with floats.
   form = scheme.form
   for name, value, expected in (
     ("weights", form.weights, "symmetric"),
@@ -43,12 +48,20 @@ def deployable(
         f"integer kernel runs here, without zero-points and all in integers; "
         f"train it with {expected!r}"
       )
+
+  # Plain batch norms stay: requantization takes them.
   found = {kind: variables[kind] for kind in ("params", "batch_stats")}
+  check_numbers(found)
   if norm == norms.CORRECT:
     net, folded = fold(net, found)
     found = {**folded, "batch_stats": {}}
+
+  # Learned ranges are what deployment reads.
   if scheme.learns_ranges:
     return net, {**found, "ranges": dict(variables["ranges"])}
+
+  # Under "min_max" ranges are the ends of moving averages. What shares a step
+  # takes the largest, as in training.
   ends = variables["averages"]
   own = {
     site: fixed.largest(ends[site])

@@ -5,7 +5,7 @@ X + e / BS bits per element, whatever they leave out: all of them quantize every
 tensor here, though FlexBlock leaves the first, the downsampling and the last
 layers in FP32. Where a paper has several modes, the one meant is said; BitQ
 (arXiv 2409.17093, table 3) labels DBPS and FlexBlock "16-bit" and FAST and BSFP
-"8-bit" without telling the mode. Facts and sources: bitq_facts.md 4.3.
+"8-bit" without telling the mode. Facts and sources: docs/facts/bitq.md 4.3.
 """
 
 import math

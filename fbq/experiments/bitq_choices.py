@@ -36,7 +36,7 @@ def uniform(net: Net, word: Word) -> list[Candidate]:
   ]
 
 
-def choice(net: Net, word: Word, lost: ByFormat) -> bitq.Choice:
+def choice(net: Net, word: Word, lost: ByFormat) -> bitq.FormatChoice:
   """Eq. 1 for the formats of a word, from {site: {format: accuracy lost}}."""
   ours = {
     site: {f: by_format[f] for f in word.grid}
@@ -46,7 +46,7 @@ def choice(net: Net, word: Word, lost: ByFormat) -> bitq.Choice:
 
 
 def front(
-  of: bitq.Choice, resolution: float
+  of: bitq.FormatChoice, resolution: float
 ) -> tuple[list[tuple[float, float]], float]:
   """([(bits moved, loss)] of the front, cheapest first; its error as a share).
 
@@ -72,7 +72,7 @@ def front(
 def ablations(
   net: Net,
   word: Word,
-  trained: bitq.Choice,
+  trained: bitq.FormatChoice,
   lost_untrained: ByFormat,
   alpha: float,
 ) -> dict[str, Candidate]:

@@ -11,7 +11,7 @@ from fbq.experiments.bitq_settings import Word
 from fbq.report.tables import write_atomically
 from fbq.search import format_losses
 from fbq.search.block_noise import Noise
-from fbq.search.format_losses import Agreement, Judge
+from fbq.search.format_losses import FormatJudge, LossAgreement
 from hwsim.bfp.formats import BlockFormat
 
 ByFormat = Mapping[str, Mapping[BlockFormat, float]]
@@ -35,8 +35,8 @@ class Losses(NamedTuple):
 
   divergence: ByFormat
   noise: ByFormat
-  points: Agreement
-  networks: Agreement
+  points: LossAgreement
+  networks: LossAgreement
   passes: int
 
   def of(self, formats: Mapping[str, BlockFormat]) -> float:
@@ -74,7 +74,7 @@ class Losses(NamedTuple):
 
 def losses_of(
   path: Path,
-  judge: Judge,
+  judge: FormatJudge,
   words: Sequence[Word],
   noises: Callable[[list], Mapping[str, Noise]],
   plan,

@@ -37,7 +37,7 @@ class Study(NamedTuple):
   """
 
   word: Word
-  choice: bitq.Choice
+  choice: bitq.FormatChoice
   candidates: list[Outcome]
   by_alpha: Mapping[float, str]
   predicted: Mapping[float, float]

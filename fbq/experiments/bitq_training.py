@@ -15,7 +15,7 @@ from fbq.experiments.bfp_baselines import NOT_TRAINED, Candidate
 from fbq.experiments.stages import Lab
 from fbq.model import Model
 from fbq.schemes.block_float import BlockFloat, Data
-from fbq.search.format_losses import Judge
+from fbq.search.format_losses import FormatJudge
 from fbq.train import steps
 from fbq.train.steps import compile_once
 
@@ -66,9 +66,9 @@ class Workbench:
       "qat", model, ("params",), **fine_tuning.options_of(self.lab.config.qat)
     )
 
-  def judge(self, scheme: str, images: Images, variables=None) -> Judge:
+  def judge(self, scheme: str, images: Images, variables=None) -> FormatJudge:
     """Of the float network, or of other variables."""
-    return Judge(
+    return FormatJudge(
       self.lab.net,
       self.forward(scheme),
       self.variables if variables is None else variables,

@@ -23,7 +23,7 @@ from fbq.experiments.workdir import finish, opened
 from fbq.ptq import folding, sqnr
 from fbq.ptq.adaround import Settings
 from fbq.ptq.bench import Bench, Quantized
-from fbq.ptq.recipes import Options, Recipe
+from fbq.ptq.recipes import RangeOptions, Recipe
 from fbq.report.tables import write_atomically
 from fbq.schemes import gridded
 from fbq.search.sensitivity import compare
@@ -87,7 +87,7 @@ def new_bench(
     lab.net,
     {kind: variables[kind] for kind in ("params", "batch_stats")},
     [images[i : i + size] for i in range(0, len(images), size)],
-    Options(config.percent, config.decay),
+    RangeOptions(config.percent, config.decay),
     Settings(
       rounding.steps,
       rounding.batch_size,

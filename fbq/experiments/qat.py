@@ -22,7 +22,6 @@ from fbq.experiments.stages import (
 )
 from fbq.experiments.workdir import finish, opened
 from fbq.model import Model
-from fbq.quantizers import qat_rules
 from fbq.report import page, qat
 from fbq.report.qat import Outcome
 from fbq.report.tables import write_atomically
@@ -50,7 +49,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
       recipe,
       stage,
       more_steps,
-      config.range_learning_rates[method],
+      config.range_learning_rates.get(method, recipe.scheme.rule.learning_rate),
     )
     for method, recipe in setup.recipes.items()
   }
@@ -113,7 +112,7 @@ def _write_report(
   log: Log,
 ) -> dict:
   """results.csv, rules.png, report.html; the summary for result.json."""
-  chosen = config.qat.method
+  chosen = next(iter(setup.recipes))
   rows = qat.rows(outcomes, chosen)
   answer = qat.verdict(rows, setup.words)
   bits = config.bits, config.activation_bits
@@ -148,7 +147,9 @@ def _write_report(
     picture=picture,
     rows=rows,
     chosen=chosen,
-    texts={name: rule.text for name, rule in qat_rules.RULES.items()},
+    texts={
+      name: recipe.scheme.rule.text for name, recipe in setup.recipes.items()
+    },
     outcomes=outcomes,
     seconds=dict(seconds),
     config=config.to_dict(),

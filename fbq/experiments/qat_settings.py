@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from fbq import nets, norms, precision
+from fbq import doors, nets, norms, precision
 from fbq.experiments import fine_tuning, settings, stage_settings, task
-from fbq.experiments.fine_tuning import Recipe
+from fbq.experiments.fine_tuning import KNOWN_RULES, Recipe
 from fbq.experiments.stage_settings import STAGE, Demand
-from fbq.quantizers import qat_rules
+from fbq.quantizers.qat_rules import Rule
 from fbq.schemes.fixed import Fixed, Form
 
 STARTS = ("float", "scratch")
@@ -21,7 +21,7 @@ SETTINGS = {
   "compare": list,
   "start": str,
   "fine_tuning": STAGE,
-  "range_learning_rates": {rule: float for rule in qat_rules.RULES},
+  "range_learning_rates": dict,  # name of a rule -> rate
   "qat": {
     **fine_tuning.SETTINGS,
     "weights": str,
@@ -64,10 +64,11 @@ def check(config: ConfigDict) -> Setup:
   stage_settings.require(config, _demands(config))
   stage_settings.require(config, fine_tuning.demands(config.qat))
   try:
-    recipes = {
-      method: _recipe(config.qat, method)
+    rules = [
+      doors.resolve("rule", method)
       for method in (config.qat.method, *config.compare)
-    }
+    ]
+    recipes = {rule.name: _recipe(config.qat, rule) for rule in rules}
   except ValueError as error:
     raise settings.ConfigError(f"config.qat: {error}") from error
   net = stage_settings.build_net(config)
@@ -79,10 +80,10 @@ def check(config: ConfigDict) -> Setup:
   return Setup(net, data, recipes, assignment, _words(config))
 
 
-def _recipe(qat: ConfigDict, method: str) -> Recipe:
+def _recipe(qat: ConfigDict, rule: Rule) -> Recipe:
   form = Form(qat.weights, qat.activations, qat.per_channel, qat.quantizes)
   return Recipe(
-    Fixed(method, form, qat.average_decay),
+    Fixed(rule, form, qat.average_decay),
     qat.batch_norm,
     qat.freeze_share,
     **fine_tuning.options_of(qat),
@@ -100,7 +101,6 @@ def _words(config: ConfigDict) -> str:
 
 
 def _demands(config: ConfigDict) -> Iterator[Demand]:
-  known = tuple(qat_rules.RULES)
   seeds, compare = config.seeds, config.compare
   whole = all(isinstance(s, int) and stage_settings.is_seed(s) for s in seeds)
   different = bool(seeds) and len(set(seeds)) == len(seeds)
@@ -108,12 +108,14 @@ def _demands(config: ConfigDict) -> Iterator[Demand]:
   for name in ("bits", "activation_bits"):
     is_known = config[name] in precision.BITS
     yield name, is_known, f"one of {precision.BITS}"
-  others = all(rule in known for rule in compare)
+  others = all(map(fine_tuning.is_rule, compare))
   others &= len({config.qat.method, *compare}) == 1 + len(compare)
-  yield "compare", others, f"different rules beside config.qat.method: {known}"
+  expected = f"different rules beside config.qat.method: {KNOWN_RULES}"
+  yield "compare", others, expected
   yield "start", config.start in STARTS, f"one of {STARTS}"
   for rule, rate in config.range_learning_rates.items():
-    yield f"range_learning_rates.{rule}", 0 <= rate < 1e3, "at least 0"
+    sound = isinstance(rate, (int, float)) and 0 <= rate < 1e3
+    yield f"range_learning_rates.{rule}", sound, "a number, at least 0"
   modes = norms.MODES
   yield "qat.batch_norm", config.qat.batch_norm in modes, f"one of {modes}"
   is_share = 0 <= config.qat.freeze_share <= 1

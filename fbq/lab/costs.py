@@ -1,18 +1,15 @@
 """What a network costs on the hardware of an experiment: a table of cycles."""
 
-import dataclasses
-import difflib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from fbq import doors
-from fbq.config import ConfigError, require
+from fbq.config import ConfigError, brought, require
 from fbq.files import user_path
 from fbq.lab.settings import OnTarget
 from hwsim import latency_io
 from hwsim.latency_table import LatencyTable
-from hwsim.pulp import Target, latency_table
+from hwsim.pulp import Target, get_target, latency_table
 from hwsim.workload import Workload
 
 OUTPUT_BITS = 8  # of every quantized output, as in the published benchmark
@@ -68,27 +65,8 @@ def target_of(settings: OnTarget) -> Target | None:
       "config.measured_latency",
     )
     return None
+  target = brought("target", settings.target, "target")
   try:
-    target = doors.resolve("target", settings.target)
-  except doors.DoorError as error:
-    raise ConfigError(f"config.target: {error}") from error
-  is_target = isinstance(target, Target)
-  require(is_target, "target", settings.target, "the name of a Target")
-  return overridden(target, settings.target_overrides)
-
-
-def overridden(target: Target, changes: dict[str, Any]) -> Target:
-  """`target` with other values in some fields."""
-  fields = [field.name for field in dataclasses.fields(target)]
-  for name in changes:
-    close = difflib.get_close_matches(name, fields, 1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    if name not in fields:
-      raise ConfigError(
-        f"config.target_overrides.{name} is no field of a target{hint} Known: "
-        f"{', '.join(fields)}"
-      )
-  try:
-    return dataclasses.replace(target, **changes)
-  except (ValueError, TypeError) as error:
+    return get_target(target, settings.target_overrides)
+  except ValueError as error:
     raise ConfigError(f"config.target_overrides: {error}") from error

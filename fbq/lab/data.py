@@ -16,7 +16,7 @@ import pydantic
 from pydantic import Field
 
 from fbq import doors
-from fbq.config import ConfigError, Count, Seed, Settings, require
+from fbq.config import ConfigError, Count, Seed, Settings, brought, require
 from fbq.data import DataError, canvas, digits, generated, sources
 from fbq.files import user_path
 from fbq.lab.task import Task
@@ -54,13 +54,7 @@ def data_set(given: Any) -> DataSet:
     name,
     f"one of {known}, or your own as 'package.module:attribute'",
   )
-  try:
-    found = doors.resolve("data", name)
-  except doors.DoorError as error:
-    raise ConfigError(f"config.data.name: {error}") from error
-  is_data_set = isinstance(found, DataSet)
-  require(is_data_set, "data.name", name, "the name of a fbq.lab.data.DataSet")
-  return found
+  return brought("data", name, "data.name")
 
 
 def build(data: Settings, net: Net) -> Task:
@@ -116,13 +110,11 @@ class DigitsSettings(Settings):
 
 def _digits(settings: DigitsSettings, net: Net) -> Task:
   resolution = net.input_shape[0]
-  require(
-    net.input_shape == (resolution, resolution, 1)
-    and resolution >= canvas.SOURCE,
-    "net.arguments",
-    f"a network that reads {_sized(net.input_shape)}",
-    f"square grey images of {canvas.SOURCE} pixels or more (in_channels=1)",
-  )
+  if net.input_shape[1:] != (resolution, 1) or resolution < canvas.SOURCE:
+    raise ConfigError(
+      f"config.net reads images of {_sized(net.input_shape)}, expected square "
+      f"grey ones of {canvas.SOURCE} pixels or more (in_channels=1)"
+    )
   difficulty = canvas.Difficulty.from_config(settings.difficulty)
   load = functools.cache(lambda: digits.load(settings.split_seed))
 
@@ -240,12 +232,11 @@ def _files(settings: _Files, net: Net) -> Task:
   if made:
     generated.write(given["directory"], given["name"], **made)
     given["rows"] = {"train": made["train"], "test": made["test"]}
-  require(
-    net.input_shape[0] == net.input_shape[1] and net.input_shape[2] == 3,
-    "net.arguments",
-    f"a network that reads {_sized(net.input_shape)}",
-    "square images of 3 colours",
-  )
+  if net.input_shape[1:] != (net.input_shape[0], 3):
+    raise ConfigError(
+      f"config.net reads images of {_sized(net.input_shape)}, expected square "
+      "ones of 3 colours"
+    )
 
   def source(batch_size):
     more = {"batch_size": batch_size, "resolution": net.input_shape[0]}

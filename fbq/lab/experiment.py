@@ -17,8 +17,7 @@ import pydantic
 from ml_collections import ConfigDict
 
 from fbq import config as config_lib
-from fbq import doors
-from fbq.config import ConfigError, Settings
+from fbq.config import ConfigError, Settings, brought
 from fbq.files import write_atomically
 from fbq.lab import workdir as workdir_lib
 from fbq.lab.lab import Lab
@@ -60,21 +59,6 @@ class Experiment(NamedTuple):
   tell: Callable[[Any, Log], None]
 
 
-def named(name: str) -> Experiment:
-  """The experiment behind a name; ConfigError if there is none."""
-  try:
-    found = doors.resolve("experiment", name)
-  except doors.DoorError as error:
-    raise ConfigError(f"config.experiment: {error}") from error
-  config_lib.require(
-    isinstance(found, Experiment),
-    "experiment",
-    name,
-    "the name of a fbq.lab.experiment.Experiment",
-  )
-  return found
-
-
 def run(given: ConfigDict, directory: Path) -> None:
   """Carries out an experiment in `directory`, or what is left of it to do.
 
@@ -82,7 +66,7 @@ def run(given: ConfigDict, directory: Path) -> None:
     ConfigError: a setting at fault, before anything is written.
   """
   # ---- All that can be wrong is found before anything is written or trained
-  experiment = named(given.get("experiment", ""))
+  experiment = brought("experiment", given.get("experiment"), "experiment")
   settings = config_lib.of(experiment.settings, given)
   lab = Lab(settings)
   experiment.check(settings, lab)
@@ -103,14 +87,19 @@ def run(given: ConfigDict, directory: Path) -> None:
 
 def save(directory: Path, results: Results, about: Run) -> None:
   """Writes results.json, from which a page can be made, and results.csv."""
-  text = io.StringIO(newline="")
-  csv.writer(text, lineterminator="\n").writerows(results.table())
-  write_atomically(directory / "results.csv", text.getvalue())
+  write_atomically(directory / "results.csv", as_csv(results.table()))
   record = {
     "run": dataclasses.asdict(about),
     "results": _adapter(type(results)).dump_python(results, mode="json"),
   }
   write_atomically(directory / "results.json", json.dumps(record, indent=1))
+
+
+def as_csv(rows: Iterable[Sequence[Any]]) -> str:
+  """Rows as the text of a CSV file."""
+  text = io.StringIO(newline="")
+  csv.writer(text, lineterminator="\n").writerows(rows)
+  return text.getvalue()
 
 
 def load(directory: Path) -> tuple[Experiment, Any, Run]:
@@ -123,7 +112,9 @@ def load(directory: Path) -> tuple[Experiment, Any, Run]:
   try:
     record = json.loads(path.read_text())
     about = Run(**record["run"])
-    experiment = named(about.settings["experiment"])
+    experiment = brought(
+      "experiment", about.settings["experiment"], "experiment"
+    )
     results = _adapter(experiment.results).validate_python(record["results"])
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise ConfigError(

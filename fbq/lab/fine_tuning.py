@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbq import norms, precision
+from fbq.config import brought
 from fbq.lab.calibration import ranges_at
 from fbq.lab.lab import Lab
 from fbq.lab.settings import FineTuning, Qat, Stage
 from fbq.model import Model
 from fbq.nets.graph import Net
 from fbq.ptq.folding import fold
-from fbq.quantizers import qat_rules
 from fbq.quantizers.site_ranges import Ranges, site_ends, site_ranges
 from fbq.schemes.fixed import Fixed
 from fbq.train import steps
@@ -49,8 +49,9 @@ class Recipe(NamedTuple):
 
 
 def recipe_of(qat: Qat) -> Recipe:
-  """The recipe that settings stand for."""
-  return Recipe(Fixed(qat.method), **options_of(qat))
+  """The recipe that settings stand for; ConfigError for an unknown rule."""
+  rule = brought("rule", qat.method, "qat.method")
+  return Recipe(Fixed(rule), **options_of(qat))
 
 
 def options_of(qat: Qat) -> dict[str, Any]:
@@ -91,8 +92,7 @@ def starts(
     params = variables["params"]
     if recipe.norm == norms.CORRECT:
       params = fold(net, variables)[1]["params"]
-    start = qat_rules.RULES[scheme.rule].start
-    per_channel = scheme.form.per_channel
+    start, per_channel = scheme.rule.start, scheme.form.per_channel
     found = site_ranges(
       net, params, tensors, start=start, per_channel=per_channel
     )

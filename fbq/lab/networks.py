@@ -2,8 +2,8 @@
 
 import math
 
-from fbq import doors, nets
-from fbq.config import ConfigError, require
+from fbq import nets
+from fbq.config import ConfigError, brought, require
 from fbq.lab.settings import NetSettings
 
 _LARGEST = 2**31  # numbers in a tensor
@@ -17,10 +17,7 @@ def build(settings: NetSettings) -> nets.Net:
       network that nothing could hold.
   """
   name = settings.builder
-  try:
-    make = doors.resolve("net", name)
-  except doors.DoorError as error:
-    raise ConfigError(f"config.net.builder: {error}") from error
+  make = brought("net", name, "net.builder")
   require(callable(make), "net.builder", name, "a function that gives a Net")
   try:
     net = make(**settings.arguments)

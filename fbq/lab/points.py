@@ -3,9 +3,8 @@
 The record of every experiment that ends in a front of accuracy over cycles.
 """
 
-import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +17,8 @@ from fbq.lab.lab import Lab
 from fbq.lab.settings import Judged
 from fbq.nets.graph import Net
 from fbq.quantizers.site_ranges import Ranges
-from fbq.report import Change, LayerRow, Point, recommend, tables
+from fbq.report import Change, LayerRow, Point
+from fbq.report.assignments import Assignments
 from fbq.search.free_bits import Raise
 from hwsim import proxies
 from hwsim.latency_table import layer_cycles, total_cycles
@@ -26,54 +26,6 @@ from hwsim.pulp import simulate
 
 REFERENCE = "8/8"
 Found = Mapping[str, Mapping[str, int]]  # name of a point -> assignment
-
-
-@dataclasses.dataclass(frozen=True)
-class Assignments:
-  """Every assignment that an experiment found, and what it came to.
-
-  Attributes:
-    network, target: names for the reader.
-    test_count: test images behind every accuracy.
-    float_accuracy: test accuracy of the float network, 0 to 1.
-    points: every assignment with its results.
-    layers: what each layer costs, by name of the point.
-    changes: what the Free Bits pass raised, by name of the point.
-    reference: name of the point that others are compared with.
-    tolerance: accuracy that the recommended point may lose.
-    clock_hertz: clock of the target, or None.
-    assumptions: sentences about what the numbers rest on.
-  """
-
-  network: str
-  target: str
-  test_count: int
-  float_accuracy: float
-  points: tuple[Point, ...]
-  layers: dict[str, tuple[LayerRow, ...]]
-  changes: dict[str, tuple[Change, ...]]
-  reference: str
-  tolerance: float
-  clock_hertz: float | None
-  assumptions: tuple[str, ...]
-
-  def table(self) -> Iterator[Sequence[Any]]:
-    """Rows of results.csv, the headings first."""
-    return tables.csv_rows(self.points)
-
-  def summary(self) -> dict[str, Any]:
-    """What result.json says."""
-    best = recommend(self.points, self.reference, self.tolerance)
-    return {
-      "recommended": best.point.name,
-      "recommended_accuracy": best.point.accuracy,
-      "cycles_saved": best.cycles_saved,
-      "float_accuracy": self.float_accuracy,
-      "points": {
-        p.name: {"accuracy": p.accuracy, "cycles": p.cycles}
-        for p in self.points
-      },
-    }
 
 
 def digest(net: Net, assignment: Mapping[str, int]) -> str:

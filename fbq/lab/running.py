@@ -91,10 +91,10 @@ def _told(*kinds: type[Exception]) -> Iterator[None]:
 def print_settings(given: Any) -> None:
   """Prints every setting of the experiment of a ConfigDict."""
   from fbq import config
-  from fbq.lab import experiment
 
   with _told(config.ConfigError):
-    kind = experiment.named(given.get("experiment", "")).settings
+    name = given.get("experiment")
+    kind = config.brought("experiment", name, "experiment").settings
     values = config.of(kind, given)
   for row in config.table(kind, values=values):
     value: Any = values

@@ -27,17 +27,18 @@ def convnext(
   Args:
     width: channel multiplier of the stages' 96, 192, 384, ... channels.
     resolution: height and width of the image in pixels.
-    classes: of the classifier.
-    in_channels: of the image.
+    classes: outputs of the classifier.
+    in_channels: channels of the image.
     depths: blocks of each stage; stages after the first halve the image.
     patch: pixels on a side of the patches that the stem makes of the image.
-    kernel: of the depthwise convolutions, odd.
+    kernel: height and width of the depthwise kernels, odd.
     layer_scale: start of the factor per channel at the end of a block.
 
   Raises:
     ValueError: a width that is not positive, an even kernel, an image too
       small for its stages.
   """
+  # Each stage but the first halves what the patches leave.
   if width <= 0:
     raise ValueError(f"width is {width}, expected a positive multiplier")
   if kernel % 2 != 1:
@@ -48,6 +49,8 @@ def convnext(
       f"resolution is {resolution}, but {len(depths)} stages after patches of "
       f"{patch} need at least {smallest}"
     )
+
+  # Convolutions without overlap: kernel and stride are the same.
   nodes: list[Node] = []
 
   def conv(name, before, features, size=1, **more):
@@ -57,6 +60,9 @@ def convnext(
       )
     )
 
+  # Channels double from stage to stage. Between stages a layer norm comes
+  # before the convolution that halves the image, in the first stage after the
+  # stem.
   for stage, depth in enumerate(depths, start=1):
     features = max(1, round(96 * width)) << (stage - 1)
     if stage == 1:
@@ -66,6 +72,8 @@ def convnext(
       norm, before = f"stage{stage}.norm", nodes[-1].name
       nodes.append(Node(norm, "layer_norm", (before,)))
       conv(f"stage{stage}.down", norm, features, 2)
+
+    # Blocks of one width and size.
     for i in range(depth):
       b, before = f"stage{stage}.block{i}", nodes[-1].name
       nodes += [
@@ -84,6 +92,8 @@ def convnext(
       conv(f"{b}.expand", f"{b}.norm", 4 * features, activation="gelu")
       conv(f"{b}.project", f"{b}.expand", features, layer_scale=layer_scale)
       nodes.append(Node(f"{b}.add", "add", (f"{b}.project", before)))
+
+  # The norm comes after the mean, as in the paper.
   nodes += [
     Node("pool", "avg_pool", (nodes[-1].name,), kernel=None),
     Node("norm", "layer_norm", ("pool",)),

@@ -21,9 +21,11 @@ def ds_cnn(
 
   Args:
     width: channel multiplier of the 64 channels.
-    frames, coefficients: height and width of the spectrogram, one channel.
-    classes: of the classifier.
+    frames, coefficients: height and width of the spectrogram, which has one
+      channel.
+    classes: outputs of the classifier.
   """
+  # "same" padding depends on the size of the image, so it is worked out here.
   features = max(1, round(64 * width))
   relu = dict(norm=True, activation="relu")
   kernel, stride = (10, 4), 2
@@ -34,12 +36,16 @@ def ds_cnn(
   nodes = [
     Node("conv1", "conv", (INPUT,), features, kernel, stride, padding, **relu)
   ]
+
+  # Blocks of one width; a depthwise convolution keeps its input's channels.
   for index in range(1, 5):
     before = nodes[-1].name
     nodes += [
       Node(f"dw{index}", "depthwise", (before,), 0, (3, 3), 1, 1, **relu),
       Node(f"pw{index}", "conv", (f"dw{index}",), features, **relu),
     ]
+
+  # The mean is over all that is left, whatever the size of the spectrogram.
   nodes += [
     Node("pool", "avg_pool", (nodes[-1].name,), kernel=None),
     Node("classifier", "linear", ("pool",), classes, bias=True, is_output=True),

@@ -35,14 +35,16 @@ def googlenet(
   Args:
     width: channel multiplier.
     resolution: height and width of the image in pixels.
-    classes: of the classifier.
-    in_channels: of the image.
-    stem_stride: of the first convolution; 1 is common below 64 pixels.
-    wide_kernel: of the third branch, odd; 5 in the paper.
+    classes: outputs of the classifier.
+    in_channels: channels of the image.
+    stem_stride: stride of the first convolution; 1 is common below 64 pixels.
+    wide_kernel: height and width of the kernel of the third branch, odd; 5 in
+      the paper.
 
   Raises:
     ValueError: a width that is not positive, an even wide_kernel.
   """
+  # An even kernel would shift the branch against the others.
   if width <= 0:
     raise ValueError(f"width is {width}, expected a positive multiplier")
   if wide_kernel % 2 != 1:
@@ -60,6 +62,7 @@ def googlenet(
       **_RELU,
     )
 
+  # Pools pad by the size of what they read, so sizes are kept beside the nodes.
   size = (resolution - 1) // stem_stride + 1
   nodes = [conv("conv1", INPUT, 64, 7, stem_stride)]
   size = _halve(nodes, "pool1", size)
@@ -68,6 +71,9 @@ def googlenet(
     conv("conv3", "conv2", 192, 3),
   ]
   size = _halve(nodes, "pool2", size)
+
+  # Four branches of every block read the same tensor. The pool before stage 5
+  # has a smaller window, as in torchvision.
   for stage, blocks in enumerate(_STAGES, start=3):
     if stage > 3:
       size = _halve(nodes, f"pool{stage - 1}", size, 3 if stage == 4 else 2)
@@ -85,6 +91,7 @@ def googlenet(
         conv(f"{b}.pooled", f"{b}.pool", pooled),
         Node(b, "concat", (f"{b}.1x1", f"{b}.3x3", f"{b}.wide", f"{b}.pooled")),
       ]
+
   nodes += [
     Node("pool", "avg_pool", (nodes[-1].name,), kernel=None),
     Node("classifier", "linear", ("pool",), classes, bias=True, is_output=True),

@@ -22,7 +22,7 @@ class Net:
   """Nodes in topological order, from an image to logits.
 
   Attributes:
-    name: of the network.
+    name: name of the network.
     input_shape: (height, width, channels) of the image, values in [0, 1].
     nodes: the table.
     fixes_adders: whether what is added and what is signed has 8 bits, as
@@ -83,6 +83,8 @@ class Net:
     readers have a say in it; the concatenation requantizes it. Logits have no
     site.
     """
+    # Backwards: whether a tensor is a part of a concatenated one shows in what
+    # reads it. Pools go with what they pool.
     owner = {}  # the node whose site a tensor has, pools as if of their own
     readers = {name: set() for name in (INPUT, *self.node)}
     for node in reversed(self.nodes):
@@ -96,6 +98,8 @@ class Net:
           owner[node.name] = owner[reader]
       for name in node.inputs:
         readers[name].add(node.name)
+
+    # Forwards: a pool has the site of its source, which comes before it.
     sites: dict[str, str | None] = {INPUT: INPUT_SITE}
     for node in self.nodes:
       if node.is_output:
@@ -151,7 +155,7 @@ class Net:
 
     The image has 8 bits. Adders work on 8-bit operands and give 8-bit sums, and
     signed tensors (linear bottlenecks) have 8 bits, as the Free Bits authors'
-    deployment does (quantization_facts.md 3.4, pulp_facts.md 6).
+    deployment does (docs/facts/quantization.md 3.4, docs/facts/pulp.md 6).
     """
     fixed = {INPUT_SITE: INPUT_BITS}
     for node in self.nodes if self.fixes_adders else ():
@@ -168,7 +172,7 @@ class Net:
     """Activation site -> the site whose quantization step it has.
 
     Its own, but that the operands of an adder, where their precision is fixed,
-    share one: a kernel adds their codes as they are (quantization_facts.md
+    share one: a kernel adds their codes as they are (docs/facts/quantization.md
     3.4). What several adders read joins their operands; a sum has its own step.
     Of the sites that share one it is the image's, whose step is given; else an
     unsigned one's, since a signed range, the step times a power of two, follows

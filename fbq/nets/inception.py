@@ -24,16 +24,17 @@ def inception_v3(
   Args:
     width: channel multiplier.
     resolution: height and width of the image in pixels.
-    classes: of the classifier.
-    in_channels: of the image.
-    blocks: of each stage, (3, 4, 2) at most.
-    large_stem: the published one, for images of 75 pixels or more. Else zeros
-      go around its convolutions, the first one has stride 1 and the first pool
-      is left out, so that 32 pixels become 15 and not 1.
+    classes: outputs of the classifier.
+    in_channels: channels of the image.
+    blocks: blocks of each stage, (3, 4, 2) at most.
+    large_stem: whether the stem is the published one, for images of 75 pixels
+      or more. Else zeros go around its convolutions, the first one has stride 1
+      and the first pool is left out, so that 32 pixels become 15 and not 1.
 
   Raises:
     ValueError: a width that is not positive, too many blocks or none.
   """
+  # More blocks have no published channels.
   if width <= 0:
     raise ValueError(f"width is {width}, expected a positive multiplier")
   blocks = tuple(blocks)
@@ -41,6 +42,8 @@ def inception_v3(
     not 1 <= n <= most for n, most in zip(blocks, STAGES, strict=True)
   ):
     raise ValueError(f"blocks are {blocks}, expected 1 to {STAGES} of a stage")
+
+  # The stem. Zeros around it keep the size of small images.
   table = _Table(width)
   around = 0 if large_stem else 1
   x = table.conv("conv1", INPUT, 32, 3, 2 if large_stem else 1, around)
@@ -51,6 +54,8 @@ def inception_v3(
   x = table.conv("conv4", x, 80)
   x = table.conv("conv5", x, 192, 3, 1, around)
   x = table.pool("pool2", x)
+
+  # Stages of the published channels, cut to the number of blocks.
   for letter, pooled in zip("bcd", _POOLED_CHANNELS[: blocks[0]], strict=False):
     x = table.wide_block(f"mixed5{letter}", x, pooled)
   x = table.first_reduction("mixed6a", x)
@@ -59,6 +64,8 @@ def inception_v3(
   x = table.second_reduction("mixed7a", x)
   for letter in "bc"[: blocks[2]]:
     x = table.last_block(f"mixed7{letter}", x)
+
+  # Any number of pixels may be left: the mean is over all.
   nodes = (
     *table.nodes,
     Node("pool", "avg_pool", (x,), kernel=None),

@@ -39,24 +39,28 @@ def mobilenet_v1(
   """A 3x3 convolution, 13 depthwise separable blocks, mean, classifier.
 
   As the Free Bits authors train it: channels are `int(32 width)` times a power
-  of two (quantization_facts.md 3.1).
+  of two (docs/facts/quantization.md 3.1).
 
   Args:
     width: channel multiplier.
     resolution: height and width of the image in pixels.
-    classes: of the classifier.
-    in_channels: of the image.
-    stem_stride: of the first convolution; 1 is common below 64 pixels.
+    classes: outputs of the classifier.
+    in_channels: channels of the image.
+    stem_stride: stride of the first convolution; 1 is common below 64 pixels.
 
   Raises:
     ValueError: a width that leaves no channel, a resolution too small.
   """
+  # Every layer has a multiple of the stem's channels, as in the authors' code,
+  # so a width that leaves none there leaves none anywhere.
   stem = int(32 * width)
   if stem < 1:
     raise ValueError(
       f"width is {width}, which leaves {stem} channels in the "
       "first convolution; expected at least 1/32"
     )
+
+  # Batch norm and ReLU follow every convolution.
   conv = dict(norm=True, activation="relu")
   nodes = [
     Node("conv1", "conv", (INPUT,), stem, (3, 3), stem_stride, 1, **conv)
@@ -69,6 +73,7 @@ def mobilenet_v1(
         f"pw{index}", "conv", (f"dw{index}",), stem * channels // 32, **conv
       ),
     ]
+
   nodes += [
     Node("pool", "avg_pool", (nodes[-1].name,), kernel=None),
     Node("classifier", "linear", ("pool",), classes, bias=True, is_output=True),
@@ -93,16 +98,17 @@ def mobilenet_v2(
   An inverted residual expands (but for the first), convolves depthwise and
   projects without an activation function; blocks of equal input and output add
   their input. Outputs of projections and of adders are signed and keep 8 bits,
-  as the Free Bits authors deploy them (pulp_facts.md 4.6), so that the searched
-  activations are those inside the blocks. Channels are rounded to multiples of
-  8 as in torchvision, and the last convolution is not narrowed below width 1.
+  as the Free Bits authors deploy them (docs/facts/pulp.md 4.6), so that the
+  searched activations are those inside the blocks. Channels are rounded to
+  multiples of 8 as in torchvision, and the last convolution is not narrowed
+  below width 1.
 
   Args:
     width: channel multiplier.
     resolution: height and width of the image in pixels.
-    classes: of the classifier.
-    in_channels: of the image.
-    stem_stride: of the first convolution; 1 is common below 64 pixels.
+    classes: outputs of the classifier.
+    in_channels: channels of the image.
+    stem_stride: stride of the first convolution; 1 is common below 64 pixels.
     attention: "none", or efficient channel attention (ECA, arXiv 1910.03151)
       after every projection: "adaptive", over as many channels as the paper's
       formula says, or "released", over one channel up to 96 channels and over
@@ -112,6 +118,7 @@ def mobilenet_v2(
     ValueError: a width that is not positive, a resolution too small, an unknown
       attention.
   """
+  # Said before any node is made.
   if width <= 0:
     raise ValueError(f"width is {width}, expected a positive multiplier")
   if attention not in _ATTENTION:
@@ -119,11 +126,15 @@ def mobilenet_v2(
       f"attention is {attention!r}, expected one of {tuple(_ATTENTION)}"
     )
   reach = _ATTENTION[attention]
+
+  # Channels are multiples of 8, in the stem too.
   relu = dict(norm=True, activation="relu")
   channels = _divisible(32 * width)
   nodes = [
     Node("conv1", "conv", (INPUT,), channels, (3, 3), stem_stride, 1, **relu)
   ]
+
+  # One row for each of the 17 blocks; the first of a group has its stride.
   plan = [
     (expansion, _divisible(features * width), stride if i == 0 else 1)
     for expansion, features, blocks, stride in _BOTTLENECKS
@@ -139,11 +150,15 @@ def mobilenet_v2(
       Node(f"{block}.dw", "depthwise", (wide,), 0, (3, 3), stride, 1, **relu),
       Node(f"{block}.project", "conv", (f"{block}.dw",), features, norm=True),
     ]
+
+    # Attention scales what the projection makes, before it is added.
     if reach is not None:
       nodes += _eca(block, reach(features))
     if stride == 1 and features == channels:
       nodes.append(Node(f"{block}.add", "add", (nodes[-1].name, before)))
     channels = features
+
+  # Not narrowed below width 1, as in torchvision.
   last = _divisible(1280 * max(1.0, width))
   nodes += [
     Node("conv2", "conv", (nodes[-1].name,), last, **relu),

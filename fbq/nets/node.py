@@ -24,20 +24,20 @@ class Node:
   its statistics at run time, so unlike batch norm it is a row of its own.
 
   Attributes:
-    name: unique; the tensor a node makes is called after it.
-    op: see above.
+    name: name of the node, unique; its tensor is called after it.
+    op: operator, see above.
     inputs: names of the nodes read, or "input" for the image.
     features: output channels of conv and linear; others keep their input's.
     kernel: (height, width) in pixels; None on a pool means the whole image. Of
       a channel_conv (1, odd number of channels); zeros go around the channels.
-    stride: in pixels, both axes.
+    stride: pixels from one output to the next, on both axes.
     padding: pixels of zeros on all four sides, or (top, bottom, left, right).
-    norm: batch norm follows.
-    bias: a bias is added (where there is no batch norm).
+    norm: whether batch norm follows.
+    bias: whether a bias is added (where there is no batch norm).
     layer_scale: start of a learned factor per channel that comes after the
       bias, and is folded into both (ConvNeXt); 0 for none.
     activation: one of `ACTIVATIONS`; see `Net.is_signed`.
-    is_output: the logits, which are not quantized.
+    is_output: whether the node makes the logits, which are not quantized.
   """
 
   name: str
@@ -98,10 +98,13 @@ def layer_of(net: str, node: Node, shapes: list[tuple[int, int, int]]) -> Layer:
   Raises:
     ValueError: shapes that do not fit the operator; names the net and the node.
   """
+  # Said with the names of net and node, which `Layer` does not know.
   if wrong := _mismatch(node, shapes):
     raise ValueError(f"net {net!r}: node {node.name!r} {wrong}")
   height, width, channels = shapes[0]
   kernel_height, kernel_width = node.kernel or (height, width)
+
+  # For the hardware it is a convolution along one row of pixels.
   if node.op == "channel_conv":
     return Layer(
       name=node.name,
@@ -119,6 +122,9 @@ def layer_of(net: str, node: Node, shapes: list[tuple[int, int, int]]) -> Layer:
       in_channels=height * width * channels,
       out_channels=node.features,
     )
+
+  # The whole concatenated tensor is the input. The padding of an int is the
+  # same on all sides.
   if node.op == "concat":
     channels = sum(shape[2] for shape in shapes)
   padding = node.padding

@@ -13,20 +13,23 @@ def resnet8(
 ) -> Net:
   """ResNet-8 for CIFAR-sized images: three stages of one basic block.
 
-  The form of quantlab (quantization_facts.md 2): no biases before batch norm, a
-  1x1 convolution with batch norm on the shortcuts of stages 1 and 2.
+  The form of quantlab (docs/facts/quantization.md 2): no biases before batch
+  norm, a 1x1 convolution with batch norm on the shortcuts of stages 1 and 2.
 
   Args:
     width: channel multiplier of the stages' 16, 32 and 64 channels.
     resolution: height and width of the image in pixels.
-    classes: of the classifier.
-    in_channels: of the image.
+    classes: outputs of the classifier.
+    in_channels: channels of the image.
   """
+  # At least one channel, however narrow.
   channels = [max(1, round(c * width)) for c in (16, 32, 64)]
   nodes = [Node("conv1", "conv", (INPUT,), channels[0], (3, 3), 1, 1, **_RELU)]
   for stage, features in enumerate(channels):
     block, before = f"stage{stage}", nodes[-1].name
     stride = 1 if stage == 0 else 2
+
+    # The ReLU comes after the sum, so the second convolution has none.
     nodes += [
       Node(
         f"{block}.conv1",
@@ -49,6 +52,8 @@ def resnet8(
         norm=True,
       ),
     ]
+
+    # A convolution on the shortcut only where the shape changes.
     shortcut = before
     if stage:
       shortcut = f"{block}.shortcut"
@@ -60,6 +65,7 @@ def resnet8(
         f"{block}.add", "add", (f"{block}.conv2", shortcut), activation="relu"
       )
     )
+
   nodes += [
     Node("pool", "avg_pool", (nodes[-1].name,), kernel=None),
     Node("classifier", "linear", ("pool",), classes, bias=True, is_output=True),
@@ -82,8 +88,8 @@ def resnet18(
   Args:
     width: channel multiplier of the stages' 64 to 512 channels.
     resolution: height and width of the image in pixels.
-    classes: of the classifier.
-    in_channels: of the image.
+    classes: outputs of the classifier.
+    in_channels: channels of the image.
   """
 
   def basic(block, before, features, stride):
@@ -115,8 +121,8 @@ def resnet50(
   Args:
     width: channel multiplier of the stages' 64 to 512 inner channels.
     resolution: height and width of the image in pixels.
-    classes: of the classifier.
-    in_channels: of the image.
+    classes: outputs of the classifier.
+    in_channels: channels of the image.
   """
 
   def bottleneck(block, before, features, stride):
@@ -138,15 +144,18 @@ def _imagenet(name, shape, width, classes, branch, depths) -> Net:
 
   Args:
     branch: (block name, node before, features, stride) -> (nodes of the
-      residual branch, its output channels).
+      residual branch, output channels of the branch).
     depths: blocks of each stage.
   """
+  # The stem and its pool leave a quarter of the rows and columns.
   stem = max(1, round(64 * width))
   nodes = [
     Node("conv1", "conv", (INPUT,), stem, (7, 7), 2, 3, **_RELU),
     Node("maxpool", "max_pool", ("conv1",), kernel=(3, 3), stride=2, padding=1),
   ]
   channels = stem
+
+  # Each stage after the first halves the image in its first block.
   for stage, depth in enumerate(depths, start=1):
     features = max(1, round(32 * 2**stage * width))
     for i in range(depth):
@@ -154,6 +163,8 @@ def _imagenet(name, shape, width, classes, branch, depths) -> Net:
       stride = 2 if i == 0 and stage > 1 else 1
       residual, out_channels = branch(block, before, features, stride)
       nodes += residual
+
+      # A convolution on the shortcut only where the shape changes.
       shortcut = before
       if stride != 1 or out_channels != channels:
         shortcut = f"{block}.shortcut"
@@ -162,6 +173,8 @@ def _imagenet(name, shape, width, classes, branch, depths) -> Net:
             shortcut, "conv", (before,), out_channels, (1, 1), stride, norm=True
           )
         )
+
+      # The ReLU comes after the sum, so branches end without one.
       nodes.append(
         Node(
           f"{block}.add",
@@ -171,6 +184,7 @@ def _imagenet(name, shape, width, classes, branch, depths) -> Net:
         )
       )
       channels = out_channels
+
   nodes += [
     Node("pool", "avg_pool", (nodes[-1].name,), kernel=None),
     Node("classifier", "linear", ("pool",), classes, bias=True, is_output=True),

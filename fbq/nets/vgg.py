@@ -11,17 +11,18 @@ def vgg9(
 ) -> Net:
   """Six 3x3 convolutions with three maxima between, three linear layers.
 
-  quantlab's form (quantization_facts.md 2): 128, 128, M, 256, 256, M, 512, 512,
-  M, then 8192-1024-1024-10 at 32 pixels. Every layer but the classifier is
+  quantlab's form (docs/facts/quantization.md 2): 128, 128, M, 256, 256, M, 512,
+  512, M, then 8192-1024-1024-10 at 32 pixels. Every layer but the classifier is
   followed by batch norm, so none has a bias. Convolutions of 256 and more input
   channels need more L1 than a default PULP target has, for their patch buffers.
 
   Args:
     width: channel multiplier, of the hidden linear layers as well.
     resolution: height and width of the image in pixels; at least 8.
-    classes: of the classifier.
-    in_channels: of the image.
+    classes: outputs of the classifier.
+    in_channels: channels of the image.
   """
+  # Batch norm and ReLU follow every layer but the classifier.
   hidden = dict(norm=True, activation="relu")
   nodes: list[Node] = []
   before = INPUT
@@ -37,6 +38,8 @@ def vgg9(
       Node(f"pool{stage}", "max_pool", (before,), kernel=(2, 2), stride=2)
     )
     before = f"pool{stage}"
+
+  # The first linear layer flattens what is left of the image.
   features = max(1, round(1024 * width))
   nodes += [
     Node("linear1", "linear", (before,), features, **hidden),

@@ -32,13 +32,13 @@ class Settings:
   """How the rounding of a layer is found; defaults of the paper.
 
   Attributes:
-    steps: of Adam.
+    steps: steps of Adam.
     batch: images of a step.
-    learning_rate: of the variables behind the roundings.
-    strength: of the regularizer that drives roundings to 0 and 1.
-    warmup: share of the steps before it.
-    exponents: of the regularizer, at its start and at its end: a high one
-      leaves all but the nearly decided alone, 2 leaves none.
+    learning_rate: learning rate of the variables behind the roundings.
+    strength: weight of the regularizer that drives roundings to 0 and 1.
+    warmup: share of the steps before the regularizer sets in.
+    exponents: exponents of the regularizer at its start and at its end: a high
+      one leaves all but the nearly decided alone, 2 leaves none.
   """
 
   steps: int = 10_000
@@ -54,8 +54,9 @@ class Rounded(NamedTuple):
 
   Attributes:
     kernel: float32, numbers of the grid.
-    error: mean squared error of outputs, of images, pixels and channels.
-    nearest_error: the same of weights rounded to the nearest.
+    error: mean squared error of the layer's outputs, over images, pixels and
+      channels.
+    nearest_error: mean squared error if weights are rounded to the nearest.
   """
 
   kernel: np.ndarray
@@ -102,20 +103,22 @@ def round_layer(
   weights are what they were. Weights beyond the ends of the grid stay clipped.
 
   Args:
-    net: with batch norms folded: what comes after the layer is not seen.
-    name: of the layer.
-    params: of the model of `net`.
-    grid: of `affine.grid` for its kernel.
-    inputs: [N, H, W, C], what the layer reads, of the network quantized so far.
-    targets: [N, ...], what it makes in the float network, before its activation
-      function.
-    key: draws the images of each step.
-    settings: see `Settings`.
+    net: network with batch norms folded: what comes after the layer is not
+      seen.
+    name: name of the layer.
+    params: parameters of the model of `net`.
+    grid: grid of the layer's kernel, from `affine.grid`.
+    inputs: [N, H, W, C], what the layer reads in the network quantized so far.
+    targets: [N, ...], what the layer makes in the float network, before its
+      activation function.
+    key: key that the images of each step are drawn with.
+    settings: how the rounding is found.
 
   Raises:
     ValueError: no such layer, it has a batch norm, or there are fewer images
       than a batch.
   """
+  # A batch norm behind the layer would change what its outputs are worth.
   layer = _renamed(alone(net, name))
   if net.node[name].norm or not settings.batch <= len(inputs) == len(targets):
     raise ValueError(
@@ -124,6 +127,8 @@ def round_layer(
       f"{settings.batch} (settings.batch) or more, and no norm "
       "(fbq.ptq.folding.fold)"
     )
+
+  # All layers go by one name, so that those of one shape share a program.
   own = {
     f"{_ALONE}_{kind}": np.asarray(params[f"{name}_{kind}"])
     for kind in ("kernel", "bias", "scale")
@@ -131,9 +136,14 @@ def round_layer(
   }
   channels = own[f"{_ALONE}_kernel"].shape[-1:]
   grid = jax.tree.map(lambda x: np.array(np.broadcast_to(x, channels)), grid)
+
+  # h starts as the part of each weight above its lower neighbour: the weights
+  # are at first what they were.
   position = np.asarray(own[f"{_ALONE}_kernel"] * (1.0 / grid.step))
   below = np.floor(position)
   rounding = _inverse(position - below)
+
+  # Images are drawn before the loop, in numpy: nothing random is compiled.
   update, optimizer = _step(layer, settings)
   state = optimizer.init(rounding)
   picks = _picks(key, len(inputs), settings)
@@ -143,6 +153,9 @@ def round_layer(
     rounding, state = update(
       rounding, state, np.float32(step), own, grid, below, *batch
     )
+
+  # Nearly all h are 0 or 1 by now; the others go to the nearer side. Rounding
+  # to the nearest is measured beside it, as that is what one would do without.
   up = np.asarray(_share(rounding)) >= 0.5
   kernel = np.asarray(_on_grid(below + up, grid))
   nearest = np.asarray(_on_grid(np.rint(position), grid))

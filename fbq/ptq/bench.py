@@ -13,7 +13,7 @@ from fbq.nets.graph import Net
 from fbq.ptq import bias_correction, calibration, equalization, folding
 from fbq.ptq import rounding as rounding_lib
 from fbq.ptq.adaround import Settings
-from fbq.ptq.recipes import DEFAULT, Options, Recipe, grids
+from fbq.ptq.recipes import DEFAULT, RangeOptions, Recipe, grids
 from fbq.quantizers.histograms import Histogram
 from fbq.schemes import gridded
 from fbq.train.steps import compile_once
@@ -25,8 +25,9 @@ class Quantized(NamedTuple):
   """A network after a recipe.
 
   Attributes:
-    net: folded or as it was.
-    variables: of its model; weights in float, but those rounded by AdaRound.
+    net: network, folded or as it was.
+    variables: variables of the model of `net`; weights in float, but for those
+      that AdaRound rounded.
     data: grids of all sites, for the scheme `Gridded`.
   """
 
@@ -61,7 +62,7 @@ class Programs:
 
 @functools.lru_cache(maxsize=4)
 def programs(net: Net) -> Programs:
-  """Those of `net`, shared by all benches."""
+  """Programs of `net`, shared by all benches."""
   return Programs(net)
 
 
@@ -70,12 +71,12 @@ class Bench:
   """A trained network and what recipes need of it, each made once.
 
   Attributes:
-    net: in float, with its batch norms.
+    net: network in float, with its batch norms.
     variables: "params" and "batch_stats".
     batches: calibration images [B, H, W, C] each, all of one shape.
-    options: of the rules for ranges.
-    rounding: of AdaRound.
-    key: draws AdaRound's batches.
+    options: settings of the rules for ranges.
+    rounding: settings of AdaRound.
+    key: key that AdaRound's batches are drawn with.
     few: batches that bias correction and AdaRound see: they run the network
       once for each layer.
   """
@@ -83,7 +84,7 @@ class Bench:
   net: Net
   variables: Mapping[str, Any]
   batches: Sequence[Array]
-  options: Options = DEFAULT
+  options: RangeOptions = DEFAULT
   rounding: Settings = Settings()
   key: Array = dataclasses.field(default_factory=lambda: jax.random.key(0))
   few: int = 8
@@ -102,13 +103,13 @@ class Bench:
 
   @functools.cached_property
   def histograms(self) -> Mapping[str, Histogram]:
-    """Of activations: folding does not change them."""
+    """Histograms of activations, which folding does not change."""
     net, variables = self.folded
     return calibration.calibrate(programs(net).observe, variables, self.batches)
 
   @functools.cached_property
   def equalized_histograms(self) -> Mapping[str, Histogram]:
-    """Of activations of the equalized network."""
+    """Histograms of activations of the equalized network."""
     observe = programs(self.folded[0]).observe
     return calibration.calibrate(observe, self.equalized, self.batches)
 
@@ -119,19 +120,28 @@ class Bench:
       ValueError: tensors that cannot have ranges, or that a step cannot do.
     """
     net, variables = self.net, self.variables
+
+    # The order of `recipes.STEPS`. What several recipes need is made once.
     if "fold" in recipe.steps:
       net, variables = self.folded
     histograms = {}
     if "equalize" in recipe.steps:
       variables = self.equalized
+
+    # Equalizing changes activations, so their ranges are counted anew; folding
+    # changes none.
     if recipe.activation_bits is not None:
       histograms = (
         self.equalized_histograms
         if "equalize" in recipe.steps
         else self.histograms
       )
+
+    # Ranges come from weights that are not rounded yet: rounding needs a grid.
     data = grids(net, variables["params"], histograms, recipe, self.options)
     quantized = Quantized(net, variables, data)
+
+    # Biases last: they also take what rounding leaves of a mean error.
     if "round" in recipe.steps:
       params = self._round(recipe, quantized)
       quantized = quantized._replace(variables={"params": params})
@@ -147,7 +157,8 @@ class Bench:
     return quantized
 
   def _round(self, recipe: Recipe, quantized: Quantized) -> dict[str, Any]:
-    """Kept: it takes a minute, and biases may be corrected or not."""
+    """Rounded parameters, kept: they take a minute, and biases may be corrected
+    or not."""
     steps = tuple(step for step in recipe.steps if step != "correct")
     recipe = dataclasses.replace(recipe, steps=steps)
     if recipe not in self._rounded:
@@ -163,9 +174,10 @@ class Bench:
     """[N, classes] float64 of `images`, in batches of one size.
 
     Args:
-      quantized: of `apply`.
+      quantized: network after a recipe, from `apply`.
       images: [N, H, W, C]; `batch` divides N.
-      batch: the same for all calls: another one would be compiled anew.
+      batch: images at a time, the same for all calls: another number would be
+        compiled anew.
     """
     if len(images) % batch:
       raise ValueError(

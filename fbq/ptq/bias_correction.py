@@ -38,17 +38,18 @@ def correct(
   whose outputs before the function are not seen.
 
   Args:
-    model: of the quantized network, with batch norms folded. Under the scheme
-      `Fixed` weights and activations are quantized; without a scheme
+    model: model of the quantized network, with batch norms folded. Under the
+      scheme `Fixed` weights and activations are quantized; without a scheme
       `variables` hold weights that are quantized already.
-    variables: of `model`.
-    reference: of the float network, the same net.
+    variables: variables of `model`.
+    reference: variables of the float network, of the same net.
     batches: images, [B, H, W, C] each, all of one shape.
-    data: of the model's scheme, such as the bits of every site.
+    data: data of the model's scheme, such as the bits of every site.
 
   Raises:
     ValueError: the net has batch norms, or there are no batches.
   """
+  # Said before any pass over the images.
   net = model.net
   if not batches:
     raise ValueError("no calibration batches, expected one or more")
@@ -57,17 +58,26 @@ def correct(
       f"net {net.name!r} has batch norms, which hide biases before them; fold "
       "them first (fbq.ptq.folding.fold)"
     )
+
+  # One float pass gives the means of all layers.
   targets = _means(_channel_means(net, None), reference, batches, None)
   means = _channel_means(net, model.scheme)
   params = dict(variables["params"])
+
+  # The quantized network is passed again for every layer, since each mean
+  # depends on the corrections before it.
   for node in net.nodes:
     if not node.bias or node.activation in _AFTER_FUNCTION:
       continue
     found = _means(means, {**variables, "params": params}, batches, data)
+
+    # A layer scale comes after the bias, so the shift is divided by it. Where
+    # it is 0 no bias is seen.
     shift = targets[node.name] - found[node.name]
-    if node.layer_scale:  # comes after the bias
+    if node.layer_scale:
       scale = np.asarray(params[f"{node.name}_scale"], np.float64)
       shift = np.where(scale == 0, 0.0, shift / np.where(scale == 0, 1, scale))
+
     bias = np.asarray(params[f"{node.name}_bias"], np.float64) + shift
     params[f"{node.name}_bias"] = bias.astype(np.float32)
   return {**variables, "params": params}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fbq.nets.graph import POOLS, Net, Node
+from fbq.variables import check_numbers
 
 _LAYERS = ("conv", "depthwise", "linear")
 _PARAMS = ("kernel", "bias")
@@ -63,13 +64,16 @@ def equalize(
   Ranges of activations change: calibrate afterwards.
 
   Args:
-    net: without batch norms.
-    params: of its model.
-    most_rounds: after which to stop.
+    net: network without batch norms.
+    params: parameters of the model of `net`.
+    most_rounds: rounds after which to stop.
 
   Raises:
-    ValueError: `net` has batch norms.
+    ValueError: `net` has batch norms, or parameters are not finite.
   """
+  check_numbers({"params": params})
+
+  # In float64, as the factors of many rounds are multiplied up.
   chain = pairs(net)
   keys = {
     f"{name}_{kind}" for pair in chain for name in pair for kind in _PARAMS
@@ -77,6 +81,9 @@ def equalize(
   changed = {
     key: np.array(params[key], np.float64) for key in keys & params.keys()
   }
+
+  # A depthwise layer is the second of one pair and the first of another, so
+  # each pair disturbs its neighbours: rounds until nothing moves.
   for _ in range(most_rounds):
     factors = [_equalize_pair(net, changed, *pair) for pair in chain]
     if max((np.abs(np.log(f)).max() for f in factors), default=0.0) < 1e-3:

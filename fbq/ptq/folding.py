@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fbq.nets.graph import Net, Node
+from fbq.variables import check_numbers
 
 _FOLDABLE = ("conv", "depthwise", "linear")
 _EPSILON = 1e-5  # of fbq.model
@@ -22,27 +23,33 @@ def fold(
   goes with it. Outputs are those of the network in evaluation, up to float32.
 
   Args:
-    net: of the network.
-    variables: "params" and "batch_stats" of its model. Others are not kept:
-      ranges of weights are no longer theirs.
+    net: network with batch norms.
+    variables: "params" and "batch_stats" of the model of `net`. Others are not
+      kept: ranges of weights are no longer theirs.
 
   Returns:
     (net, {"params": ..}); names of nodes and sites stay.
 
   Raises:
-    ValueError: a norm follows what has no kernel with a factor per channel.
+    ValueError: a norm follows what has no kernel with a factor per channel, or
+      variables are not finite.
   """
+  check_numbers(variables)
   params = dict(variables["params"])
   nodes = []
   for node in net.nodes:
     if not node.norm:
       nodes.append(node)
       continue
+
+    # A norm behind an adder has no single kernel to take its factor.
     if node.op not in _FOLDABLE:
       raise ValueError(
         f"net {net.name!r}: the batch norm of {node.name!r} ({node.op}) cannot "
         f"be folded, expected it after one of {_FOLDABLE}"
       )
+
+    # The bias takes the norm's offset; a layer scale is folded into both.
     _fold_node(node, params, variables["batch_stats"][f"{node.name}_norm"])
     nodes.append(
       dataclasses.replace(node, norm=False, bias=True, layer_scale=0.0)
@@ -56,10 +63,11 @@ class Spread(NamedTuple):
   Attributes:
     layer: name of the node.
     before: widest over median range of a channel, in magnitude.
-    after: the same of folded weights.
+    after: widest over median range of folded weights.
     lost: share of folded channels that are 0 altogether if 8-bit codes are
       shared: below half a step of the widest.
-    variance: of the batch norm, in the channel that is the widest folded.
+    variance: variance of the batch norm in the channel that is the widest
+      folded.
   """
 
   layer: str

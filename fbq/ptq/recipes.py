@@ -32,17 +32,20 @@ class Recipe:
 
   Attributes:
     weight_bits: 2 to 8, None to leave weights in float.
-    activation_bits: of tensors whose precision is free; those that the hardware
-      fixes (`Net.fixed_bits`: image, adders, signed tensors) have theirs. None
-      leaves all in float.
-    weight_form: of `affine.FORMS` without "unsigned".
-    signed_form: of activations that can be negative; others are unsigned, as
-      affine grids are that begin at 0.
-    per_channel: a range for each output channel of a kernel, but for the
-      classifier's, whose logits are compared with each other; else one.
-    weight_rule: of `WEIGHT_RULES`.
-    activation_rule: of `histogram_rules.RULES`.
-    steps: of `STEPS`.
+    activation_bits: bits of activations whose precision is free; those that the
+      hardware fixes (`Net.fixed_bits`: image, adders, signed tensors) have
+      theirs. None leaves all in float.
+    weight_form: form of the grids of weights, one of `affine.FORMS` without
+      "unsigned".
+    signed_form: form of the grids of activations that can be negative; others
+      are unsigned, as affine grids are that begin at 0.
+    per_channel: whether each output channel of a kernel has a range, but for
+      the classifier's, whose logits are compared with each other; else a kernel
+      has one.
+    weight_rule: rule for ranges of weights, one of `WEIGHT_RULES`.
+    activation_rule: rule for ranges of activations, one of
+      `histogram_rules.RULES`.
+    steps: what is done besides, some of `STEPS` in their order.
   """
 
   weight_bits: int | None = 8
@@ -99,19 +102,19 @@ class Recipe:
     return ", ".join(words).replace("_", " ").replace(", by", " by")
 
 
-class Options(NamedTuple):
+class RangeOptions(NamedTuple):
   """What the rules for ranges can be set to.
 
   Attributes:
-    percent: of "percentile".
-    decay: of "moving_average", from one calibration batch to the next.
+    percent: percentage of "percentile".
+    decay: decay of "moving_average", from one calibration batch to the next.
   """
 
   percent: float = 99.99
   decay: float = 0.99
 
 
-DEFAULT = Options()
+DEFAULT = RangeOptions()
 
 
 def grids(
@@ -119,31 +122,37 @@ def grids(
   params: Mapping[str, Any],
   histograms: Mapping[str, Histogram],
   recipe: Recipe,
-  options: Options = DEFAULT,
+  options: RangeOptions = DEFAULT,
 ) -> dict[str, gridded.SiteGrid]:
   """{site: SiteGrid}: what the scheme `Gridded` takes as data.
 
   Args:
     net: the network that is quantized, folded if the recipe says so.
-    params: of its model.
-    histograms: of `calibration.calibrate`, of the network whose activations
-      these are; none are needed for weights alone.
-    recipe: its steps are not looked at.
-    options: of the rules.
+    params: parameters of the model of `net`.
+    histograms: what the activations of this network are like, from
+      `calibration.calibrate`; none are needed for weights alone.
+    recipe: recipe whose bits, forms and rules count; its steps are not looked
+      at.
+    options: settings of the rules.
 
   Raises:
     ValueError: a tensor that cannot have a range; names it.
   """
+  # Tensors that the recipe leaves in float get no grid.
   found: dict[str, affine.Grid] = {}
   if recipe.weight_bits is not None:
     ranges = _weight_ranges(net, params, recipe, options)
     bits = dict.fromkeys(ranges, recipe.weight_bits)
     found |= _grids(ranges, bits, recipe.weight_form)
+
+  # Activations have one bit-width each, the hardware's where it fixes one.
   if recipe.activation_bits is not None:
     bits = {
       site: net.fixed_bits.get(site, recipe.activation_bits)
       for site in net.is_signed
     }
+
+    # Form by form, as one call makes all grids of a form: 1 ms for any number.
     for form in {"unsigned", recipe.signed_form}:
       ranges = {
         site: _activation_range(
@@ -190,7 +199,7 @@ def _weight_ranges(net, params, recipe, options) -> dict[str, Range]:
   return ranges
 
 
-def _weight_range(x, recipe: Recipe, options: Options) -> Range:
+def _weight_range(x, recipe: Recipe, options: RangeOptions) -> Range:
   bits, form = recipe.weight_bits or 8, recipe.weight_form
   if recipe.weight_rule == "percentile":
     return range_rules.percentile(x, options.percent, form != "affine")
@@ -209,7 +218,7 @@ def _grids(
   Args:
     ranges: {site: range [O] or []}.
     bits: {site: bits}.
-    form: of `affine.FORMS`.
+    form: form of the grids, one of `affine.FORMS`.
   """
   sizes = {site: np.size(range_.low) for site, range_ in ranges.items()}
   flat = lambda parts: jnp.asarray(np.concatenate([*map(np.ravel, parts)]))

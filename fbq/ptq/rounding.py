@@ -24,8 +24,9 @@ def tensors(net: Net) -> Callable[..., dict[str, tuple[Array, Array]]]:
   before its activation function.
 
   Args:
-    net: without batch norms.
+    net: network without batch norms.
   """
+  # Quantized or in float is a matter of `data`: one program serves both.
   model = Model(net, gridded.Gridded())
 
   def see(variables, images, data):
@@ -36,6 +37,8 @@ def tensors(net: Net) -> Callable[..., dict[str, tuple[Array, Array]]]:
     quantizer = gridded.Gridded().quantizer(
       Call(net, unused, False, len(images), data, None)
     )
+
+    # The model sows what a layer makes before its activation function.
     made = {
       name: jnp.asarray(x[0]) for name, x in seen["intermediates"].items()
     }
@@ -49,6 +52,7 @@ def tensors(net: Net) -> Callable[..., dict[str, tuple[Array, Array]]]:
         x = jax.nn.relu(x)
       return x if name in net.parts else quantizer.activation(x, site)
 
+    # A layer's input is its first: those with weights read one tensor.
     return {
       node.name: (read(node.inputs[0]), made[node.name])
       for node in net.nodes
@@ -75,14 +79,16 @@ def round_network(
   sigmoid, whose outputs before the function are not seen.
 
   Args:
-    see: of `tensors`.
-    net: without batch norms.
-    params: of the float network.
-    data: grids of all sites.
+    see: compiled function of `tensors`.
+    net: network without batch norms.
+    params: parameters of the float network.
+    data: grids of all sites, from `gridded.data`.
     batches: images, all of one shape.
-    key: draws the images of steps.
-    settings: of AdaRound.
+    key: key that the images of steps are drawn with.
+    settings: how each layer is rounded.
   """
+  # Targets come from the float network, inputs from the one rounded so far:
+  # each layer mends what the layers before it did.
   in_float = gridded.data(net, {})
   rounded = {name: np.asarray(x) for name, x in params.items()}
   original = dict(rounded)
@@ -91,12 +97,15 @@ def round_network(
     parts = [see({"params": params}, x, data)[name][which] for x in batches]
     return np.concatenate([np.asarray(part) for part in parts])
 
+  # Outputs before a GELU or a sigmoid are not seen, so such a layer stays.
   for index, node in enumerate(net.nodes):
     if not node.has_weights or node.activation not in ("relu", "none"):
       continue
     grid, on = data[f"{node.name}.weight"]
     if not on:
       continue
+
+    # One key for each layer, by its place: leaving one out changes no other.
     found = adaround.round_layer(
       *(net, node.name, rounded, grid),
       gather(rounded, data, node.name, 0),

@@ -9,14 +9,15 @@ from fbq.nets.graph import Net
 from fbq.quantizers import range_rules
 
 
-class Row(NamedTuple):
+class LayerSqnr(NamedTuple):
   """The weights of one layer under one quantizer.
 
   Attributes:
     layer: name of the node.
-    bits: of a code.
-    form: of `affine.FORMS`.
-    per_channel: a range for each output channel, else one.
+    bits: bits of a code.
+    form: form of the grid, one of `affine.FORMS`.
+    per_channel: whether each output channel has a range, else the layer has
+      one.
     decibels: see `decibels`.
   """
 
@@ -46,14 +47,15 @@ def report(
   bits: Sequence[int] = (4, 8),
   forms: Sequence[str] = ("affine", "symmetric", "restricted"),
   rule: Callable[..., range_rules.Range] = range_rules.min_max,
-) -> list[Row]:
+) -> list[LayerSqnr]:
   """A row for each layer with weights, bits, form and granularity.
 
   Args:
-    net: of the network.
-    params: of its model.
-    bits: to quantize to.
-    forms: of `affine.FORMS`; "unsigned" would lose every negative weight.
+    net: network whose weights are quantized.
+    params: parameters of the model of `net`.
+    bits: bit-widths to quantize to.
+    forms: forms of grids, of `affine.FORMS`; "unsigned" would lose every
+      negative weight.
     rule: range of each column of [N, ...].
 
   Raises:
@@ -63,6 +65,8 @@ def report(
   for node in net.nodes:
     if not node.has_weights:
       continue
+
+    # The range depends on the granularity alone, the noise on all three.
     kernel = np.asarray(params[f"{node.name}_kernel"], np.float32)
     for per_channel in (False, True):
       range_ = rule(range_rules.columns(kernel, per_channel))
@@ -70,5 +74,5 @@ def report(
         for form in forms:
           y = range_rules.quantized(kernel, range_, b, form)
           ratio = decibels(kernel, y)
-          rows.append(Row(node.name, b, form, per_channel, ratio))
+          rows.append(LayerSqnr(node.name, b, form, per_channel, ratio))
   return rows

@@ -34,12 +34,12 @@ class Grid(NamedTuple):
   All float32 and broadcast against the tensor.
 
   Attributes:
-    step: between neighbours, positive.
+    step: distance between neighbours, positive.
     zero_point: the code that stands for 0, an integer in low .. high.
     low: least code.
     high: greatest code.
     bottom: least number that does not count as clipped.
-    top: greatest such number.
+    top: greatest number that does not count as clipped.
   """
 
   step: Array
@@ -68,17 +68,27 @@ def grid(low: Array, high: Array, bits: Array, form: str) -> Grid:
   """
   if form not in FORMS:
     raise ValueError(f"form is {form!r}, expected one of {FORMS}")
+
+  # 0 is a code of every form, so the range contains it.
   low = jnp.minimum(jnp.asarray(low, jnp.float32), 0.0)
   high = jnp.maximum(jnp.asarray(high, jnp.float32), 0.0)
+
+  # Only this form needs a zero-point, which makes 0 a code exactly.
   if form == "affine":
     first, last, _ = uniform.grid(bits, signed=False)
     step = _step(high - low, last)
     zero_point = jnp.clip(jnp.round(-low / step), first, last)
     return Grid(step, zero_point, first, last, low, high)
+
+  # The others have 0 at the code 0. What negative numbers an unsigned tensor
+  # has are the quantizer's ReLU.
   zero = jnp.zeros_like(low)
   if form == "unsigned":
     first, last, steps = uniform.grid(bits, signed=False)
     return Grid(_step(high, steps), zero, first, last, zero, high)
+
+  # Symmetric forms differ in whether the lowest code is used: without it the
+  # grid reaches as far down as up.
   largest = jnp.maximum(-low, high)
   first, last, steps = uniform.grid(bits, signed=True)
   if form == "restricted":
@@ -103,11 +113,12 @@ def quantize(
   none.
 
   Args:
-    x: float32 of any shape.
-    grid: of `grid`.
-    rounding: of `roundings.MODES`; "stochastic" (section 2.3, for training)
-      adds uniform noise of half a step either way before rounding.
-    key: for stochastic rounding.
+    x: float32 tensor of any shape.
+    grid: grid that is rounded to, see `grid`.
+    rounding: rounding mode, one of `roundings.MODES`; "stochastic" (section
+      2.3, for training) adds uniform noise of half a step either way before
+      rounding.
+    key: random key for stochastic rounding.
   """
   noise = roundings.noise(rounding, key, jnp.shape(x))
   return _quantize(rounding, jnp.asarray(x), noise, grid)

@@ -1,11 +1,12 @@
 """Gated quantizers of Bayesian Bits, fused, with analytic gradients.
 
-`nested_quantize` is the form of the Free Bits authors (quantization_facts.md
-3.2): differences of complete 2-, 4- and 8-bit quantizers. `residual_quantize`
-is the original one (arXiv 2005.07093; quantization_facts.md 1.1): residuals on
-nested grids. Automatic differentiation through either keeps every intermediate
-tensor and costs 8 to 12 ns of processor time per element forward and backward;
-the closed forms below keep `x` alone and cost 5 to 7 (`benchmarks/steps.py`).
+`nested_quantize` is the form of the Free Bits authors
+(docs/facts/quantization.md 3.2): differences of complete 2-, 4- and 8-bit
+quantizers. `residual_quantize` is the original one (arXiv 2005.07093;
+docs/facts/quantization.md 1.1): residuals on nested grids. Automatic
+differentiation through either keeps every intermediate tensor and costs 8 to 12
+ns of processor time per element forward and backward; the closed forms below
+keep `x` alone and cost 5 to 7 (`benchmarks/steps.py`).
 """
 
 import functools
@@ -35,18 +36,18 @@ def nested_quantize(
   The authors' code passes the gradient of `x` and of the range through Q2
   alone, so every weight above half of its channel's range, 12 % of a Gaussian
   one's, gets none although its 4- and 8-bit levels follow it
-  (quantization_facts.md 3.6). By default the gradient is the one of the mixture
-  that is computed: each quantizer passes its own, weighted as in the sum. Their
-  training loop also never clears the gradients of the gates, which thus add up
-  over the whole run; here every step has its own.
+  (docs/facts/quantization.md 3.6). By default the gradient is the one of the
+  mixture that is computed: each quantizer passes its own, weighted as in the
+  sum. Their training loop also never clears the gradients of the gates, which
+  thus add up over the whole run; here every step has its own.
 
   Args:
-    x: of any shape.
-    range_: positive, one for all precisions; broadcasts against `x`.
+    x: tensor of any shape.
+    range_: range, positive, one for all precisions; broadcasts against `x`.
     gates: (z4, z8) in [0, 1], each broadcasting against `x`: a scalar, or
       [B, 1, 1, 1] for one draw per sample.
     signed: see `uniform.quantize`.
-    faithful: reproduce the gradients that the authors' quantizer gives.
+    faithful: whether gradients are those that the authors' quantizer gives.
 
   Returns:
     Array of `x`'s shape; differentiable in `x`, `range_` and the gates.
@@ -112,16 +113,23 @@ def _nested_backward(signed, faithful, residuals, g):
   q2, q4, q8 = (
     k * s for k, s in zip(codes, level_steps(range_, signed), strict=True)
   )
+
+  # Where the gradient passes to `x`. Precisions of unsigned tensors all end at
+  # the range, those of signed ones at different codes.
   inside = []
   for bits in LADDER if signed else LADDER[:1]:  # unsigned: one range for all
     low, high, steps = static_grid(bits, signed)
     ends = (low / steps) * range_, (high / steps) * range_
     inside.append(uniform.is_inside(x, *ends, signed).astype(g.dtype))
   inside = inside * 3 if len(inside) == 1 else inside
+
+  # Sums go no further than gates and ranges need them.
   small = jnp.broadcast_shapes(range_.shape, z4.shape, z8.shape)
   small = (1,) * (x.ndim - len(small)) + small
   total = lambda v: uniform.sum_to(v, small)
   gains = total(g * (q4 - q2)), total(g * (q8 - q4))
+
+  # The two rules of the gradient, see `nested_quantize`.
   if faithful:  # slope and range of Q2 alone, the range where it clips
     slope = inside[0]
     drange = total(jnp.where(inside[0] > 0, 0.0, g * q2)) / range_
@@ -155,8 +163,8 @@ def residual_quantize(
   symmetric: 2 bits are {-1, 0, 1}.
 
   Args:
-    x: of any shape.
-    max_: positive; the largest magnitude.
+    x: tensor of any shape.
+    max_: largest magnitude, positive.
     gates: (z2, z4, ...) up to z32, in [0, 1]; z2 prunes and may be one per
       output channel. A shorter sequence ends the recursion.
     signed: whether `x` has a sign.

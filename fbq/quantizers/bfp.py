@@ -6,8 +6,8 @@ An element has X bits, a sign and X - 1 of magnitude, and stands for
 
 with E that of its block, so the largest element keeps its leading one. This is
 the intX format of microxcaling. The exponent has SE bits, and BitQ (eq. 6) ties
-X = q_b - SE for a budget of q_b bits. What the paper leaves open (bitq_facts.md
-1.5) is so here:
+X = q_b - SE for a budget of q_b bits. What the paper leaves open
+(docs/facts/bitq.md 1.5) is so here:
 
   range      8 bits hold every exponent of FP32. Fewer hold the 2^SE exponents
              up to `top`, one number for each tensor. A block above saturates
@@ -45,8 +45,8 @@ class Format(NamedTuple):
   """A format, as data: one compiled function serves all.
 
   Attributes:
-    bits: X, of an element, its sign included; 2 .. 25.
-    exponent_bits: SE, of the shared exponent; 1 .. 8.
+    bits: X, bits of an element, its sign included; 2 .. 25.
+    exponent_bits: SE, bits of the shared exponent; 1 .. 8.
     block_size: elements along the block's axis; 0 is the whole axis. An int
       is compiled alone, in a sixth of the time of an array.
   """
@@ -69,11 +69,11 @@ def bitq_format(total_bits: int, exponent_bits: int, block_size: int) -> Format:
       "expected at least 2: a sign and one bit of magnitude"
     )
   format_ = Format(bits, exponent_bits, block_size)
-  check(format_)
+  check_format(format_)
   return format_
 
 
-def check(format_: Format, sizes: tuple[int, ...] | None = None) -> None:
+def check_format(format_: Format, sizes: tuple[int, ...] | None = None) -> None:
   """Raises ValueError if a number of `format_` is out of range.
 
   Args:
@@ -143,23 +143,23 @@ def quantize(
   negative of that; in between it is the same as `top` = 2^(SE-1) - 1 here.
 
   Args:
-    x: float32 of any shape.
+    x: float32 tensor of any shape.
     format_: integers, or int32 arrays [] if they are to change from call to
       call.
-    axis: along which blocks run: the channels of NHWC activations by default, 2
-      for the input channels of HWIO kernels. The last block is shorter where
-      the size does not divide.
+    axis: axis along which blocks run: the channels of NHWC activations by
+      default, 2 for the input channels of HWIO kernels. The last block is
+      shorter where the size does not divide.
     over: {axis: size} of blocks that extend along further axes, 0 for a whole
       one: {0: 0, 1: 0} for HWIO kernels, whose block in eq. 6 has BS Kw Ky
       elements. Else blocks have one element along the other axes, so that none
       reaches into another sample.
-    top: the largest exponent, int32 [], of fewer than 8 bits: see
-      `top_exponent`. None takes that of `x`, which is for weights: with the top
-      of a batch of activations, samples would depend on each other.
-    rounding: see `roundings.to_integer`.
-    key: for stochastic rounding.
-    sizes: the values that an array `block_size` can have. Each is compiled, and
-      the one in use runs. Under `vmap` over formats all of them run.
+    top: largest exponent, int32 [], of fewer than 8 bits: see `top_exponent`.
+      None takes that of `x`, which is for weights: with the top of a batch of
+      activations, samples would depend on each other.
+    rounding: rounding mode, see `roundings.to_integer`.
+    key: random key for stochastic rounding.
+    sizes: values that an array `block_size` can have. Each is compiled, and the
+      one in use runs. Under `vmap` over formats all of them run.
 
   Returns:
     float32 of `x`'s shape. NaN if traced numbers of `format_` are out of range.
@@ -168,18 +168,24 @@ def quantize(
     ValueError: a number of `format_` is out of range, the rounding is unknown,
       or has no key; `x` is not float32.
   """
+  # A block size that is an int is compiled alone; an array is looked at with
+  # all the sizes that it may have.
   is_static = isinstance(format_.block_size, int | np.integer)
-  check(format_, None if is_static else sizes)
+  check_format(format_, None if is_static else sizes)
   check_input(x)
   tiles = tuple(
     blocks.tile_of(x.ndim, axis, over, int(size))
     for size in ((format_.block_size,) if is_static else sizes)
   )
+
+  # Where it is an array, which of the tiles it means. A size that is not among
+  # them is past the last one, which gives NaN.
   index = None
   if not is_static:
     is_size = jnp.asarray(sizes) == _int32(format_.block_size)
-    # Past the last for a size that is not among them.
     index = jnp.where(is_size.any(), jnp.argmax(is_size), len(sizes))
+
+  # All else is data, so that formats can change from call to call.
   numbers = _Numbers(
     _int32(format_.bits),
     _int32(format_.exponent_bits),
@@ -208,7 +214,7 @@ def held_fields(
   Args:
     fields: uint8 FP32 fields, of any shape.
     exponent_bits: SE; all fields become 255 if it is not 1 .. 8.
-    top: the largest exponent; None for that of `fields`.
+    top: largest exponent; None takes that of `fields`.
 
   Returns:
     uint8 of the same shape, and int32 [], the highest field that is held.
@@ -235,9 +241,9 @@ def to_codes(
   Args:
     x: float32.
     fields: exponent field of each element's block; broadcasts against `x`.
-    bits: X.
-    mode: of rounding.
-    noise: of `roundings.noise`.
+    bits: X, bits of an element.
+    mode: rounding mode, one of `roundings.MODES`.
+    noise: random numbers for stochastic rounding, from `roundings.noise`.
   """
   exponent = (bits - 2) - (fields.astype(jnp.int32) - blocks.BIAS)
   up, up_too = blocks.two_powers(exponent)

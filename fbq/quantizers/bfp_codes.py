@@ -30,11 +30,11 @@ class Encoded:
   """A tensor: codes 2^(exponents + bias - (X - 2)), exponents those of blocks.
 
   Attributes:
-    codes: of the tensor's shape; the smallest of int8, int16, int32.
+    codes: array of the tensor's shape, of the smallest of int8, int16, int32.
     exponents: uint8, one for each block, 0 .. 2^SE - 1.
-    bias: of the exponents.
-    bits: X, of an element.
-    exponent_bits: SE.
+    bias: bias of the exponents.
+    bits: X, bits of an element.
+    exponent_bits: SE, bits of an exponent.
     tile: size of a block along every axis, 0 for a whole one.
   """
 
@@ -60,7 +60,8 @@ def encode(
   Raises:
     ValueError: as `bfp.quantize`, or `x` has values that are not finite.
   """
-  bfp.check(format_)
+  # What has no code is refused, where `bfp.quantize` gives NaN.
+  bfp.check_format(format_)
   bfp.check_input(x)
   finite = np.isfinite(np.asarray(x))
   if not finite.all():
@@ -68,12 +69,16 @@ def encode(
       f"{int((~finite).sum())} of {finite.size} values are not finite, for "
       "which there is no code"
     )
+
+  # The same steps as `bfp.quantize`, stopped before codes are scaled back.
   bits, exponent_bits, block_size = (int(v) for v in format_)
   tile = blocks.tile_of(x.ndim, axis, over, block_size)
   noise = roundings.noise(rounding, key, x.shape)
   codes, fields, highest = _encode(
     tile, rounding, x, bits, exponent_bits, top, noise
   )
+
+  # Exponents are stored from 0 up, so the lowest that is held is their bias.
   lowest = int(highest) - (2**exponent_bits - 1)
   return Encoded(
     np.asarray(codes).astype(code_type(bits)),
@@ -137,17 +142,22 @@ def unpack(
   Raises:
     ValueError: `data` has not the length of such a tensor.
   """
+  # Bytes that were cut short would be read as another tensor.
   expected = -(-storage_bits(shape, tile, bits, exponent_bits) // 8)
   if len(data) != expected:
     raise ValueError(
       f"{len(data)} bytes for a tensor {shape} in blocks of {tile}, X = {bits} "
       f"and SE = {exponent_bits}, expected {expected}"
     )
+
+  # Three streams one after the other, see the module.
   stream = np.unpackbits(np.frombuffer(data, np.uint8))
   blocks_shape = _blocks_shape(shape, tile)
   ends = np.cumsum([_BIAS_BITS, math.prod(blocks_shape) * exponent_bits])
   head, exponents, codes = np.split(stream, ends)
   bias = int(_from_bits(head, _BIAS_BITS)[0].astype(np.int16))
+
+  # Sign and magnitude, not two's complement.
   signed = _from_bits(codes[: math.prod(shape) * bits], bits)
   magnitude = signed & (1 << bits - 1) - 1
   codes = np.where(signed >> bits - 1, -magnitude, magnitude)

@@ -31,7 +31,7 @@ def mean_squared_errors(
   Args:
     x: [N, ...]; errors are means over N.
     largest: [...], the largest magnitude of each column of `x`.
-    bits: of the quantizer of `uniform`.
+    bits: bits of the codes of `uniform`.
     signed: see `uniform.quantize`.
   """
   steps = 2 ** (bits - 1) if signed else 2**bits - 1
@@ -91,7 +91,7 @@ def activation_ranges(
     is_signed: site -> whether its integers are signed.
     bits: precisions to calibrate for.
     samples: values used of each tensor, drawn at random from a fixed seed.
-    start: gives the range.
+    start: function that gives the range of a tensor's values.
   """
   found = {}
   random = np.random.default_rng(0)

@@ -13,8 +13,8 @@ def best_clip(counts: np.ndarray, codes: int) -> int:
   All bins where there are no more of them than codes.
 
   Args:
-    counts: [N] of magnitudes, without zeros.
-    codes: that magnitudes have.
+    counts: [N], counts of magnitudes, without zeros.
+    codes: number of codes that magnitudes have.
   """
   if len(counts) <= codes or not counts.any():
     return len(counts)
@@ -33,13 +33,14 @@ def divergences(counts: np.ndarray, codes: int) -> np.ndarray:
 
   Args:
     counts: integers [N], N >= codes, not all 0.
-    codes: that magnitudes have.
+    codes: number of codes that magnitudes have.
   """
   counts = np.asarray(counts, np.int64)
   sizes = np.arange(codes, len(counts) + 1)
   total = counts.sum()
   below = np.append(0, np.cumsum(counts))
   filled_below = np.append(0, np.cumsum(counts > 0))
+
   # Code c has the bins i of i codes // size == c.
   edges = -(-np.arange(codes + 1) * sizes[:, None] // codes)
   inside = np.diff(below[edges], axis=1)
@@ -47,14 +48,18 @@ def divergences(counts: np.ndarray, codes: int) -> np.ndarray:
   above = total - below[sizes]
   clipped = inside.astype(np.float64)
   clipped[:, -1] += above
+
   # What lies above can fill a last bin that was empty.
   last = counts[sizes - 1]
   filled[:, -1] += (last == 0) & (above > 0)
   share = inside / np.maximum(filled, 1)
   share /= np.maximum(below[sizes], 1)[:, None]
+
   # That bin's code may have nothing: half a count stands for it, else the
   # divergence would be infinite.
   of_codes = np.sum(clipped * np.log(np.maximum(share, 0.5 / total)), axis=1)
+
+  # The other part of the divergence, sum p log p, of the bins themselves.
   sums = np.append(0.0, np.cumsum(_x_log_x(counts)))
   of_bins = sums[sizes - 1] + _x_log_x(last + above)
   return (of_bins - of_codes) / total - np.log(total)

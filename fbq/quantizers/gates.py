@@ -20,10 +20,10 @@ class HardConcrete:
   """Distribution of a gate given its logit.
 
   Attributes:
-    temperature: of the binary concrete variable.
+    temperature: temperature of the binary concrete variable.
     low: lower end of the stretched interval, below 0.
     high: upper end of the stretched interval, above 1.
-    closed_below: a gate is closed for good where P(gate = 0) is at least this.
+    closed_below: probability of 0 from which on a gate is closed for good.
   """
 
   temperature: float
@@ -60,7 +60,7 @@ class HardConcrete:
     return jax.nn.sigmoid(self._shift - logits) < self.closed_below
 
 
-# quantization_facts.md 1.3: thresholds at -0.9353 and, 3.2, -0.5356.
+# docs/facts/quantization.md 1.3: thresholds at -0.9353 and, 3.2, -0.5356.
 BAYESIAN_BITS = HardConcrete(temperature=2.0 / 3.0)
 FREE_BITS = HardConcrete(temperature=0.5)
 
@@ -85,7 +85,7 @@ def chosen_bits(
 
   Args:
     logits: [..., G] for G = len(bits) - 1 gates.
-    distribution: of the gates.
+    distribution: distribution that the gates are drawn from.
     bits: the nested precisions, rising.
 
   Returns:
@@ -102,7 +102,7 @@ def expected_bops(
   distribution: HardConcrete = FREE_BITS,
   bits: Sequence[int] = (2, 4, 8),
 ) -> Array:
-  """The bit-operations regularizer of Free Bits (quantization_facts.md 3.2).
+  """Bit-operations regularizer of Free Bits: docs/facts/quantization.md 3.2.
 
   sum_l scale_l [sum_b b P(w_l has b bits or more) + the same for a_l], over the
   bits that gates guard. A tensor that several layers read counts for each.
@@ -126,12 +126,12 @@ def bayesian_bits_prior(
 
   q_2 w_2 + q_2 q_4 w_4 + ... with q_b = P(gate b > 0), the mean over channels
   where output channels can be pruned, and 1 for the first term where they can
-  not (quantization_facts.md 1.4).
+  not (docs/facts/quantization.md 1.4).
 
   Args:
-    logits: [G] of the gates for 4, 8, ... bits.
-    level_weights: [G + 1] b MACs / max MACs for b = 2, 4, 8, ..., or ones.
-    pruning_logits: [C] of the gates of the output channels, or None.
+    logits: [G], logits of the gates for 4, 8, ... bits.
+    level_weights: [G + 1], b MACs / max MACs for b = 2, 4, 8, ..., or ones.
+    pruning_logits: [C], logits of the gates of the output channels, or None.
   """
   at_least = chain(BAYESIAN_BITS.probability_open(logits))
   higher = jnp.sum(level_weights[1:] * at_least)

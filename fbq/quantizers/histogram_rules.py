@@ -39,28 +39,33 @@ def range_of(
   """The range [] of a tensor for `bits`-bit codes.
 
   Args:
-    histogram: of the tensor.
-    rule: of `RULES`.
-    bits: of the codes; two of the rules heed them.
-    form: of `affine.FORMS`.
-    percent: of `percentile`.
-    decay: of `moving_average`, from batch to batch.
+    histogram: counts of the tensor's numbers.
+    rule: name of the rule, one of `RULES`.
+    bits: bits of the codes; two of the rules heed them.
+    form: form of the grid, one of `affine.FORMS`.
+    percent: percentage of the rule `percentile`.
+    decay: decay of `moving_average` from batch to batch.
 
   Raises:
     ValueError: unknown rule, or settings it cannot have.
   """
   symmetric = form in ("symmetric", "restricted")
+
+  # Two of the rules take the data as they are, whatever the codes.
   if rule == "min_max":
     return _extremes(histogram)
   if rule == "moving_average":
     batches = zip(histogram.lows, histogram.highs, strict=True)
     return range_rules.moving_average([Range(*ends) for ends in batches], decay)
+
+  # The others clip. Symmetric forms take both ends alike.
   if rule == "percentile":
     return percentile(histogram, percent, symmetric)
   if rule == "least_squares":
     return least_squares(histogram, bits, form)
   if rule == "kullback_leibler":
     return kullback_leibler(histogram, bits, form != "unsigned")
+
   raise ValueError(f"rule is {rule!r}, expected one of {RULES}")
 
 

@@ -12,7 +12,7 @@ what is done to its gradient before the optimizer:
 
 The last column is an optax transformation (PACT's is
 `optax.add_decayed_weights`, 1e-3 in quantlib) or, in LSQ, a part of the
-quantizer.
+quantizer. `qat_rules` makes whole rules of these parts.
 """
 
 import functools
@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fbq.quantizers import calibration, uniform
+from fbq.quantizers import calibration
 
 Array = jax.Array
 _LEAST = np.float32(1e-8)  # as in `calibration`
@@ -54,26 +54,6 @@ def lsq_start(x: np.ndarray, bits: int, signed: bool) -> np.ndarray:
   return np.maximum(step, _LEAST).astype(np.float32)
 
 
-def lsq_quantize(
-  x: Array, step: Array, bits: Array, signed: bool, count: int
-) -> Array:
-  """`x` rounded to codes times `step`, with LSQ's scaled gradient of the step.
-
-  d y / d step = code - x / step inside, the end's code where clipped (eq. 3),
-  times 1 / sqrt(count Q_P) (section 2.2).
-
-  Args:
-    x: of any shape.
-    step: positive; broadcasts against `x`.
-    bits: integer array, broadcasts against `step`; 2 or more if signed.
-    signed: see `uniform.quantize`.
-    count: N, numbers that share a step: weights, or an image's activations.
-  """
-  _, highest, steps = uniform.grid(bits, signed)
-  step = scale_gradient(step, 1.0 / jnp.sqrt(count * highest))
-  return uniform.quantize(x, step * steps, bits, signed, "lsq")
-
-
 @jax.custom_vjp
 def scale_gradient(x: Array, scale: Array) -> Array:
   """`x`, whose gradient is multiplied by `scale`; `scale` gets none."""
@@ -100,19 +80,6 @@ def tqt_start(x: np.ndarray) -> np.ndarray:
   return np.log2(np.maximum(largest, _LEAST))
 
 
-def tqt_quantize(x: Array, log_range: Array, bits: Array, signed: bool):
-  """`x` quantized to a range of 2^log_range, which is positive whatever it is.
-
-  Trained quantization thresholds (arXiv 1903.08066). The gradient of
-  `log_range` is ln 2 (sum of g y where clipped, of g (y - x) elsewhere), eq. 8,
-  not yet normalized: see `tqt_normalized`. As in quantlib, and not in the
-  paper, the range need not be a power of two.
-
-  Args: those of `uniform.quantize`, with log2 of the range.
-  """
-  return uniform.quantize(x, jnp.exp2(log_range), bits, signed, "lsq")
-
-
 def tqt_normalized(
   decay: float = 0.9, clip: bool = True
 ) -> optax.GradientTransformation:
@@ -125,8 +92,8 @@ def tqt_normalized(
   of Adam without its first moment, which this is.
 
   Args:
-    decay: of the moving average.
-    clip: by tanh, in quantlib's recipes true.
+    decay: decay of the moving average.
+    clip: whether tanh is taken of what comes out, as in quantlib's recipes.
   """
   normalize = optax.scale_by_adam(b1=0.0, b2=decay, eps=1e-5)
   if not clip:

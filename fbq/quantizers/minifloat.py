@@ -1,9 +1,9 @@
 """Block minifloat BM<e, m>: small floats whose exponents share a bias.
 
 Fox et al., ICLR 2021; the format that the released code of BitQ trains with
-(bitq_facts.md 0.2 and 1.2), where the paper describes block floating point. An
-element has a sign, e bits of an exponent of its own and m of a mantissa. Its
-block has 8 bits more, for
+(docs/facts/bitq.md 0.2 and 1.2), where the paper describes block floating
+point. An element has a sign, e bits of an exponent of its own and m of a
+mantissa. Its block has 8 bits more, for
 
   E = floor(log2(max |x| + 1e-28))
 
@@ -34,19 +34,19 @@ Array = jax.Array
 _FLOOR = np.float32(1e-28)
 
 
-class Format(NamedTuple):
+class Minifloat(NamedTuple):
   """BM<e, m> as data.
 
   Attributes:
-    exponent_bits: e, of each element; 1 .. 8.
-    mantissa_bits: m, of each element; 1 .. 22.
+    exponent_bits: e, exponent bits of each element; 1 .. 8.
+    mantissa_bits: m, mantissa bits of each element; 1 .. 22.
   """
 
   exponent_bits: Array | int
   mantissa_bits: Array | int
 
 
-def check(format_: Format) -> None:
+def check_minifloat(format_: Minifloat) -> None:
   """Raises ValueError if a number of `format_`, not traced, is out of range."""
   exponent_bits, mantissa_bits = format_
   expected = "1 .. 8 (for 0 bits there is fbq.quantizers.bfp)"
@@ -56,7 +56,7 @@ def check(format_: Format) -> None:
 
 def quantize(
   x: Array,
-  format_: Format,
+  format_: Minifloat,
   tile: blocks.Tile,
   rounding: str = "stochastic",
   key: Array | None = None,
@@ -64,13 +64,13 @@ def quantize(
   """`x` rounded to the numbers of BM<e, m>.
 
   Args:
-    x: float32 of any shape.
+    x: float32 tensor of any shape.
     format_: integers, or int32 arrays [] if they are to change from call to
       call.
     tile: size of a block along every axis, 0 for a whole axis; see
       `quantize_activations` and `weight_tile` for the authors' blocks.
     rounding: see `roundings.to_integer`.
-    key: for stochastic rounding.
+    key: random key for stochastic rounding.
 
   Returns:
     float32 of `x`'s shape. NaN if traced numbers of `format_` are out of range.
@@ -79,17 +79,20 @@ def quantize(
     ValueError: a number of `format_` is out of range, the rounding is unknown,
       or has no key, `tile` does not fit; `x` is not float32.
   """
-  check(format_)
+  # Numbers that are traced cannot be looked at: they give NaN.
+  check_minifloat(format_)
   if x.dtype != jnp.float32:
     raise ValueError(f"x is {x.dtype}, expected float32")
   noise = roundings.noise(rounding, key, x.shape)
-  bits = Format(*(jnp.asarray(b, jnp.int32) for b in format_))
+
+  # Formats are data, so one compiled function serves all of them.
+  bits = Minifloat(*(jnp.asarray(b, jnp.int32) for b in format_))
   return _compiled(tile, rounding, x, bits, noise)
 
 
 def quantize_activations(
   x: Array,
-  format_: Format,
+  format_: Minifloat,
   size: int,
   rounding: str = "stochastic",
   key: Array | None = None,

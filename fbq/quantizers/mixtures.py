@@ -1,7 +1,7 @@
 """Quantizers of a mixture of precisions, fused, with analytic gradients.
 
 `mixed_quantize` weighs all precisions of the ladder 2, 4, 8 (EdMIPS, PLiNIO;
-quantization_facts.md 7), `fractional_quantize` the two around a fractional
+docs/facts/quantization.md 7), `fractional_quantize` the two around a fractional
 index on it (FracBits). Both are one tensor, so what follows is computed once.
 """
 
@@ -28,8 +28,8 @@ def mixed_quantize(
   """(1 - p4 - p8) Q2(x) + p4 Q4(x) + p8 Q8(x), the Qs on `uniform`'s grids.
 
   Args:
-    x: of any shape.
-    range_: positive, one for all precisions; broadcasts against `x`.
+    x: tensor of any shape.
+    range_: range, positive, one for all precisions; broadcasts against `x`.
     shares: (p4, p8), each broadcasting against `x`.
     signed: see `uniform.quantize`.
 
@@ -63,6 +63,7 @@ def _mixed_forward(signed, x, range_, p4, p8):
 
 def _mixed_backward(signed, residuals, g):
   """The shares stay outside of the sums, see `bayesian_bits`."""
+  # Codes are computed again: that costs less than keeping three tensors.
   x, range_, p4, p8 = residuals
   q2, q4, q8 = (
     step * codes
@@ -70,8 +71,11 @@ def _mixed_backward(signed, residuals, g):
       level_steps(range_, signed), level_codes(x, range_, signed), strict=True
     )
   )
+
+  # What the shares and the range have in common is summed once.
   total = _totals(x, range_, p4, p8)
   gain4, gain8 = total(g * (q4 - q2)), total(g * (q8 - q4))
+
   if signed:  # the precisions end at different codes
     masks = [
       uniform.is_inside(x, low / steps * range_, high / steps * range_, True)
@@ -87,6 +91,7 @@ def _mixed_backward(signed, residuals, g):
   else:
     slope = ((x > 0.0) & (x < range_)).astype(g.dtype)
     drange = total(g * (q2 - slope * x)) + (p4 + p8) * gain4 + p8 * gain8
+
   return (
     g * slope,
     uniform.sum_to(drange / range_, range_.shape),
@@ -106,9 +111,9 @@ def fractional_quantize(
   At a whole index it is the quantizer of that precision, exactly.
 
   Args:
-    x: of any shape.
-    range_: positive, one for all precisions; broadcasts against `x`.
-    index: in [0, 2]; broadcasts against `range_`.
+    x: tensor of any shape.
+    range_: range, positive, one for all precisions; broadcasts against `x`.
+    index: index in [0, 2]; broadcasts against `range_`.
     signed: see `uniform.quantize`.
 
   Returns:

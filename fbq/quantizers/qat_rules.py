@@ -31,53 +31,66 @@ import optax
 from fbq.quantizers import calibration, learned_ranges, range_rules, uniform
 
 Array = jax.Array
-DEFAULT, MIN_MAX = "log_lsq", "min_max"
 PACT_DECAY = 1e-3  # of quantlib's recipes
 PACT_PERCENT = 99.9
 _MOMENTUM = 0.9
 
 
+def straight_through(
+  x: Array, range_: Array, bits: Array, signed: bool, count: int
+) -> Array:
+  """`uniform.quantize` whose range has the straight-through gradient.
+
+  Args:
+    x, range_, bits, signed: see `uniform.quantize`.
+    count: numbers that share a range: weights, or an image's activations. N of
+      LSQ.
+  """
+  del count
+  return uniform.quantize(x, range_, bits, signed)
+
+
+def _pact_quantize(x, range_, bits, signed, count):
+  del count
+  return uniform.quantize(x, range_, bits, signed, "pact")
+
+
+def _lsq_quantize(x, range_, bits, signed, count):
+  """With the gradient of the range under which it moves as LSQ's step does.
+
+  LSQ learns the step, the range over a number n of steps that depends on the
+  bits. SGD, momentum included, is linear, so a step of it on the range with a
+  gradient n^2 times as large is n times that on the step: the same.
+  """
+  _, highest, steps = uniform.grid(bits, signed)
+  scale = steps**2 / jnp.sqrt(count * jnp.maximum(highest, 1.0))
+  range_ = learned_ranges.scale_gradient(range_, scale)
+  return uniform.quantize(x, range_, bits, signed)
+
+
 class Rule(NamedTuple):
-  """One rule.
+  """What ranges do in training; your own is one more of these.
 
   Attributes:
-    text: what it does, for reports.
+    name: short, for names of runs and columns of reports.
+    text: what the rule does, for reports.
     start: (x [N, ...], bits, signed) -> the first range [...] of every column.
-    optimizer: of the ranges, for a rate or its schedule; None if none is
-      learned. It leaves ranges positive, whatever their gradient.
-    gradient: of the range, see `uniform.quantize`.
-    scales_gradient: whether that is LSQ's of a step, see `quantize`.
+    optimizer: (rate or its schedule) -> transformation of the ranges, which
+      leaves them positive whatever their gradient. None: no range is learned,
+      and those of `min_max` are taken.
+    quantize: like `straight_through`. Its values are those of
+      `uniform.quantize`, which deployment computes; its gradients are free.
+    learning_rate: rate of the ranges where a config names none.
   """
 
+  name: str
   text: str
   start: Callable[[np.ndarray, int, bool], np.ndarray]
   optimizer: (
     Callable[[optax.ScalarOrSchedule], optax.GradientTransformation] | None
   )
-  gradient: str = "lsq"
-  scales_gradient: bool = False
-
-
-def quantize(
-  rule: str, x: Array, range_: Array, bits: Array, signed: bool, count: int
-) -> Array:
-  """`uniform.quantize` with the rule's gradient of the range.
-
-  LSQ learns the step, the range over a number n of steps that depends on the
-  bits. SGD, momentum included, is linear, so a step of it on the range with a
-  gradient n^2 times as large is n times that on the step: the same.
-
-  Args:
-    rule: one of `RULES`.
-    x, range_, bits, signed: see `uniform.quantize`.
-    count: N of LSQ: weights that share a range, or an image's activations.
-  """
-  how = RULES[rule]
-  if how.scales_gradient:
-    _, highest, steps = uniform.grid(bits, signed)
-    scale = steps**2 / jnp.sqrt(count * jnp.maximum(highest, 1.0))
-    range_ = learned_ranges.scale_gradient(range_, scale)
-  return uniform.quantize(x, range_, bits, signed, how.gradient)
+  quantize: Callable[[Array, Array, Array, bool, int], Array] = straight_through
+  learning_rate: float = 1e-2
 
 
 def _largest(x, bits, signed):
@@ -98,7 +111,7 @@ def _tqt_start(x, bits, signed):
 
 
 def _pact_start(x, bits, signed):
-  """That of least squared error if signed, else a percentile.
+  """The range of least squared error if signed, else a percentile.
 
   PACT is of activations after a ReLU. SAWB, quantlib's start of weights, fits
   bell-shaped numbers, not the nine weights of a depthwise channel: from it
@@ -138,38 +151,41 @@ def _log_lsq_optimizer(rate):
   return learned_ranges.in_log_space(optax.adam(rate))
 
 
-RULES = {
-  DEFAULT: Rule(
-    "ranges of least squared error, then Adam on their logarithm by the "
-    "straight-through gradient",
-    calibration.best_range,
-    _log_lsq_optimizer,
-  ),
-  "lsq": Rule(
-    "learned step size: 2 E|x| / sqrt(Q_P), then SGD by the straight-through "
-    "gradient over sqrt(N Q_P)",
-    _lsq_start,
-    _lsq_optimizer,
-    scales_gradient=True,
-  ),
-  "tqt": Rule(
-    "trained quantization thresholds: the largest magnitude, then SGD on log2 "
-    "by a gradient normalized by its own deviation",
-    _tqt_start,
-    _tqt_optimizer,
-  ),
-  "pact": Rule(
-    "parameterized clipping: ranges of least squared error for weights and a "
-    "percentile of activations, then SGD by the gradient of what is clipped, "
-    "with decay",
-    _pact_start,
-    _pact_optimizer,
-    gradient="pact",
-  ),
-  MIN_MAX: Rule(
-    "the whitepaper's: the smallest and largest weights of the moment, moving "
-    "averages of those of activations; nothing is learned",
-    _largest,
-    None,
-  ),
-}
+LOG_LSQ = Rule(
+  "log_lsq",
+  "ranges of least squared error, then Adam on their logarithm by the "
+  "straight-through gradient",
+  calibration.best_range,
+  _log_lsq_optimizer,
+)
+LSQ = Rule(
+  "lsq",
+  "learned step size: 2 E|x| / sqrt(Q_P), then SGD by the straight-through "
+  "gradient over sqrt(N Q_P)",
+  _lsq_start,
+  _lsq_optimizer,
+  _lsq_quantize,
+)
+TQT = Rule(
+  "tqt",
+  "trained quantization thresholds: the largest magnitude, then SGD on log2 by "
+  "a gradient normalized by its own deviation",
+  _tqt_start,
+  _tqt_optimizer,
+)
+PACT = Rule(
+  "pact",
+  "parameterized clipping: ranges of least squared error for weights and a "
+  "percentile of activations, then SGD by the gradient of what is clipped, "
+  "with decay",
+  _pact_start,
+  _pact_optimizer,
+  _pact_quantize,
+)
+MIN_MAX = Rule(
+  "min_max",
+  "the whitepaper's: the smallest and largest weights of the moment, moving "
+  "averages of those of activations; nothing is learned",
+  _largest,
+  None,
+)

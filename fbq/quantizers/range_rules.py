@@ -70,7 +70,7 @@ def moving_average(batches: Sequence[Range], decay: float = 0.99) -> Range:
   starts from the first batch, so no correction for a start from 0 is needed.
 
   Args:
-    batches: in their order, of `min_max`.
+    batches: ranges of batches in their order, from `min_max`.
     decay: share that the average keeps at each batch, 0 to below 1.
   """
   if not batches or not 0 <= decay < 1:
@@ -91,7 +91,7 @@ def percentile(x: np.ndarray, percent: float, symmetric: bool) -> Range:
   Args:
     x: [N, ...].
     percent: above 50, up to 100.
-    symmetric: of the magnitudes; else of either end, each as much.
+    symmetric: whether the magnitudes are cut; else either end, by as much.
   """
   if not 50 < percent <= 100:
     raise ValueError(f"percentile {percent}, expected above 50, up to 100")
@@ -116,11 +116,12 @@ def least_squares(
 
   Args:
     x: [N, ...].
-    bits: of the codes.
-    form: of `affine.FORMS`.
-    shares: [K] candidates; by default those of `calibration.shares`.
-    shared: one share for all columns, that of the least error of all, as in
-      MQBench and quantlib; else of each its own.
+    bits: bits of the codes.
+    form: form of the grid, one of `affine.FORMS`.
+    shares: [K], candidates as shares of the whole; by default those of
+      `calibration.shares`.
+    shared: whether all columns take one share, that of the least error of all,
+      as in MQBench and quantlib; else each column its own.
   """
   x = np.sort(calibration.checked(x), axis=0)  # sums that no order changes
   if shares is None:
@@ -154,9 +155,9 @@ def kullback_leibler(x: np.ndarray, bits: int, signed: bool) -> Range:
 
   Args:
     x: [N, ...].
-    bits: of the codes, 2 to 11.
-    signed: 2^(bits-1) codes for magnitudes of numbers of both signs; else
-      2^bits for positive numbers, negative ones are taken for 0.
+    bits: bits of the codes, 2 to 11.
+    signed: whether magnitudes of numbers of both signs have 2^(bits-1) codes;
+      else positive numbers have 2^bits, and negative ones are taken for 0.
   """
   check_codes(bits)
   x = calibration.checked(x)
@@ -207,9 +208,9 @@ def quantized(x: np.ndarray, range_: Range, bits: int, form: str) -> np.ndarray:
 
   Args:
     x: float32 [..., C], or of any shape for one range.
-    range_: of [C] or [].
-    bits: of the codes.
-    form: of `affine.FORMS`.
+    range_: range [C] or [].
+    bits: bits of the codes.
+    form: form of the grid, one of `affine.FORMS`.
   """
   return _rounded(x, _grid(range_, bits, form))
 

@@ -9,7 +9,7 @@ Array = jax.Array
 MODES = ("nearest", "even", "floor", "stochastic")
 
 
-def check(mode: str, key: Array | None) -> None:
+def check_rounding(mode: str, key: Array | None) -> None:
   """Raises ValueError for an unknown mode, or a key too few or too many."""
   if mode not in MODES:
     raise ValueError(f"rounding is {mode!r}, expected one of {MODES}")
@@ -27,7 +27,7 @@ def check(mode: str, key: Array | None) -> None:
 
 def noise(mode: str, key: Array | None, shape: tuple[int, ...]) -> Array | None:
   """What `to_integer` draws on: uniform in [0, 1), or None."""
-  check(mode, key)
+  check_rounding(mode, key)
   return None if key is None else jax.random.uniform(key, shape)
 
 
@@ -35,11 +35,11 @@ def to_integer(x: Array, mode: str, noise: Array | None = None) -> Array:
   """`x` rounded to an integer, as float.
 
   Args:
-    x: float32.
+    x: float32 tensor.
     mode: "nearest" (ties away from zero), "even" (ties to even), "floor"
       (towards zero, as hardware drops bits; the name is microxcaling's) or
       "stochastic" (away from zero with the probability of the fraction).
-    noise: of `noise`, of `x`'s shape, for stochastic rounding.
+    noise: random numbers of `x`'s shape, from `noise`, for stochastic rounding.
   """
   if mode == "nearest":
     return lax.round(x, lax.RoundingMethod.AWAY_FROM_ZERO)

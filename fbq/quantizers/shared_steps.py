@@ -27,8 +27,8 @@ def of_all_sites(
 
   Args:
     net: the network.
-    ranges: of step sites, all or some, without the image's.
-    bits: of the operands of adders at least; those of one adder are equal.
+    ranges: ranges of step sites, all or some, without the image's.
+    bits: bits of the operands of adders at least; those of one adder are equal.
   """
   known = {INPUT_SITE: jnp.float32(1.0), **ranges}
   return {
@@ -47,7 +47,7 @@ def of_step_sites(
 
   Args:
     net: the network.
-    ranges: that each activation site but the image's would have alone.
+    ranges: range that each activation site but the image's would have alone.
     bits: see `of_all_sites`.
   """
   found: dict[str, Array] = {}

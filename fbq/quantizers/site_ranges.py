@@ -36,16 +36,17 @@ def site_ranges(
 
   Args:
     net: the network.
-    params: of its model, for the weights.
+    params: parameters of the model of `net`, for the weights.
     tensors: activation site -> values [N, ...] before their quantizer.
     bits: precisions to calibrate for.
-    start: gives the range, such as a rule's of `qat_rules`.
-    per_channel: weights have one for each output channel, but for the
-      classifier's.
+    start: function that gives the range, such as a rule's of `qat_rules`.
+    per_channel: whether weights have a range for each output channel, but for
+      the classifier's.
 
   Raises:
     ValueError: a tensor is missing, empty, or has values that are not finite.
   """
+  # Activations: each tensor alone first, then what shares a step together.
   tensors = _checked(net, tensors)
   found = calibration.activation_ranges(
     tensors, net.is_signed, bits, start=start
@@ -54,6 +55,8 @@ def site_ranges(
     largest = np.max(np.abs(values)) if net.is_signed[site] else np.max(values)
     found[site][FLOAT_BITS] = _twice(largest)
   found = _of_step_sites(net, found, (*bits, FLOAT_BITS))
+
+  # Weights have no step in common with others.
   for node in net.nodes:
     if node.has_weights:
       kernel = np.asarray(params[f"{node.name}_kernel"])
@@ -74,7 +77,7 @@ def site_ends(
   """{activation site: [2]}: the smallest and the largest number, and 0.
 
   Args:
-    net, tensors: see `site_ranges`.
+    net, tensors: network and tensors, see `site_ranges`.
 
   Raises:
     ValueError: see `site_ranges`.
@@ -97,21 +100,26 @@ def squared_errors(
 
   Args:
     net: the network.
-    params: of its model.
+    params: parameters of the model of `net`.
     tensors: activation site -> values [N, ...] before their quantizer.
-    ranges: of `site_ranges`.
+    ranges: ranges from `site_ranges`.
     bits: precisions to tell the error of.
   """
+  # Bits are data: one program for each shape and sign.
   quantize = jax.jit(uniform.quantize, static_argnames="signed")
   result = {}
   for site in net.workload.free_sites:
     name, kind = site.rsplit(".", 1)
+
+    # An activation's error is the mean over images, a kernel's counts once.
     signed = kind == "weight" or net.is_signed[site]
     if kind == "weight":
       x, images = np.asarray(params[f"{name}_kernel"]), 1
     else:
       x, images = np.asarray(tensors[site]), len(tensors[site])
     x = x if signed else np.maximum(x, 0.0)  # the quantizer is the ReLU too
+
+    # Summed in float64, as a tensor may have millions of elements.
     result[site] = {}
     for b in bits:
       y = quantize(x, ranges[site][b], np.int32(b), signed=signed)
@@ -121,7 +129,7 @@ def squared_errors(
 
 
 def _checked(net, tensors):
-  """Those of the network's activation sites but the image's."""
+  """Tensors of the network's activation sites, without the image's."""
   wanted = [site for site in net.is_signed if site != INPUT_SITE]
   missing = [site for site in wanted if site not in tensors]
   if missing:

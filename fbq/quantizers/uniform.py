@@ -6,8 +6,8 @@ half-to-even, as in PyTorch. Grids, in integer codes of `b` bits:
   weights        signed, -2^(b-1) .. 2^(b-1) - 1, step = range / 2^(b-1)
   activations    unsigned, 0 .. 2^b - 1,          step = range / (2^b - 1)
 
-which are the ones of the Free Bits authors (quantization_facts.md 3.2) and of
-the PULP kernels: no zero-point, so a product of codes needs no correction.
+which are the ones of the Free Bits authors (docs/facts/quantization.md 3.2) and
+of the PULP kernels: no zero-point, so a product of codes needs no correction.
 """
 
 import functools
@@ -39,11 +39,11 @@ def quantize(
   """`x` rounded to the nearest of the `bits`-bit levels of `range_`.
 
   Args:
-    x: of any shape.
-    range_: the largest magnitude, positive; broadcasts against `x` (a scalar,
-      or [1, .., 1, C] for one range per output channel).
+    x: tensor of any shape.
+    range_: largest magnitude, positive; broadcasts against `x` (a scalar, or
+      [1, .., 1, C] for one range per output channel).
     bits: integer array, broadcasts against `range_`.
-    signed: codes -2^(b-1) .. 2^(b-1)-1 if true, else 0 .. 2^b-1.
+    signed: whether codes are -2^(b-1) .. 2^(b-1)-1, else 0 .. 2^b-1.
     rule: gradient of the range. "lsq": that of the straight-through estimator,
       d y / d range = (y - x [x inside]) / range (learned step size, arXiv
       1902.08153; the original Bayesian Bits). "pact": y / range where `x` is

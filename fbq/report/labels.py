@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fbq.report import picture
+
 _DISTANCES = (8, 14, 22, 32)  # From point to box, in typographic points.
 _DIRECTIONS = 12
 _FAR = 20  # From here on a thin line leads from the name to its point.
@@ -31,7 +33,6 @@ class Label:
 
 def place(
   axes,
-  renderer,
   labels: Sequence[Label],
   markers: Sequence[tuple[float, float]],
   lines: Sequence[Sequence[tuple[float, float]]],
@@ -43,13 +44,11 @@ def place(
 
   Args:
     axes: drawn once, with its final limits.
-    renderer: of its canvas.
     markers: places that names must not cover, in the units of the axes.
     lines: corners of lines that names should rather not cover.
   """
-  from matplotlib import patheffects
-
   scale = axes.figure.dpi / 72
+  renderer = axes.figure.canvas.get_renderer()
   to_pixels = axes.transData.transform
   boxes = [(*to_pixels(marker), 6 * scale, 6 * scale) for marker in markers]
   strokes = np.concatenate(
@@ -71,8 +70,9 @@ def place(
       color=label.color,
       zorder=6,
       parse_math=False,
-      path_effects=[patheffects.withStroke(linewidth=2.2, foreground="white")],
     )
+    text.set_in_layout(False)  # Panels stay where they were drawn.
+    picture.halo(text)
     size = text.get_window_extent(renderer)
     half = np.array((size.width, size.height)) / 2 + scale
     centre = to_pixels((label.x, label.y))

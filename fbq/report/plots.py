@@ -1,51 +1,31 @@
 """The picture: accuracy over cycles, with the front and where points come from.
 
-matplotlib is imported inside the functions and drawn without pyplot, so there
-is no global state and no display. Saving the picture twice gives the same file.
+Every point and every arrow tells its numbers to the mouse.
 """
 
 import itertools
-import math
-import os
 from collections.abc import Sequence
 
 import numpy as np
 
-from fbq.report import figures, labels, records, tables
+from fbq.report import labels, picture, records, tables
 from fbq.report.records import Point
 
-# Okabe-Ito: told apart by people who do not see all colours, and in grey.
 _STYLES = {
-  "search": ("o", "#0072B2", "precision search"),
-  "free_bits": ("D", "#D55E00", "after the Free Bits pass"),
-  "baseline": ("s", "#444444", "uniform baseline"),
+  "search": ("o", picture.BLUE, "precision search"),
+  "free_bits": ("D", picture.VERMILION, "after the Free Bits pass"),
+  "baseline": ("s", picture.SOFT, "uniform baseline"),
 }
-_FRONT = "#009E73"
-_FLOAT = "#999999"
-_STAR = "#E6A700"
 
 
-def write_front(
-  path: str | os.PathLike,
+def front(
   points: Sequence[Point],
   test_count: int,
   float_accuracy: float | None = None,
   recommended: str | None = None,
   title: str = "",
-) -> None:
-  """Writes the picture of `front_png` to `path`, whole or not at all."""
-  picture = front_png(points, test_count, float_accuracy, recommended, title)
-  tables.write_atomically(path, picture)
-
-
-def front_png(
-  points: Sequence[Point],
-  test_count: int,
-  float_accuracy: float | None = None,
-  recommended: str | None = None,
-  title: str = "",
-) -> bytes:
-  """A PNG of accuracy over cycles.
+) -> str:
+  """SVG of accuracy over cycles.
 
   Where a few points lie far below the others the accuracy axis is broken, so
   that the ones worth having can be told apart.
@@ -55,65 +35,59 @@ def front_png(
     test_count: test images, for the error bars (binomial standard error).
     float_accuracy: of the network before quantization, 0 to 1; a dashed line.
     recommended: name of the point to be marked with a star.
+    title: heading of the picture.
 
   Raises:
     ValueError: points do not fit together or a number is impossible.
   """
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
-
   by_name = records.check(points)
   if recommended is not None and recommended not in by_name:
     raise ValueError(f"no point is called {recommended!r}: {list(by_name)}")
   if float_accuracy is not None:
     float_accuracy = records.fraction(float_accuracy, "float_accuracy")
-  figure = Figure(figsize=(9, 6), dpi=150)
-  canvas = FigureCanvasAgg(figure)
+  best = by_name.get(recommended) if recommended else None
+
+  # One panel, or a large one above a small one where the axis is broken.
+  figure = picture.new(9, 6)
   low, high = accuracy_ranges(points, test_count, float_accuracy)
   if low is None:
-    panels = [(figure.add_subplot(), high)]
+    panels, limits = [figure.subplots()], [high]
   else:
-    grid = figure.add_gridspec(2, 1, height_ratios=(4, 1), hspace=0.07)
-    upper = figure.add_subplot(grid[0])
-    lower = figure.add_subplot(grid[1], sharex=upper)
-    panels = [(upper, high), (lower, low)]
-    _break(upper, lower)
-  for axes, limits in panels:
+    panels = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    limits = [high, low]
+    _break(*panels)
+  for axes, (bottom, top) in zip(panels, limits, strict=True):
+    axes.set_ylim(bottom, top)
     _draw(axes, points, by_name, test_count, float_accuracy)
-    axes.set_ylim(*limits)
-  best = by_name.get(recommended) if recommended else None
-  if best is not None:
-    for axes, _ in panels:
-      axes.plot(
-        best.cycles / 1e6,
-        best.accuracy * 100,
-        "*",
-        color=_STAR,
-        markeredgecolor="black",
-        markeredgewidth=0.6,
-        markersize=17,
-        zorder=5,
-        label="recommended",
-      )
-  top, bottom = panels[0][0], panels[-1][0]
+    if best is not None:
+      _star(axes, best, test_count)
+
+  # What is around the panels.
   if title:
-    top.set_title(title, loc="left", fontsize=11, parse_math=False)
-  bottom.set_xlabel("cycles per image (millions), fewer is faster")
-  figure.supylabel("test accuracy (%)", fontsize=10, x=0.015)
-  handles, names = top.get_legend_handles_labels()
-  figure.legend(
-    handles,
-    names,
-    loc="lower center",
-    ncols=math.ceil(len(names) / 2),
-    fontsize=8.5,
-    frameon=False,
+    panels[0].set_title(title, loc="left", fontsize=11, parse_math=False)
+  panels[-1].set_xlabel("cycles per image (millions), fewer is faster")
+  figure.supylabel("test accuracy (%)", fontsize=10)
+  picture.legend(figure, panels[0], 3, "lower center")
+
+  # Names last, as they need to know where everything else is.
+  figure.canvas.draw()
+  for axes in panels:
+    _name_points(axes, points, by_name, best, float_accuracy)
+  return picture.svg(
+    figure,
+    "Test accuracy over cycles per image of every assignment; the table has "
+    "the same numbers.",
   )
-  figure.subplots_adjust(left=0.085, right=0.98, top=0.94, bottom=0.19)
-  canvas.draw()
-  for axes, limits in panels:
-    _name_points(axes, canvas.get_renderer(), points, by_name, best, limits)
-  return figures.png(figure)
+
+
+def said(point: Point, test_count: int) -> str:
+  """A point in one line: name, cycles, accuracy, bits."""
+  error = records.standard_error(point.accuracy, test_count)
+  names = " = ".join((point.name, *point.aliases))
+  return (
+    f"{names}: {point.cycles:,} cycles, {point.accuracy:.2%} "
+    f"± {100 * error:.2f}; {tables.bits_in_words(point.precision)}"
+  )
 
 
 def accuracy_ranges(points, test_count, float_accuracy=None):
@@ -170,29 +144,28 @@ def _break(upper, lower):
   lower.plot([0], [1], transform=lower.transAxes, **marks)
 
 
+def _place(point: Point) -> tuple[float, float]:
+  """Millions of cycles, accuracy in percent."""
+  return point.cycles / 1e6, point.accuracy * 100
+
+
 def _draw(axes, points, by_name, test_count, float_accuracy):
-  """Everything but the labels, in millions of cycles and percent."""
-  axes.grid(True, color="#e4e4e4", linewidth=0.7)
-  axes.set_axisbelow(True)
-  for side in ("top", "right"):
-    axes.spines[side].set_visible(False)
+  """Everything but the names, within the limits of a panel."""
+  picture.bare(axes, "both")
   cycles = np.asarray([point.cycles for point in points]) / 1e6
   margin = 0.05 * (cycles.max() - cycles.min()) or 0.1 * cycles.max()
   right = cycles.max() + margin
   axes.set_xlim(cycles.min() - margin, right)
+
+  # The front, as steps to the right edge, and the float network.
   mask = records.on_front(points)
-  front = sorted(
-    {
-      (p.cycles / 1e6, p.accuracy * 100)
-      for p, keep in zip(points, mask, strict=True)
-      if keep
-    }
-  )
+  ends = {_place(p) for p, keep in zip(points, mask, strict=True) if keep}
+  xs, ys = zip(*sorted(ends), strict=True)
   axes.step(
-    [x for x, _ in front] + [right],
-    [y for _, y in front] + [front[-1][1]],
+    [*xs, right],
+    [*ys, ys[-1]],
     where="post",
-    color=_FRONT,
+    color=picture.GREEN,
     linewidth=1.6,
     alpha=0.8,
     zorder=1.5,
@@ -201,67 +174,99 @@ def _draw(axes, points, by_name, test_count, float_accuracy):
   if float_accuracy is not None:
     axes.axhline(
       float_accuracy * 100,
-      color=_FLOAT,
+      color=picture.GREY,
       linestyle=(0, (5, 4)),
       linewidth=1.2,
       zorder=1,
       label=f"float network ({float_accuracy:.2%})",
     )
+
+  # Arrows before points, which lie on them.
   for point in points:
     if point.parent is not None:
-      source = by_name[point.parent]
-      arrow = axes.annotate(
-        "",
-        xy=(point.cycles / 1e6, point.accuracy * 100),
-        xytext=(source.cycles / 1e6, source.accuracy * 100),
-        arrowprops=dict(
-          arrowstyle="-|>",
-          color=_STYLES["free_bits"][1],
-          linewidth=0.9,
-          alpha=0.7,
-          shrinkA=4,
-          shrinkB=4,
-        ),
-        zorder=1.8,
-      )
-      # Where the axis is broken, an arrow from below the break ends at it.
-      arrow.arrow_patch.set_clip_box(axes.bbox)
+      _arrow(axes, by_name[point.parent], point)
   for kind, (marker, color, name) in _STYLES.items():
+    label = f"{name} (bar: 1 standard error)" if kind == "search" else name
     group = [point for point in points if point.kind == kind]
-    if not group:
-      continue
-    accuracy = [point.accuracy * 100 for point in group]
-    errors = [
-      records.standard_error(p.accuracy, test_count) * 100 for p in group
-    ]
-    axes.errorbar(
-      [point.cycles / 1e6 for point in group],
-      accuracy,
-      yerr=errors,
-      fmt=marker,
-      color=color,
-      ecolor=color + "55",
-      elinewidth=1.2,
-      markersize=6.5,
-      markeredgecolor="white",
-      markeredgewidth=0.7,
-      zorder=3,
-      label=f"{name} (bar: 1 standard error)" if kind == "search" else name,
-    )
+    shown = _within(axes, group)
+    if group:
+      bars = axes.errorbar(
+        [_place(point)[0] for point in shown],
+        [_place(point)[1] for point in shown],
+        yerr=[
+          100 * records.standard_error(point.accuracy, test_count)
+          for point in shown
+        ],
+        fmt=marker,
+        color=color,
+        ecolor=color + "55",
+        elinewidth=1.2,
+        markersize=6.5,
+        markeredgecolor="white",
+        markeredgewidth=0.7,
+        zorder=3,
+        label=label,
+      )
+      picture.title(bars[0], [said(point, test_count) for point in shown])
 
 
-def _name_points(axes, renderer, points, by_name, best, limits):
-  """Names the points within the limits of a panel, what matters most first.
+def _arrow(axes, source, point):
+  arrow = axes.annotate(
+    "",
+    xy=_place(point),
+    xytext=_place(source),
+    arrowprops=dict(
+      arrowstyle="-|>",
+      color=_STYLES["free_bits"][1],
+      linewidth=0.9,
+      alpha=0.7,
+      shrinkA=4,
+      shrinkB=4,
+    ),
+    zorder=1.8,
+  )
+  # Where the axis is broken, an arrow from below the break ends at it.
+  arrow.arrow_patch.set_clip_box(axes.bbox)
+  picture.title(
+    arrow.arrow_patch,
+    f"{source.name} to {point.name}: {source.cycles:,} to {point.cycles:,} "
+    f"cycles, {source.accuracy:.2%} to {point.accuracy:.2%}",
+  )
+
+
+def _star(axes, best, test_count):
+  shown = _within(axes, [best])
+  (star,) = axes.plot(
+    [_place(point)[0] for point in shown],
+    [_place(point)[1] for point in shown],
+    "*",
+    color=picture.AMBER,
+    markeredgecolor="black",
+    markeredgewidth=0.6,
+    markersize=17,
+    zorder=5,
+    label="recommended",
+  )
+  titles = [f"recommended: {said(point, test_count)}" for point in shown]
+  picture.title(star, titles)
+
+
+def _within(axes, points):
+  """The points that a panel shows."""
+  low, high = axes.get_ylim()
+  return [point for point in points if low <= _place(point)[1] <= high]
+
+
+def _name_points(axes, points, by_name, best, float_accuracy):
+  """Names the points of a panel, what matters most first.
 
   The recommended point, the baselines and the front always get a name; of the
   others, those whose name would cover something do not: the table has them.
   """
-
-  def place(point):
-    return point.cycles / 1e6, point.accuracy * 100
-
   mask = dict(zip(map(id, points), records.on_front(points), strict=True))
-  front = sorted(place(point) for point in points if mask[id(point)])
+
+  # Names should rather not cover the front, arrows and the float network.
+  front = sorted(_place(point) for point in points if mask[id(point)])
   corners = [front[0]]
   for (_, y0), (x1, y1) in itertools.pairwise(front):
     corners += [(x1, y0), (x1, y1)]
@@ -269,30 +274,26 @@ def _name_points(axes, renderer, points, by_name, best, limits):
   lines = [corners]
   for point in points:
     if point.parent is not None:
-      lines.append([place(by_name[point.parent]), place(point)])
-  for line in axes.lines:
-    if line.get_label().startswith("float network"):
-      level = line.get_ydata()[0]
-      lines.append([(x, level) for x in axes.get_xlim()])
+      lines.append([_place(by_name[point.parent]), _place(point)])
+  if float_accuracy is not None:
+    lines.append([(x, 100 * float_accuracy) for x in axes.get_xlim()])
 
   def rank(point):
     kinds = point is best, point.kind == "baseline", mask[id(point)]
     return [not first for first in kinds], point.cycles, point.name
 
-  shown = [p for p in points if limits[0] <= place(p)[1] <= limits[1]]
   labels.place(
     axes,
-    renderer,
     [
       labels.Label(
         point.name,
-        *place(point),
+        *_place(point),
         color=_STYLES[point.kind][1],
         essential=not all(rank(point)[0]),
         bold=point is best,
       )
-      for point in sorted(shown, key=rank)
+      for point in sorted(_within(axes, points), key=rank)
     ],
-    [place(point) for point in points],
+    [_place(point) for point in points],
     lines,
   )

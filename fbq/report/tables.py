@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import csv
-import io
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any

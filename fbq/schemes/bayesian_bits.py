@@ -1,6 +1,6 @@
 """The original Bayesian Bits: gates on residuals, learned ranges, pruning.
 
-arXiv 2005.07093 and its code; quantization_facts.md 1.
+arXiv 2005.07093 and its code; docs/facts/quantization.md 1.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbq.nets.graph import Net, Node
-from fbq.quantizers import gates, uniform
+from fbq.quantizers import extremes, gates, uniform
 from fbq.quantizers.bayesian_bits import LADDER, residual_quantize
 from fbq.schemes import ranges
 from fbq.schemes.groups import GateGroups
@@ -35,7 +35,7 @@ class BayesianBits:
   train ("gates",) and ("gates", "ranges").
 
   Attributes:
-    groups: of the gates.
+    groups: which sites share gates.
     ladder: the precisions, 2, 4, 8 and at most up to 16 or 32. Assignments of
       more than 8 bits run nowhere here: `fbq.precision` refuses them.
     prunes: give every output channel of the weights, the classifier's excepted,
@@ -91,10 +91,10 @@ class BayesianBits:
     logits = variables["gates"]["logits"]
     return gates.level_probabilities(logits, gates.BAYESIAN_BITS)
 
-  def quantizer(self, call: Call) -> "_Quantizer":
+  def quantizer(self, call: Call) -> "_BayesianBitsQuantizer":
     logits = call.variable("gates", "logits", lambda: self.start()["logits"])
     noise = call.noise or {}
-    return _Quantizer(
+    return _BayesianBitsQuantizer(
       self,
       call,
       self.groups.rows(call.net),
@@ -147,7 +147,7 @@ class BayesianBits:
     return found
 
 
-class _Quantizer(NamedTuple):
+class _BayesianBitsQuantizer(NamedTuple):
   """Gates [G, K - 1] of weights and of activations."""
 
   scheme: BayesianBits
@@ -160,7 +160,7 @@ class _Quantizer(NamedTuple):
   def weight(self, kernel, node):
     site = f"{node.name}.weight"
     if self.scheme.faithful:
-      start = lambda: jnp.maximum(jnp.max(kernel), 1e-8)
+      start = lambda: jnp.maximum(extremes.ends(kernel)[1], 1e-8)
       max_ = self.call.variable("ranges", site, start)
     else:
       max_ = ranges.learned_weight_range(self.call, kernel, node)

@@ -23,10 +23,10 @@ class Data(NamedTuple):
   """What `BlockFloat` takes.
 
   Attributes:
-    formats: int32 [S, 3]: bits X of an element, exponent bits SE, block size
-      of every site in the order of the workload.
-    tops: int32 [S], largest exponent of every activation, see `bfp.quantize`;
-      those of weights are taken from the weights.
+    formats: int32 [S, 3], the format of every site in the order of the
+      workload: bits X of an element, exponent bits SE, block size.
+    tops: int32 [S], largest exponent of every activation, see `bfp.quantize`; 0
+      for weights, whose largest is taken from the weights.
   """
 
   formats: Array
@@ -63,17 +63,17 @@ class BlockFloat:
     del step
     return Data(run["formats"], run["tops"])
 
-  def quantizer(self, call: Call) -> "_Quantizer":
+  def quantizer(self, call: Call) -> "_BlockFloatQuantizer":
     if call.data is None:
       raise ValueError(
         "a model in block floating point was given no formats: pass "
         "`block_float.Data` of every site of the workload"
       )
     place = {site: i for i, site in enumerate(call.net.workload.sites)}
-    return _Quantizer(self, call, place)
+    return _BlockFloatQuantizer(self, call, place)
 
 
-class _Quantizer(NamedTuple):
+class _BlockFloatQuantizer(NamedTuple):
   scheme: BlockFloat
   call: Call
   place: Mapping[str, int]

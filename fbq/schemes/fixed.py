@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from fbq.nets.graph import INPUT_SITE
-from fbq.quantizers import affine, qat_rules, shared_steps, uniform
+from fbq.quantizers import affine, extremes, qat_rules, shared_steps, uniform
+from fbq.quantizers.qat_rules import Rule
 from fbq.schemes import ranges
 from fbq.schemes.scheme import Call
 
@@ -22,12 +23,13 @@ class Form(NamedTuple):
   """The grids of all tensors; by default those that PULP's kernels run.
 
   Attributes:
-    weights: of `WEIGHT_FORMS`, see `affine`.
-    activations: "symmetric" where they are signed, else unsigned; or "affine",
-      which differs from that where they are signed.
-    per_channel: one grid for every output channel of a kernel, the
-      classifier's excepted; else one for all.
-    quantizes: of `QUANTIZED`; what it leaves out stays in floating point.
+    weights: grids of weights, one of `WEIGHT_FORMS`; see `affine`.
+    activations: grids of activations: "symmetric" where they are signed, else
+      unsigned; or "affine", which differs from that where they are signed.
+    per_channel: one grid for every output channel of a kernel, the classifier's
+      excepted; else one for all.
+    quantizes: which tensors are quantized, one of `QUANTIZED`; the others stay
+      in floating point.
   """
 
   weights: str = "symmetric"
@@ -44,24 +46,28 @@ class Fixed:
   as "bits".
 
   Attributes:
-    rule: of `qat_rules.RULES`, what ranges do in training. They stand in
-      "ranges"; under "min_max" those of activations in "averages" as [2], the
-      smallest and the largest number, and those of weights nowhere.
-    form: of the grids. Only "min_max" knows others than symmetric ones.
-    decay: of the averages, for each step.
+    rule: what ranges do in training. Ranges stand in "ranges"; where none is
+      learned those of activations in "averages" as [2], the smallest and the
+      largest number, and those of weights nowhere.
+    form: form of the grids. A rule that learns ranges knows symmetric ones
+      only.
+    decay: decay of the averages, for each step.
 
   Raises:
-    ValueError: an unknown rule or form, or one that do not go together.
+    ValueError: no rule, an unknown form, or two that do not go together.
   """
 
-  rule: str = qat_rules.DEFAULT
+  rule: Rule = qat_rules.LOG_LSQ
   form: Form = Form()
   decay: float = 0.99
 
   def __post_init__(self):
     form = self.form
+    if not isinstance(self.rule, Rule):
+      raise ValueError(
+        f"rule is {self.rule!r}, expected a {Rule.__module__}.Rule"
+      )
     for name, value, known in (
-      ("rule", self.rule, tuple(qat_rules.RULES)),
       ("form.weights", form.weights, WEIGHT_FORMS),
       ("form.activations", form.activations, ACTIVATION_FORMS),
       ("form.quantizes", form.quantizes, QUANTIZED),
@@ -69,21 +75,21 @@ class Fixed:
       if value not in known:
         raise ValueError(f"{name} is {value!r}, expected one of {known}")
     symmetric = form.weights == form.activations == "symmetric"
-    if self.rule != qat_rules.MIN_MAX and not symmetric:
+    if self.learns_ranges and not symmetric:
       raise ValueError(
-        f"the rule {self.rule!r} learns one range of each tensor, so its grids "
-        f"are symmetric, and form is {form}; use the rule 'min_max'"
+        f"the rule {self.rule.name!r} learns one range of each tensor, so its "
+        f"grids are symmetric, and form is {form}; use the rule 'min_max'"
       )
     if not 0 <= self.decay < 1:
       raise ValueError(f"decay is {self.decay}, expected 0 to below 1")
 
   @property
   def learns_ranges(self) -> bool:
-    return qat_rules.RULES[self.rule].optimizer is not None
+    return self.rule.optimizer is not None
 
   @property
   def collection(self) -> str:
-    """Of the variables that start from data: "ranges" or "averages"."""
+    """Name of the variables that start from data: "ranges" or "averages"."""
     return "ranges" if self.learns_ranges else "averages"
 
   def noise(self, key: Array, batch: int) -> None:
@@ -93,7 +99,9 @@ class Fixed:
     del step
     return run["bits"]
 
-  def quantizer(self, call: Call) -> "_Learned | _MinMax":
+  def quantizer(
+    self, call: Call
+  ) -> "_FixedLearnedQuantizer | _FixedMinMaxQuantizer":
     if call.data is None:
       raise ValueError(
         "a model of fixed precision was given no bits: pass int [S], the "
@@ -106,11 +114,11 @@ class Fixed:
     takes_activations = self.form.quantizes != "weights"
     if not self.learns_ranges:
       ends = ranges.activation_ends(call) if takes_activations else {}
-      return _MinMax(
+      return _FixedMinMaxQuantizer(
         self, call, bits, ends, set(), self._shared(call, ends, bits)
       )
     found = ranges.activation_ranges(call, bits) if takes_activations else {}
-    return _Learned(self, call, bits, found)
+    return _FixedLearnedQuantizer(self, call, bits, found)
 
   def _shared(self, call, ends, bits):
     """{site: range} of what shares a step with others, by their `ends`."""
@@ -127,7 +135,7 @@ class Fixed:
     return shared_steps.of_all_sites(call.net, found, bits)
 
 
-class _Learned(NamedTuple):
+class _FixedLearnedQuantizer(NamedTuple):
   scheme: Fixed
   call: Call
   bits: Mapping[str, Array]
@@ -152,10 +160,10 @@ class _Learned(NamedTuple):
 
   def _quantize(self, x, range_, bits, signed, numbers):
     count = numbers // range_.size
-    return qat_rules.quantize(self.scheme.rule, x, range_, bits, signed, count)
+    return self.scheme.rule.quantize(x, range_, bits, signed, count)
 
 
-class _MinMax(NamedTuple):
+class _FixedMinMaxQuantizer(NamedTuple):
   """`ends` of activations, of those `moved` with this batch averaged in.
 
   What shares a step has the range in `shared`, of the batches before: an
@@ -178,10 +186,7 @@ class _MinMax(NamedTuple):
       range_ = ranges.current_weight_range(kernel, node, form.per_channel)
       return uniform.quantize(kernel, range_, bits, True)
     axes = ranges.weight_axes(kernel, node, form.per_channel)
-    low, high = (
-      jax.lax.stop_gradient(end(kernel, axes, keepdims=True))
-      for end in (jnp.min, jnp.max)
-    )
+    low, high = extremes.ends(jax.lax.stop_gradient(kernel), axes, True)
     grid = affine.grid(low, high, bits, form.weights)
     return affine.quantize(kernel, grid)
 

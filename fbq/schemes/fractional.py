@@ -29,7 +29,7 @@ class Fractional:
   """Mixes the precisions below and above an index in [0, 2] of each group.
 
   Attributes:
-    groups: of the indices.
+    groups: which sites share an index.
   """
 
   groups: GateGroups
@@ -55,9 +55,9 @@ class Fractional:
     place = jnp.arange(len(LADDER)) - k[:, None]
     return jnp.where(place == 0, 1.0 - t, jnp.where(place == 1, t, 0.0))
 
-  def quantizer(self, call: Call) -> "_Quantizer":
+  def quantizer(self, call: Call) -> "_FractionalQuantizer":
     index = call.variable("gates", "index", lambda: self.start()["index"])
-    return _Quantizer(
+    return _FractionalQuantizer(
       call,
       self.groups.rows(call.net),
       bounded(index),
@@ -73,7 +73,7 @@ class Fractional:
     return self.groups.assignment(net, np.array(LADDER)[nearest])
 
 
-class _Quantizer(NamedTuple):
+class _FractionalQuantizer(NamedTuple):
   call: Call
   rows: Mapping[str, int]
   index: Array  # [G]

@@ -1,6 +1,6 @@
 """The search of the Free Bits authors: gates on a nested quantizer.
 
-arXiv 2307.02894; quantization_facts.md 3.2.
+arXiv 2307.02894; docs/facts/quantization.md 3.2.
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ class FreeBits:
   magnitudes of the moment.
 
   Attributes:
-    groups: of the gates.
-    faithful: the authors' gradients, see `nested_quantize`.
+    groups: which sites share gates.
+    faithful: whether gradients are the authors', see `nested_quantize`.
   """
 
   groups: GateGroups
@@ -59,7 +59,7 @@ class FreeBits:
     logits = variables["gates"]["logits"]
     return gates.level_probabilities(logits, gates.FREE_BITS)
 
-  def quantizer(self, call: Call) -> "_Quantizer":
+  def quantizer(self, call: Call) -> "_FreeBitsQuantizer":
     logits = call.variable("gates", "logits", lambda: self.start()["logits"])
     if call.noise is None:
       weights = gates.FREE_BITS.mean(logits)
@@ -67,7 +67,7 @@ class FreeBits:
     else:
       weights = gates.FREE_BITS.sample(logits, call.noise["weights"])
       activations = gates.FREE_BITS.sample(logits, call.noise["activations"])
-    return _Quantizer(
+    return _FreeBitsQuantizer(
       call.net,
       self.groups.rows(call.net),
       weights,
@@ -85,7 +85,7 @@ class FreeBits:
     return self.groups.assignment(net, bits)
 
 
-class _Quantizer(NamedTuple):
+class _FreeBitsQuantizer(NamedTuple):
   """Gates [G, 2] of weights, [B, G, 2] of activations."""
 
   net: Net

@@ -19,9 +19,9 @@ class SiteGrid(NamedTuple):
   """How one tensor is quantized.
 
   Attributes:
-    grid: of arrays [O] for weights, O the channels of the kernel's last axis,
-      [] for activations.
-    on: bool [], whether it is quantized at all.
+    grid: grid of the tensor, its fields arrays [O] for weights, with O the
+      channels of the kernel's last axis, or [] for activations.
+    on: bool [], whether the tensor is quantized at all.
   """
 
   grid: affine.Grid
@@ -44,7 +44,7 @@ class Gridded:
     del step
     return run["grids"]
 
-  def quantizer(self, call: Call) -> "_Quantizer":
+  def quantizer(self, call: Call) -> "_GriddedQuantizer":
     given = call.data or {}
     missing = [site for site in call.net.workload.sites if site not in given]
     if missing:
@@ -52,10 +52,10 @@ class Gridded:
         f"{call.net.name}: no grids for {missing[:5]}, expected a SiteGrid for "
         "every site; leave tensors in float by on=False (fbq.schemes.gridded)"
       )
-    return _Quantizer(call, given)
+    return _GriddedQuantizer(call, given)
 
 
-class _Quantizer(NamedTuple):
+class _GriddedQuantizer(NamedTuple):
   call: Call
   grids: Mapping[str, SiteGrid]
 
@@ -81,8 +81,8 @@ def data(
 
   Args:
     net: the network.
-    grids: {site: grid}, of weights [O] or [] for all channels, of activations
-      []; None, or no entry, leaves a tensor in float.
+    grids: {site: grid}, with fields [O] or [] (for all channels) for weights,
+      [] for activations; None, or no entry, leaves a tensor in float.
 
   Raises:
     ValueError: a site that the net does not have, or a shape that does not fit.
@@ -92,9 +92,14 @@ def data(
     for node in net.nodes
     if node.has_weights
   }
+
+  # A misspelt site would stay in float without a word.
   unknown = sorted(set(grids) - set(net.workload.sites))
   if unknown:
     raise ValueError(f"{net.name}: grids for {unknown[:5]}, which are no sites")
+
+  # Every site gets arrays of the same shapes and types, quantized or not: then
+  # all recipes run in one compiled function.
   result = {}
   for site in net.workload.sites:
     grid = grids.get(site)
@@ -113,7 +118,7 @@ def data(
 
 
 def _out_channels(net: Net, node) -> int:
-  """Of a kernel's last axis: 1 of a channel_conv, one kernel for all."""
+  """Size of a kernel's last axis: 1 for a channel_conv, one kernel for all."""
   return net.workload.layers[net.workload.index[node.name]].out_channels
 
 

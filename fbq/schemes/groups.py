@@ -14,7 +14,7 @@ class GateGroups:
   Attributes:
     of_site: per site of the workload, the row of its gates; -1 where the
       precision is fixed.
-    count: number of rows `G`.
+    count: number `G` of rows.
   """
 
   of_site: tuple[int, ...]
@@ -38,7 +38,8 @@ def gate_groups(net: Net, locked: bool) -> GateGroups:
   Free gates: one group per site. Locked (the authors' `shared_gates`): the
   weights of a layer share the gates of the activation it reads. Where several
   layers read one tensor they are all locked together; the authors tie the first
-  of them only (quantization_facts.md 3.2), which leaves the others unlocked.
+  of them only (docs/facts/quantization.md 3.2), which leaves the others
+  unlocked.
   """
   sites = net.workload.sites
   parent = {site: site for site in sites}

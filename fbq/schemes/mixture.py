@@ -1,7 +1,7 @@
 """The search by a softmax mixture of precisions: EdMIPS, PLiNIO.
 
 One logit for each precision of a group. A layer computes one convolution, of
-the mixed tensors (quantization_facts.md 7).
+the mixed tensors (docs/facts/quantization.md 7).
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ class Mixture:
   geometrically between.
 
   Attributes:
-    groups: of the logits.
+    groups: which sites share logits.
     sampling: "none"; "soft", the softmax of logits with Gumbel noise; or
       "hard", the precision that the noise makes the largest, with the soft
       gradient. One draw per group and step.
@@ -72,7 +72,7 @@ class Mixture:
     logits = variables["gates"]["logits"]
     return jax.nn.softmax(logits if data is None else logits / data)
 
-  def quantizer(self, call: Call) -> "_Quantizer":
+  def quantizer(self, call: Call) -> "_MixtureQuantizer":
     logits = call.variable("gates", "logits", lambda: self.start()["logits"])
     if call.noise is not None:
       logits = logits + call.noise
@@ -82,7 +82,7 @@ class Mixture:
       # In this order so that the value is exactly `hard`.
       shares = hard + (shares - jax.lax.stop_gradient(shares))
     rows = self.groups.rows(call.net)
-    return _Quantizer(call, rows, shares, ranges.activation_ranges(call))
+    return _MixtureQuantizer(call, rows, shares, ranges.activation_ranges(call))
 
   def assignment(
     self, net: Net, variables: Mapping[str, Any]
@@ -92,7 +92,7 @@ class Mixture:
     return self.groups.assignment(net, np.array(LADDER)[largest])
 
 
-class _Quantizer(NamedTuple):
+class _MixtureQuantizer(NamedTuple):
   call: Call
   rows: Mapping[str, int]
   shares: Array  # [G, 3]

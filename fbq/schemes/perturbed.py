@@ -26,11 +26,11 @@ class Perturbed:
   def data(self, run: Mapping[str, Array], step: Array) -> None:
     del run, step
 
-  def quantizer(self, call: Call) -> "_Quantizer":
-    return _Quantizer(call, dict(call.data or {}), set())
+  def quantizer(self, call: Call) -> "_PerturbedQuantizer":
+    return _PerturbedQuantizer(call, dict(call.data or {}), set())
 
 
-class _Quantizer(NamedTuple):
+class _PerturbedQuantizer(NamedTuple):
   call: Call
   added: Mapping[str, Array]
   seen: set[str]

@@ -58,16 +58,24 @@ def pruned_workload(net: Net, kept: Kept) -> Workload:
     ValueError: a layer without channels, or an operator that joins tensors of
       different channels (the two sides of a residual add).
   """
+  # Channels that the gates leave, each node's own. What works channel by
+  # channel keeps no more than it reads.
   masks = {"input": np.ones(net.input_shape[2], bool)}
   for node in net.nodes:
     own = kept.get(node.name, np.ones(net.shapes[node.name][2], bool))
     if node.op in _SPREADS:
       own = own & masks[node.inputs[0]]
     masks[node.name] = own
+
+  # The other way round: a channel that its only reader dropped is dropped where
+  # it is made. Backwards, so that it passes through several such nodes.
   for node in reversed(net.nodes):
     if node.op in _SPREADS:
       _only_reader(net, node, masks)
       masks[node.inputs[0]] = masks[node.name]
+
+  # Sizes of what is left. Operators that join tensors would need their channels
+  # matched, which no layer of a workload can say: refused.
   layers = []
   for node, layer in zip(net.nodes, net.workload.layers, strict=True):
     reads = [masks[name] for name in node.inputs]

@@ -19,13 +19,14 @@ class Call(NamedTuple):
   """One application of a model, as its scheme sees it.
 
   Attributes:
-    net: that is interpreted.
+    net: network that is interpreted.
     variable: `variable(collection, name, init, *args)` is the value of that
       variable of the module, made as `init(*args)` where there is none.
     train: whether this is a training step.
     batch: number of images.
-    data: of the scheme, see `Scheme.data`; None if none was given.
-    noise: of the scheme, see `Scheme.noise`; None if none was given.
+    data: data of the scheme, see `Scheme.data`; None if none was given.
+    noise: random draws of the scheme, see `Scheme.noise`; None if none were
+      given.
     update: `update(collection, name, value)` gives a variable a new value,
       where the caller of the model lets that collection change.
   """

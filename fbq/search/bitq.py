@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fbq.search import elimination, two_phase
-from fbq.search.terms import Model, Term
+from fbq.search.terms import Term, TermModel
 from hwsim.bfp.formats import BlockFormat
 from hwsim.bfp.table import MovementTable
 from hwsim.workload import Workload
@@ -24,16 +24,16 @@ Losses = Mapping[str, Mapping[BlockFormat, float]]
 Formats = dict[str, BlockFormat]
 
 
-class Found(NamedTuple):
+class FormatAssignments(NamedTuple):
   """`P` assignments of formats.
 
   Attributes:
-    formats: {site: format} of each.
+    formats: {site: format} of each assignment.
     loss: float64 [P], sum of the losses of the sites.
-    movement_bits: exact, of each.
+    movement_bits: data movement of each assignment, exactly.
     objective: float64 [P], loss + alpha movement / largest; NaN for a front.
-    error_bits: of a front: for every assignment there is one here that loses no
-      more and moves at most so many bits more; 0 if exact.
+    error_bits: error of a front: for every assignment there is one here that
+      loses no more and moves at most so many bits more; 0 if exact.
   """
 
   formats: tuple[Formats, ...]
@@ -44,17 +44,19 @@ class Found(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Choice:
+class FormatChoice:
   """What may be chosen; made by `make`.
 
   Attributes:
     workload: the network.
-    groups: activation sites that share a format, and each weight site alone.
+    groups: sites that share one format: activations that adders join, every
+      other site alone.
     options: per group, positions of its formats in the movement table: those
       that no other one beats in bits and loss at once.
-    losses: float64 per group, of its options.
-    table: the data movement.
-    largest: its units if every tensor has the widest format.
+    losses: per group, float64 losses of its options.
+    table: data movement of every layer at every format.
+    largest: movement in units of the table if every tensor has the widest
+      format.
   """
 
   workload: Workload
@@ -65,7 +67,9 @@ class Choice:
   largest: int
 
 
-def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
+def make(
+  workload: Workload, losses: Losses, table: MovementTable
+) -> FormatChoice:
   """The choice of formats of a network.
 
   The operands of an addition and their sum share one format, as BFP adders
@@ -75,13 +79,14 @@ def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
 
   Args:
     workload: `L` layers.
-    losses: {site: {format: loss}}, for all sites; the formats of a site are
-      those that it may have, among those of the table.
-    table: of the same layers.
+    losses: {site: {format: loss}}, for all sites; a site may have the formats
+      given here, which must be in the table.
+    table: movement table of the layers of `workload`.
 
   Raises:
     ValueError: a site or a loss is missing, or a format is not in the table.
   """
+  # What adders join is one choice.
   weights = {
     workload.weight_site(layer): layer
     for layer in workload.layers
@@ -90,6 +95,7 @@ def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
   groups = _groups(workload, weights)
   options, group_losses = [], []
   for group in groups:
+    # The formats that every site of the group may have, with the losses summed.
     known = table.weights if group[0] in weights else table.activations
     layer = weights.get(group[0])
     area = layer.kernel_height * layer.kernel_width if layer else 0
@@ -97,6 +103,9 @@ def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
     for format_ in known:
       if all(format_ in losses.get(site, {}) for site in group):
         sums[format_] = float(sum(losses[site][format_] for site in group))
+
+    # A format that the table does not price would else never be chosen, and
+    # nobody would learn why.
     unknown = [
       (site, f)
       for site in group
@@ -110,6 +119,9 @@ def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
         "movement table; expected a finite loss for one format at least, and "
         "formats of the table only"
       )
+
+    # The table prices elements. What another format beats in bits and in loss
+    # is in no optimum, so it is left out before the search.
     price = (
       (lambda f, area=area: f.weight_bits(area))
       if layer
@@ -118,8 +130,10 @@ def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
     kept = _unbeaten([(price(f), loss, f) for f, loss in sums.items()])
     options.append(tuple(known.index(f) for f in kept))
     group_losses.append(np.array([sums[f] for f in kept]))
+
+  # The objective counts movement as a share of this.
   widest = table.units.reshape(len(table.layers), -1).max(axis=1)
-  return Choice(
+  return FormatChoice(
     workload,
     groups,
     tuple(options),
@@ -129,7 +143,7 @@ def make(workload: Workload, losses: Losses, table: MovementTable) -> Choice:
   )
 
 
-def optima(choice: Choice, alphas: Sequence[float]) -> Found:
+def optima(choice: FormatChoice, alphas: Sequence[float]) -> FormatAssignments:
   """The assignment of least loss + alpha movement / largest for each alpha.
 
   Raises:
@@ -149,13 +163,13 @@ def optima(choice: Choice, alphas: Sequence[float]) -> Found:
   return _found(choice, elimination.decode(model, steps, tables), weights)
 
 
-def front(choice: Choice, resolution: float = 0.0) -> Found:
+def front(choice: FormatChoice, resolution: float = 0.0) -> FormatAssignments:
   """Every assignment that no other beats in loss and movement, cheapest first.
 
   The whole front, of which `optima` reach the convex hull only.
 
   Args:
-    choice: with losses.
+    choice: choice of formats with their losses.
     resolution: allowed error in movement, as a share of the largest; 0 is
       exact.
 
@@ -203,7 +217,7 @@ def _unbeaten(rows):
   return kept
 
 
-def _model(choice: Choice) -> Model:
+def _model(choice: FormatChoice) -> TermModel:
   """Terms over groups: losses, and the movement of every layer."""
   group_of = {s: i for i, group in enumerate(choice.groups) for s in group}
   workload, terms = choice.workload, []
@@ -227,7 +241,7 @@ def _model(choice: Choice) -> Model:
     places = (reads[0], site, writes)
     axes = [None if p is None else group_of[p] for p in places]
     terms.append(_folded(choice, units, axes))
-  return Model(choice.options, tuple(terms), ("movement",))
+  return TermModel(choice.options, tuple(terms), ("movement",))
 
 
 def _folded(choice, units, axes):
@@ -249,7 +263,7 @@ def _term(scope, costs, value):
   return Term(scope, costs[..., None], value, np.ones(value.shape, bool))
 
 
-def _found(choice, chosen, alphas) -> Found:
+def _found(choice, chosen, alphas) -> FormatAssignments:
   """Assignments from options [V, P] of the groups."""
   units, value, _ = two_phase.totals(_model(choice), chosen)
   weights = {
@@ -264,7 +278,7 @@ def _found(choice, chosen, alphas) -> Found:
       known = table.weights if group[0] in weights else table.activations
       one |= dict.fromkeys(group, known[options[rows[p]]])
     formats.append({site: one[site] for site in choice.workload.sites})
-  return Found(
+  return FormatAssignments(
     tuple(formats),
     -value,
     tuple(table.bits(n) for n in units),

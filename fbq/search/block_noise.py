@@ -16,7 +16,7 @@ Tensors = Mapping[str, np.ndarray]
 
 
 class Noise(NamedTuple):
-  """Of one tensor at `F` formats.
+  """What `F` formats do to one tensor.
 
   Attributes:
     squared: float64 [F], ||Q(x) - x||^2; of an activation, the images' mean.
@@ -32,7 +32,7 @@ def tops(net: Net, tensors: Tensors) -> np.ndarray:
 
   Args:
     net: the network.
-    tensors: of `noises`.
+    tensors: activation site -> values, as for `noises`.
   """
   found = np.zeros(len(net.workload.sites), np.int32)
   for i, site in enumerate(net.workload.sites):
@@ -52,12 +52,13 @@ def noises(
 
   Args:
     net: the network.
-    params: of its model.
+    params: parameters of the model of `net`.
     tensors: activation site -> values [N, ...] before its ReLU and quantizer,
       of the image too.
-    formats: (X, SE, block size) of `F` formats.
-    scheme: along what blocks run, and how it rounds.
+    formats: (X, SE, block size) of each of `F` formats.
+    scheme: scheme that says along what blocks run and how they round.
   """
+  # Said before any tensor is quantized.
   lacking = [
     site
     for site in net.workload.sites
@@ -65,6 +66,9 @@ def noises(
   ]
   if lacking:
     raise ValueError(f"{net.name}: no calibration data for {lacking}")
+
+  # A kernel counts once. An activation counts as the mean over images, whose
+  # blocks never reach into another image.
   found = {}
   nodes = {f"{n.name}.weight": n for n in net.nodes if n.has_weights}
   for site in net.workload.sites:
@@ -76,6 +80,9 @@ def noises(
       x = _after_relu(net, tensors, site)
       axis, over = -1, window_axes(scheme.window, x.ndim)
       images = len(x)
+
+    # One compiled program for each shape: formats are data, so a loop over them
+    # compiles nothing.
     top = _top(x)
     geometry = (axis, tuple(over.items()), scheme.rounding, scheme.sizes)
     pairs = [

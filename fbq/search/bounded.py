@@ -11,7 +11,7 @@ import numpy as np
 
 from fbq.search import elimination, pareto_sets
 from fbq.search.elimination import Step
-from fbq.search.terms import Model
+from fbq.search.terms import TermModel
 
 _ROUNDING = 1e-12  # of sums of values, relative to the largest ones
 _ROUNDS = 40  # of cutting planes, at most
@@ -37,7 +37,7 @@ class _Bounds(NamedTuple):
 
 
 def best(
-  model: Model, steps: Sequence[Step], limits: np.ndarray
+  model: TermModel, steps: Sequence[Step], limits: np.ndarray
 ) -> np.ndarray | None:
   """Options uint8 [V] of the most valuable assignment; None if there is none.
 

@@ -22,13 +22,16 @@ def tie(
   sites.
 
   Args:
-    workload: whose sites they are.
+    workload: workload whose sites are tied.
     ties: a regular expression ties the free sites whose whole names it matches,
       separately for each text that its (groups) have; a list ties its sites.
 
   Raises:
     ValueError: an expression ties no two sites, or a list names unknown ones.
   """
+  # A forest over sites: ties that overlap join into one group. Roots are the
+  # first sites in the order of the network, so that the result does not depend
+  # on the order of the ties.
   leader = {site: site for site in workload.sites}
 
   def find(site):
@@ -76,8 +79,8 @@ def allowed_bits(
   """Per group the bits all its sites may have, the most first.
 
   Args:
-    workload: whose fixed sites have their one precision.
-    groups: of sites that share a precision.
+    workload: workload whose fixed sites have their one precision.
+    groups: groups of sites that share a precision.
     bounds: (regular expression, least bits, most bits); later ones win.
 
   Raises:
@@ -86,6 +89,8 @@ def allowed_bits(
   """
   allowed: dict[str, tuple[int, ...]] = dict.fromkeys(workload.sites, BITS)
   allowed |= {site: (bits,) for site, bits in workload.fixed_bits}
+
+  # Later bounds win, so that a general one can be followed by exceptions.
   for pattern, least, most in bounds:
     if least not in BITS or most not in BITS or least > most:
       raise ValueError(
@@ -94,6 +99,9 @@ def allowed_bits(
       )
     bits = tuple(b for b in BITS if least <= b <= most)
     allowed.update(dict.fromkeys(matching(workload, pattern), bits))
+
+  # A group may have what all of its sites may. The most bits come first, as
+  # searches take the first of equals.
   result = []
   for group in groups:
     common = set(BITS).intersection(*(allowed[site] for site in group))

@@ -13,18 +13,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fbq.search.terms import MOST_ENTRIES, Model, TooWide, shape_among
+from fbq.search.terms import MOST_ENTRIES, TermModel, TooWide, shape_among
 
 
 class Step(NamedTuple):
   """Eliminates one variable, or joins messages that have no variable left.
 
   Attributes:
-    variable: or -1.
+    variable: variable that is eliminated, or -1.
     axes: variables of the table, ascending, `variable` among them.
-    scope: the same without `variable`: what the message is over.
-    terms: positions in the model, with their shape among `axes`.
-    messages: positions of earlier steps, with their shape among `axes`.
+    scope: variables of the message: `axes` without `variable`.
+    terms: positions of the terms in the model, each with its shape among
+      `axes`.
+    messages: positions of earlier steps whose messages are read, each with its
+      shape among `axes`.
   """
 
   variable: int
@@ -35,11 +37,11 @@ class Step(NamedTuple):
 
   @property
   def axis(self) -> int:
-    """Of the variable in the table; one past the last where there is none."""
+    """Axis of the variable in the table; one past the last if there is none."""
     return self.axes.index(self.variable) if self.axes else 0
 
 
-def smallest_tables(model: Model) -> list[int]:
+def smallest_tables(model: TermModel) -> list[int]:
   """An order of elimination: whichever variable makes the smallest table.
 
   Weights come first by that. Along the network instead, sums that a ResNet's
@@ -60,13 +62,13 @@ def smallest_tables(model: Model) -> list[int]:
   return order
 
 
-def plan(model: Model, order: Sequence[int] | None = None) -> list[Step]:
+def plan(model: TermModel, order: Sequence[int] | None = None) -> list[Step]:
   """Steps that eliminate every variable; the last one's message is the result.
 
   Args:
-    model: of the terms.
-    order: of the variables; default first those in one term only (weights, most
-      often), then the others along the network.
+    model: terms to add up.
+    order: order of the variables; default first those in one term only
+      (weights, most often), then the others along the network.
 
   Raises:
     TooWide: a table would be too large.
@@ -77,6 +79,8 @@ def plan(model: Model, order: Sequence[int] | None = None) -> list[Step]:
       [v for term in model.terms for v in term.scope], minlength=len(options)
     )
     order = sorted(range(len(options)), key=lambda v: (terms_of[v] > 1, v))
+
+  # What no step has read yet: terms by position, messages by step.
   waiting_terms = {i: term.scope for i, term in enumerate(model.terms)}
   waiting: dict[int, tuple[int, ...]] = {}
   steps: list[Step] = []
@@ -107,6 +111,7 @@ def plan(model: Model, order: Sequence[int] | None = None) -> list[Step]:
     )
     waiting[len(steps) - 1] = steps[-1].scope
 
+  # A variable without a choice is in no scope, so it needs no step.
   for variable in order:
     if len(options[variable]) > 1:
       add(
@@ -114,6 +119,7 @@ def plan(model: Model, order: Sequence[int] | None = None) -> list[Step]:
         [i for i, scope in waiting_terms.items() if variable in scope],
         [i for i, scope in waiting.items() if variable in scope],
       )
+
   # What is left has no variables: one running total, a message at a time.
   roots = list(waiting)
   add(-1, list(waiting_terms), roots[:1])
@@ -123,16 +129,16 @@ def plan(model: Model, order: Sequence[int] | None = None) -> list[Step]:
 
 
 def scores(
-  model: Model, value: np.ndarray, costs: np.ndarray
+  model: TermModel, value: np.ndarray, costs: np.ndarray
 ) -> list[np.ndarray]:
   """Per term float64 [n, ..., n, K]: value * its value + costs . its costs.
 
   Illegal options have -inf.
 
   Args:
-    model: of terms with `C` costs.
-    value: [K].
-    costs: [C, K].
+    model: terms with `C` costs.
+    value: [K], weight of the value in each of `K` scores.
+    costs: [C, K], weight of each cost.
   """
   result = []
   for term in model.terms:
@@ -176,7 +182,7 @@ def _total(step, scored, messages, without=None):
 
 
 def decode(
-  model: Model, steps: Sequence[Step], tables: Sequence[np.ndarray]
+  model: TermModel, steps: Sequence[Step], tables: Sequence[np.ndarray]
 ) -> np.ndarray:
   """Options uint8 [V, K] of the best score; of equals the first.
 
@@ -195,7 +201,7 @@ def decode(
 
 
 def downward(
-  model: Model,
+  model: TermModel,
   steps: Sequence[Step],
   scored: Sequence[np.ndarray],
   messages: Sequence[np.ndarray],

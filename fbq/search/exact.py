@@ -55,9 +55,9 @@ def least_latency(
   this optimum exceeds: there any of the fastest is returned.)
 
   Args:
-    problem: its value does not matter.
+    problem: problem to solve; its value does not matter.
     at_least: bits of every site; sites below their bounds are raised to them.
-    cost: what to make least; one made of a table of layers.
+    cost: name of the cost to make least, one made of a table of layers.
 
   Returns:
     (assignment, changes by layer in the order of the workload). A layer is
@@ -66,9 +66,13 @@ def least_latency(
   Raises:
     Infeasible: `at_least` or the limits cannot be met.
   """
+  # The changes are told layer by layer, so each layer must have a factor.
   names = {factor.name for factor in factors_of(problem, cost)}
   if not names.issuperset(problem.workload.index):
     raise ValueError(f"cost {cost!r} has no factor for every layer")
+
+  # The elimination breaks ties by the order of options: the bits a group has
+  # come first, then the most bits, which gives the rule above.
   start = problem.workload.site_bits(at_least)
   options = tuple(
     _raised(problem, group, allowed, start)
@@ -100,9 +104,9 @@ def distance(
   The greedy pass looks at outputs of 8 bits, as published.
 
   Args:
-    problem: with a cost "cycles", without ties, bounds or limits that the
-      greedy pass knows nothing of.
-    cycles: int64 [L, A, W] or [L, A, W, O], that of the problem.
+    problem: problem with a cost "cycles", without ties, bounds or limits that
+      the greedy pass knows nothing of.
+    cycles: int64 [L, A, W] or [L, A, W, O], the cycles of the problem.
     at_least: bits of every site.
   """
   seen = cycles if cycles.ndim == 3 else cycles[..., -1]
@@ -149,14 +153,17 @@ def best_value(
   change places.
 
   Args:
-    problem: with value.
-    budgets: most of `cost`.
-    cost: what the budgets are on, cycles or bytes.
+    problem: problem with values.
+    budgets: most of `cost`, for each of `P` assignments.
+    cost: cost that the budgets limit, cycles or bytes.
 
   Raises:
     Infeasible: nothing meets a budget; names the least achievable cost.
   """
   factors_of(problem, cost)
+
+  # Where no other limit binds, the whole front answers all budgets for less
+  # than what one of them costs otherwise.
   if not binding_limits(problem, cost):
     try:
       whole = front(without(problem, cost), cost=cost)
@@ -168,6 +175,8 @@ def best_value(
       if at.min(initial=0) < 0:
         raise infeasible(limited(problem, cost, min(budgets)), cost)
       return score(problem, whole.bits[at])
+
+  # Otherwise one search for each budget.
   found = [best_within(problem, cost, budget) for budget in budgets]
   return score(problem, np.concatenate([candidate.bits for candidate in found]))
 
@@ -183,7 +192,7 @@ def front(
   resolution there.
 
   Args:
-    problem: with value.
+    problem: problem with values.
     resolution: allowed error in cost; 0 is exact. Sets of more than 256 points
       are thinned. `Candidates.error` says by how much, at most `resolution`:
       for every assignment there is a candidate that is worth no less and costs
@@ -194,9 +203,12 @@ def front(
     Infeasible: no assignment meets the limits.
     pareto_sets.TooMany: the front is too large for resolution 0.
   """
+  # Said before any table is made.
   factors_of(problem, cost)
   if resolution < 0:
     raise ValueError(f"resolution is {resolution}, expected at least 0")
+
+  # A second cost that binds, or tables that are too wide: budget by budget.
   if binding_limits(problem, cost):
     return _front_by_budgets(problem, resolution, cost)
   try:
@@ -204,6 +216,8 @@ def front(
     steps = elimination.plan(model)
   except terms.TooWide:
     return _front_by_budgets(problem, resolution, cost)
+
+  # Too many points are given up only where nothing may be left out.
   keep = pareto_sets.Thin(steps, resolution)
   try:
     sets = pareto_sets.eliminate(model, steps, keep)
@@ -211,6 +225,9 @@ def front(
     if not resolution:
       raise
     return _front_by_budgets(problem, resolution, cost)
+
+  # In a thinned front the point that stands for an assignment within the limit
+  # may be above it, so that front is cut afterwards, by `_up_to_limit`.
   points = sets[-1].points
   on = np.arange(len(points.value))
   if not keep.error:
@@ -266,8 +283,9 @@ def tradeoffs(
   The points of the front on its convex hull. Of equals the more precise one.
 
   Args:
-    problem: without limits on other costs that could bind: there the least of a
-      sum is not a choice by sites. `best_value` and `front` respect them.
+    problem: problem without limits on other costs that could bind: there the
+      least of a sum is not a choice by sites. `best_value` and `front` respect
+      them.
     lambdas: [P], units of cost per unit of value, at least 0.
     cost: cycles or bytes.
 
@@ -275,6 +293,9 @@ def tradeoffs(
     Infeasible: no assignment fits the memory.
   """
   factors_of(problem, cost)
+
+  # A limit on a sum could be exceeded by the best of a weighting, and nothing
+  # here would notice.
   weights = np.asarray(lambdas, np.float64)
   if weights.ndim != 1 or not (np.isfinite(weights) & (weights >= 0)).all():
     raise ValueError(
@@ -286,6 +307,8 @@ def tradeoffs(
     raise ValueError(
       f"trade-offs cannot keep the limits on {binding}: use best_value or front"
     )
+
+  # One elimination for all weightings: they are the last axis of its tables.
   model = terms.compile_model(problem, (cost,))
   steps = elimination.plan(model)
   chosen, best = best_scores(

@@ -12,9 +12,9 @@ class Alternative(NamedTuple):
   """Other bits for some sites, all else kept.
 
   Attributes:
-    bits: of the sites.
-    costs: changes by name, `PEAK` included.
-    value: change.
+    bits: bits that the sites would have.
+    costs: changes of the costs by name, `PEAK` included.
+    value: change of the value.
     exceeds: the limits that would no longer be met.
   """
 
@@ -28,10 +28,10 @@ class Reason(NamedTuple):
   """What was chosen for sites that share a precision.
 
   Attributes:
-    sites: one, or several that are tied together.
-    bits: chosen.
-    costs: by name, of all layers that the choice touches.
-    value: of the terms that it touches.
+    sites: one site, or several that are tied together.
+    bits: bits that were chosen.
+    costs: costs by name, of all layers that the choice touches.
+    value: value of the terms that the choice touches.
     alternatives: from the most bits to the least; none where there is no other
       choice.
   """
@@ -65,14 +65,17 @@ def explain(
   exceeds one of them.
 
   Args:
-    problem: that was solved.
+    problem: problem that was solved.
     precision: bits of every site; tied sites must agree.
-    budgets: limits besides those of the problem.
+    budgets: limits besides those of the problem, by name.
   """
+  # Budgets of the search count like limits: what exceeds them is no choice.
   now = evaluate(problem, precision)
   limits = dict(problem.limits)
   for name, most in (budgets or {}).items():
     limits[name] = min(most, limits.get(name, most))
+
+  # All alternatives of all groups in one array, scored together.
   column = {site: i for i, site in enumerate(now.sites)}
   groups, rows = [], []
   for group, allowed in zip(problem.groups, problem.allowed, strict=True):
@@ -90,6 +93,8 @@ def explain(
       row[[column[site] for site in group]] = other
       rows.append(row)
   changed = score(problem, np.array(rows).reshape(-1, len(now.sites)))
+
+  # In the order in which the rows were made.
   reasons, at = [], 0
   for group, bits, others in groups:
     alternatives = []
@@ -104,6 +109,10 @@ def explain(
         )
       )
       at += 1
+
+    # Costs of the choice itself: only factors that read one of its sites, as
+    # the others are the same for every alternative. A peak is no sum, so it has
+    # no such part.
     touched = _touching(problem, group)
     part = evaluate(touched, precision)
     costs = {n: int(c[0]) for n, c in part.costs.items() if n != PEAK}

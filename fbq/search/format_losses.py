@@ -26,12 +26,12 @@ from fbq.search import sensitivity
 from hwsim.bfp.formats import FP32, BlockFormat
 
 Formats = Mapping[str, BlockFormat]
-Point = tuple[str, BlockFormat]
+SiteFormat = tuple[str, BlockFormat]
 LEAST = 1e-30  # stands for no noise and no divergence
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Judge:
+class FormatJudge:
   """A trained network, and the images on which formats are judged.
 
   Attributes:
@@ -78,13 +78,15 @@ class Judge:
     return float(np.mean(self.logits(rows).argmax(-1) == labels))
 
 
-def reference(judge: Judge) -> np.ndarray:
+def reference(judge: FormatJudge) -> np.ndarray:
   """Logits of the float network, by the same program."""
   fp32 = block_formats.uniform(judge.net, FP32)
   return judge.logits(block_formats.to_array(judge.net, fp32))
 
 
-def divergence(judge: Judge, reference: np.ndarray, formats: Formats) -> float:
+def divergence(
+  judge: FormatJudge, reference: np.ndarray, formats: Formats
+) -> float:
   """KL divergence of a network of the given formats from the float one."""
   rows = block_formats.to_array(judge.net, formats)
   return sensitivity.compare(
@@ -93,8 +95,8 @@ def divergence(judge: Judge, reference: np.ndarray, formats: Formats) -> float:
 
 
 def measured(
-  judge: Judge, reference: np.ndarray, points: Sequence[Point]
-) -> dict[Point, float]:
+  judge: FormatJudge, reference: np.ndarray, points: Sequence[SiteFormat]
+) -> dict[SiteFormat, float]:
   """{(site, format): KL} of the network with that tensor alone quantized."""
   fp32 = block_formats.uniform(judge.net, FP32)
   return {
@@ -109,8 +111,9 @@ def anchors(noise: np.ndarray, count: int) -> list[int]:
   The largest and the smallest positive one are among them.
 
   Args:
-    noise: float64 [F], of one tensor.
-    count: at least 2; fewer are given where fewer noises differ.
+    noise: float64 [F], noise of one tensor.
+    count: number of formats, at least 2; fewer are given where fewer noises
+      differ.
   """
   positive = np.flatnonzero(noise > 0)
   if not len(positive):
@@ -127,7 +130,7 @@ def fit(noise: np.ndarray, known: Mapping[int, float]) -> np.ndarray:
   rises; proportional to the noise beyond them. 0 where there is no noise.
 
   Args:
-    noise: float64 [F].
+    noise: float64 [F], noise of one tensor.
     known: position -> measured KL.
 
   Raises:
@@ -157,7 +160,7 @@ def second_order(
   nats, or that of the least noise where all are above.
 
   Args:
-    noise: float64 [F].
+    noise: float64 [F], noise of one tensor.
     known: position -> measured KL.
     most: divergence up to which it is taken for proportional.
   """
@@ -171,11 +174,11 @@ def second_order(
   return np.exp(np.mean(logs)) * noise
 
 
-class Agreement(NamedTuple):
+class LossAgreement(NamedTuple):
   """Predictions against measurements that they have not seen.
 
   Attributes:
-    predicted, measured: [P].
+    predicted, measured: [P], predictions and measurements.
     spearman: rank correlation, 1 if the order is the same.
     factor: exp of the median of |log(predicted / measured)|: half of the
       predictions are at most by this factor wrong.
@@ -189,7 +192,7 @@ class Agreement(NamedTuple):
 
 def agreement(
   predicted: Sequence[float], measured: Sequence[float]
-) -> Agreement:
+) -> LossAgreement:
   """How well `P` predictions agree with measurements; needs two at least."""
   from scipy import stats
 
@@ -201,7 +204,9 @@ def agreement(
   x, y = np.array(predicted, np.float64), np.array(measured, np.float64)
   logs = np.log(np.maximum(x, LEAST)) - np.log(np.maximum(y, LEAST))
   factor = np.exp(np.median(np.abs(logs)))
-  return Agreement(x, y, float(stats.spearmanr(x, y).statistic), float(factor))
+  return LossAgreement(
+    x, y, float(stats.spearmanr(x, y).statistic), float(factor)
+  )
 
 
 def scale(divergences: Sequence[float], drops: Sequence[float]) -> float:
@@ -213,7 +218,8 @@ def scale(divergences: Sequence[float], drops: Sequence[float]) -> float:
 
   Args:
     divergences: predicted KL of each network.
-    drops: its measured loss of accuracy; negative ones count as they are.
+    drops: measured loss of accuracy of each network; negative ones count as
+      they are.
   """
   total = float(np.sum(divergences))
   if not total > 0:

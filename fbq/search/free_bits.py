@@ -13,12 +13,12 @@ class Raise(NamedTuple):
   """What the pass changed for one layer.
 
   Attributes:
-    layer: its name.
-    site: of the activation it reads.
+    layer: name of the layer.
+    site: site of the activation that the layer reads.
     before: (activation bits, weight bits); None for bits of absent weights.
-    after: the same, after the pass.
-    cycles_before: of the layer.
-    cycles_after: of the layer.
+    after: (activation bits, weight bits) after the pass.
+    cycles_before: cycles of the layer before the pass.
+    cycles_after: cycles of the layer after the pass.
   """
 
   layer: str
@@ -39,23 +39,27 @@ def free_bits(
   to the highest of equals. Nothing changes where latency would not fall. One
   pass is enough:
   with 8-bit outputs, as benchmarked by the authors, a layer's cycles depend on
-  the tensor it reads and on its weights alone (pulp_facts.md 6). Where several
-  layers read one tensor they are decided together; the authors' code keeps the
-  last one's choice.
+  the tensor it reads and on its weights alone (docs/facts/pulp.md 6). Where
+  several layers read one tensor they are decided together; the authors' code
+  keeps the last one's choice.
 
   Args:
     workload: `L` layers.
-    cycles: [L, A, W], of each layer by bits of its input and of its weights.
+    cycles: [L, A, W], cycles of each layer by bits of its input and of its
+      weights.
     precision: bits of every site; fixed sites keep theirs.
 
   Returns:
     (assignment, changes by layer in the order of the workload).
   """
+  # Positions in `BITS` from here on.
   cycles = np.asarray(cycles)
   fixed = dict(workload.fixed_bits)
   level = {bits: i for i, bits in enumerate(BITS)}
   result = dict(precision)
   changes = []
+
+  # What layers read in common is decided once for all of them.
   for site, readers in _readers(workload).items():
     now = level[precision[site]]
     allowed = [now] if site in fixed else range(now, len(BITS))
@@ -70,6 +74,8 @@ def free_bits(
     def total(a, readers=readers, best_weight=best_weight):
       return sum(cycles[i, a, best_weight(i, a)] for i in readers)
 
+    # Nothing changes without a gain. Among equals the higher bits are taken,
+    # but a tensor that need not be raised stays.
     least = min(total(a) for a in allowed)
     current = sum(cycles[i, now, weights[i]] for i in readers)
     if not least < current:
@@ -79,6 +85,8 @@ def free_bits(
       if total(now) == least
       else max(a for a in allowed if total(a) == least)
     )
+
+    # Weights follow the activation that was chosen.
     result[site] = BITS[chosen]
     for i in readers:
       layer, w = workload.layers[i], weights[i]
@@ -87,6 +95,8 @@ def free_bits(
         result[workload.weight_site(layer)] = BITS[after]
       if (chosen, after) != (now, w):
         changes.append((i, site, (now, w), (chosen, after)))
+
+  # In the order of the workload, whatever the order of the sites.
   return result, [
     Raise(
       layer=workload.layers[i].name,

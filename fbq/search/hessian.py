@@ -70,12 +70,15 @@ def traces(
     loss: (tensors, *batch) -> []; compiled once.
     tensors: {name: array}, where the Hessian is taken; blocks are by name.
     batches: arguments of `loss`, of equal shapes.
-    key: of the signs.
-    probes: at least 2; a probe costs a product with the Hessian (about two
-      gradients) over all batches.
+    key: key that the signs are drawn from.
+    probes: number of probes, at least 2; one costs a product with the Hessian
+      (about two gradients) over all batches.
   """
+  # The error is a standard deviation over probes.
   if probes < 2:
     raise ValueError(f"{probes} probes, expected at least 2 for an error")
+
+  # Batches are arguments, not constants, so one program serves all.
   batches = list(batches)
   step = jax.jit(functools.partial(_quadratic_forms, loss))
   sums = {name: np.zeros(probes) for name in tensors}
@@ -85,6 +88,8 @@ def traces(
       forms = step(tensors, jax.random.fold_in(probe_key, i), batch)
       for name, value in jax.device_get(forms).items():
         sums[name][probe] += value
+
+  # Errors come from the spread over probes; each holds a sum over all batches.
   return Traces(
     {name: float(x.mean()) for name, x in sums.items()},
     {name: float(x.std(ddof=1) / probes**0.5) for name, x in sums.items()},
@@ -112,9 +117,10 @@ def network_traces(
       classes]: a model of the scheme `Perturbed`.
     variables: params and batch_stats.
     batches: images [B, ...], labels [B], weights [B]; see `Judge.batches`.
-    key: of the random signs.
+    key: key that the signs are drawn from.
     probes: see `traces`.
   """
+  # The mean over all images, though batches may be filled up.
   batches = list(batches)
   count = float(sum(np.sum(weights) for _, _, weights in batches))
   batch = len(batches[0][0])
@@ -124,6 +130,8 @@ def network_traces(
     picked = jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
     return -jnp.sum(weights * picked) / count
 
+  # A change of zero for every free site, of its tensor's shape: the Hessian is
+  # taken there.
   added, is_activation = {}, set()
   for site in net.workload.free_sites:
     name, kind = site.rsplit(".", 1)
@@ -135,6 +143,8 @@ def network_traces(
       shape = (batch, *shape)
       is_activation.add(site)
     added[site] = jnp.zeros(shape, jnp.float32)
+
+  # Tensors of activations hold a batch; sizes are told for one image.
   found = traces(
     loss, added, [(variables, *parts) for parts in batches], key, probes
   )

@@ -24,7 +24,7 @@ class Judge:
       logits [B, classes]; variables are `variables` with "ranges". Called with
       equal shapes and types always, so it compiles once.
     variables: params and batch_stats.
-    ranges: {site: {bits: range}}, of `site_ranges`.
+    ranges: {site: {bits: range}}, from `site_ranges`.
     images: [N, H, W, C].
     labels: int [N].
     batch: images at a time; the last batch is filled up with its first image.
@@ -95,6 +95,7 @@ class Judge:
     Raises:
       ValueError: no range at these bits, or logits that are not finite.
     """
+    # Sites that share a step have one range, at their owner.
     sites = self.net.workload.sites
     ranged = [
       site
@@ -108,12 +109,17 @@ class Judge:
     ]
     if lacking:
       raise ValueError(f"no ranges for (site, bits) {lacking[:5]}")
+
+    # Ranges and bits are data: every assignment runs in the program that was
+    # compiled for the first.
     ranges = {site: self._ranges[site][bits[site]] for site in ranged}
     variables = {**self.variables, "ranges": ranges}
     array = jnp.array([bits[site] for site in sites], jnp.int32)
     parts = [self.forward(variables, x, array) for x, _, _ in self.batches()]
     logits = np.concatenate([np.asarray(part, np.float64) for part in parts])
     logits = logits[: len(self.images)]
+
+    # The image is named, so that it can be looked at.
     bad = np.flatnonzero(~np.isfinite(logits).all(1))
     if len(bad):
       raise ValueError(

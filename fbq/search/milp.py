@@ -24,18 +24,21 @@ def best_value(problem: Problem, budgets: Mapping[str, int]) -> Candidates:
   rounding is forbidden and the program solved again.
 
   Args:
-    problem: with value.
+    problem: problem with values.
     budgets: most of each cost, besides the problem's limits.
 
   Raises:
     Infeasible: no assignment meets them.
     RuntimeError: HiGHS gave up.
   """
+  # Budgets and limits are the same to the program: the tighter one counts.
   limits = dict(problem.limits)
   for name, most in budgets.items():
     limits[name] = min(most, limits.get(name, most))
   program = _Program(problem)
   value = program.row(problem.value)
+
+  # A limit on memory holds for every layer, so it is one row for each.
   rows, tops = [], []
   for name, most in limits.items():
     if name == PEAK:
@@ -45,6 +48,9 @@ def best_value(problem: Problem, budgets: Mapping[str, int]) -> Candidates:
     else:
       rows.append(program.row(problem.costs[name]))
       tops.append(most)
+
+  # HiGHS works to a tolerance. Costs are counted again in integers, and an
+  # assignment that only fits by rounding is forbidden.
   for _ in range(_TRIES):
     chosen = program.solve(value, rows, tops)
     if chosen is None:
@@ -136,13 +142,17 @@ class _Program:
       i, c, v = zip(*entries, strict=True)
       return sparse.csr_array((v, (i, c)), shape=(len(rows), self._columns))
 
+    # Each group has one precision, and the entries of a table agree with it.
     right = [b for _, b in self._equal]
     constraints = [
       optimize.LinearConstraint(
         matrix([r for r, _ in self._equal]), right, right
       )
     ]
+
     if rows:
+      # HiGHS's tolerance is absolute, so rows are scaled to coefficients of at
+      # most 1.
       scale = [max(map(abs, (1, *row.values()))) for row in rows]
       scaled = [
         {c: v / s for c, v in row.items()}
@@ -153,10 +163,14 @@ class _Program:
           matrix(scaled), -np.inf, np.array(tops) / scale
         )
       )
+
+    # HiGHS stops 1e-6 before its optimum, so the objective is scaled up.
     aim = np.zeros(self._columns)
     for column, number in value.items():
       aim[column] = -number
     aim *= _SCALE / max(np.abs(aim).max(initial=0), 1e-300)
+
+    # Entries of tables follow from the bits, so only the bits are integers.
     binary = np.arange(self._columns) < self._first[-1]
     found = optimize.milp(
       aim,
@@ -165,6 +179,8 @@ class _Program:
       constraints=constraints,
       options={"mip_rel_gap": 0.0},
     )
+
+    # Status 2 is infeasible.
     if found.status == 2:
       return None
     if found.x is None:

@@ -14,7 +14,7 @@ import numpy as np
 from fbq.search import elimination, pareto_sets
 from fbq.search.elimination import Step
 from fbq.search.pareto_sets import Points, Sets, TooMany
-from fbq.search.terms import Model
+from fbq.search.terms import TermModel
 
 MOST_ROWS = 1 << 22  # of one join: some 600 MB
 _SORTED_ABOVE = 2048  # rows of a join; fewer wait for the next one
@@ -27,15 +27,15 @@ class Tables(NamedTuple):
   An entry is an option of the step's variable for one choice of its scope.
 
   Attributes:
-    model: with one cost.
-    steps: of `elimination.plan`.
-    costs: int64 [choices * n] of each step.
-    value: float64 [choices * n] of each step.
-    source: of each step, for each of its messages, which choice of the
-      message an entry goes with.
+    model: model with one cost.
+    steps: steps of `elimination.plan`.
+    costs: per step, int64 [choices * n].
+    value: per step, float64 [choices * n].
+    source: per step, for each of its messages, which choice of the message an
+      entry goes with.
   """
 
-  model: Model
+  model: TermModel
   steps: Sequence[Step]
   costs: list[np.ndarray]
   value: list[np.ndarray]
@@ -46,11 +46,11 @@ class Lost(NamedTuple):
   """What is lost against the best value - price * cost.
 
   Attributes:
-    own: per step float64 [choices, n], by an option against the best one for
-      the same choice.
-    above: per step [choices], by the best assignment with a choice.
+    own: per step float64 [choices, n], what an option loses against the best
+      one for the same choice.
+    above: per step [choices], what the best assignment with a choice loses.
     best: value - price * cost of the best assignment.
-    rounding: sums may be off by that much.
+    rounding: how far sums may be off.
   """
 
   own: list[np.ndarray]
@@ -59,7 +59,7 @@ class Lost(NamedTuple):
   rounding: float
 
 
-def tables(model: Model, steps: Sequence[Step]) -> Tables:
+def tables(model: TermModel, steps: Sequence[Step]) -> Tables:
   """The tables of a model with one cost; all options legal."""
   costs, value, source = [], [], []
   for step in steps:
@@ -111,9 +111,10 @@ class _Rows(NamedTuple):
   """Partial assignments of a step while its messages are joined.
 
   Attributes:
-    entry: [N], of the step.
-    costs, value, lost: [N]; what those a row stands for have lost, at least.
-    parts: int32 [N] for each message joined so far.
+    entry: [N], entry of the step.
+    costs, value, lost: [N], sums of a row; `lost` is what the assignments that
+      it stands for have lost, at least.
+    parts: per message joined so far, int32 [N], point of the message.
   """
 
   entry: np.ndarray
@@ -139,19 +140,23 @@ def near(of: Tables, lost: Lost, most: float, error: int = 0) -> list[Sets]:
   most `error` more.
 
   Args:
-    of: the model.
-    lost: at one price.
-    most: of value_weight * value - price * cost.
-    error: thins sets of many points. Errors of parts add up: each join may use
-      the share of all joins behind it that these have left.
+    of: the model, step by step.
+    lost: losses at one price.
+    most: most that may be lost of value_weight * value - price * cost.
+    error: allowed error in cost, which thins sets of many points. Errors of
+      parts add up: each join may use the share of all joins behind it that
+      these have left.
 
   Raises:
     TooMany: a join would have more than `MOST_ROWS` rows.
   """
+  # Sums in another order differ in the last bits: nothing is lost to that.
   most = most + lost.rounding
   thin = _Thin(of.steps, error)
   sets: list[Sets] = []
   behind: list[np.ndarray] = []  # of every set, what its points have lost
+
+  # Entries of the step that are close enough even with the best of the rest.
   for at, step in enumerate(of.steps):
     own, above = lost.own[at], lost.above[at]
     count = own.shape[1]
@@ -163,6 +168,8 @@ def near(of: Tables, lost: Lost, most: float, error: int = 0) -> list[Sets]:
       own.ravel()[entry],
       {},
     )
+
+    # Messages with few points first, so that the rows in between stay few.
     messages = [i for i, _ in step.messages]
     thin.begin(at)
     places = sorted(
@@ -174,13 +181,20 @@ def near(of: Tables, lost: Lost, most: float, error: int = 0) -> list[Sets]:
       rows = _join(
         rows, m, source, sets[messages[m]], behind[messages[m]], room
       )
+
+      # Only large joins are worth sorting in between.
       last = joined == len(places) - 1
       if not last and len(rows.entry) > _SORTED_ABOVE:
         rows = rows.take(_unbeaten(rows.entry, rows))
         rows = thin(rows, rows.entry)
+
+    # Whatever another row beats at the same choice is in no front.
+
     rows = rows.take(_unbeaten(rows.entry // count, rows))
     rows = thin(rows, rows.entry // count)
     choice = rows.entry // count
+
+    # `_join` looks for what fits by bisection, so points lie by what they lost.
     if at < len(of.steps) - 1:  # by what is lost, for `_join`
       order = np.lexsort((rows.lost, choice))
       rows, choice = rows.take(order), choice[order]
@@ -191,6 +205,8 @@ def near(of: Tables, lost: Lost, most: float, error: int = 0) -> list[Sets]:
       (rows.entry % count).astype(np.uint8),
       np.array(parts, np.int32).reshape(len(messages), len(choice)),
     )
+
+    # The set of the step: points of one choice after another.
     start = np.searchsorted(choice, np.arange(len(above) + 1))
     sets.append(Sets(start, points))
     behind.append(rows.lost)
@@ -201,12 +217,12 @@ def _join(rows: _Rows, message, source, sets: Sets, behind, room) -> _Rows:
   """Every row with the points of its set that lose no more than its room.
 
   Args:
-    rows: of a step.
-    message: of the step, whose points are added.
+    rows: rows of the step that is built.
+    message: message of the step, whose points are added.
     source: [N], which choice of the message goes with a row.
-    sets: of the message; the points of a choice by what they have lost.
-    behind: [M], that.
-    room: [N].
+    sets: set of the message; the points of a choice lie by what they have lost.
+    behind: [M], what the points of the set have lost.
+    room: [N], what a row may still lose.
   """
   start = sets.start[source]
   counts = _ends(behind, start, sets.start[source + 1], room) - start
@@ -273,7 +289,7 @@ class _Thin:
     self._spent[at] = sum(self._spent[i] for i in behind)
 
   def __call__(self, rows: _Rows, segment) -> _Rows:
-    """Of rows by segment and rising cost; the best of each bucket stays."""
+    """The best row of each bucket of rows by segment and rising cost."""
     self._done = min(self._done + 1, self._joins[self._at])
     share = self._error * self._done // self._joins[-1]
     width = share - self._spent[self._at] + 1

@@ -30,10 +30,14 @@ def front(cost, value) -> np.ndarray:
         f"front: {name} of candidates {bad[:8].tolist()} is "
         f"{numbers[bad[:8]].tolist()}, expected finite numbers"
       )
-  order = np.lexsort((-value, cost))  # By cost, the most valuable first.
+
+  # By rising cost, the most valuable first.
+  order = np.lexsort((-value, cost))
   cost, value = cost[order], value[order]
   best = np.maximum.accumulate(value)
-  # Worth more than everything before it, or equal to one that is.
+
+  # A candidate leads if it is worth more than everything before it. Those equal
+  # to a leader in both numbers are on the front with it.
   leads = np.ones(len(order), bool)
   leads[1:] = value[1:] > best[:-1]
   leader = np.maximum.accumulate(np.where(leads, np.arange(len(order)), 0))
@@ -61,11 +65,14 @@ def hypervolume(
   Raises:
     ValueError: an impossible reference, or what `front` refuses.
   """
+  # A reference at 0 or at 1 leaves no area to take a share of.
   if not (reference_cost > 0 and reference_value < 1):
     raise ValueError(
       f"hypervolume: the reference is ({reference_cost}, {reference_value}), "
       "expected a cost above 0 and a value below 1"
     )
+
+  # The area under the steps of the front, cut to the rectangle.
   keep = front(cost, value)
   order = np.argsort(np.asarray(cost)[keep], kind="stable")
   cost = np.clip(np.asarray(cost, float)[keep][order], 0, reference_cost)

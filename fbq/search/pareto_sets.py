@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from fbq.search.elimination import Step
-from fbq.search.terms import Model
+from fbq.search.terms import TermModel
 
 MOST_POINTS = 1 << 19  # before dominated ones are left out
 _PRUNE_ABOVE = 4096  # points of a sum to which more sets are added
@@ -35,8 +35,8 @@ class Points(NamedTuple):
   Attributes:
     costs: int64 [C, N].
     value: float64 [N].
-    option: uint8 [N], of the variable of the step.
-    parts: int32 [M, N], the point of each of the `M` messages it is made of.
+    option: uint8 [N], option of the step's variable.
+    parts: int32 [M, N], which point of each of the `M` messages it is made of.
   """
 
   costs: np.ndarray
@@ -58,8 +58,8 @@ class Sets(NamedTuple):
   """The message of a step: points of one choice of its scope after another.
 
   Attributes:
-    start: int64 [choices + 1], where those of each choice begin.
-    points: of all choices.
+    start: int64 [choices + 1], where the points of each choice begin.
+    points: points of all choices.
   """
 
   start: np.ndarray
@@ -157,20 +157,23 @@ class Thin:
     return kept[last]
 
 
-def eliminate(model: Model, steps: Sequence[Step], keep: Keep) -> list[Sets]:
+def eliminate(
+  model: TermModel, steps: Sequence[Step], keep: Keep
+) -> list[Sets]:
   """The sets of every step; the last one has one choice, and its points are
   those of whole assignments.
 
   Args:
-    model: with `C` costs.
-    steps: of `elimination.plan`.
-    keep: leaves points out; what it returns is in the order to keep.
+    model: model with `C` costs.
+    steps: steps of `elimination.plan`.
+    keep: says which points stay; they are kept in the order it gives.
 
   Raises:
     TooMany: a set would be too large.
   """
   sets: list[Sets] = []
   for at, step in enumerate(steps):
+    # Of every message, which of its choices goes with each choice and option.
     tables = step_tables(model, step)
     sources = [
       (sets[i], np.arange(len(sets[i].start) - 1).reshape(shape))
@@ -181,6 +184,9 @@ def eliminate(model: Model, steps: Sequence[Step], keep: Keep) -> list[Sets]:
       (s, variable_last(np.broadcast_to(index, sizes), step))
       for s, index in sources
     ]
+
+    # Choice by choice, so that only one choice's sums are held before `keep`
+    # thins them.
     found = []
     for choice in range(len(tables[1])):
       points = _union(at, choice, tables, sources)
@@ -278,7 +284,10 @@ def _sum(points, sets, start, stop):
 
 
 def trace(
-  model: Model, steps: Sequence[Step], sets: Sequence[Sets], last: np.ndarray
+  model: TermModel,
+  steps: Sequence[Step],
+  sets: Sequence[Sets],
+  last: np.ndarray,
 ) -> np.ndarray:
   """Options uint8 [V, P] of some points [P] of the last step's set."""
   chosen = np.zeros((len(model.options), len(last)), np.uint8)

@@ -29,7 +29,7 @@ class Factor(NamedTuple):
   """One term of a sum over the network.
 
   Attributes:
-    name: of the layer or the site it stands for.
+    name: name of the layer or the site that the term stands for.
     sites: `k` sites, each once.
     table: [3] * k, over the bits of each site in the order of `BITS`.
   """
@@ -126,8 +126,8 @@ def make(
     costs: by name, integers [L, A, W] where the bits of outputs do not count
       (`LatencyTable.for_output_bits(8)`), or [L, A, W, O] where they do
       (`LatencyTable.cycles`), axes as in `BITS`.
-    value: {site: {bits: more is better}} as of `fbq.search.value`; the sum over
-      sites counts. Sites left out count nothing.
+    value: {site: {bits: more is better}}, for instance from `fbq.search.value`;
+      the sum over sites counts. Sites left out count nothing.
     bounds: (regular expression, least bits, most bits); an expression matches
       whole names of free sites, and later ones win.
     ties: regular expressions: the free sites one matches share a precision,
@@ -139,9 +139,12 @@ def make(
     ValueError: tables of other shapes, unknown sites, rules that match nothing
       or leave a site no precision, numbers that are not finite.
   """
+  # Rules first: they are checked against the sites and are cheap.
   groups = constraints.tie(workload, ties)
   allowed = constraints.allowed_bits(workload, groups, bounds)
   factors = {name: layer_factors(workload, c) for name, c in costs.items()}
+
+  # The size is always a cost, so that it can be limited and told.
   return Problem(
     workload,
     groups,
@@ -161,6 +164,7 @@ def layer_factors(workload: Workload, table: np.ndarray) -> tuple[Factor, ...]:
   Where several inputs of a layer differ in bits the widest counts, as in
   `LatencyTable`.
   """
+  # A table of other axes would be read without an error below.
   table = np.asarray(table)
   shape = (len(workload.layers), *(len(BITS),) * (table.ndim - 1))
   if (
@@ -172,6 +176,9 @@ def layer_factors(workload: Workload, table: np.ndarray) -> tuple[Factor, ...]:
       f"cost table is {table.dtype}{table.shape}, expected integers [L, 3, 3] "
       f"or [L, 3, 3, 3] with L = {len(workload.layers)} layers"
     )
+
+  # A layer depends on the sites that it reads and writes, each once: a tensor
+  # that is added to itself has one axis.
   factors = []
   for i, layer in enumerate(workload.layers):
     reads = workload.input_sites[i]
@@ -181,6 +188,8 @@ def layer_factors(workload: Workload, table: np.ndarray) -> tuple[Factor, ...]:
       dict.fromkeys([*reads, *weight, *([output] if output else [])])
     )
     level = dict(zip(sites, np.indices((len(BITS),) * len(sites)), strict=True))
+
+    # Where inputs differ in bits the widest counts, as in `LatencyTable`.
     index = [np.maximum.reduce([level[site] for site in reads])]
     index.append(level[weight[0]] if weight else 0)
     if table.ndim == 4:

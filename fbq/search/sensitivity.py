@@ -14,7 +14,7 @@ from fbq import precision
 from fbq.search.judge import Judge
 
 
-class Change(NamedTuple):
+class OutputChange(NamedTuple):
   """Outputs compared with the reference's, means over the calibration set.
 
   Attributes:
@@ -30,7 +30,7 @@ class Change(NamedTuple):
   sqnr_db: float
 
 
-NO_CHANGE = Change(0.0, 0.0, 0.0, float("inf"))
+NO_CHANGE = OutputChange(0.0, 0.0, 0.0, float("inf"))
 
 
 class Sensitivities(NamedTuple):
@@ -39,17 +39,17 @@ class Sensitivities(NamedTuple):
   Attributes:
     changes: {site: {bits: change}}; fixed sites have their own bits only.
     reference: logits [N, classes] of the network compared with.
-    reference_loss: its mean cross-entropy.
-    passes: forward passes over the calibration set that it took.
+    reference_loss: mean cross-entropy of the reference.
+    passes: forward passes over the calibration set that were made.
   """
 
-  changes: dict[str, dict[int, Change]]
+  changes: dict[str, dict[int, OutputChange]]
   reference: np.ndarray
   reference_loss: float
   passes: int
 
   def of(self, metric: str) -> dict[str, dict[int, float]]:
-    """{site: {bits: value}} of one attribute of `Change`."""
+    """{site: {bits: value}} of one attribute of `OutputChange`."""
     return {
       site: {bits: getattr(change, metric) for bits, change in by_bits.items()}
       for site, by_bits in self.changes.items()
@@ -59,7 +59,7 @@ class Sensitivities(NamedTuple):
 def sensitivities(
   judge: Judge, others: int = 8, bits: Sequence[int] = precision.BITS
 ) -> Sensitivities:
-  """Change of the outputs when one free site alone has `b` bits, for all.
+  """OutputChange of the outputs when one free site alone has `b` bits, for all.
 
   The reference is the network with all free sites at `others` bits, and the
   fixed ones at theirs. One pass for it and one for each (free site, bits other
@@ -89,11 +89,15 @@ def sensitivities(
     others: bits of the free sites that are not tried.
     bits: precisions to try.
   """
+  # Fixed sites keep their bits, as they would when deployed.
   net = judge.net
   base = {s: net.fixed_bits.get(s, others) for s in net.workload.sites}
   reference = judge.logits(base)
-  changes: dict[str, dict[int, Change]] = {}
+  changes: dict[str, dict[int, OutputChange]] = {}
   passes = 1
+
+  # One pass for each site and precision; what the reference has is no change
+  # and costs none.
   for site in net.workload.sites:
     if site in net.fixed_bits:
       changes[site] = {net.fixed_bits[site]: NO_CHANGE}
@@ -114,7 +118,7 @@ class Additivity(NamedTuple):
   """How well sums over sites predict what whole assignments do.
 
   Attributes:
-    predicted: [P] sums of the changes of the sites of each assignment.
+    predicted: [P], for each assignment the sum of the changes of its sites.
     measured: [P] change of the assignment.
     spearman: rank correlation of the two, 1 if the order is the same.
   """
@@ -133,9 +137,9 @@ def additivity(
   """Compares sums of `metric` with measured values: one pass each of `P`.
 
   Args:
-    judge: that `found` was measured with.
+    judge: network and images that `found` was measured with.
     found: the sensitivities.
-    assignments: complete ones.
+    assignments: complete assignments.
     metric: "loss" or "kl" or "mse".
 
   Raises:
@@ -143,13 +147,16 @@ def additivity(
   """
   from scipy import stats
 
+  # The same metric summed over sites and measured for the whole.
   table = found.of(metric)
   predicted, measured = [], []
   for i, assignment in enumerate(assignments):
-    precision.check(judge.net, assignment, f"assignment {i}")
+    precision.check_assignment(judge.net, assignment, f"assignment {i}")
     predicted.append(sum(table[s][b] for s, b in assignment.items()))
     change = compare(found.reference, judge.logits(assignment), judge.labels)
     measured.append(getattr(change, metric))
+
+  # Ranks of equal numbers say nothing, and scipy would answer NaN.
   if len(set(predicted)) < 2 or len(set(measured)) < 2:
     raise ValueError(
       f"{len(assignments)} assignments of predicted {metric} {predicted[:3]} "
@@ -161,7 +168,7 @@ def additivity(
 
 def compare(
   reference: np.ndarray, logits: np.ndarray, labels: np.ndarray
-) -> Change:
+) -> OutputChange:
   """The change from `reference` to `logits`, both float64 [N, classes]."""
   log_p, log_q = _log_softmax(reference), _log_softmax(logits)
   loss = cross_entropies(logits, labels) - cross_entropies(reference, labels)
@@ -172,7 +179,7 @@ def compare(
     return NO_CHANGE
   with np.errstate(divide="ignore"):  # a reference of zeros has -inf
     sqnr_db = 10.0 * (np.log10(signal) - np.log10(noise))
-  return Change(
+  return OutputChange(
     float(loss.mean()), float(kl.mean()), float(noise), float(sqnr_db)
   )
 

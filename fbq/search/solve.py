@@ -28,17 +28,24 @@ def least(problem: Problem, cost: str = "cycles") -> Candidates:
   Raises:
     Infeasible: no assignment meets the limits.
   """
+  # The least cost is the most value of its negative.
   negative = tuple(
     Factor(f.name, f.sites, -f.table.astype(np.float64))
     for f in factors_of(problem, cost)
   )
   inner = dataclasses.replace(problem, value=negative)
+
+  # Groups are decided in the order opposite to that of their elimination, so
+  # the first group of the problem decides first.
   try:
     model = terms.compile_model(inner, ())
     backwards = range(len(problem.groups))[::-1]
     steps = elimination.plan(model, backwards)
   except terms.TooWide:
     return score(problem, milp.best_value(inner, {}).bits)
+
+  # This optimum looks at one cost only. Where it meets the other limits too it
+  # is the answer; where none of those binds, nothing else would help.
   chosen, best = best_scores(model, steps, np.ones(1), np.empty((0, 1)))
   if best[0] > -np.inf:
     bits = terms.to_bits(problem, model, chosen)
@@ -118,6 +125,7 @@ def without(problem, name):
 
 def infeasible(problem, cost):
   """The error that says which limit cannot be met, and what could be."""
+  # First each limit alone: what cannot be met by itself is said at once.
   alone = {}
   for name in problem.limits:
     free = dataclasses.replace(problem, limits={})
@@ -133,7 +141,11 @@ def infeasible(problem, cost):
   ]
   if said:
     return Infeasible("; ".join(said))
-  if cost not in problem.limits:  # memory alone can always be met
+
+  # Otherwise limits exclude each other. One is taken out, to tell how low its
+  # cost can get under the others: the one on `cost`, else the last of them.
+  # Memory alone can always be met.
+  if cost not in problem.limits:
     cost = next(name for name in reversed(problem.limits) if name != PEAK)
   others = without(problem, cost)
   try:
@@ -144,6 +156,7 @@ def infeasible(problem, cost):
     name: int(least(without(others, name), cost).costs[cost][0])
     for name in others.limits
   }
+
   # Two limits may each be as strict as the other: then both are named.
   binding = [name for name in alone if alone[name] < reach] or list(alone)
   said = [

@@ -31,13 +31,13 @@ class Term(NamedTuple):
   legal: np.ndarray
 
 
-class Model(NamedTuple):
+class TermModel(NamedTuple):
   """Terms that add up; variables are the groups of a problem.
 
   Attributes:
     options: per variable, its bits in the order of its axis.
     terms: no scope lies within another.
-    names: of the `C` costs.
+    names: names of the `C` costs.
   """
 
   options: tuple[tuple[int, ...], ...]
@@ -45,16 +45,17 @@ class Model(NamedTuple):
   names: tuple[str, ...]
 
 
-def compile_model(problem: Problem, names: Sequence[str]) -> Model:
+def compile_model(problem: Problem, names: Sequence[str]) -> TermModel:
   """The terms of a problem, with its costs called `names`.
 
   Args:
-    problem: its limit on peak memory, if any, makes options illegal.
-    names: of the `C` costs that count.
+    problem: problem whose limit on peak memory, if any, makes options illegal.
+    names: names of the `C` costs that count.
 
   Raises:
     TooWide: more tensors are alive at once than a table can have axes.
   """
+  # Memory is no sum over layers but a limit on each, so it is not a cost.
   factors = [(c, f) for c, n in enumerate(names) for f in problem.costs[n]]
   factors += [("value", f) for f in problem.value]
   if PEAK in problem.limits:
@@ -67,6 +68,7 @@ def compile_model(problem: Problem, names: Sequence[str]) -> Model:
   for slot, factor in factors:
     scope, table = _over_groups(problem, factor)
     found.setdefault(scope, []).append((slot, table))
+
   # Smaller scopes go into a larger one around them.
   terms: dict[tuple[int, ...], Term] = {}
   for scope in sorted(found, key=len, reverse=True):
@@ -76,7 +78,7 @@ def compile_model(problem: Problem, names: Sequence[str]) -> Model:
     shape = shape_among(scope, around, problem.allowed)
     for slot, table in found[scope]:
       _add(terms[around], slot, table.reshape(shape))
-  return Model(problem.allowed, tuple(terms.values()), tuple(names))
+  return TermModel(problem.allowed, tuple(terms.values()), tuple(names))
 
 
 def _empty(problem, scope, costs):
@@ -150,7 +152,9 @@ def shape_among(
   return tuple(len(options[v]) if v in scope else 1 for v in axes)
 
 
-def to_bits(problem: Problem, model: Model, chosen: np.ndarray) -> np.ndarray:
+def to_bits(
+  problem: Problem, model: TermModel, chosen: np.ndarray
+) -> np.ndarray:
   """Bits uint8 [K, S] of every site from options [V, K] of every variable."""
   by_group = [
     np.array(options, np.uint8)[row]

@@ -14,7 +14,7 @@ import numpy as np
 from fbq.search import elimination, near_optimal, pareto_sets
 from fbq.search.elimination import Step
 from fbq.search.near_optimal import Tables
-from fbq.search.terms import Model
+from fbq.search.terms import TermModel
 
 _FIRST = 1 / 512  # of what neighbours on the hull differ by in value
 _TABLES = 1 << 24  # entries of all tables, for several prices at a time
@@ -26,7 +26,7 @@ class Assignments(NamedTuple):
   Attributes:
     costs: int64 [P].
     value: float64 [P].
-    chosen: uint8 [V, P], options.
+    chosen: uint8 [V, P], option of each of `V` variables.
   """
 
   costs: np.ndarray
@@ -35,7 +35,7 @@ class Assignments(NamedTuple):
 
 
 def front(
-  model: Model, steps: Sequence[Step], error: int = 0
+  model: TermModel, steps: Sequence[Step], error: int = 0
 ) -> tuple[Assignments, int]:
   """(what no other assignment dominates, by rising cost; its error).
 
@@ -43,9 +43,9 @@ def front(
   most the error more. It is 0 or the one allowed.
 
   Args:
-    model: with one cost; all options legal.
-    steps: of `elimination.plan`.
-    error: allowed, in cost; 0 is exact.
+    model: model with one cost; all options legal.
+    steps: steps of `elimination.plan`.
+    error: allowed error in cost; 0 is exact.
 
   Raises:
     pareto_sets.TooMany: that needs a (larger) error.
@@ -60,13 +60,13 @@ def front(
   return _unbeaten(model, [*ends, *hull, *between]), error
 
 
-class _Point(NamedTuple):
+class _HullPoint(NamedTuple):
   cost: int
   value: float
 
 
-def _point(of: Assignments, at) -> _Point:
-  return _Point(int(of.costs[at]), float(of.value[at]))
+def _point(of: Assignments, at) -> _HullPoint:
+  return _HullPoint(int(of.costs[at]), float(of.value[at]))
 
 
 def _near(tables: Tables, value_weight, price) -> Assignments:
@@ -84,7 +84,7 @@ def _all_of(tables, sets, which=None) -> Assignments:
   return Assignments(points.costs[0, which], points.value[which], chosen)
 
 
-def _hull(model, steps, left: _Point, right: _Point, error):
+def _hull(model, steps, left: _HullPoint, right: _HullPoint, error):
   """(those on the hull between two; neighbours farther apart than the error).
 
   Where they are closer, the dearer stands for all between them.
@@ -116,14 +116,16 @@ def _hull(model, steps, left: _Point, right: _Point, error):
   return found, gaps
 
 
-def _between(tables: Tables, left: _Point, right: _Point, error) -> Assignments:
+def _between(
+  tables: Tables, left: _HullPoint, right: _HullPoint, error
+) -> Assignments:
   """Assignments between neighbours on the hull, enough for the error.
 
   Args:
-    tables: of the model.
-    left: the cheaper one.
-    right: the other.
-    error: of `front`.
+    tables: tables of the model, step by step.
+    left: neighbour on the hull that costs less.
+    right: neighbour on the hull that costs more.
+    error: allowed error in cost, as for `front`.
   """
   price = (right.value - left.value) / (right.cost - left.cost)
   lost = near_optimal.lost(tables, 1.0, price)
@@ -146,7 +148,7 @@ def _between(tables: Tables, left: _Point, right: _Point, error) -> Assignments:
     most = min(needed, 2 * most)
 
 
-def totals(model: Model, chosen: np.ndarray) -> Assignments:
+def totals(model: TermModel, chosen: np.ndarray) -> Assignments:
   """Costs and value of options [V, P]."""
   costs = np.zeros(chosen.shape[1], np.int64)
   value = np.zeros(chosen.shape[1])

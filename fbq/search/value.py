@@ -57,15 +57,16 @@ def from_gates(
 
   Args:
     net: the network.
-    groups: of the gates.
+    groups: which sites share gates.
     logits: [G, 2].
-    distribution: of the gates.
+    distribution: distribution that the gates are drawn from.
   """
   logits = np.asarray(logits, np.float64)
   if logits.shape != (groups.count, 2):
     raise ValueError(
       f"gate logits have shape {logits.shape}, expected [{groups.count}, 2]"
     )
+
   # P(gate > 0) = sigmoid(shifted), its logarithm without loss near 0 and 1.
   stretch = -distribution.low / distribution.high
   shifted = logits - distribution.temperature * np.log(stretch)
@@ -84,9 +85,9 @@ def from_shares(net: Net, groups: GateGroups, shares: np.ndarray) -> Values:
 
   Args:
     net: the network.
-    groups: of the gates.
-    shares: [G, 3] of 2, 4 and 8 bits, of `Search.distribution`; what is below
-      1e-6 counts as that.
+    groups: which sites share gates.
+    shares: [G, 3], shares of 2, 4 and 8 bits, see `Search.distribution`; what
+      is below 1e-6 counts as that.
   """
   shares = np.asarray(shares, np.float64)
   if shares.shape != (groups.count, len(BITS)) or not np.isfinite(shares).all():

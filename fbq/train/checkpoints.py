@@ -34,8 +34,8 @@ class Checkpoints:
   def __init__(self, directory: Path, fingerprint: str):
     """
     Args:
-      directory: of this stage alone.
-      fingerprint: identifies configuration and stage.
+      directory: directory of this stage alone.
+      fingerprint: text that identifies configuration and stage.
     """
     # Imported here: it takes a second, which errors in a config need not wait.
     import orbax.checkpoint as ocp
@@ -95,8 +95,8 @@ class Checkpoints:
     """(state, results) of a step.
 
     Args:
-      step: of a checkpoint in the directory.
-      like: what the state has the structure, shapes and types of.
+      step: step of a checkpoint in the directory.
+      like: state whose structure, shapes and types are expected.
 
     Returns:
       The state as numpy arrays, and what was saved beside it.

@@ -50,9 +50,9 @@ def bad_variable(
   of the layers with bad variables the last one is where it began.
 
   Args:
-    model: that has the variables.
-    variables: by kind.
-    kinds: to look at; a training step does not read batch_stats.
+    model: model that has the variables.
+    variables: variables of the model by kind.
+    kinds: kinds to look at; a training step does not read batch_stats.
   """
   for node in reversed(model.net.nodes):
     own = {"_kernel", "_bias", "_norm", ".weight", ".out"}

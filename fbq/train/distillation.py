@@ -31,9 +31,10 @@ class Distillation(NamedTuple):
     """The loss [].
 
     Args:
-      cross_entropy: [], with the labels.
-      student: logits [B, classes].
-      teacher: its logits, a constant to gradients.
+      cross_entropy: [], cross-entropy of the student with the labels.
+      student: logits [B, classes] of the network that is trained.
+      teacher: logits [B, classes] of the float network, a constant to
+        gradients.
     """
     targets = jax.nn.softmax(teacher / self.temperature)
     softened = [
@@ -54,8 +55,8 @@ def teacher_logits(
   A constant to gradients. The pass takes a third of a float step.
 
   Args:
-    net: of the network.
-    variables: its "params" and "batch_stats".
+    net: network in floating point.
+    variables: "params" and "batch_stats" of the model of `net`.
     images: [B, H, W, C].
   """
   logits = Model(net).apply(variables, images, train=False)

@@ -87,9 +87,10 @@ def read_ahead(
 
   Args:
     source: read by one thread, in order.
-    prepare: of each item.
-    count: of items ready or being made, at least 1.
+    prepare: what is done to each item, in the thread.
+    count: number of items ready or being made, at least 1.
   """
+  # One thread: items are made in order, and the source need not be safe.
   iterator = iter(source)
 
   def take():
@@ -99,15 +100,19 @@ def read_ahead(
   with ThreadPoolExecutor(1, "read-ahead") as pool:
     waiting = collections.deque(pool.submit(take) for _ in range(count))
 
+    # Each item that is taken has the next one started, so `count` are under
+    # way.
     def items():
       while (item := waiting.popleft().result()) is not _END:
         waiting.append(pool.submit(take))
         yield item
 
+    # However the block is left, nothing reads the source afterwards. A
+    # generator at work cannot be closed, so closing waits for what the thread
+    # is at.
     try:
       yield items()
     finally:
       for future in waiting:
         future.cancel()
-      # After what the thread is at: a generator at work cannot be closed.
       pool.submit(getattr(iterator, "close", lambda: None)).result()

@@ -29,7 +29,7 @@ class Log:
   """Metrics of all stages in one file, and a bar on a terminal.
 
   Attributes:
-    console: for tables and lines.
+    console: terminal that tables and lines are printed on.
   """
 
   def __init__(self, path: Path, console: Console | None = None):
@@ -38,7 +38,7 @@ class Log:
 
   @property
   def workdir(self) -> Path:
-    """Of the run."""
+    """Directory of the run."""
     return self._path.parent
 
   def resume(self, stage: str, step: int) -> None:
@@ -64,7 +64,7 @@ class Log:
     """Appends one line: the metrics of a stage after a number of steps.
 
     Args:
-      stage, step: what they are of.
+      stage, step: stage and number of steps that the metrics belong to.
       speed: what differs from run to run, from `monitoring.Meter`; apart, so
         that all else in the file is the same when a run is done again.
       metrics: numbers of the training.

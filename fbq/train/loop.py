@@ -26,15 +26,15 @@ class Trainer(NamedTuple):
   """What all runs of one kind share.
 
   Attributes:
-    model: that is trained.
-    step: from `steps.train_step`.
+    model: model that is trained.
+    step: compiled step, from `steps.train_step`.
     sample: makes a batch from a key and what is fed; `step` was made with it.
-    steps: of one run.
+    steps: number of steps of one run.
     start: makes the first state from the variables of a run.
     checkpoint_every: steps between checkpoints.
     log_every: steps between lines of metrics; the loss is checked as often.
-    feed: of what steps are given, see `fbq.train.feed`.
-    mesh: of the devices, what `step` was made with; None is one device.
+    feed: where what steps are given comes from, see `fbq.train.feed`.
+    mesh: mesh of the devices that `step` was made with; None is one device.
     batch_size: images of a step, over all devices.
   """
 
@@ -80,13 +80,13 @@ def train(
   trained again.
 
   Args:
-    name: of the run, for logs and messages.
-    trainer: of this kind of runs.
-    variables: to start from.
+    name: name of the run, for logs and messages.
+    trainer: what all runs of this kind share.
+    variables: variables to start from.
     run: data of the run, see `steps.train_step`.
-    log: of the experiment.
-    directory: for the checkpoints of this run alone.
-    fingerprint: of configuration and run.
+    log: log of the experiment.
+    directory: directory of this run's checkpoints alone.
+    fingerprint: text that identifies configuration and run.
     finish: numbers to keep, computed once from the final variables.
 
   Raises:
@@ -95,6 +95,8 @@ def train(
   """
   checkpoints = Checkpoints(directory, fingerprint)
   try:
+    # A checkpoint of the last step is a finished run. Metrics after an earlier
+    # one are dropped, as their steps are done again.
     state = trainer.start(variables)
     done = checkpoints.latest()
     if done is not None:
@@ -106,9 +108,14 @@ def train(
       log.say(f"{name}: resumes after step {done}")
     else:
       log.resume(name, -1)
+
+    # Only now onto the mesh: a checkpoint is read into host memory.
     state = parallel.put(state, trainer.place)
     run = parallel.put(run, trainer.place)
     state = _run(name, trainer, state, run, log, checkpoints)
+
+    # `finish` sees one process's own copy. Its results are kept in the last
+    # checkpoint, so that a run done before gives them without training.
     variables = parallel.home(state.variables)
     results = finish(variables)
     checkpoints.save(trainer.steps, state, results)

@@ -66,7 +66,7 @@ def span(text: str) -> Span:
 
 
 def options() -> Options:
-  """Those that hold here."""
+  """Options that hold here."""
   held = _HELD.get()
   return Options() if held is None else held.options
 
@@ -192,9 +192,10 @@ def tracer(
 
   Args:
     stage: name of the training.
-    workdir: of the run.
+    workdir: directory of the run.
     say: tells a reader where the trace is.
   """
+  # A second trace would take the place of the first in a workdir.
   directory, wanted = Path(workdir) / "trace", options().trace
   if (
     wanted is None
@@ -204,6 +205,9 @@ def tracer(
   ):
     yield lambda step, state: None
     return
+
+  # The device runs ahead of the host, so it is waited for at both ends: else
+  # the trace has steps before the first, or lacks the last.
   first_seen, is_on = None, False
 
   def stop():
@@ -227,6 +231,8 @@ def tracer(
       last_seen = step
 
   last_seen = None
+
+  # A training that ends, or fails, within the span has a trace all the same.
   try:
     yield before
   finally:

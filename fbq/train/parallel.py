@@ -36,6 +36,7 @@ def mesh_of(batch_size: int, points: int = 1) -> Mesh:
   Raises:
     ValueError: the devices of several processes cannot share the work evenly.
   """
+  # Every (points, images) split of some of the devices that divides the work.
   devices = jax.devices()
   shapes = [
     (p, d)
@@ -43,6 +44,8 @@ def mesh_of(batch_size: int, points: int = 1) -> Mesh:
     for d in range(1, len(devices) // p + 1)
     if points % p == 0 and batch_size % d == 0
   ]
+
+  # A process whose devices are left out would wait in every collective.
   if jax.process_count() > 1:
     shapes = [(p, d) for p, d in shapes if p * d == len(devices)]
     if not shapes:
@@ -50,6 +53,8 @@ def mesh_of(batch_size: int, points: int = 1) -> Mesh:
         f"batch_size is {batch_size}, expected a multiple of the "
         f"{len(devices)} devices of {jax.process_count()} processes"
       )
+
+  # Points first, as they need no communication; then as many devices as fit.
   shape = max(shapes)
   count = shape[0] * shape[1]
   return jax.make_mesh(
@@ -79,7 +84,7 @@ def put(tree: Any, sharding: NamedSharding | None) -> Any:
   """`tree`, of which every process has all, on the devices of a mesh.
 
   Args:
-    tree: of arrays.
+    tree: tree of arrays.
     sharding: None leaves it where it is.
   """
   if sharding is None:
@@ -104,7 +109,7 @@ def feed(batch: Any, mesh: Mesh | None) -> Any:
 
   Args:
     batch: this process's rows, host arrays [B / processes, ...].
-    mesh: None is this process's own device.
+    mesh: mesh of the training; None is this process's own device.
   """
   if mesh is None:
     return jax.device_put(batch)
@@ -158,9 +163,9 @@ def spread(batch: Any, mesh: Mesh | None) -> Any:
   """`batch` with its images over the data axis; for use in a compiled step.
 
   Args:
-    batch: of arrays [B, ...].
-    mesh: None leaves it to the compiler. Within `jax.shard_map` the mesh of
-      that counts.
+    batch: tree of arrays [B, ...].
+    mesh: mesh of the training; None leaves it to the compiler. Within
+      `jax.shard_map` the mesh of that counts.
   """
   rows = PartitionSpec(DATA)
   if DATA in jax.sharding.get_abstract_mesh().axis_names:
@@ -174,8 +179,8 @@ def own_rows(tree: Any, axis_name: str | None) -> Any:
   """The rows of `tree` that are this device's under `jax.pmap`.
 
   Args:
-    tree: of arrays [B, ...].
-    axis_name: of the map; None is no map: all rows.
+    tree: tree of arrays [B, ...].
+    axis_name: axis of the map; None is no map: all rows.
   """
   if axis_name is None:
     return tree
@@ -200,10 +205,11 @@ def own_noise(
   """What `draw(key, rows)` gives, or its part of a draw for all devices.
 
   Args:
-    draw: of a scheme; some of what it gives has an axis of rows, in front.
-    key: the same on every device.
-    rows: of this device.
-    axis_name: see `own_rows`.
+    draw: function of a scheme that makes random draws; some of what it gives
+      has an axis of rows, in front.
+    key: key, the same on every device.
+    rows: number of rows on this device.
+    axis_name: axis of the map, see `own_rows`.
   """
   if axis_name is None:
     return draw(key, rows)
@@ -231,7 +237,7 @@ def pmap_step(step: Callable, axis_name: str) -> Callable:
   training. The states given are donated.
 
   Args:
-    step: from `steps.train_step`, for a model with this `axis_name`.
-    axis_name: over which batch norms and gradients are averaged.
+    step: step of `steps.train_step`, for a model with this `axis_name`.
+    axis_name: axis over which batch norms and gradients are averaged.
   """
   return jax.pmap(inspect.unwrap(step), axis_name, donate_argnums=0)

@@ -35,8 +35,8 @@ def points_step(step: Callable, mesh: Mesh) -> Callable:
   The same step and mesh give the same program again.
 
   Args:
-    step: from `steps.train_step`.
-    mesh: from `parallel.mesh_of`. Where its data axis has one device, every
+    step: step of `steps.train_step`.
+    mesh: mesh of `parallel.mesh_of`. Where its data axis has one device, every
       device trains its points alone: the program has no communication.
 
   The states given are donated.
@@ -59,8 +59,8 @@ def stack(trees: Sequence[Any], mesh: Mesh, *axes: str) -> Any:
 
   Args:
     trees: one for each point.
-    mesh: of `points_step`.
-    axes: of the mesh, over which the arrays' own axes are spread.
+    mesh: mesh of `points_step`.
+    axes: axes of the mesh over which the arrays' own axes are spread.
   """
   spec = PartitionSpec(parallel.POINT, *axes)
   stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
@@ -93,13 +93,13 @@ def train_points(
   checkpoint then holds all points; one made by the other way is refused.
 
   Args:
-    names, variables, runs, directories, fingerprints: of each run, see
-      `loop.train`; the variables have equal shapes.
-    trainer: of all.
-    log: of the experiment.
-    finish: see `loop.train`, applied to each run.
-    together: as one program; by default wherever there is no CPU, and one
-      process.
+    names, variables, runs, directories, fingerprints: one of each for every
+      run, see `loop.train`; the variables have equal shapes.
+    trainer: what all runs share.
+    log: log of the experiment.
+    finish: numbers to keep of each run, see `loop.train`.
+    together: whether runs are one program; by default wherever there is no CPU,
+      and one process.
 
   Raises:
     CheckpointError: a damaged or foreign checkpoint.
@@ -113,6 +113,8 @@ def train_points(
       train(name, trainer, start, run, log, directory, fingerprint, finish)
       for name, start, run, directory, fingerprint in zip(*columns, strict=True)
     ]
+
+  # One checkpoint for all points: they have taken the same number of steps.
   checkpoints = Checkpoints(directories[0], "&".join(fingerprints))
   try:
     states = _train_together(names, trainer, variables, runs, log, checkpoints)
@@ -123,10 +125,13 @@ def train_points(
 
 
 def _train_together(names, trainer, variables, runs, log, checkpoints):
+  # Every point's state starts as in `loop.train`; then all have an axis `P`.
   mesh = parallel.mesh_of(trainer.batch_size, len(names))
   title = f"{names[0]} and {len(names) - 1} more"
   states = stack([trainer.start(v) for v in variables], mesh)
   data = stack(runs, mesh)
+
+  # As in `loop.train`, with one checkpoint for all.
   done = checkpoints.latest() or 0
   if done:
     restored, _ = checkpoints.restore(done, states)
@@ -138,6 +143,8 @@ def _train_together(names, trainer, variables, runs, log, checkpoints):
     log.say(f"{title}: resume after step {done}")
   for name in names:
     log.resume(name, done or -1)
+
+  # The loop of `loop._run`, with metrics and a line for every point.
   step = points_step(trainer.step, mesh)
   kept = jax.tree.map(jnp.copy, states)  # the last known to be sound
   numbers = range(done + 1, trainer.steps + 1)
@@ -154,7 +161,9 @@ def _train_together(names, trainer, variables, runs, log, checkpoints):
         states, metrics = step(states, data, *given)
       if n % trainer.log_every and n != trainer.steps:
         continue
-      _check(names, trainer, kept, states, runs)
+
+      # Before this step's states count as sound.
+      _refuse_diverged(names, trainer, kept, states, runs)
       metrics = {k: parallel.to_host(v) for k, v in metrics.items()}
       speed = meter.read()
       for i, name in enumerate(names):
@@ -164,6 +173,8 @@ def _train_together(names, trainer, variables, runs, log, checkpoints):
       kept = jax.tree.map(jnp.copy, states)
       if n % trainer.checkpoint_every == 0 and n < trainer.steps:
         checkpoints.save(n, states, {})
+
+  # The last update comes after the last loss, so it is looked at here.
   for i, name in enumerate(names):
     refuse_bad(name, trainer, point(states.variables, i))
   checkpoints.save(trainer.steps, states, {})
@@ -188,7 +199,7 @@ def _fed(trainer, runs, start):
     yield steps()
 
 
-def _check(names, trainer, kept, states, runs):
+def _refuse_diverged(names, trainer, kept, states, runs):
   """Raises Diverged for the first point that is."""
   for i, bad_step in enumerate(
     parallel.to_host(states.first_bad_step).tolist()

@@ -38,8 +38,8 @@ class Job(NamedTuple):
 
   Attributes:
     address: "host:port" of process 0, None for what jax finds by itself.
-    index: of this process.
-    count: of all.
+    index: number of this process, from 0.
+    count: number of all processes.
   """
 
   address: str | None = None
@@ -182,6 +182,8 @@ def _watch(address) -> Callable[[], None]:
 
   To be called when all is done; on process 0 it returns after the others ended.
   """
+  # A line from every process to the first, which tells the others where by what
+  # jax has set up. The kernel closes it the moment one of them dies.
   count, index = jax.process_count(), jax.process_index()
   with socket.create_server(("", 0)) as server:
     place = from_first(lambda: (socket.gethostname(), server.getsockname()[1]))
@@ -195,6 +197,8 @@ def _watch(address) -> Callable[[], None]:
       for _ in range(count - 1):
         line, _ = server.accept()
         lines[int.from_bytes(_read(line, 4))] = line
+
+  # One thread waits on each line, since a step may keep the main one for long.
   threads = [
     threading.Thread(target=_listen, args=(other, line), daemon=True)
     for other, line in lines.items()

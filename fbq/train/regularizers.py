@@ -27,7 +27,7 @@ Regularizer = Callable[..., Array]
 
 
 def bops_regularizer(workload: Workload, groups: GateGroups) -> Regularizer:
-  """The Free Bits regularizer (quantization_facts.md 3.2).
+  """The Free Bits regularizer (docs/facts/quantization.md 3.2).
 
   Every weighted layer counts with its multiply-accumulates over those of the
   largest one. Operands of fixed precision have open gates, a constant.
@@ -63,10 +63,12 @@ def bayesian_bits_regularizer(
 
   `gates.bayesian_bits_prior` of every tensor: its level of `b` bits counts b
   MACs / max MACs, where the MACs of an activation are those of all layers that
-  read it; or 1, if `kind` is "const" (quantization_facts.md 1.4).
+  read it; or 1, if `kind` is "const" (docs/facts/quantization.md 1.4).
   """
   if kind not in ("bops", "const"):
     raise ValueError(f"kind is {kind!r}, expected 'bops' or 'const'")
+
+  # A tensor that several layers read counts with the MACs of all of them.
   macs = dict.fromkeys(net.workload.free_sites, 0)
   for layer, reads in zip(
     net.workload.layers, net.workload.input_sites, strict=True
@@ -82,12 +84,15 @@ def bayesian_bits_regularizer(
     for node in net.nodes
     if node.has_weights and scheme.can_prune(node)
   }
+
+  # What each level of a tensor counts where its gates are open.
   levels = {
     site: np.array(scheme.ladder) * (macs[site] / largest)
     if kind == "bops"
     else np.ones(len(scheme.ladder))
     for site in macs
   }
+
   # All tensors without pruning at once: their terms are linear in the gates'.
   plain = np.zeros((scheme.groups.count, len(scheme.ladder)))
   for site in macs.keys() - prunable:
@@ -117,8 +122,9 @@ def expected_cost(net: Net, scheme: Search, costs: np.ndarray) -> Regularizer:
   for a layer whose input and weights are locked the diagonal alone counts.
 
   Args:
-    net: that is searched.
-    scheme: with `distribution(variables, data)`, shares [G, 3] of 2, 4, 8 bits.
+    net: network that is searched.
+    scheme: scheme with `distribution(variables, data)`, shares [G, 3] of 2, 4,
+      8 bits.
     costs: [L, A, W], or [L, A, W, O] where the bits of outputs matter: cycles
       of a latency table, joules, `hwsim.proxies.bops_table`. All axes are in
       the order of `hwsim.latency_table.BITS`.
@@ -128,6 +134,8 @@ def expected_cost(net: Net, scheme: Search, costs: np.ndarray) -> Regularizer:
       an adder of tensors from different groups, which a table of one input axis
       does not describe.
   """
+  # Costs are told in shares of uniform 8 bits, so that a strength means the
+  # same for every network and target.
   tables, rows = _tables(net, scheme.groups, np.asarray(costs, np.float64))
   sure = np.eye(len(BITS))
   eight = np.concatenate([np.tile(sure[-1:], (scheme.groups.count, 1)), sure])
@@ -136,6 +144,8 @@ def expected_cost(net: Net, scheme: Search, costs: np.ndarray) -> Regularizer:
     raise ValueError(f"costs of {net.name} at 8 bits add up to {total}")
   tables = jnp.asarray(tables / total, jnp.float32)
 
+  # The scheme's data, such as a temperature, come from the run and the step.
+  # Before training there are none.
   def regularizer(variables, run=None, step=None):
     known = run is not None and step is not None
     data = scheme.data(run, step) if known else None
@@ -155,8 +165,9 @@ def within_budget(cost: Regularizer) -> Regularizer:
   """A penalty that ends where the cost meets the budget of a run.
 
   max(0, cost / run["budget"] - 1), rising in proportion over the first
-  run["ramp_steps"] steps (PLiNIO's DUCCIO, quantization_facts.md 7). The budget
-  is in the unit of `cost`: for `expected_cost`, a share of uniform 8 bits.
+  run["ramp_steps"] steps (PLiNIO's DUCCIO, docs/facts/quantization.md 7). The
+  budget is in the unit of `cost`: for `expected_cost`, a share of uniform 8
+  bits.
   """
 
   def regularizer(variables, run, step):
@@ -187,10 +198,16 @@ def _tables(net, groups, costs):
     )
   if not np.isfinite(costs).all():
     raise ValueError(f"costs of {net.name} are not all finite")
+
+  # Sites of fixed precision get rows behind those of the groups, each sure of
+  # one precision.
   row = groups.rows(net) | {
     site: groups.count + BITS.index(bits)
     for site, bits in net.fixed_bits.items()
   }
+
+  # A table with one input axis describes a layer of several inputs only if they
+  # share gates, or if its cost does not depend on them.
   workload, has_outputs = net.workload, costs.ndim == 4
   costs = costs.reshape(*costs.shape[:3], -1)
   tables, rows = np.zeros(expected), np.zeros((count, 3), int)

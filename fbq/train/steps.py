@@ -31,7 +31,7 @@ class State(NamedTuple):
   Attributes:
     step: int32 [], steps done.
     variables: collections of the model: params, batch_stats, ranges, gates.
-    opt_state: of the optimizer.
+    opt_state: state of the optimizer.
     first_bad_step: int32 [], the first step, counted from 0, whose loss is not
       finite; -1 if there was none.
   """
@@ -70,10 +70,10 @@ def complete(model: Model, variables: Variables, data: Any = None) -> Variables:
   Ranges of weights start from the weights given.
 
   Args:
-    model: with a scheme.
+    model: model with a scheme.
     variables: params, batch_stats and what else is known, such as calibrated
       ranges of activations.
-    data: of the scheme, where it has some.
+    data: data of the scheme, where it has some.
   """
   images = jnp.zeros((1, *model.net.input_shape))
   kinds = ("ranges", "averages", "gates")
@@ -94,9 +94,9 @@ def initial_state(
   Through numpy, which knows no weak types: those would compile the step twice.
 
   Args:
-    variables: to start from.
-    trained, optimizer: of `train_step`.
-    smooths: whether it has a `smoothing`.
+    variables: variables to start from.
+    trained, optimizer: what `train_step` is given.
+    smooths: whether `train_step` is given a `smoothing`.
   """
   if smooths:
     smoothed = {kind: variables[kind] for kind in trained}
@@ -133,16 +133,17 @@ def train_step(
   n alone, so a resumed run sees what an uninterrupted one does.
 
   Args:
-    model: of any scheme.
-    optimizer: of {kind: variables} for the trained kinds.
+    model: model of any scheme.
+    optimizer: optimizer of {kind: variables} for the trained kinds.
     trained: collections that are trained.
     sample: makes a batch (images, labels) from a key and `given`, jittable.
     regularizer: from `fbq.train.regularizers`, added to the loss with the run's
       strength.
-    distillation: from the float network.
+    distillation: how much the float network's answers count; None for not at
+      all.
     smoothing: decay of averages of what is trained, in "smoothed"; 0 for none.
-    mesh: over which batches are spread, see `fbq.train.parallel`; state and run
-      are `everywhere` on it. None is one device.
+    mesh: mesh over which batches are spread, see `fbq.train.parallel`; state
+      and run are `everywhere` on it. None is one device.
 
   The state given is donated. A second trace is an error.
   """
@@ -156,6 +157,9 @@ def train_step(
       **inputs_of(model, run, state.step, noise_key, len(images)),
       mutable=["batch_stats", "averages"],
     )
+
+    # The labels, then the teacher, then the price of precision: each is added
+    # to what was there, so a run without one pays nothing for it.
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
       logits, labels
     ).mean()
@@ -170,17 +174,24 @@ def train_step(
     return loss, (cross_entropy, accuracy, {"batch_stats": {}, **updates})
 
   def step(state: State, run: Mapping[str, Array], *given):
+    # Fresh keys from the number of the step, so a resumed run draws the same.
     key, noise_key = jax.random.split(
       jax.random.fold_in(run["key"], state.step)
     )
     batch = parallel.spread(sample(key, *given), mesh)
     batch = parallel.own_rows(batch, model.axis_name)
+
+    # Only what is trained is differentiated. Sums over devices are XLA's under
+    # a mesh, and an explicit mean under `jax.pmap`.
     values = {kind: state.variables[kind] for kind in trained}
     found = jax.value_and_grad(loss_of, has_aux=True)(
       values, state, run, batch, noise_key
     )
     (loss, aux), gradients = parallel.mean(found, model.axis_name)
     cross_entropy, accuracy, seen = aux
+
+    # Variables that the forward pass moved (statistics, averages) come from it,
+    # the trained ones from the optimizer.
     updates, opt_state = optimizer.update(gradients, state.opt_state, values)
     values = cast(dict, optax.apply_updates(values, updates))
     if smoothing:
@@ -189,6 +200,9 @@ def train_step(
         state.variables["smoothed"],
         values,
       )
+
+    # A bad step is noted, not raised: nothing in a compiled step can raise, and
+    # the host looks at it every `log_every` steps.
     is_bad = (state.first_bad_step < 0) & ~jnp.isfinite(loss)
     new = State(
       state.step + 1,
@@ -227,8 +241,8 @@ def inputs_of(model, run, step, noise_key, batch: int) -> dict[str, Any]:
 def evaluator(model: Model) -> Callable[..., Array]:
   """A compiled `correct(variables, images, labels, weights, data) -> int32 []`.
 
-  Counts images of weight above 0. Running batch statistics; `data` is of the
-  model's scheme, without noise.
+  Counts images of weight above 0. Batch norms use their running statistics;
+  `data` is what the model's scheme takes, and nothing is drawn.
   """
 
   def correct(variables, images, labels, weights, data=None):
@@ -248,11 +262,11 @@ def accuracy(
   """Share of images classified rightly, every image counted once.
 
   Args:
-    correct: from `evaluator`.
-    variables: of its model.
+    correct: compiled function of `evaluator`.
+    variables: variables of the model that `correct` evaluates.
     batches: (images, labels, weights) of one shape; what fills the last batch
       has weight 0.
-    data: of the scheme.
+    data: data of the scheme.
   """
   counts, total = [], 0
   for images, labels, weights in batches:

@@ -17,8 +17,8 @@ class Modules(NamedTuple):
   """PyTorch's modules for one node; empty where the node has none.
 
   Attributes:
-    weights: of the convolution or linear layer, or of a layer norm.
-    norm: of the batch norm.
+    weights: module of the convolution or linear layer, or of a layer norm.
+    norm: module of the batch norm.
     scale: full name of ConvNeXt's layer scale, a tensor and not a module.
   """
 
@@ -32,7 +32,7 @@ class Layout(NamedTuple):
 
   Attributes:
     modules: node name -> its modules.
-    norm_epsilon: that its batch norms add to variances.
+    norm_epsilon: number that the checkpoint's batch norms add to variances.
     unused: regular expression of the keys that our network has no use for.
     note: what differs between the two networks beside names; "" if nothing.
   """

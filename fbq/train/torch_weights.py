@@ -109,14 +109,15 @@ def load(
     state: PyTorch's state dict as arrays, from `read`.
     variables: "params" and, with batch norm, "batch_stats" as initialized;
       other collections stay. Shapes are checked against these.
-    allow_missing: keep leaves that the checkpoint lacks, and leave keys aside
-      that the network lacks, instead of raising.
-    names: where the network's own layout is not known or not meant.
-    normalized: (mean, std) per channel of the images it was trained on, as
-      (x - mean) / std with x in [0, 1], such as `torch_names.NORMALIZED`;
-      folded into the first convolution, so that ours reads x. Exact but where
-      that convolution's window reaches over the border: there zeros mean black
-      for us, and the mean colour for it.
+    allow_missing: whether leaves that the checkpoint lacks are kept, and keys
+      that the network lacks left aside, instead of raising.
+    names: layout of the checkpoint, where the network's own is not known or not
+      meant.
+    normalized: (mean, std) per channel of the images that the checkpoint was
+      trained on, as (x - mean) / std with x in [0, 1], such as
+      `torch_names.NORMALIZED`; folded into the first convolution, so that ours
+      reads x. Exact but where that convolution's window reaches over the
+      border: there zeros mean black for us, and the mean colour for it.
 
   Raises:
     ValueError: anything unmatched, wrong shapes, numbers that are not finite;

@@ -39,8 +39,9 @@ class Memories(NamedTuple):
   """Capacities of a device, and what a bit costs at each boundary.
 
   Attributes:
-    sram_bits: for one tile of each tensor.
-    register_bits: for one tile of a tile; 128 words of 32 bits, as in MOpt.
+    sram_bits: capacity for one tile of each tensor.
+    register_bits: capacity for one tile of a tile; 128 words of 32 bits, as in
+      MOpt.
     dram_joules_per_bit, sram_joules_per_bit: E_D and E_S of eq. 8 (BitQ,
       section 5: 20 and 0.16 pJ).
   """
@@ -55,12 +56,12 @@ class Traffic(NamedTuple):
   """What one layer moves between DRAM, SRAM and registers.
 
   Attributes:
-    name: of the layer.
-    dram_bits: the least possible through this SRAM.
-    tensor_bits: its parts: input, weights, output.
-    sram_bits: between SRAM and registers.
-    tile: in SRAM, sizes in the order of `movement.LOOPS`.
-    order: of the loops over tiles, innermost first.
+    name: name of the layer.
+    dram_bits: least bits between DRAM and this SRAM.
+    tensor_bits: bits between DRAM and SRAM by tensor: input, weights, output.
+    sram_bits: bits between SRAM and registers.
+    tile: tile that lies in SRAM, sizes in the order of `movement.LOOPS`.
+    order: loops over tiles, innermost first.
   """
 
   name: str
@@ -90,8 +91,8 @@ def network_traffic(
 
   Args:
     workload: names the sites; outputs without one are priced at 32 bits.
-    formats: of every input, weight and output site.
-    memories: capacities.
+    formats: format of every input, weight and output site.
+    memories: capacities and energies of the device.
     batch: images that are processed together.
     out_moves: times a moved output counts.
 
@@ -100,8 +101,11 @@ def network_traffic(
   """
   rows = []
   for i, layer in enumerate(workload.layers):
+    # Operators without weights count nothing, as in the paper.
     if not layer.has_weights:
       continue
+
+    # A missing format is named before any of this layer is searched.
     sites = (
       workload.input_sites[i][0],
       workload.weight_site(layer),
@@ -110,6 +114,9 @@ def network_traffic(
     missing = [s for s in sites if s is not None and s not in formats]
     if missing:
       raise ValueError(f"workload {workload.name!r}: no formats for {missing}")
+
+    # A block of weights may span whole kernels, so their price depends on the
+    # kernel's area.
     area = layer.kernel_height * layer.kernel_width
     inputs, weights, outputs = (
       FP32 if site is None else formats[site] for site in sites
@@ -119,6 +126,9 @@ def network_traffic(
       weights.weight_bits(area),
       outputs.activation_bits,
     )
+
+    # `layer_traffic` is cached by shape and knows no names, so the name is
+    # added to what comes back and to what goes wrong.
     try:
       traffic = layer_traffic(
         nest_of(layer, batch), prices, memories, out_moves

@@ -135,6 +135,10 @@ def volumes(nest: Nest, tiles: np.ndarray, order: str) -> np.ndarray:
   size = dict(zip(LOOPS, nest.sizes, strict=True))
   count_of = {d: count[..., i] for i, d in enumerate(LOOPS)}
   tile_of = {d: tiles[..., i] for i, d in enumerate(LOOPS)}
+
+  # A tensor moves again with every trip of a loop that does not index it,
+  # unless no loop inside of that one indexes it: then the tile still lies
+  # there.
   moved = []
   for tensor in TENSORS:
     volume = np.ones(count.shape[:-1], np.int64)
@@ -148,6 +152,9 @@ def volumes(nest: Nest, tiles: np.ndarray, order: str) -> np.ndarray:
         if d in slides:
           slides[d] = first & loops
         first = first & ~loops
+
+    # Loops that index a tensor visit all of it together, whatever the tiles.
+    # Rows and columns of the input are counted apart, as their tiles overlap.
     for d in tensor:
       if tensor is not TENSORS[0] or d not in _WINDOW:
         volume = volume * size[d]

@@ -32,8 +32,8 @@ def least_movement(
 
   Args:
     nest: the layer.
-    in_prices, weight_prices, out_prices: bits per element, `A`, `W` and `O` of
-      them in any order; equal ones are searched once.
+    in_prices, weight_prices, out_prices: bits per element, `A`, `W` and `O`
+      prices in any order; equal ones are searched once.
     memory_bits: capacity for one tile of each tensor (eq. 7).
     out_moves: times a moved output counts.
 
@@ -43,16 +43,22 @@ def least_movement(
   Raises:
     ValueError: not even tiles of one element fit at the largest prices.
   """
+  # The table of tilings takes up to 0.9 s: what cannot work is refused before.
   prices = (in_prices, weight_prices, out_prices)
   for name, given in zip(("input", "weight", "output"), prices, strict=True):
     if not given:
       raise ValueError(f"no {name} prices were given, expected at least one")
   check_memory([max(given) for given in prices], memory_bits)
+
+  # In a common unit all prices are integers and every sum is exact.
   unit = common_denominator([p for given in prices for p in set(given)])
   axes, places = zip(
     *(np.unique(scaled(p, unit), return_inverse=True) for p in prices),
     strict=True,
   )
+
+  # Products of float64 go through BLAS; `exact_dtype` allows them only where no
+  # sum reaches 2^53.
   table = tiling_table(nest)
   factors = np.array((1, 1, out_moves))
   dtype = exact_dtype(

@@ -90,9 +90,9 @@ def movement_table(
 
   Args:
     workload: `L` layers; equal geometries are searched once.
-    activations: formats of inputs and outputs.
+    activations: formats that inputs and outputs may have.
     memory_bits: capacity for one tile of each tensor (eq. 7).
-    weights: formats of weights; the same if left out.
+    weights: formats that weights may have; those of activations if left out.
     batch: images that are processed together.
     out_moves: times a moved output of a convolution or linear layer counts:
       2 as in eq. 5, which reads and writes it.
@@ -104,10 +104,14 @@ def movement_table(
     ValueError: not even tiles of one element fit; names the layer.
     OverflowError: the sum over layers could pass 2^63 units.
   """
+  # Said before the search, which takes seconds.
   if others not in ("nothing", "once"):
     raise ValueError(f"others is {others!r}, expected 'nothing' or 'once'")
   activations = tuple(activations)
   weights = activations if weights is None else tuple(weights)
+
+  # Networks repeat their layers: each geometry is searched once for each way in
+  # which its output is priced.
   found: dict[tuple, tuple[np.ndarray, int]] = {}
   costs = []
   for i, layer in enumerate(workload.layers):
@@ -127,6 +131,9 @@ def movement_table(
         except ValueError as error:
           raise ValueError(f"layer {layer.name!r}: {error}") from error
     costs.append(found[key])
+
+  # Every layer has a unit of its own. In one common unit sums over layers are
+  # exact.
   per_bit = math.lcm(*(unit for _, unit in costs))
   most = sum(int(cost.max()) * (per_bit // unit) for cost, unit in costs)
   if most >= 2**63:
@@ -181,10 +188,10 @@ def encode(
   A layer with several inputs takes the widest of their formats.
 
   Args:
-    table: of the same layers.
+    table: movement table of the layers of `workload`.
     workload: `L` layers.
-    formats: int[P, S], positions in `table.activations` or, for weights, in
-      `table.weights`, of `P` candidates.
+    formats: int[P, S], formats of `P` candidates: positions in
+      `table.activations` or, for weights, in `table.weights`.
     sites: names of the `S` columns; default `workload.sites`.
 
   Raises:
@@ -199,6 +206,8 @@ def encode(
       f"formats has shape {formats.shape}, expected [P, {len(sites)}] for as "
       "many sites"
     )
+
+  # Columns may be in any order and more than the sites, never fewer.
   column = dict(zip(sites, formats.T, strict=True))
   missing = [site for site in workload.sites if site not in column]
   if missing or len(column) < len(sites):
@@ -206,6 +215,9 @@ def encode(
       f"workload {workload.name!r}: "
       + (f"no formats for sites {missing}" if missing else "a site is twice")
     )
+
+  # The table has one axis for all inputs of a layer: the widest format counts,
+  # that is the one of most bits per element.
   prices = np.array([float(f.activation_bits) for f in table.activations])
   codes = np.empty((len(formats), len(workload.layers)), np.int32)
   for i, layer in enumerate(workload.layers):
@@ -232,7 +244,7 @@ def score(table: MovementTable, codes: np.ndarray) -> np.ndarray:
   """Total movement of `P` candidates, exactly: int64[P], in table units.
 
   Args:
-    table: of `L` layers.
+    table: movement table of `L` layers.
     codes: int32[P, L] of `encode`.
   """
   flat = table.units.reshape(len(table.layers), -1)
@@ -250,7 +262,7 @@ def layer_bits(
   """Bits that every layer of a workload moves under one assignment.
 
   Args:
-    table: of the same layers.
+    table: movement table of the layers of `workload`.
     workload: names the sites.
     formats: one of the table's formats for every site.
   """

@@ -38,7 +38,7 @@ they do move once. Kernel loops may slide only in tiles of at least the stride.
 _NEVER = np.iinfo(np.int64).max
 
 
-class Table(NamedTuple):
+class TilingTable(NamedTuple):
   """The `R` tilings of a layer that are best for some prices and memory.
 
   Attributes:
@@ -59,11 +59,12 @@ class Tiling(NamedTuple):
   """One tiling, and what it moves.
 
   Attributes:
-    bits: moved in total, exactly.
-    moved: elements of input, weights and output, an output counted once.
-    held_bits: of one tile of each tensor.
-    tile: sizes in the order of `LOOPS`.
-    order: loops, innermost first.
+    bits: bits that move in total, exactly.
+    moved: elements of input, weights and output that move, an output counted
+      once.
+    held_bits: bits of one tile of each tensor.
+    tile: sizes of the tile, in the order of `LOOPS`.
+    order: order of the loops, innermost first.
   """
 
   bits: Fraction
@@ -108,7 +109,7 @@ def _orders(nest):
 
 
 @functools.lru_cache(maxsize=512)
-def tiling_table(nest: Nest) -> Table:
+def tiling_table(nest: Nest) -> TilingTable:
   """Every tiling of a layer that can be best for some prices and memory.
 
   Cached by shape, read-only.
@@ -127,7 +128,7 @@ def tiling_table(nest: Nest) -> Table:
   keys, tiles, orders = keys[kept], tiles[kept], orders[kept]
   for array in (keys, tiles, orders):
     array.setflags(write=False)
-  return Table(keys[:, :3], keys[:, 3:], tiles, orders)
+  return TilingTable(keys[:, :3], keys[:, 3:], tiles, orders)
 
 
 def best_tiling(
@@ -171,7 +172,7 @@ def search_tiling(
     fits = held @ price <= memory_bits * unit
     tiles, held = tiles[fits], held[fits]
     moved = volumes(nest, tiles, ORDERS[index])
-    fitting = Table(moved, held, tiles, np.full(len(tiles), index))
+    fitting = TilingTable(moved, held, tiles, np.full(len(tiles), index))
     found.append(_cheapest(fitting, prices, memory_bits, out_moves))
   return min(found, key=lambda tiling: tiling.bits)
 

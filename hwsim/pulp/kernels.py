@@ -66,25 +66,34 @@ def core_cycles(
   A core without work counts as one that calls the kernel and returns.
 
   Args:
-    layer: gives operator, input channels, kernel and stride.
+    layer: layer whose operator, input channels, kernel and stride count.
     tiles: the `T` tiles.
-    in_bits, weight_bits: 2, 4, 8. out_bits: 2, 4, 8 or 32. A convolution with
-      32-bit outputs is costed as one with 8-bit outputs (not measured).
-    target: names the libraries.
+    in_bits, weight_bits: 2, 4 or 8.
+    out_bits: 2, 4, 8 or 32. A convolution with 32-bit outputs is costed as one
+      with 8-bit outputs (not measured).
+    target: target whose kernel libraries are called.
   """
+  # No kernel with 32-bit outputs was measured.
   shown = 8 if out_bits == 32 else out_bits
   key = f"a{in_bits}w{weight_bits}"
+
   if layer.op == "conv":
     costs = coefficients("conv", f"{target.conv_library}|{key}o{shown}")
+
+    # The patch buffer has bytes in XpulpV2, and values of the wider of the two
+    # precisions in the others: that sets how many words of zeros are written.
     lanes = 8 if target.conv_library == "XpulpV2" else max(in_bits, weight_bits)
     return _conv(layer, tiles, costs, in_bits, lanes)
+
   if layer.op == "depthwise":
     costs = coefficients("depthwise", f"{target.other_library}|{key}o{shown}")
     return _depthwise(tiles, costs)
+
   if layer.op == "linear":
     costs = coefficients("linear", f"{target.other_library}|{key}")
     requant = 0 if out_bits == 32 else _tables()["linear"]["requant"]
     return _linear(layer, tiles, costs, requant)
+
   if layer.op == "add":
     return _add(tiles, below_8=2 * (in_bits < 8))
   return _pool(layer, tiles, in_bits)
@@ -97,6 +106,8 @@ def _conv(layer, tiles, costs, in_bits, lanes) -> np.ndarray:
     base + patches + pairs (pair + n//4 block + n%4 single) + odd n odd_channel
   An odd last pixel of a core's row runs a scalar loop over all n channels.
   """
+  # Each core copies the patches of its own outputs. Taps on padding are not
+  # copied but set to zero.
   kernel, stride = layer.kernel_height, layer.stride
   rows, columns, row_span, column_span = _split(tiles)
   taps_h, inner_h = _taps(
@@ -117,6 +128,9 @@ def _conv(layer, tiles, costs, in_bits, lanes) -> np.ndarray:
     layer.kernel_width,
     stride,
   )
+
+  # im2col. Patches inside of the tile are copied a kernel row at a time; at the
+  # borders every tap is copied or zeroed alone.
   area = kernel * layer.kernel_width
   patch = layer.in_channels * area
   inner = inner_h * inner_w
@@ -133,6 +147,8 @@ def _conv(layer, tiles, costs, in_bits, lanes) -> np.ndarray:
     + costs["zero_word"] * zero_words
   )
 
+  # The inner loop takes `k_per_iter` values a trip; the values left over take a
+  # slower loop, with coefficients of its own.
   trips, left = divmod(patch, costs["k_per_iter"])
   block = (
     costs["block4x2"]
@@ -152,6 +168,8 @@ def _conv(layer, tiles, costs, in_bits, lanes) -> np.ndarray:
   )
   if costs["chleft"] == 0:  # not measured: see leftover_channels in the JSON
     single = 2 * odd_channel
+
+  # Blocks of 4 channels first, then single channels, for every two pixels.
   n = tiles.out_channels[:, None]
   pair = costs["pair"] + n // 4 * block + n % 4 * single
   return (
@@ -163,7 +181,7 @@ def _conv(layer, tiles, costs, in_bits, lanes) -> np.ndarray:
 
 
 def _shares(count):
-  """Of `count` [T] things in equal chunks, how many each core has: [T, 8]."""
+  """How many of `count` [T] things in equal chunks each core has: [T, 8]."""
   chunk = -(-count // 8)[:, None]
   return np.clip(count[:, None] - chunk * np.arange(8), 0, chunk)
 

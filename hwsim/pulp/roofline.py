@@ -16,7 +16,7 @@ def peak_macs_per_cycle(
   Linear: 16 inputs of a neuron.
 
   Args:
-    op: "conv", "depthwise" or "linear"; bits: 2, 4 or 8. Outputs have 8 bits.
+    op: "conv", "depthwise" or "linear".
   """
   key = f"a{in_bits}w{weight_bits}"
   if op == "conv":

@@ -43,6 +43,8 @@ def schedule(
   layer: Layer, tile: Tile, bits: tuple[int, int, int], target: Target
 ) -> Schedule:
   """Cycles of the kernel and the transfers of every tile of a layer."""
+  # Kernels and transfers are costed once per kind of tile (at most 18), not
+  # once per tile.
   n_sizes, n_order = _channel_axis(layer.out_channels, tile.out_channels)
   top, bottom, left, right = layer.padding
   rows = _axis(
@@ -65,6 +67,8 @@ def schedule(
     left,
     right,
   )
+
+  # Every combination of kinds, as the kernels receive it.
   n, h, w = (
     axis.ravel()
     for axis in np.meshgrid(
@@ -85,12 +89,16 @@ def schedule(
     columns.before[w],
     columns.after[w],
   )
+
+  # Costs of the kinds, each placed where tiles of that kind run.
   kinds = n_sizes.size, rows.in_sizes.size, columns.in_sizes.size
   place = np.ix_(n_order, rows.order, columns.order)
 
   def per_tile(values):
     return values.reshape(kinds)[place]
 
+  # The slowest core ends a kernel. Rounded per tile, so that the parts of a
+  # layer's cycles add up exactly.
   cores = core_cycles(layer, tiles, *bits, target)
   slowest = cores.max(axis=1)
   waiting = np.rint(slowest - cores.mean(axis=1)).astype(np.int64)

@@ -5,6 +5,12 @@ A target is data. To describe other hardware copy one with
 """
 
 import dataclasses
+import difflib
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+_MOST = 1e12  # so that cycles of a layer fit 64 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,31 +22,34 @@ class Target:
   nobody measured. Nothing is fitted to the latency of a network.
 
   Attributes:
-    name: for reports and tables.
+    name: name for reports and tables.
     conv_library: kernel set of convolutions: XpulpV2, XpulpNN, XpulpNN-mixed.
     other_library: kernel set of depthwise, linear: XpulpV2 or XpulpNN.
-    cores: of the cluster [CODE]. The kernels' work split is written for 8.
+    cores: number of cores of the cluster [CODE]. The kernels' work split is
+      written for 8.
     l1_bytes: shared scratchpad, bytes [CODE HW_description.json].
     core0_stack_bytes, other_stack_bytes: stacks carved out of it [CODE].
-    l2_bytes: bytes [CODE].
+    l2_bytes: capacity of L2, bytes [CODE].
     code_reserved_bytes: part of L2 held by code, bytes. An application
       parameter: 160000 is MobileNetV1's "fast_xpnn" configuration in
       dory_examples [CODE]; others use 120000 to 150000. Sweep it in reports.
     double_buffering: 2: tiles are fetched while others are computed; 1: DMA
       blocks (GAP8 boards) [CODE].
-    constant_bits: of the batch-norm multiplier k and offset lambda [CODE].
-    bias_bits: of the bias of a linear layer [CODE].
-    dma_bytes_per_cycle: L2 <-> L1, each direction, in parallel [CODE mchan].
+    constant_bits: bits of the batch-norm multiplier k and offset lambda [CODE].
+    bias_bits: bits of the bias of a linear layer [CODE].
+    dma_bytes_per_cycle: bytes per cycle between L2 and L1, in each direction,
+      in parallel [CODE mchan].
     dma_line_cycles: least cycles of one line of a 2D transfer [CODE].
     dma_transpose_bytes_per_cycle: depthwise inputs change from HWC to CHW in
       1-byte lines, one per cycle [CODE + INFER].
-    dma_command_cycles: to program one transfer [INFER; MATCH uses 12 to 27].
+    dma_command_cycles: cycles to program one transfer [INFER; MATCH uses 12 to
+      27].
     tile_cycles: software overhead of one tile iteration [INFER].
     layer_start_cycles: software overhead of one layer [INFER].
     barrier_cycles: the cores meet after a kernel [ISS].
     l3_bytes_per_cycle: HyperRAM at 50 MB/s over a 100 MHz cluster [CODE
       udma_hyper_v3.cpp; GAP8 silicon reaches 0.65].
-    l3_setup_cycles: of one L3 transfer [INFER].
+    l3_setup_cycles: cycles to start one L3 transfer [INFER].
     frequency_hz: turns cycles into seconds in reports [CODE].
   """
 
@@ -69,31 +78,34 @@ class Target:
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
+      if field.type not in (int, float):
+        continue
+      value: Any = getattr(self, field.name)
+      kind = numbers.Integral if field.type is int else numbers.Real
       least = 0 if field.name.endswith(("_cycles", "reserved_bytes")) else 1
       if field.name == "l3_bytes_per_cycle":
         least = 1e-9
-      if field.type in (int, float) and value < least:
-        raise ValueError(
-          f"target {self.name!r}: {field.name} is {value}, "
-          f"expected at least {least}"
-        )
+      is_number = issubclass(type(value), kind) and type(value) is not bool
+      if not (is_number and least <= value <= _MOST):
+        whole = "whole " if field.type is int else ""
+        expected = f"a {whole}number from {least} to {_MOST:.0e}"
+        self._refuse(field.name, value, expected)
     if self.cores != 8:
-      raise ValueError(
-        f"target {self.name!r}: cores is {self.cores}, expected 8: the work "
-        "split of the measured kernels is written for eight cores"
-      )
+      split = "the work split of the measured kernels is written for eight"
+      self._refuse("cores", self.cores, f"8: {split}")
     if self.double_buffering not in (1, 2):
-      raise ValueError(
-        f"target {self.name!r}: double_buffering is "
-        f"{self.double_buffering}, expected 1 or 2"
-      )
+      self._refuse("double_buffering", self.double_buffering, "1 or 2")
     for budget in ("l1_budget_bytes", "l2_budget_bytes"):
       if getattr(self, budget) < 1:
         raise ValueError(
           f"target {self.name!r}: {budget} is "
           f"{getattr(self, budget)}; stacks or code fill it"
         )
+
+  def _refuse(self, field, value, expected):
+    raise ValueError(
+      f"target {self.name!r}: {field} is {value!r}, expected {expected}"
+    )
 
   @property
   def l1_budget_bytes(self) -> int:
@@ -116,12 +128,39 @@ XPULPNN_V2 = Target("xpulpnn_v2", "XpulpNN-mixed", "XpulpNN")
 TARGETS = (XPULP_V2, XPULPNN_V1, XPULPNN_V2)
 
 
-def get_target(name: str) -> Target:
-  """The target of that name; ValueError, with the choices, if there is none."""
-  for target in TARGETS:
-    if target.name == name:
-      return target
-  raise ValueError(
-    f"unknown target {name!r}; expected one of "
-    f"{[target.name for target in TARGETS]}, or your own Target"
-  )
+def get_target(
+  which: str | Target, overrides: Mapping[str, Any] | None = None
+) -> Target:
+  """The target of that name, or the one given, with some fields replaced.
+
+  Args:
+    which: name of one of `TARGETS`, or your own.
+    overrides: field -> value; None leaves the field. What is replaced stands
+      in the name of the result: "xpulpnn_v1 (l1_bytes=128000)".
+
+  Raises:
+    ValueError: no target of that name, no such field, or a value of another
+      type or out of range; the message has the choices.
+  """
+  by_name = {target.name: target for target in TARGETS}
+  target = by_name.get(which) if isinstance(which, str) else which
+  if not isinstance(target, Target):
+    raise ValueError(
+      f"unknown target {which!r}; expected one of {list(by_name)}, or your own "
+      "Target"
+    )
+
+  given = {k: v for k, v in (overrides or {}).items() if v is not None}
+  fields = [f.name for f in dataclasses.fields(Target) if f.name != "name"]
+  for name in given:
+    if name not in fields:
+      close = difflib.get_close_matches(name, fields, 1)
+      hint = f"; did you mean {close[0]!r}?" if close else "."
+      raise ValueError(
+        f"target {target.name!r} has no field {name!r}{hint} It has "
+        f"{', '.join(fields)}."
+      )
+  if not given:
+    return target
+  said = ", ".join(f"{name}={value}" for name, value in given.items())
+  return dataclasses.replace(target, name=f"{target.name} ({said})", **given)

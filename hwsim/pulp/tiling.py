@@ -23,12 +23,15 @@ def tile_l1(
 
   Args:
     layer: geometry, channels already padded to whole bytes.
-    in_bits, weight_bits: 2, 4 or 8. out_bits: 2, 4, 8 or 32 (not quantized).
-    target: gives the L1 budget and the buffering.
+    in_bits, weight_bits: 2, 4 or 8.
+    out_bits: 2, 4, 8 or 32 (not quantized).
+    target: target whose L1 budget and buffering count.
 
   Raises:
     ValueError: no tile fits the budget.
   """
+  # Only what the choice depends on: targets that differ in other constants
+  # share the cache.
   memory = Memory(
     target.l1_budget_bytes,
     target.double_buffering,
@@ -37,6 +40,8 @@ def tile_l1(
     target.bias_bits,
   )
   tile = _tile(layer.geometry, in_bits, weight_bits, out_bits, memory)
+
+  # The patch buffers are named because no smaller tile makes them smaller.
   if tile is None:
     im2col = im2col_bytes(layer, target.cores)
     raise ValueError(

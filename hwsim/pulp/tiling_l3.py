@@ -33,9 +33,9 @@ class L2Tile(NamedTuple):
   """How much of a layer is in L2 at once.
 
   Attributes:
-    out_channels: whose weights are in L2.
+    out_channels: output channels whose weights are in L2.
     in_height, out_height: rows of the input and of the output in L2.
-    input_in_l3: the input is fetched from L3.
+    input_in_l3: whether the input is fetched from L3.
   """
 
   out_channels: int
@@ -80,6 +80,8 @@ def tile_l2(
   Raises:
     ValueError: no tile fits the L2 budget. DORY has no L3 tiling of `add`.
   """
+  # Only what the choice depends on: targets that differ in other constants
+  # share the cache.
   memory = _Memory(
     target.l1_budget_bytes,
     target.l2_budget_bytes,
@@ -89,6 +91,9 @@ def tile_l2(
   )
   bits = in_bits, weight_bits, out_bits
   tile = _tile(layer.geometry, bits, memory)
+
+  # DORY would stop here too. The error says how much L2 was left, as the share
+  # of code is an assumption (`Target.code_reserved_bytes`).
   if tile is None:
     raise ValueError(
       f"layer {layer.name!r} ({layer.op}, {layer.in_channels} -> "
@@ -143,8 +148,12 @@ def _sizes(layer, bits, memory) -> _Sizes:
 
 def _best(layer, bits, memory, sizes, input_in_l3, cut_n, cut_h):
   """The tile of greatest objective among those of a plan, or None."""
+  # DORY cuts pools over rows only.
   if layer.op in ("avg_pool", "max_pool") and cut_n:
     return None
+
+  # Sizes that a plan may try: what it does not cut stays whole, and rows of the
+  # input must divide those of the output.
   kernel, stride = layer.kernel_height, layer.stride
   n = np.arange(1 if cut_n else layer.out_channels, layer.out_channels + 1)
   h_out = np.arange(1 if cut_h else layer.out_height, layer.out_height + 1)
@@ -156,6 +165,7 @@ def _best(layer, bits, memory, sizes, input_in_l3, cut_n, cut_h):
   if not h_in.size:
     return None
 
+  # What is cut is double buffered.
   n, h_in = n[:, None, None], h_in[:, None]
   buffers_x, buffers_w, buffers_y = 1 + input_in_l3, 1 + cut_n, 1 + cut_h
   size = (
@@ -163,6 +173,9 @@ def _best(layer, bits, memory, sizes, input_in_l3, cut_n, cut_h):
     + buffers_y * h_out * sizes.y_row_bits // 8
     + buffers_w * n * (sizes.channel + sizes.constants)
   )
+
+  # The objective of DORY is the size plus its preferences. Of equals the first
+  # on the grid is taken, as by its solver.
   score = size + _preference(layer, bits, memory, sizes, n, h_in, h_out)
   fits = size <= memory.l2
   if input_in_l3 and cut_h:  # an input tile makes exactly an output tile

@@ -118,6 +118,7 @@ def _axis(size, out_size, kernel, stride, padding) -> tuple:
 
 def tile_conv(layer, bits, memory) -> Tile | None:
   """Standard and pointwise convolution, linear (tiler_conv2d.py, g = 1)."""
+  # Every size that the input and output of a tile may have, by axis.
   in_bits, weight_bits, out_bits = bits
   top, bottom, left, right = layer.padding
   h_in, h_out = _axis(
@@ -139,6 +140,7 @@ def tile_conv(layer, bits, memory) -> Tile | None:
   area = layer.kernel_height * layer.kernel_width
   buffers, channels = memory.buffers, layer.in_channels
 
+  # Bytes without the output's, which need the whole grid.
   per_n = (
     buffers * channels * n * area * weight_bits // 8
     + buffers * n * _constants_bytes(layer, bits, memory)
@@ -147,6 +149,7 @@ def tile_conv(layer, bits, memory) -> Tile | None:
   x = buffers * channels * h_in[:, None] * w_in * in_bits // 8
   if not x.size:
     return None
+
   # Only sizes that fit beside the smallest of the others are worth a grid.
   n = n[per_n + fixed + x[0, 0] <= memory.budget]
   if not n.size:
@@ -157,6 +160,9 @@ def tile_conv(layer, bits, memory) -> Tile | None:
   w_in, w_out = w_in[columns], w_out[columns]
   x, per_n = x[rows][:, columns], per_n[: n.size]
 
+  # DORY's objective: the size, and rewards for what its kernels split well:
+  # channels in fours, rows in eights (one a core), columns in pairs. What is
+  # left to the last tile counts a hundredth of that.
   pixels = h_out[:, None] * w_out
   size = buffers * n[:, None, None] * pixels * out_bits // 8
   size += x + fixed + per_n[:, None, None]
@@ -174,6 +180,8 @@ def tile_conv(layer, bits, memory) -> Tile | None:
     (layer.out_width - 1) % w_out % 2
   )
   of_hw = of_h[:, None] + of_w + 1_000_000 * (pixels >= 16)
+
+  # The largest of all; a tile as large as the input makes the whole output.
   best = _first_best(size, of_n[:, None, None] + of_hw, memory.budget)
   if best is None:
     return None
@@ -185,6 +193,8 @@ def tile_conv(layer, bits, memory) -> Tile | None:
 
 def tile_depthwise(layer, bits, memory) -> Tile | None:
   """Depthwise convolution (tiler_conv2d.py, g > 1): whole rows, often maps."""
+  # Channels and rows are tiled, columns never. Maps of at most 32 x 32 pixels
+  # are not cut at all, by DORY's rule.
   in_bits, weight_bits, out_bits = bits
   top, bottom, _, _ = layer.padding
   step = _channel_step(bits)
@@ -201,9 +211,11 @@ def tile_depthwise(layer, bits, memory) -> Tile | None:
     )
   if not h_in.size:
     return None
+
+  # Bytes of what depends on the channels alone. DORY writes the tile's channels
+  # where the rows of the column buffer belong; so do we.
   area = layer.kernel_height * layer.kernel_width
   buffers = memory.buffers
-  # DORY writes the tile's channels where the rows of the column buffer belong.
   per_n = (
     buffers * n * area * weight_bits // 8
     + buffers * n * _constants_bytes(layer, bits, memory)
@@ -218,6 +230,8 @@ def tile_depthwise(layer, bits, memory) -> Tile | None:
     + buffers * n_h * h_out * layer.out_width * out_bits // 8
     + per_n[:, None]
   )
+
+  # DORY's objective besides the size: channels in sixteens, rows in fours.
   left_n, left_h = (layer.out_channels - 1) % n, (layer.out_height - 1) % h_out
   of_n = 10_000 * (n > 7) + 20_000 * ((n - 1) % 16) + 100 * (left_n > 7)
   of_h = (

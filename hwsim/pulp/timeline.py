@@ -49,8 +49,9 @@ def simulate(
   """Cycles of one layer on a target at the given precision.
 
   Args:
-    in_bits, weight_bits: 2, 4 or 8 (weight bits of a layer without weights do
-      not matter). out_bits: 2, 4, 8, or 32 for outputs that stay accumulators.
+    in_bits, weight_bits: 2, 4 or 8; weight bits of a layer without weights do
+      not matter.
+    out_bits: 2, 4 or 8, or 32 for outputs that stay accumulators.
 
   Raises:
     ValueError: other bits, an operator without a kernel, or a layer that fits
@@ -67,6 +68,8 @@ def simulate(
         f"layer {layer.name!r}: {what} bits are {bits!r}, "
         f"expected one of {allowed}"
       )
+
+  # L2 decides first: what does not fit runs in slices that do.
   layer = pad_channels(layer, in_bits, weight_bits, out_bits)
   tile = tile_l2(layer, in_bits, weight_bits, out_bits, target)
   if tile.is_whole(layer):
@@ -157,6 +160,8 @@ def l3_cycles(
   traffic: DORY fetches the weights of other layers ahead, outside the time it
   reports (network.c.t:232-284).
   """
+  # L3 transfers of every slice; 0 for tensors that are not cut, which are in L2
+  # before the layer starts.
   bits = in_bits, weight_bits, out_bits
   rows, channels = _row_slices(layer, tile), _channel_slices(layer, tile)
   x, y, w = (np.zeros(len(part), np.int64) for part in (rows, rows, channels))
@@ -170,6 +175,8 @@ def l3_cycles(
     line = _channel_bits(layer, bits, target)
     w[:] = [_l3_transfer(n * line, target) for n in channels]
 
+  # The formula above, slice by slice. `parts` keeps what the slices themselves
+  # took: L3 is charged only with what no slice hides.
   total = int(w[0] + x[0] + y[-1])
   parts = np.zeros(4, np.int64)
   for j, part in enumerate(rows):
@@ -186,14 +193,14 @@ def l3_cycles(
   return LayerCycles(total, compute, dma, overhead, l3, waiting)
 
 
-class _Rows(NamedTuple):
+class _RowSlice(NamedTuple):
   in_height: int
   out_height: int
   top: int
   bottom: int
 
 
-def _row_slices(layer, tile) -> list[_Rows]:
+def _row_slices(layer, tile) -> list[_RowSlice]:
   kernel, stride = layer.kernel_height, layer.stride
   step = tile.out_height
   if tile.input_in_l3:
@@ -204,7 +211,7 @@ def _row_slices(layer, tile) -> list[_Rows]:
     first = start * stride - layer.padding[0]
     end = first + (out_height - 1) * stride + kernel
     slices.append(
-      _Rows(
+      _RowSlice(
         min(end, layer.in_height) - max(first, 0),
         out_height,
         max(0, -first),

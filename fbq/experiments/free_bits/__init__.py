@@ -1,8 +1,8 @@
-"""Free Bits: images in, a front of accuracy over cycles out (arXiv 2307.02894)."""
+"""Free Bits (arXiv 2307.02894): a front of accuracy over cycles from images."""
 
 from fbq.experiments.free_bits import config, page, pipeline
 from fbq.lab.experiment import Experiment
-from fbq.lab.points import Assignments
+from fbq.report.assignments import Assignments
 
 EXPERIMENT = Experiment(
   config.FreeBits,

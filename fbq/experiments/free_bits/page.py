@@ -1,22 +1,27 @@
 """The page of a Free Bits run: which precision each tensor should have."""
 
+import dataclasses
 from pathlib import Path
 
-from fbq.lab.points import Assignments
+from fbq.report import page, points_page, tables
+from fbq.report.assignments import Assignments
 from fbq.report.run import Run
 from fbq.train.log import Log
 
 
 def write(results: Assignments, run: Run, workdir: Path) -> None:
   """Writes report.html and its picture."""
+  page.write(
+    workdir / "report.html",
+    *points_page.heading(results),
+    points_page.blocks(results),
+    dataclasses.replace(run, assumptions=results.assumptions),
+  )
 
 
 def tell(results: Assignments, log: Log) -> None:
   """Prints the table of all assignments and the answer."""
-  from fbq.report import recommend, tables
-
-  best = recommend(results.points, results.reference, results.tolerance)
   log.console.print(
-    tables.results_table(results.points, best, results.test_count)
+    tables.results_table(results.points, results.best, results.test_count)
   )
-  log.say(tables.summary(best))
+  log.say(tables.summary(results.best))

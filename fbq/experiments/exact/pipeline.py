@@ -1,0 +1,164 @@
+"""Precisions without a search by training: measure, choose exactly, fine-tune.
+
+How much each precision of each tensor harms the float network is measured on a
+calibration set; under every budget of cycles, and the limits and rules given,
+the assignment of least harm is then found exactly (`fbq.search.exact`).
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from fbq import precision
+from fbq.experiments.exact.config import Exact, eight_cycles, problem_of
+from fbq.experiments.exact.results import Chosen, front_rows
+from fbq.files import write_atomically
+from fbq.lab import fine_tuning, points
+from fbq.lab.calibration import calibrate
+from fbq.lab.experiment import as_csv
+from fbq.lab.lab import Lab
+from fbq.model import Model
+from fbq.quantizers.site_ranges import Ranges
+from fbq.schemes.fixed import Fixed
+from fbq.search import exact, explain, problem, sensitivity, value
+from fbq.search.judge import Judge
+from fbq.train import steps
+from hwsim import latency_io
+
+HARMS = ("kl", "loss", "mse")  # attributes of `sensitivity.OutputChange`
+
+
+def run(settings: Exact, lab: Lab) -> Chosen:
+  """The best assignment under every budget, with its accuracy."""
+  net, workdir = lab.net, lab.workdir
+  latency_io.save(lab.costs.table, workdir / "latency_table.csv")
+
+  # ---- Float network, ranges on training data
+  start, batches, calibration, tuning = jax.random.split(
+    jax.random.key(settings.seed), 4
+  )
+  variables, float_accuracy = lab.float_network("float", (start, batches))
+  with lab.clock.measure("calibration"):
+    images, labels = lab.calibration_set(calibration)
+    ranges, tensors = calibrate(net, variables, images)
+
+  # ---- Harm of every precision of every tensor, alone
+  measured = _harm(lab, variables, ranges, images, labels)
+  harm = {
+    site: {int(b): change[settings.value] for b, change in by_bits.items()}
+    for site, by_bits in measured.items()
+  }
+
+  # ---- The exact choice under every budget, and the whole front
+  with lab.clock.measure("exact choice"):
+    choice = problem_of(settings, lab, value.from_harm(net, harm))
+    eight = eight_cycles(lab)
+    budgets = [int(share * eight) for share in settings.budgets]
+    chosen = exact.best_value(choice, budgets)
+    front = exact.front(choice, max(1, eight // 1000))
+  write_atomically(workdir / "surrogate_front.csv", as_csv(front_rows(front)))
+  lab.log.say(
+    f"front of {len(front.value)} assignments, {front.costs['cycles'][0]:,} to "
+    f"{front.costs['cycles'][-1]:,} cycles, exact to {front.error:,} cycles"
+  )
+  found = {
+    f"exact-{share:.0%}": chosen.precision(i)
+    for i, share in enumerate(settings.budgets)
+  } | {
+    f"{bits}/{bits}": precision.uniform(net, bits)
+    for bits in settings.uniform_baselines
+  }
+  points.save_precisions(lab, found)
+
+  # ---- What every other choice would have cost, by tensor
+  (workdir / "reasons").mkdir(exist_ok=True)
+  for name, budget in zip(found, budgets, strict=False):
+    reasons = explain.explain(choice, found[name], {"cycles": budget})
+    text = "\n".join(str(reason) for reason in reasons) + "\n"
+    file = f"{points.file_of(name)}.txt"
+    write_atomically(workdir / "reasons" / file, text)
+
+  # ---- Fine-tuning from the float network, by one compiled step for all
+  recipe = fine_tuning.recipe_of(settings.qat)
+  starts = fine_tuning.starts(net, variables, tensors, recipe, ranges)
+  accuracies = points.fine_tuned(
+    lab,
+    fine_tuning.FineTuner(lab, recipe, settings.fine_tuning),
+    variables,
+    starts,
+    found,
+    tuning,
+  )
+
+  # ---- The record
+  details = {
+    name: {"breaks": broken}
+    for name, assignment in found.items()
+    if (broken := _broken(choice, assignment))
+  } | {
+    name: {"budget": f"{budget:,} cycles", "harm": f"{-worth:.4g}"}
+    for name, budget, worth in zip(found, budgets, chosen.value, strict=False)
+  }
+  return Chosen(
+    points.assignments(
+      lab, settings, found, accuracies, float_accuracy, details
+    ),
+    settings.value,
+    harm,
+    tuple(
+      zip(front.costs["cycles"].tolist(), (-front.value).tolist(), strict=True)
+    ),
+    int(front.error),
+    len(images),
+  )
+
+
+def _harm(lab: Lab, variables, ranges: Ranges, images, labels) -> Mapping:
+  """{site: {bits: {measure: harm}}}, kept in sensitivities.json."""
+  path = lab.workdir / "sensitivities.json"
+  if not path.exists():
+    with lab.clock.measure("sensitivities"):
+      forward = steps.compile_once(
+        lambda v, x, b: Model(lab.net, Fixed()).apply(v, x, False, b)
+      )
+      judge = Judge(
+        lab.net,
+        forward,
+        variables,
+        ranges,
+        np.asarray(images),
+        np.asarray(labels),
+      )
+      found = sensitivity.sensitivities(judge)
+    lab.log.say(
+      f"sensitivities: {found.passes} passes over {len(images)} images"
+    )
+    harm: dict[str, Any] = {
+      site: {
+        bits: {name: getattr(change, name) for name in HARMS}
+        for bits, change in by_bits.items()
+      }
+      for site, by_bits in found.changes.items()
+    }
+    write_atomically(path, json.dumps(harm, indent=1) + "\n")
+  return json.loads(path.read_text())
+
+
+def _broken(choice: problem.Problem, assignment: precision.Precision) -> str:
+  """What of the limits and rules an assignment does not keep."""
+  costs = problem.evaluate(choice, assignment).costs
+  broken = [
+    f"the limit on {name}"
+    for name, most in choice.limits.items()
+    if costs[name][0] > most
+  ]
+  bits = [{assignment[site] for site in group} for group in choice.groups]
+  if any(
+    len(b) > 1 or not b <= set(allowed)
+    for b, allowed in zip(bits, choice.allowed, strict=True)
+  ):
+    broken.append("bounds or ties")
+  return ", ".join(broken)

@@ -1,0 +1,45 @@
+"""What an exact choice came to."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fbq.lab.points import Assignments
+from fbq.search import problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+  """The chosen assignments beside uniform ones, and what they were chosen by.
+
+  Attributes:
+    assignments: every assignment with its results.
+    measure: what makes a precision harmful, "kl", "loss" or "mse".
+    harm: {tensor: {bits: harm to the float network, alone}}.
+    front: (cycles, sum of harms) of the assignments on the exact front.
+    front_error: cycles to which the front is exact.
+    images: calibration images on which harm was measured.
+  """
+
+  assignments: Assignments
+  measure: str
+  harm: dict[str, dict[int, float]]
+  front: tuple[tuple[int, float], ...]
+  front_error: int
+  images: int
+
+  def table(self) -> Iterator[Sequence[Any]]:
+    """Rows of results.csv, the headings first."""
+    return self.assignments.table()
+
+  def summary(self) -> dict[str, Any]:
+    """What result.json says."""
+    return self.assignments.summary()
+
+
+def front_rows(front: problem.Candidates) -> Iterator[Sequence[Any]]:
+  """Headings, then an assignment of the front: costs, harm, bits by site."""
+  yield [*front.costs, "harm", *(f"bits:{site}" for site in front.sites)]
+  for i in range(len(front.value)):
+    costs = [int(cost[i]) for cost in front.costs.values()]
+    yield [*costs, repr(-float(front.value[i])), *front.bits[i]]

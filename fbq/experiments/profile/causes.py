@@ -1,0 +1,102 @@
+"""Why a layer is faster at a higher precision, in words and cycles."""
+
+from fbq.experiments.profile.results import Cost
+from hwsim.pulp import Target
+from hwsim.pulp.kernels import coefficients
+from hwsim.pulp.tiling import Tile, tile_l1
+from hwsim.pulp.tiling_l3 import tile_l2
+from hwsim.pulp.timeline import pad_channels
+from hwsim.workload import Layer
+
+
+def explain(layer: Layer, before: Cost, after: Cost, target: Target) -> str:
+  """The causes that save most first, each with its change of cycles.
+
+  Causes that save less than a tenth of the whole are left out.
+  """
+  saved = {name: n - after.parts[name] for name, n in before.parts.items()}
+  least = 0.1 * (before.cycles - after.cycles)
+  tiles = [_tile(layer, row, target) for row in (before, after)]
+  words = {
+    "compute": lambda: _work(layer, before, after, tiles, target),
+    "waiting": lambda: _imbalance(layer, before, tiles[0], target),
+    "dma": lambda: "transfers hidden better behind kernels",
+    "overhead": lambda: "fewer tiles",
+    "l3": lambda: "less waiting for L3",
+  }
+  causes = sorted(
+    (name for name in saved if saved[name] >= least), key=lambda n: -saved[n]
+  )
+  said = [f"{words[name]()} ({-saved[name]:+,})" for name in causes]
+  if tiles[0] != tiles[1]:
+    said.append(f"tiles {_named(tiles[0])} before, {_named(tiles[1])} after")
+  return "; ".join(said)
+
+
+def _tile(layer, row, target) -> Tile | None:
+  """The L1 tile of a layer; None if it is cut between L3 and L2."""
+  bits = row.in_bits, row.weight_bits or 8, row.out_bits
+  padded = pad_channels(layer, *bits)
+  if not tile_l2(padded, *bits, target).is_whole(padded):
+    return None
+  return tile_l1(padded, *bits, target)
+
+
+def _named(tile) -> str:
+  if tile is None:
+    return "cut between L3 and L2"
+  return f"{tile.out_channels}x{tile.out_height}x{tile.out_width}"
+
+
+def _work(layer, before, after, tiles, target):
+  """What makes kernels do more instructions at the lower precision."""
+  in_bits, weight_bits = before.in_bits, before.weight_bits or 8
+  sub_byte = min(in_bits, weight_bits) < 8
+  if layer.op == "depthwise" and sub_byte:
+    return "unpacking: depthwise kernels compute at 8 bits"
+  if layer.op == "conv":
+    if target.conv_library == "XpulpV2" and sub_byte:
+      return "unpacking: no arithmetic below 8 bits"
+    if weight_bits < in_bits and target.conv_library == "XpulpNN":
+      return "unpacking: weights narrower than inputs, in the inner loop"
+    patch = layer.in_channels * layer.kernel_height * layer.kernel_width
+    steps = [_inputs_per_step(row, target) for row in (before, after)]
+    if patch % steps[0] and not patch % steps[1]:
+      return (
+        f"leftovers: {patch} inputs of a patch are no multiple of the "
+        f"{steps[0]} of an inner iteration"
+      )
+    if _has_odd(tiles[0]) and not _has_odd(tiles[1]):
+      return "tiling: odd last pixels run channel by channel"
+  return "tiling: shapes that suit the kernel better"
+
+
+def _inputs_per_step(row, target) -> int:
+  key = f"a{row.in_bits}w{row.weight_bits}o8"
+  return int(coefficients("conv", f"{target.conv_library}|{key}")["k_per_iter"])
+
+
+def _has_odd(tile) -> bool:
+  """Whether a core's row has an odd number of pixels (`kernels._split`)."""
+  if tile is None:
+    return False
+  halved = tile.out_height % 8 and tile.out_width > 1
+  return tile.out_width % (4 if halved else 2) != 0
+
+
+def _imbalance(layer, before, tile, target):
+  """Which units of work do not divide by the cores."""
+  if layer.op == "depthwise":
+    bits = before.in_bits, before.weight_bits, before.out_bits
+    group = max(1, 8 // min(bits))
+    channels = layer.out_channels if tile is None else tile.out_channels
+    groups, what = -(-channels // group), "layer" if tile is None else "tile"
+    if groups % target.cores:
+      return (
+        f"core imbalance: {groups} groups of {group} channels in a {what} for "
+        f"{target.cores} cores"
+      )
+    return f"core imbalance: channels go to cores in groups of {group}"
+  if layer.op == "linear":
+    return "core imbalance: neurons"
+  return "core imbalance: rows and column halves of a tile"

@@ -1,0 +1,149 @@
+"""The picture of a shootout: one panel per strategy, all on the same scales."""
+
+import collections
+import math
+import statistics
+from collections.abc import Sequence
+
+from fbq.experiments.shootout.standings import BASELINE, Standing, Tuned, mean
+from fbq.report import picture, records
+
+_COLUMNS = 4
+
+
+def panels(
+  outcomes: Sequence[Tuned], standings: Sequence[Standing], test_count: int
+) -> str:
+  """SVG: mean accuracy over mean cycles of each setting, best panel first.
+
+  Bars are standard errors over seeds, in both directions; with one seed the
+  binomial one of the accuracy. Grey: the other strategies; black: uniform
+  networks.
+  """
+  reference = statistics.fmean(
+    o.cycles for o in outcomes if o.strategy == BASELINE and o.setting == "8/8"
+  )
+  points = _points(outcomes, reference, test_count)
+  names = [s.strategy for s in standings if s.strategy != BASELINE]
+  rows = math.ceil((len(names) + 1) / _COLUMNS)
+  figure = picture.new(3.1 * _COLUMNS, 2.7 * rows)
+  grid = figure.subplots(
+    rows, _COLUMNS, squeeze=False, sharex=False, sharey=False
+  )
+  places = list(grid.flat)
+  limits = _limits(points)
+  for axes, name in zip(places, names, strict=False):
+    _panel(axes, points, name, limits)
+    standing = next(s for s in standings if s.strategy == name)
+    axes.set_title(f"{name}: {standing.hypervolume} %", loc="left", fontsize=9)
+  _bars(places[len(names)], standings)
+  for axes in places[len(names) + 1 :]:
+    axes.set_axis_off()
+  figure.supxlabel("cycles per image, % of uniform 8 bits", fontsize=9)
+  figure.supylabel("test accuracy (%)", fontsize=9)
+  return picture.svg(
+    figure,
+    "Accuracy over cycles of every strategy, one panel each, and the area each "
+    "covers",
+  )
+
+
+def _points(outcomes, reference, test_count):
+  """{strategy: [(cycles %, its error, accuracy %, its error)]}, by setting."""
+  groups = collections.defaultdict(list)
+  for outcome in outcomes:
+    groups[outcome.strategy, outcome.setting].append(outcome)
+  points = collections.defaultdict(list)
+  for (strategy, _), group in groups.items():
+    cycles = mean([o.cycles / reference for o in group])
+    accuracy = mean([o.accuracy for o in group])
+    assert cycles is not None and accuracy is not None
+    errors = cycles.error, accuracy.error
+    if len(group) == 1:
+      errors = 0.0, records.standard_error(accuracy.value, test_count)
+    points[strategy].append(
+      tuple(
+        100 * number
+        for number in (cycles.value, errors[0], accuracy.value, errors[1])
+      )
+    )
+  return {name: sorted(group) for name, group in points.items()}
+
+
+def _limits(points):
+  """Axes for everything but the uniform networks that fall out of sight."""
+  shown = [
+    p for name, group in points.items() if name != BASELINE for p in group
+  ]
+  shown += [max(points[BASELINE], key=lambda p: p[2])]  # of the accuracies
+  xs = [p[0] for p in shown[:-1]]
+  ys = sorted(p[2] for p in shown)
+  # The lowest tenth may leave the picture below: the others must be told apart.
+  low = max(ys[len(ys) // 10] - 2.0, ys[0] - 0.5)
+  return (min(xs) - 2, max(*xs, 100) + 2), (low, ys[-1] + 0.7)
+
+
+def _panel(axes, points, name, limits):
+  picture.bare(axes, "both")
+  for other, group in points.items():
+    if other not in (name, BASELINE):
+      axes.plot(
+        [p[0] for p in group],
+        [p[2] for p in group],
+        ".",
+        color=picture.GREY,
+        alpha=0.45,
+        markersize=4,
+        zorder=1,
+      )
+  for group, color, marker, order in (
+    (points[BASELINE], picture.SOFT, "s", 2),
+    (points[name], picture.BLUE, "o", 3),
+  ):
+    axes.errorbar(
+      [p[0] for p in group],
+      [p[2] for p in group],
+      xerr=[p[1] for p in group],
+      yerr=[p[3] for p in group],
+      fmt=marker,
+      linestyle="-" if order == 3 else "none",
+      linewidth=0.9,
+      color=color,
+      elinewidth=1,
+      markersize=5 if order == 3 else 4,
+      markeredgecolor=picture.PAGE,
+      markeredgewidth=0.5,
+      zorder=order,
+    )
+  axes.set_xlim(*limits[0])
+  axes.set_ylim(*limits[1])
+  axes.tick_params(labelsize=7.5)
+  below = sum(p[2] < limits[1][0] for p in points[name])
+  if below:
+    axes.annotate(
+      f"{below} below",
+      (0.03, 0.04),
+      xycoords="axes fraction",
+      fontsize=7,
+      color=picture.BLUE,
+    )
+
+
+def _bars(axes, standings):
+  """Hypervolumes with error bars, the largest on top."""
+  picture.bare(axes, "x")
+  places = range(len(standings))[::-1]
+  values = [100 * s.hypervolume.value for s in standings]
+  errors = [100 * s.hypervolume.error for s in standings]
+  axes.errorbar(
+    values,
+    places,
+    xerr=None if any(map(math.isnan, errors)) else errors,
+    fmt="o",
+    color=picture.GREEN,
+    elinewidth=1,
+    markersize=4,
+  )
+  axes.set_yticks(list(places), [s.strategy for s in standings], fontsize=6.5)
+  axes.tick_params(axis="x", labelsize=7.5)
+  axes.set_title("area covered (%)", loc="left", fontsize=9)

@@ -1,0 +1,243 @@
+"""Strategies against each other: the same budget of training, several seeds.
+
+Every strategy is judged by its own assignments and the uniform 8-bit network,
+which everyone has; differences between strategies are taken within a seed.
+"""
+
+import collections
+import dataclasses
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+from fbq.report import records
+from fbq.search import pareto
+
+BASELINE = "uniform"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+  """One assignment that a strategy found, fine-tuned.
+
+  Attributes:
+    strategy: that found it.
+    seed: of training, search and fine-tuning.
+    setting: what it was asked for, e.g. "0.006" or "80 %".
+    cycles: per image.
+    accuracy: on the test set, 0 to 1.
+    precision: bits of every site.
+  """
+
+  strategy: str
+  seed: int
+  setting: str
+  cycles: int
+  accuracy: float
+  precision: Mapping[str, int]
+
+  def __post_init__(self):
+    where = f"{self.strategy} {self.setting} of seed {self.seed}"
+    records.whole(self.cycles, f"{where}: cycles", 1)
+    records.fraction(self.accuracy, f"{where}: accuracy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mean:
+  """A mean over seeds with its standard error.
+
+  Attributes:
+    value: the mean.
+    error: standard error; NaN for a single seed.
+    count: seeds that have a number at all.
+  """
+
+  value: float
+  error: float
+  count: int
+
+  def __str__(self):
+    error = "" if math.isnan(self.error) else f" ±{self.error * 100:.2f}"
+    return f"{self.value * 100:.2f}{error}"
+
+  def of(self, seeds: int) -> str:
+    """The same, and for how many of the seeds, where not for all."""
+    return f"{self}" + f" ({self.count}/{seeds})" * (self.count < seeds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+  """How a strategy did.
+
+  Attributes:
+    strategy: its name.
+    best: per budget, the best accuracy within it; None where no seed has any
+      assignment that fast.
+    hypervolume: see `pareto.hypervolume`.
+    behind: hypervolume of the leader minus its own, within seeds.
+    search_steps: cost of one search in steps of float training.
+    assignments: different ones it found, over all seeds.
+  """
+
+  strategy: str
+  best: tuple[Mean | None, ...]
+  hypervolume: Mean
+  behind: Mean
+  search_steps: float
+  assignments: int
+
+  @property
+  def is_level(self) -> bool:
+    """Whether a t-test at 95 % on differences within seeds finds none."""
+    from scipy import stats
+
+    if self.behind.count < 2:
+      return True
+    quantile = stats.t.ppf(0.975, self.behind.count - 1)
+    return not self.behind.value > quantile * self.behind.error
+
+
+def standings(
+  outcomes: Sequence[Tuned],
+  budgets: Sequence[float],
+  least_accuracy: float,
+  search_steps: Mapping[str, float],
+) -> list[Standing]:
+  """Every strategy, the largest mean hypervolume first.
+
+  Args:
+    outcomes: of all strategies and seeds; those of strategy "uniform" and
+      setting "8/8" are the reference.
+    budgets: latencies as shares of the reference's cycles.
+    least_accuracy: below it, an assignment covers no area.
+    search_steps: by strategy.
+
+  Raises:
+    ValueError: a seed has no reference, or a strategy lacks a seed.
+  """
+  by_strategy = collections.defaultdict(lambda: collections.defaultdict(list))
+  for outcome in outcomes:
+    by_strategy[outcome.strategy][outcome.seed].append(outcome)
+  seeds = sorted({outcome.seed for outcome in outcomes})
+  reference = {
+    outcome.seed: outcome
+    for outcome in outcomes
+    if outcome.strategy == BASELINE and outcome.setting == "8/8"
+  }
+  for name, of_seed in by_strategy.items():
+    missing = [s for s in seeds if s not in of_seed or s not in reference]
+    if missing:
+      raise ValueError(
+        f"strategy {name!r}: seeds {missing} lack its outcomes or the 8/8 "
+        "baseline, expected both for every seed"
+      )
+  volumes, rows = {}, {}
+  for name, of_seed in by_strategy.items():
+    both = {s: [reference[s], *of_seed[s]] for s in seeds}
+    volumes[name] = [
+      pareto.hypervolume(
+        [o.cycles for o in both[s]],
+        [o.accuracy for o in both[s]],
+        reference[s].cycles,
+        least_accuracy,
+      )
+      for s in seeds
+    ]
+    rows[name] = tuple(
+      mean(
+        [
+          max(fast)
+          for s in seeds
+          if (
+            fast := [
+              o.accuracy
+              for o in both[s]
+              if o.cycles <= share * reference[s].cycles
+            ]
+          )
+        ]
+      )
+      for share in budgets
+    )
+  order = sorted(volumes, key=lambda n: -statistics.fmean(volumes[n]))
+  leader = volumes[order[0]]
+  return [
+    Standing(
+      strategy=name,
+      best=rows[name],
+      hypervolume=_known(mean(volumes[name])),
+      behind=_known(
+        mean([a - b for a, b in zip(leader, volumes[name], strict=True)])
+      ),
+      search_steps=search_steps.get(name, 0.0),
+      assignments=len(
+        {
+          (o.seed, tuple(sorted(o.precision.items())))
+          for group in by_strategy[name].values()
+          for o in group
+        }
+      ),
+    )
+    for name in order
+  ]
+
+
+def mean(values: Sequence[float]) -> Mean | None:
+  """Mean and standard error; None of nothing."""
+  if not values:
+    return None
+  error = math.nan
+  if len(values) > 1:
+    error = statistics.stdev(values) / math.sqrt(len(values))
+  return Mean(statistics.fmean(values), error, len(values))
+
+
+def _known(value: Mean | None) -> Mean:
+  assert value is not None
+  return value
+
+
+def verdict(standings_: Sequence[Standing], seeds: int) -> str:
+  """Who wins, in plain words, and who cannot be told from the winner."""
+  best, *others = standings_
+  level = [s.strategy for s in others if s.is_level]
+  text = (
+    f"{best.strategy} covers the largest area, {best.hypervolume} % of the "
+    "rectangle"
+  )
+  if seeds == 1:
+    return f"{text}; one seed tells nothing about how sure that is."
+  text += f" (mean of {seeds} seeds)"
+  if not level:
+    return f"{text}; every other strategy is behind, by a t-test at 95 %."
+  return (
+    f"{text}; a t-test at 95 % on differences within seeds does not tell it "
+    f"from {', '.join(level)}."
+  )
+
+
+def console_table(standings_: Sequence[Standing], budgets: Sequence[float]):
+  """A `rich.table.Table` of the standings."""
+  from rich.table import Table
+
+  table = Table(
+    title="Best test accuracy (%) within a latency, of 8/8's cycles"
+  )
+  table.add_column("strategy", overflow="fold")
+  for share in budgets:
+    table.add_column(f"{share:.0%}", justify="right", no_wrap=True)
+  for heading in ("hypervolume %", "behind", "search, float steps", "found"):
+    table.add_column(heading, justify="right")
+  for row in standings_:
+    table.add_row(
+      row.strategy,
+      *(
+        "–" if best is None else best.of(row.hypervolume.count)
+        for best in row.best
+      ),
+      str(row.hypervolume),
+      f"{row.behind}{' =' if row.is_level else ''}",
+      f"{row.search_steps:,.0f}",
+      f"{row.assignments}",
+    )
+  return table

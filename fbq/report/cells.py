@@ -1,0 +1,113 @@
+"""Cells of tables as the template writes them."""
+
+import itertools
+import math
+import numbers
+from collections.abc import Sequence
+from typing import NamedTuple, TypeGuard
+
+from fbq.report.blocks import Cell, Column, Table
+
+_MISSING = "–"  # The script of the page sorts it last.
+_LONGEST_BAR = 4.5  # rem
+
+
+class View(NamedTuple):
+  """A cell as the template writes it.
+
+  Attributes:
+    tag: "th" for the name of the row, else "td".
+    kind: of its column, see `Column`.
+    text: in words or digits; "" beside chips.
+    chips: bit-widths.
+    sort: by what rows are sorted; None: by what the cell shows.
+    width: length of a bar in rem; 0 for none.
+    note, href: see `Cell`.
+  """
+
+  tag: str
+  kind: str
+  text: str
+  chips: Sequence[object]
+  sort: float | None
+  width: float
+  note: str
+  href: str
+
+  @property
+  def words(self) -> str:
+    """All that it shows, without colours."""
+    chips = (_MISSING if bits is None else str(bits) for bits in self.chips)
+    return f"{' / '.join(chips)}{self.text} {self.note}".strip()
+
+
+def groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
+  """Headings above the columns, and how many columns each is above."""
+  runs = itertools.groupby(column.group for column in columns)
+  return [(group, len(list(members))) for group, members in runs]
+
+
+def views(table: Table) -> list[list[View]]:
+  """Every row of a table."""
+  kinds = [column.kind for column in table.columns]
+  names = kinds.index("text") if "text" in kinds else None
+  rows = [
+    [value if isinstance(value, Cell) else Cell(value) for value in row]
+    for row in table.rows
+  ]
+  most = [
+    max((c.value for c in column if _is_number(c.value)), default=0)
+    for column in zip(*rows, strict=True)
+  ]
+  return [
+    [
+      _view(cell, column, "th" if i == names else "td", most[i])
+      for i, (cell, column) in enumerate(zip(row, table.columns, strict=True))
+    ]
+    for row in rows
+  ]
+
+
+def printed(table: Table, title: str = ""):
+  """The same table as a `rich.table.Table`, for a terminal."""
+  from rich.table import Table as Printed
+  from rich.text import Text
+
+  shown = Printed(title=title)
+  for column in table.columns:
+    is_number = column.kind in ("number", "bar")
+    shown.add_column(
+      Text(column.heading),
+      justify="right" if is_number else "left",
+      no_wrap=is_number,
+    )
+  for i, row in enumerate(views(table)):
+    is_best = bool(table.marks) and table.marks[i] == "best"
+    # As `Text`, in which rich finds no markup, whatever a name contains.
+    words = [Text(view.words) for view in row]
+    shown.add_row(*words, style="bold" if is_best else None)
+  return shown
+
+
+def _view(cell: Cell, column: Column, tag: str, most: float) -> View:
+  value, chips = cell.value, ()
+  sort = value if _is_number(value) else None
+  if cell.text is not None:
+    text = cell.text
+  elif column.kind == "bits":
+    text, sort = "", None
+    chips = value if isinstance(value, Sequence) else (value,)
+  elif sort is not None and column.kind in ("number", "bar"):
+    text = column.format.format(value)
+  else:
+    text = _MISSING if value is None or value != value else str(value)
+  if cell.error is not None and not math.isnan(cell.error):
+    text += f" ± {column.format.format(cell.error).lstrip('+')}"
+  width = 0.0
+  if column.kind == "bar" and sort is not None and most > 0:
+    width = round(_LONGEST_BAR * sort / most, 2)
+  return View(tag, column.kind, text, chips, sort, width, cell.note, cell.href)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+  return isinstance(value, numbers.Real) and not math.isnan(value)

@@ -11,18 +11,15 @@ from launch import manifest
 from launch.manifest import Point, SweepError
 
 COST, VALUE = "cycles", "accuracy"
-Row = dict[str, str]
 
 
 def collect(sweep: Path, points: Sequence[Point], by: str | None = None) -> str:
-  """Writes results.csv and front.png of a sweep; tells what is in them.
+  """Writes results.csv and front.svg of a sweep; tells what is in them.
 
-  The table has every row of every finished point's results.csv, behind its
-  overrides. A run without results.csv gives one row: the numbers and texts of
-  result.json. Columns of overrides begin with `config.`, `point` is the id.
+  The table has every row of every finished point's results.csv, or one with the
+  numbers and texts of its result.json, behind its id and overrides.
 
   Args:
-    sweep: directory of the sweep.
     by: column whose values have a colour each in the picture.
 
   Raises:
@@ -46,50 +43,52 @@ def collect(sweep: Path, points: Sequence[Point], by: str | None = None) -> str:
   writer.writerows(rows)
   write_atomically(sweep / "results.csv", out.getvalue())
 
-  done = len({row["point"] for row in rows})
-  told = f"{done} of {len(points)} points, {len(rows)} rows: "
-  told += str(sweep / "results.csv")
+  done, files = len({row["point"] for row in rows}), "results.csv"
   if any(row.get(COST) and row.get(VALUE) for row in rows):
-    write_atomically(sweep / "front.png", front_png(rows, by))
-    told += f", {sweep / 'front.png'}"
-  return told
+    write_atomically(sweep / "front.svg", front(rows, by))
+    files += " and front.svg"
+  return f"{sweep}: {files} of {done} of {len(points)} points, {len(rows)} rows"
 
 
-def front_png(rows: Sequence[Row], by: str | None = None) -> bytes:
-  """A picture of all assignments of all points, and of their joint front.
+def front(rows: Sequence[dict[str, str]], by: str | None = None) -> str:
+  """SVG of all assignments of all points, and of their joint front.
 
   Raises:
     SweepError: no row has the column `by`.
   """
-  from matplotlib.figure import Figure
-
+  from fbq.report import picture
   from fbq.search import pareto
 
   rows = [row for row in rows if row.get(COST) and row.get(VALUE)]
   if by and not any(by in row for row in rows):
     raise SweepError(f"--by={by}: no row has this column")
-  figure = Figure(figsize=(9, 6), dpi=130, layout="constrained")
+  figure = picture.new(9, 6)
   axes = figure.add_subplot(
     xlabel="cycles per image (millions), fewer is faster",
     ylabel="test accuracy (%)",
   )
+  picture.bare(axes, "both")
   cost = [float(row[COST]) / 1e6 for row in rows]
   value = [float(row[VALUE]) * 100 for row in rows]
+  told = ("point", "config.", "name", COST, VALUE)  # where the mouse rests
+  said = [
+    ", ".join(f"{k} {v}" for k, v in row.items() if k.startswith(told))
+    for row in rows
+  ]
   names = [row.get(by, "") if by else "assignments" for row in rows]
   for name in dict.fromkeys(names):
     mine = [i for i, other in enumerate(names) if other == name]
     x, y = [cost[i] for i in mine], [value[i] for i in mine]
-    axes.plot(x, y, "o", alpha=0.7, label=name)
+    (line,) = axes.plot(x, y, "o", alpha=0.7, label=name)
+    picture.title(line, [said[i] for i in mine])
 
   keep = pareto.front(cost, value)
   ends = sorted({(cost[i], value[i]) for i in range(len(rows)) if keep[i]})
   ends.append((max(cost), ends[-1][1]))
   label = "front of all: nothing faster is as accurate"
   axes.step(*zip(*ends, strict=True), "k", where="post", label=label)
-  axes.legend(title=by)
-  out = io.BytesIO()
-  figure.savefig(out, format="png")
-  return out.getvalue()
+  picture.legend(figure, axes, 3, "lower center")
+  return picture.svg(figure, "Test accuracy over cycles of all assignments.")
 
 
 def _results(workdir):

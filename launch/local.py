@@ -1,7 +1,7 @@
 """Runs the points of a sweep on this machine, a thread and a slot for each.
 
-Any number of launchers may work on one manifest: the lock of a point's workdir
-keeps them apart, so they need not know of each other.
+Any number of launchers may work on one manifest, and need not know of each
+other: the lock of a point's log keeps them apart.
 """
 
 import queue
@@ -21,7 +21,6 @@ def run(runs: Sequence[Run], slots: Sequence[Slot], stop: Event) -> Counter:
   """How many points ended in each state, after all did, others' too.
 
   Args:
-    runs: points to run, done ones included.
     slots: room for the points that run at the same time.
     stop: set to end all runs; they go on when the sweep is launched again.
   """

@@ -60,26 +60,18 @@ def digest(value: Any) -> str:
 
 
 def read(sweep: Path) -> tuple[list[Point], list[str]]:
-  """The good lines of a sweep's manifest, and what is wrong with each bad one.
-
-  No file has no points. Every problem names the file and the line.
-  """
-  path = sweep / NAME
-  points: dict[str, Point] = {}
-  problems = []
+  """The good lines of a sweep's manifest, and what is wrong with each other."""
+  path, points, problems = sweep / NAME, [], []
   lines = path.read_bytes().splitlines() if path.exists() else []
   for number, line in enumerate(lines, start=1):
     try:
       fields = json.loads(line)
       if fields.pop("check") != digest(fields):
-        raise ValueError("is damaged: its check is not that of its text")
-      point = Point(**fields)
-      if point.id in points:
-        raise ValueError(f"repeats point {point.id}")
-      points[point.id] = point
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-      problems.append(f"{path}, line {number}: {error}")
-  return list(points.values()), problems
+        raise ValueError
+      points.append(Point(**fields))
+    except (ValueError, TypeError, KeyError, AttributeError):
+      problems.append(f"{path}, line {number} is damaged")
+  return points, problems
 
 
 def write(sweep: Path, points: Iterable[Point]) -> None:

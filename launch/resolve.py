@@ -44,10 +44,12 @@ def points(config: str, sweep: str) -> list[Point]:
     SweepError: a file cannot be loaded, or main.py would refuse an override or
       read another value.
   """
-  _require_file("config", config)
-  path, argument = _require_file("sweep", sweep)
+  for flag, given in (("config", config), ("sweep", sweep)):
+    if not Path(given.partition(":")[0]).is_file():
+      raise SweepError(f"--{flag}={given}: there is no such file")
+  path, *argument = sweep.split(":", 1)
   try:
-    given = runpy.run_path(path)["get_sweep"](*argument)
+    made = runpy.run_path(path)["get_sweep"](*argument)
   except Exception as error:  # somebody's code: anything may happen
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f", line {f.lineno}" for f in frames if f.filename == path]
@@ -55,9 +57,8 @@ def points(config: str, sweep: str) -> list[Point]:
       f"--sweep={sweep}{''.join(lines[-1:])}: {_said(error)}; expected a "
       "Python file with a function get_sweep that returns a dict"
     ) from error
-  overrides = combine(given)
-  if not overrides:
-    raise SweepError(f"--sweep={sweep} gives no points")
+  overrides = combine(made)
+  _require(overrides, f"--sweep={sweep}", made, "points")
   return [Point(_id(config, chosen), config, chosen) for chosen in overrides]
 
 
@@ -77,24 +78,18 @@ def _id(config: str, chosen: dict[str, Any]) -> str:
   except Exception as error:  # a configuration is somebody's code, too
     given = " ".join(argv[1:])
     raise SweepError(f"main.py would refuse {given}: {_said(error)}") from error
-  for name, value in chosen.items():
-    _require_same(name, value, read[name])
+
+  # What ml_collections cannot read in a tuple makes it one text, silently.
+  for name, given in chosen.items():
+    found = read[name]
+    found = plain(getattr(found, "to_dict", lambda f=found: f)(), name)
+    same = found in (given, [given]) or text(found) == text(given)
+    if not same and not isinstance(given, str):  # texts are read by type
+      expected = "a value that it reads as it is: in lists no nan and no inf"
+      _require(
+        False, f"{name}, which main.py reads as {found!r}", given, expected
+      )
   return identity
-
-
-def _require_same(name, given, read):
-  """Raises SweepError for a value that becomes another on its way to main.py.
-
-  What ml_collections cannot read in a tuple makes it one text, silently.
-  """
-  if isinstance(given, str):  # read by the type of the setting
-    return
-  read = plain(getattr(read, "to_dict", lambda: read)(), name)
-  if read not in (given, [given]) and text(read) != text(given):
-    raise SweepError(
-      f"{name}: main.py would read {given!r} as {read!r}, expected a value "
-      "that Python reads back as it was written: in lists no nan and no inf"
-    )
 
 
 def combine(sweep: Mapping) -> list[dict[str, Any]]:
@@ -120,14 +115,7 @@ def combine(sweep: Mapping) -> list[dict[str, Any]]:
 
 
 def plain(value: Any, name: str) -> Any:
-  """`value` in JSON's types: numbers and arrays of numpy become Python's.
-
-  Args:
-    name: what the value is called in errors.
-
-  Raises:
-    SweepError: it is of a type that has no such form.
-  """
+  """`value` in JSON's types: numbers and arrays of numpy become Python's."""
   if hasattr(value, "tolist"):  # of numpy, JAX, pandas
     value = value.tolist()
   if isinstance(value, Mapping) and all(type(key) is str for key in value):
@@ -136,6 +124,7 @@ def plain(value: Any, name: str) -> Any:
     return [plain(item, f"{name}[{i}]") for i, item in enumerate(value)]
   kind = f"{type(value).__module__}.{type(value).__name__}"
   good = value is None or type(value) in (bool, int, float, str)
+  good = good and "\0" not in str(value)  # ends the arguments of a process
   expected = "None, numbers, texts, lists, {text: value} or arrays of numpy"
   _require(good, f"{name}, of type {kind}", value, expected)
   return value
@@ -166,11 +155,12 @@ def _random(given):
 
   points: list[dict[str, Any]] = [{} for _ in range(given["count"])]
   for name, distribution in given["draw"].items():
-    kind, *values = distribution or ("",)
-    good = kind in DRAWS and values
+    good = isinstance(distribution, list) and distribution
+    kind, *values = distribution if good else [""]
+    good = isinstance(kind, str) and kind in DRAWS and values
     if good and kind != "choice":
-      good = [type(value) in (int, float) for value in values] == [True] * 2
-      good = good and values[0] <= values[1]
+      good = [type(value) in (int, float) for value in values] == [True, True]
+      good = good and -1e300 < values[0] <= values[1] < 1e300
       good = good and (kind != "log_uniform" or values[0] > 0)
     expected = f"(one of {list(DRAWS)}, low, high), or choice's values"
     _require(good, f"distribution of {name!r}", distribution, expected)
@@ -184,14 +174,6 @@ def _random(given):
 def _require(condition, name, given, expected):
   if not condition:
     raise SweepError(f"{name}: given {given!r}, expected {expected}")
-
-
-def _require_file(flag, given):
-  """The path in FILE or FILE:ARGUMENT, and a list of the argument if any."""
-  path, *argument = given.split(":", 1)
-  if not Path(path).is_file():
-    raise SweepError(f"--{flag}={given}: there is no file {path}")
-  return path, argument
 
 
 def _said(error):

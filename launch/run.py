@@ -1,15 +1,11 @@
 """A point's run: started unless it is done, failed or running; how it ended.
 
-All that launchers know of a point stands in files that outlast them:
-
-    points/<id>/result.json   it is done
-    points/<id>.error         why its last run failed
-    points/<id>.log           what its runs printed; locked while one lives
-
-A launcher holds the lock of the log until the end of a run is written down. The
-run inherits it: the kernel frees it when both are gone. The lock that main.py
-takes in its workdir would be too late, seconds after the start of a run, and
-free too early, before anybody knows how the run ended.
+All that launchers know of a point stands in files: <id>/result.json if it is
+done, <id>.error if it failed, and <id>.log, which is locked while it runs. The
+launcher holds that lock until the end of the run is written down, and the run
+inherits it: the kernel frees it when both are gone. The lock that main.py takes
+in its workdir comes too late, seconds after a run is started, and goes too
+early, before anybody knows how the run ended.
 """
 
 import contextlib
@@ -39,7 +35,7 @@ class State(NamedTuple):
   Attributes:
     name: "done", "running", "failed", "missing" if it was never begun, or
       "stopped" if nobody runs what was begun.
-    detail: the error, or what was printed last.
+    detail: the error, or what it printed last.
   """
 
   name: str
@@ -92,8 +88,9 @@ class Run(NamedTuple):
         fcntl.flock(log, fcntl.LOCK_UN)
 
   def _locked(self, log, slot, stop):
+    result = self.workdir / "result.json"
     failure = self.workdir.with_suffix(".error")
-    if (self.workdir / "result.json").exists():
+    if result.exists():
       return State("done")
     if failure.exists() and not self.retry_failed:
       return State("failed", failure.read_text().strip())
@@ -106,10 +103,10 @@ class Run(NamedTuple):
       code = self._exit_status(log, slot, stop)
       if code < 0:
         log.write(f"-- killed by signal {-code}\n".encode())
-      if code >= 0 or stop.is_set():
+      if code >= 0 or result.exists() or stop.is_set():
         break
 
-    if code == 0 and (self.workdir / "result.json").exists():
+    if result.exists():
       return State("done")
     if stop.is_set():
       return State("stopped")

@@ -27,9 +27,6 @@ def make(count: int, gpus: str | None) -> list[Slot]:
   Args:
     count: number of slots; 0 for one per GPU or, without GPUs, per core.
     gpus: ids like "0,2" or "none"; by default CUDA_VISIBLE_DEVICES, or all.
-
-  Raises:
-    SweepError: there are not so many cores.
   """
   cores = list(range(os.cpu_count() or 1))
   if hasattr(os, "sched_getaffinity"):
@@ -37,11 +34,8 @@ def make(count: int, gpus: str | None) -> list[Slot]:
   devices = [str(i) for i, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
   given = os.environ.get("CUDA_VISIBLE_DEVICES") if gpus is None else gpus
   if given is not None:
-    devices = [
-      part for part in given.split(",") if part not in ("", "none", "-1")
-    ]
-  count = count or len(devices) or len(cores)
-  most = max(len(devices), len(cores))
+    devices = [i for i in given.split(",") if i not in ("", "none", "-1")]
+  count, most = count or len(devices or cores), max(len(devices), len(cores))
   if not 1 <= count <= most:
     raise SweepError(
       f"--slots={count}, expected 1 to {most}: this machine has {len(cores)} "
@@ -51,12 +45,12 @@ def make(count: int, gpus: str | None) -> list[Slot]:
   each = max(len(cores) // count, 1)
   made = []
   for i in range(count):
+    mine = [cores[(i * each + j) % len(cores)] for j in range(each)]
     environment = {"OMP_NUM_THREADS": str(each)}  # BLAS; XLA looks at cores
     if devices:
       environment["CUDA_VISIBLE_DEVICES"] = devices[i % len(devices)]
-    if devices and count > len(devices):
-      share = f"{0.9 / math.ceil(count / len(devices)):.3f}"
-      environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = share
-    mine = [cores[(i * each + j) % len(cores)] for j in range(each)]
+      if count > len(devices):
+        share = f"{0.9 / math.ceil(count / len(devices)):.3f}"
+        environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = share
     made.append(Slot(mine, environment))
   return made

@@ -44,49 +44,35 @@ class Task(NamedTuple):
     return submitit.helpers.DelayedSubmission(self)
 
 
-def executor(
-  folder: Path, cores: int, options: Mapping[str, Any], **more: Any
-) -> submitit.SlurmExecutor:
-  """What submits to the Slurm of this machine.
-
-  Args:
-    folder: directory for scripts and what tasks print, seen by all nodes.
-    cores: number of cores of a task.
-    options: {name: value} of sbatch.
-    more: parameters of submitit, for instance time in minutes.
-
-  Raises:
-    SweepError: there is no Slurm here.
-  """
-  try:
-    made = submitit.SlurmExecutor(folder, max_num_timeout=TIMEOUTS)
-  except RuntimeError as error:
-    raise SweepError(f"there is no Slurm here: {error}") from error
-  made.update_parameters(
-    job_name=folder.resolve().parent.name,
-    cpus_per_task=cores,
-    srun_args=[f"--cpus-per-task={cores}"],  # not sbatch's since Slurm 22.05
-    signal_delay_s=WARN_S,
-    stderr_to_stdout=True,
-    additional_parameters={"requeue": True, **options},
-    **more,
-  )
-  return made
-
-
 def submit(
-  made: submitit.core.core.Executor, runs: Sequence[Run], slot: Slot
+  runs: Sequence[Run], cores: int, folder: Path, sbatch: Mapping, **more: Any
 ) -> list[submitit.Job]:
   """The jobs of some runs, in arrays of at most ARRAY.
 
+  Args:
+    cores: number of cores of a task.
+    folder: directory for scripts and what tasks print, seen by all nodes.
+    sbatch: options of sbatch, {name: value}.
+    more: parameters of submitit, for instance time in minutes.
+
   Raises:
-    SweepError: Slurm refuses.
+    SweepError: there is no Slurm here, or it refuses.
   """
-  tasks = [Task(run, slot) for run in runs]
-  jobs = []
+  slot = Slot((), {"OMP_NUM_THREADS": str(cores)})
+  tasks, jobs = [Task(run, slot) for run in runs], []
   try:
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=TIMEOUTS)
+    executor.update_parameters(
+      job_name=folder.resolve().parent.name,
+      cpus_per_task=cores,
+      srun_args=[f"--cpus-per-task={cores}"],  # not sbatch's since Slurm 22.05
+      signal_delay_s=WARN_S,
+      stderr_to_stdout=True,
+      additional_parameters={"requeue": True, **sbatch},
+      **more,
+    )
     for first in range(0, len(tasks), ARRAY):
-      jobs += made.submit_array(tasks[first : first + ARRAY])
-  except (FailedJobError, OSError) as error:
-    raise SweepError(f"Slurm refuses: {error}") from error
+      jobs += executor.submit_array(tasks[first : first + ARRAY])
+  except (RuntimeError, FailedJobError, OSError) as error:
+    raise SweepError(f"Slurm: {' '.join(str(error).split())}") from error
   return jobs

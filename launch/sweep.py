@@ -21,12 +21,8 @@ from launch.manifest import Point, SweepError
 from launch.run import Run, state
 
 MAIN = Path(__file__).parents[1] / "main.py"
-STATES = ("running", "failed", "stopped", "missing", "done")  # want a look: 3
-HINT = (
-  "Nothing was run. Put the line right or, to have the manifest written anew, "
-  "delete the file and run the sweep again: points keep their ids and finished "
-  "ones are not run again."
-)
+WANT_A_LOOK = ("running", "failed", "stopped")
+STATES = (*WANT_A_LOOK, "missing", "done")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,11 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
   points, problems = manifest.read(options.workdir)
   try:
     if options.command == "status":
-      told = status(options.workdir, points, options.all)
-      print("\n".join([told, *problems]))
+      names = STATES if options.all else WANT_A_LOOK
+      print(status(options.workdir, points, names), *problems, sep="\n")
       return int(bool(problems))
     if problems:
-      raise SweepError("\n".join([*problems, HINT]))
+      hint = "Nothing was run. Mend it, or delete the file and run the sweep "
+      hint += "again: points keep their ids, what is done is not run again."
+      raise SweepError("\n".join([*problems, hint]))
     if options.command == "collect":
       from launch import collect
 
@@ -46,18 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
       return 0
     points = _up_to_date(options, points)
     return 0 if options.command == "expand" else _run(options, points)
-  except (SweepError, OSError) as error:
+  except (ValueError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 1
 
 
-def status(sweep: Path, points: Sequence[Point], every: bool) -> str:
-  """How a sweep stands, and all of its points or those that want a look."""
+def status(sweep: Path, points: Sequence[Point], names: Sequence[str]) -> str:
+  """How many points stand how, and a line for each in one of some states."""
   found = [(point, *state(manifest.workdir(sweep, point))) for point in points]
   counts = {name: sum(how == name for _, how, _ in found) for name in STATES}
   told = ", ".join(f"{n} {name}" for name, n in counts.items() if n)
   lines = [f"{sweep}: {len(points)} points: {told}"]
-  for name in STATES if every else STATES[:3]:
+  for name in names:
     for point, how, detail in found:
       if how == name:
         said = f": {detail}" if detail else ""
@@ -70,9 +68,9 @@ def _up_to_date(options, old):
   """The points of the manifest, after what the sweep file says now."""
   if bool(options.config) != bool(options.sweep):
     raise SweepError("--config and --sweep go together")
+  if not options.sweep and not old:
+    raise SweepError(f"{options.workdir}: no points; give --config, --sweep")
   if not options.sweep:
-    if not old:
-      raise SweepError(f"{options.workdir}: no points; give --config, --sweep")
     return old
   from launch import resolve
 
@@ -80,14 +78,12 @@ def _up_to_date(options, old):
   new, known = {point.id: point for point in given}, {point.id for point in old}
   if list(new.values()) != old:
     manifest.write(options.workdir, new.values())
-  told = f"{options.workdir}: {len(new)} points"
-  if known and (added := len(new.keys() - known)):
-    told += f", {added} of them new"
-  if repeated := len(given) - len(new):
-    told += f"; {repeated} repeat the configuration of another and are left out"
-  if removed := len(known - new.keys()):
-    told += f"; {removed} are no longer in the sweep, not run, not deleted"
-  print(told, flush=True)
+  print(
+    f"{options.workdir}: {len(new)} points, {len(new.keys() - known)} of them "
+    f"new; {len(given) - len(new)} repeat another; {len(known - new.keys())} "
+    "are no longer in the sweep",
+    flush=True,
+  )
   return list(new.values())
 
 
@@ -102,14 +98,13 @@ def _run(options, points):
     return _submit(options, runs)
   from launch import local
 
-  stop, signals = Event(), []
+  stop = Event()
   for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda n, _: (signals.append(n), stop.set()))
+    signal.signal(number, lambda *_: stop.set())
   counts = local.run(runs, slots.make(options.slots, options.gpus), stop)
   print(f"{options.workdir}: {local.told(counts, len(runs))}")
-  if signals:
-    print("stopped; the same command goes on from the last checkpoints")
-    return 128 + signals[0]
+  if counts["stopped"]:
+    print("the same command goes on from the last checkpoints")
   if counts["failed"]:
     print("see points/<id>.log; --retry_failed runs failed points again")
   return int(counts["done"] < len(runs))
@@ -121,16 +116,16 @@ def _submit(options, runs):
   except ModuleNotFoundError as error:
     raise SweepError(f"{error}: run pip install 'fbq[slurm]'") from error
 
-  made = slurm.executor(
-    options.workdir / "slurm",
+  todo = [run for run in runs if state(run.workdir).name != "done"]
+  given = [text.removeprefix("--").partition("=") for text in options.sbatch]
+  jobs = slurm.submit(
+    todo,
     options.cores,
-    dict(options.sbatch),
+    options.workdir / "slurm",
+    {name: value or True for name, _, value in given},
     time=options.minutes,
     array_parallelism=options.parallel,
   )
-  todo = [run for run in runs if state(run.workdir).name != "done"]
-  slot = slots.Slot((), {"OMP_NUM_THREADS": str(options.cores)})
-  jobs = slurm.submit(made, todo, slot)
   arrays = dict.fromkeys(job.job_id.partition("_")[0] for job in jobs)
   print(f"{len(todo)} of {len(runs)} points submitted, as {' '.join(arrays)}")
   return 0
@@ -148,22 +143,18 @@ def _parser():
   add("--workdir", type=Path, required=True, help="directory of the sweep")
   add("--config", help="as main.py's: FILE or FILE:ARGUMENT")
   add("--sweep", help="a file like those in configs/sweeps, or FILE:ARGUMENT")
-  add("--executor", choices=("local", "slurm"), default="local")
   add("--retry_failed", action="store_true", help="run failed points again")
   add("--share", type=_share, default="0/1", help="I/N: every N-th from I")
   add("--program", type=Path, default=MAIN, help="instead of main.py")
-  add = parser.add_argument_group("local").add_argument
-  add("--slots", type=int, default=0, help="points at a time")
-  add("--gpus", help="e.g. 0,2; none for the cores alone")
-  add = parser.add_argument_group("slurm").add_argument
-  add("--minutes", type=int, default=60, help="time limit of a task")
-  add("--cores", type=int, default=1, help="of a task")
-  add("--parallel", type=int, default=1000, help="tasks of an array at a time")
-  sbatch = dict(action="append", default=[], type=_option)
-  add("--sbatch", **sbatch, help="its options, e.g. --sbatch=--gpus=1")
-  add = parser.add_argument_group("status, collect").add_argument
-  add("--all", action="store_true", help="every point")
-  add("--by", help="column to colour the picture by, e.g. config.target")
+  add("--slots", type=int, default=0, help="local: points at a time")
+  add("--gpus", help="local: e.g. 0,2; none for the cores alone")
+  add("--executor", choices=("local", "slurm"), default="local")
+  add("--minutes", type=int, default=60, help="slurm: time limit of a task")
+  add("--cores", type=int, default=1, help="slurm: of a task")
+  add("--parallel", type=int, default=1000, help="slurm: tasks at a time")
+  add("--sbatch", action="append", default=[], help="e.g. --sbatch=--gpus=1")
+  add("--all", action="store_true", help="status: every point")
+  add("--by", help="collect: column to colour by, e.g. config.target")
   return parser
 
 
@@ -172,12 +163,6 @@ def _share(given):
   if not 0 <= first < count:
     raise ValueError(given)
   return slice(first, None, count)
-
-
-def _option(given):
-  """(name, value) of an option of sbatch."""
-  name, equals, value = given.removeprefix("--").partition("=")
-  return name, value if equals else True
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import sys
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
+from fbq.report import picture
 from launch import collect, local, manifest, slots, sweep
 from launch.manifest import Point, SweepError
 
@@ -82,8 +82,8 @@ def test_one_table_of_all_rows(tmp_path):
     head[3] | {"best.cycles": "5", "n": "x"},
   ]
   assert reader.fieldnames[:3] == ["point", "config.seed", "config.target"]
-  assert told.startswith("3 of 4 points, 4 rows: ")
-  assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
+  assert "results.csv and front.svg of 3 of 4 points, 4 rows" in told
+  assert "<svg" in (tmp_path / "front.svg").read_text()
 
 
 def test_the_front_of_a_sweep_is_that_of_its_rows(monkeypatch):
@@ -98,10 +98,11 @@ def test_the_front_of_a_sweep_is_that_of_its_rows(monkeypatch):
     for i in range(60)
   ]
   drawn = []
-  monkeypatch.setattr(
-    Figure, "savefig", lambda figure, *_, **__: drawn.append(figure)
-  )
-  collect.front_png([*rows, {"config.target": "x"}], "config.target")
+  svg = picture.svg
+  keep = lambda figure, alt: drawn.append(figure) or svg(figure, alt)
+  monkeypatch.setattr(picture, "svg", keep)
+  told = collect.front([*rows, {"config.target": "x"}], "config.target")
+  assert told.count("<title>config.target") == 60
   (axes,) = drawn[0].axes
   lines = {line.get_label(): line for line in axes.lines}
   assert sum(len(lines[target].get_xdata()) for target in "xy") == 60
@@ -115,7 +116,7 @@ def test_the_front_of_a_sweep_is_that_of_its_rows(monkeypatch):
   ends = list(zip(front.get_xdata(), front.get_ydata(), strict=True))
   assert set(ends[:-1]) == best
   with pytest.raises(SweepError, match="--by=nonsense: no row"):
-    collect.front_png(rows, by="nonsense")
+    collect.front(rows, by="nonsense")
 
 
 def test_nothing_done_and_damaged_results_are_told(tmp_path):

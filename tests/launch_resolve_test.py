@@ -108,6 +108,7 @@ def test_wrong_sweeps_are_refused_by_name(sweep, message):
   [
     *[("normal", 0, 1), ("uniform", 2, 1), ("log_uniform", 0, 1), ("choice",)],
     *[(), ("uniform", "a", "b"), ("integers", 1), ("uniform", 0, None)],
+    *[7, "choice", ([], 1), ("integers", 0, float("inf"))],
   ],
 )
 def test_wrong_distributions_are_refused_by_name(distribution):
@@ -166,11 +167,11 @@ def test_what_main_would_refuse_is_refused_before_any_run(overrides, message):
 @pytest.mark.parametrize(
   "config, sweep, message",
   [
-    ("no.py", CONFIG, "no file no.py"),
-    (CONFIG, "no.py:x", "no file no.py"),
+    ("no.py", CONFIG, "--config=no.py: there is no such file"),
+    (CONFIG, "no.py:x", "--sweep=no.py:x: there is no such file"),
     (CONFIG, "setup.cfg", "SyntaxError.*expected a Python file"),
     (CONFIG, "main.py", "get_sweep"),
-    (CONFIG, CONFIG + ':{"list": []}', "no points"),
+    (CONFIG, CONFIG + ':{"list": []}', "expected points"),
   ],
 )
 def test_missing_files_are_named(config, sweep, message):
@@ -236,15 +237,16 @@ def test_values_of_numpy_are_the_same_plain_values(tmp_path, theirs, plain):
 @pytest.mark.parametrize(
   "value, message",
   [
-    ("(nan, 1)", r"rates: main.py would read \[nan, 1\] as \['\(nan, 1\)'\]"),
-    ("(np.inf,)", "rates: main.py would read .* no nan and no inf"),
-    ("nan", "rates: main.py would read nan"),
+    ("(nan, 1)", r"rates, which main.py reads as \['\(nan, 1\)'\]: given"),
+    ("(np.inf,)", "rates, which main.py reads as .*no nan and no inf"),
+    ("nan", "rates, which main.py reads as .*: given nan"),
     ("np.longdouble(1)", r"of type numpy\.(longdouble|float64)"),
     ("1j", "of type builtins.complex"),
     ("{1, 2}", "of type builtins.set"),
     ("{1: 2}", "of type builtins.dict"),
     ("(b'a', 2)", r"\['rates'\]\[0\]\[0\], of type builtins.bytes"),
     ("__import__('pathlib').Path('a')", "of type pathlib.PosixPath"),
+    (r"'a\0'", "of type builtins.str: given 'a.x00'"),
     ("np.datetime64('2026-01-01')", "of type datetime.date"),
   ],
 )

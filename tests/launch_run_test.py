@@ -56,12 +56,17 @@ def test_a_point_is_run_once_and_its_log_kept(tmp_path):
   assert (tmp_path / "points/p0.log").read_text() == log
 
 
+def test_a_run_killed_after_its_result_is_done(tmp_path):
+  assert ended(tmp_path, mood="killed late") == State("done")
+  assert launch_runs.check_history(tmp_path, 1) == 1
+
+
 @pytest.mark.parametrize(
   "mood, starts, message",
   [
     ("bad", 1, "error: the learning rate is too high"),
-    ("idle", 1, "no result.json; it said 'it printed nothing'"),
-    ("killed", 3, "killed by signal 9, 3 times; given up"),
+    ("idle", 1, "no result.json; it said: it printed nothing"),
+    ("killed", 3, "3 times killed by signal 9, given up"),
   ],
 )
 def test_a_failure_is_kept_until_it_is_to_be_tried_again(
@@ -102,9 +107,9 @@ def test_a_stopped_run_is_ended_at_once_and_goes_on_later(tmp_path):
 def test_a_run_gets_the_cores_and_the_environment_of_its_slot(tmp_path):
   place, core = tmp_path / "points/p", max(os.sched_getaffinity(0))
   code = (
-    "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(str(["
-    "os.sched_getaffinity(0), os.environ['OMP_NUM_THREADS'], sys.stdin.read()"
-    "]))"
+    "import os, pathlib, sys; path = pathlib.Path(sys.argv[1]);"
+    "path.parent.mkdir(); path.write_text(str([os.sched_getaffinity(0),"
+    "os.environ['OMP_NUM_THREADS'], sys.stdin.read()]))"
   )
   command = [sys.executable, "-c", code, str(place / "result.json")]
   slot = slots.Slot((core,), {"OMP_NUM_THREADS": "7"})
@@ -127,6 +132,7 @@ def test_the_error_of_a_log_is_found_behind_later_lines(tmp_path):
 def test_the_real_main_is_run_and_refuses_a_workdir_at_work(tmp_path):
   main = [sys.executable, str(launch_runs.ROOT / "main.py")]
   main.append("--config=configs/profile_pulp.py:net=resnet8")
+  main.append("--config.l2_sweep_bytes=(0,)")
   main += [
     f"--config.net.arguments.{n}" for n in ("width=0.25", "resolution=8")
   ]

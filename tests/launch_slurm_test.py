@@ -1,4 +1,26 @@
-"""Slurm: what is submitted, tasks in submitit's local executor, a cluster."""
+"""Slurm: what is submitted, tasks in submitit's local executor, a cluster.
+
+A cluster of this machine, Debian or Ubuntu, as root; nothing is skipped then:
+
+    apt-get install --no-install-recommends slurm-wlm munge
+    cat > /etc/slurm/slurm.conf <<END
+    ClusterName=one
+    SlurmctldHost=$(hostname -s)
+    SlurmUser=root
+    StateSaveLocation=/var/lib/slurm/ctld
+    SlurmdSpoolDir=/var/lib/slurm/d
+    ProctrackType=proctrack/linuxproc
+    TaskPlugin=task/none
+    SelectType=select/cons_tres
+    SelectTypeParameters=CR_Core
+    ReturnToService=2
+    NodeName=$(hostname -s) CPUs=$(nproc) State=UNKNOWN
+    PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+    END
+    mkdir -p /var/lib/slurm/ctld /var/lib/slurm/d /run/munge
+    chown munge: /run/munge
+    runuser -u munge -- munged; slurmctld; slurmd; sinfo
+"""
 
 import fcntl
 import os
@@ -11,7 +33,7 @@ import threading
 import launch_runs
 import pytest
 import submitit
-from launch_runs import check_history, fake_runs, wait_for, witness
+from launch_runs import check_history, fake_runs, pids, wait_for, witness
 
 from launch import manifest, slots, slurm, sweep
 from launch.manifest import SweepError
@@ -56,50 +78,53 @@ def test_points_that_are_not_done_become_an_array(tmp_path, fake_slurm, capsys):
   ):
     assert f"#SBATCH {expected}\n" in script
   assert "srun --unbuffered" in script and script.count("cpus-per-task=4") == 2
-  left = [
-    submitit.core.utils.DelayedSubmission.load(path)
-    for path in sorted((tmp_path / "my/slurm").glob("42_*_submitted.pkl"))
-  ]
-  assert [task.function.run.workdir.name for task in left] == [
+  left = sorted((tmp_path / "my/slurm").glob("42_*_submitted.pkl"))
+  tasks = [submitit.core.utils.DelayedSubmission.load(path) for path in left]
+  assert [task.function.run.workdir.name for task in tasks] == [
     points[i].id for i in (0, 2, 3)
   ]
 
 
-def test_2500_points_become_3_arrays(tmp_path, fake_slurm):
-  made = slurm.executor(tmp_path / "slurm", {}, time=5, cpus_per_task=1)
+def test_2500_points_become_3_arrays(tmp_path, fake_slurm, monkeypatch):
   arrays = []
-  made.submit_array = lambda tasks: arrays.append(len(tasks)) or tasks
+
+  def submit_array(_, tasks):
+    arrays.append(len(tasks))
+    return tasks
+
+  monkeypatch.setattr(submitit.SlurmExecutor, "submit_array", submit_array)
   runs = fake_runs(tmp_path, 2500)
-  tasks = slurm.submit(made, runs, SLOT)
-  assert arrays == [1000, 1000, 500] and [t.run for t in tasks] == runs
+  tasks = slurm.submit(runs, 2, tmp_path / "slurm", {})
+  assert arrays == [1000, 1000, 500] and [task.run for task in tasks] == runs
+  assert {task.slot.environment["OMP_NUM_THREADS"] for task in tasks} == {"2"}
 
 
 def test_without_slurm_or_when_it_refuses_a_line_says_so(tmp_path, monkeypatch):
   path = tmp_path / "bin"
   path.mkdir()
   monkeypatch.setenv("PATH", str(path))
-  with pytest.raises(SweepError, match="no Slurm here: .*srun"):
-    slurm.executor(tmp_path, {}, cpus_per_task=1)
+  with pytest.raises(SweepError, match="Slurm: Could not detect .*srun"):
+    slurm.submit(fake_runs(tmp_path, 2), 1, tmp_path, {})
   for name in ("srun", "sbatch"):
     (path / name).write_text("#!/bin/sh\necho no such partition >&2; exit 1\n")
     (path / name).chmod(0o755)
-  made = slurm.executor(tmp_path, {}, cpus_per_task=1)
-  with pytest.raises(SweepError, match="Slurm refuses: .*"):
-    slurm.submit(made, fake_runs(tmp_path, 2), SLOT)
+  with pytest.raises(SweepError, match="Slurm: .*no such partition"):
+    slurm.submit(fake_runs(tmp_path, 2), 1, tmp_path, {})
 
 
 def test_a_task_out_of_time_is_requeued_and_resumes(tmp_path):
   """By submitit's local executor, which requeues as Slurm does."""
-  made = submitit.LocalExecutor(tmp_path / "jobs")
-  runs = fake_runs(tmp_path, 2, steps=3, step_s=0.3)
-  jobs = slurm.submit(made, runs, SLOT)
-  wait_for(lambda: "step 1" in str(witness(tmp_path).get("p0")), "a step")
-  (pid,) = {pid for _, pid, _ in witness(tmp_path)["p0"]}
-  stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+  runs = fake_runs(tmp_path, 1, steps=3, step_s=0.3)
+  tasks = [slurm.Task(run, SLOT) for run in runs]
+  (job,) = submitit.LocalExecutor(tmp_path / "jobs").submit_array(tasks)
+  wait_for(lambda: "step 1" in str(witness(tmp_path)), "a step")
+  (run,) = pids(tmp_path)
+  stat = pathlib.Path(f"/proc/{run}/stat").read_text()
   parent = int(stat.rpartition(")")[2].split()[1])
   os.kill(parent, signal.SIGUSR2)  # as Slurm warns
-  assert [job.result() for job in jobs] == [State("done")] * 2
-  assert check_history(tmp_path, 2) == 3
+  wait_for(lambda: state(runs[0].workdir) == State("done"), "the end")
+  assert check_history(tmp_path, 1) == 2
+  job._process.wait()
 
 
 def test_a_task_waits_for_the_lock_of_a_node_that_died(tmp_path, monkeypatch):
@@ -114,7 +139,7 @@ def test_a_task_waits_for_the_lock_of_a_node_that_died(tmp_path, monkeypatch):
     timer.join()
     fcntl.flock(log, fcntl.LOCK_EX)
     monkeypatch.setattr(slurm, "WAIT_S", 0.1)
-    assert slurm.Task(only, SLOT)() == State("running")  # it really is
+    assert slurm.Task(only, SLOT)() == State("running")
 
 
 def has_cluster():
@@ -130,7 +155,9 @@ def has_cluster():
 @pytest.mark.skipif(not shutil.which("sbatch"), reason="no sbatch here")
 def test_an_array_of_3_points_on_this_cluster(tmp_path_factory):
   if not has_cluster():
-    pytest.skip("sbatch is here, but no cluster answers: see launch/README.md")
+    pytest.skip(
+      "sbatch is here, but no cluster answers: see the top of this file"
+    )
   tmp_path = tmp_path_factory.mktemp("slurm")
   given = {"list": [{"seed": 0}, {"seed": 1}, {"mood": "bad"}]}
   process = launch_runs.launch(

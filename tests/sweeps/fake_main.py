@@ -50,6 +50,8 @@ def main(arguments):
   temporary = workdir / "result.tmp"
   temporary.write_text(json.dumps({"steps": steps}))
   temporary.replace(workdir / "result.json")
+  if mood == "killed late":
+    os.kill(os.getpid(), 9)
   return 0
 
 

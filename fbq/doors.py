@@ -88,8 +88,9 @@ def resolve(kind: str, name: str) -> Any:
     DoorError: an unknown short name, a module that cannot be imported, an
       attribute that it does not have, or one of another kind.
   """
+  name = str(name)
   place = KNOWN[kind].get(name, name)
-  module, colon, attribute = str(place).partition(":")
+  module, colon, attribute = place.partition(":")
   if not (colon and module and attribute):
     raise DoorError(f"{kind} {name!r} is not known{_hint(kind, name)}")
   try:
@@ -114,7 +115,7 @@ def _load(place):
 
 def _hint(kind, name):
   names = list(KNOWN[kind])
-  close = difflib.get_close_matches(str(name), names, 1)
+  close = [] if name in names else difflib.get_close_matches(name, names, 1)
   meant = f"; did you mean {close[0]!r}?" if close else ";"
   return (
     f"{meant} expected one of {', '.join(names)}, or your own as "

@@ -1,5 +1,9 @@
 """The page of points: which assignment to take, and what each one costs."""
 
+import dataclasses
+import shlex
+from pathlib import Path
+
 from fbq.report import plots, records, tables
 from fbq.report.assignments import Assignments
 from fbq.report.blocks import (
@@ -17,6 +21,7 @@ from fbq.report.blocks import (
   number,
 )
 from fbq.report.records import Point
+from fbq.report.run import Run
 
 
 def heading(results: Assignments) -> tuple[str, str]:
@@ -25,6 +30,18 @@ def heading(results: Assignments) -> tuple[str, str]:
     f"{results.network} on {results.target}",
     "Which precision should each tensor of this network have, so that it runs "
     f"fastest on {results.target} at the accuracy I need?",
+  )
+
+
+def about(results: Assignments, run: Run, workdir: Path) -> Run:
+  """What the page says of the run: what the numbers rest on, what is next."""
+  config = f"configs/export.py:from={workdir},point=best"
+  words = ["python", "main.py", f"--config={config}"]
+  export = shlex.join([*words, f"--workdir={workdir}-export"])
+  return dataclasses.replace(
+    run,
+    assumptions=results.assumptions,
+    next=(export, "To lower the recommended assignment to integers:"),
   )
 
 

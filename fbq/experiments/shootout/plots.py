@@ -4,6 +4,7 @@ import collections
 import math
 import statistics
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from fbq.experiments.shootout.standings import BASELINE, Standing, Tuned, mean
 from fbq.report import picture, records
@@ -12,7 +13,7 @@ _COLUMNS = 4
 
 
 def panels(
-  outcomes: Sequence[Tuned], standings: Sequence[Standing], test_count: int
+  tuned: Sequence[Tuned], standings: Sequence[Standing], test_count: int
 ) -> str:
   """SVG: mean accuracy over mean cycles of each setting, best panel first.
 
@@ -21,9 +22,9 @@ def panels(
   networks.
   """
   reference = statistics.fmean(
-    o.cycles for o in outcomes if o.strategy == BASELINE and o.setting == "8/8"
+    o.cycles for o in tuned if o.strategy == BASELINE and o.setting == "8/8"
   )
-  points = _points(outcomes, reference, test_count)
+  points = _points(tuned, reference, test_count)
   names = [s.strategy for s in standings if s.strategy != BASELINE]
   rows = math.ceil((len(names) + 1) / _COLUMNS)
   figure = picture.new(3.1 * _COLUMNS, 2.7 * rows)
@@ -48,25 +49,43 @@ def panels(
   )
 
 
-def _points(outcomes, reference, test_count):
-  """{strategy: [(cycles %, its error, accuracy %, its error)]}, by setting."""
+class Mark(NamedTuple):
+  """A setting of a strategy in the picture, everything in %.
+
+  Attributes:
+    cycles, cycles_error: mean over seeds, of the cycles of uniform 8 bits.
+    accuracy, accuracy_error: mean over seeds.
+    title: what it says to the mouse.
+  """
+
+  cycles: float
+  cycles_error: float
+  accuracy: float
+  accuracy_error: float
+  title: str
+
+
+def _points(tuned, reference, test_count) -> dict[str, list[Mark]]:
+  """Marks of every strategy, the fastest first."""
   groups = collections.defaultdict(list)
-  for outcome in outcomes:
-    groups[outcome.strategy, outcome.setting].append(outcome)
+  for one in tuned:
+    groups[one.strategy, one.setting].append(one)
   points = collections.defaultdict(list)
-  for (strategy, _), group in groups.items():
+  for (strategy, setting), group in groups.items():
     cycles = mean([o.cycles / reference for o in group])
     accuracy = mean([o.accuracy for o in group])
     assert cycles is not None and accuracy is not None
     errors = cycles.error, accuracy.error
-    if len(group) == 1:
+    if len(group) == 1:  # no spread over seeds: the binomial one
       errors = 0.0, records.standard_error(accuracy.value, test_count)
-    points[strategy].append(
-      tuple(
-        100 * number
-        for number in (cycles.value, errors[0], accuracy.value, errors[1])
-      )
+    numbers = [
+      100 * n for n in (cycles.value, errors[0], accuracy.value, errors[1])
+    ]
+    title = (
+      f"{strategy}, {setting}: {numbers[0]:.2f} % of the cycles, "
+      f"{numbers[2]:.2f} ± {numbers[3]:.2f} %"
     )
+    points[strategy].append(Mark(*numbers, title))
   return {name: sorted(group) for name, group in points.items()}
 
 
@@ -75,9 +94,11 @@ def _limits(points):
   shown = [
     p for name, group in points.items() if name != BASELINE for p in group
   ]
-  shown += [max(points[BASELINE], key=lambda p: p[2])]  # of the accuracies
-  xs = [p[0] for p in shown[:-1]]
-  ys = sorted(p[2] for p in shown)
+  shown += [
+    max(points[BASELINE], key=lambda p: p.accuracy)
+  ]  # of the accuracies
+  xs = [p.cycles for p in shown[:-1]]
+  ys = sorted(p.accuracy for p in shown)
   # The lowest tenth may leave the picture below: the others must be told apart.
   low = max(ys[len(ys) // 10] - 2.0, ys[0] - 0.5)
   return (min(xs) - 2, max(*xs, 100) + 2), (low, ys[-1] + 0.7)
@@ -88,26 +109,33 @@ def _panel(axes, points, name, limits):
   for other, group in points.items():
     if other not in (name, BASELINE):
       axes.plot(
-        [p[0] for p in group],
-        [p[2] for p in group],
+        [p.cycles for p in group],
+        [p.accuracy for p in group],
         ".",
         color=picture.GREY,
         alpha=0.45,
         markersize=4,
         zorder=1,
       )
+  axes.plot(
+    [p.cycles for p in points[name]],
+    [p.accuracy for p in points[name]],
+    color=picture.BLUE,
+    linewidth=0.9,
+    zorder=3,
+  )
   for group, color, marker, order in (
     (points[BASELINE], picture.SOFT, "s", 2),
     (points[name], picture.BLUE, "o", 3),
   ):
-    axes.errorbar(
-      [p[0] for p in group],
-      [p[2] for p in group],
-      xerr=[p[1] for p in group],
-      yerr=[p[3] for p in group],
+    seen = [p for p in group if limits[1][0] <= p.accuracy <= limits[1][1]]
+    bars = axes.errorbar(
+      [p.cycles for p in seen],
+      [p.accuracy for p in seen],
+      xerr=[p.cycles_error for p in seen],
+      yerr=[p.accuracy_error for p in seen],
       fmt=marker,
-      linestyle="-" if order == 3 else "none",
-      linewidth=0.9,
+      linestyle="none",
       color=color,
       elinewidth=1,
       markersize=5 if order == 3 else 4,
@@ -115,10 +143,11 @@ def _panel(axes, points, name, limits):
       markeredgewidth=0.5,
       zorder=order,
     )
+    picture.title(bars[0], [p.title for p in seen])
   axes.set_xlim(*limits[0])
   axes.set_ylim(*limits[1])
   axes.tick_params(labelsize=7.5)
-  below = sum(p[2] < limits[1][0] for p in points[name])
+  below = sum(p.accuracy < limits[1][0] for p in points[name])
   if below:
     axes.annotate(
       f"{below} below",
@@ -135,7 +164,7 @@ def _bars(axes, standings):
   places = range(len(standings))[::-1]
   values = [100 * s.hypervolume.value for s in standings]
   errors = [100 * s.hypervolume.error for s in standings]
-  axes.errorbar(
+  bars = axes.errorbar(
     values,
     places,
     xerr=None if any(map(math.isnan, errors)) else errors,
@@ -143,6 +172,9 @@ def _bars(axes, standings):
     color=picture.GREEN,
     elinewidth=1,
     markersize=4,
+  )
+  picture.title(
+    bars[0], [f"{s.strategy}: {s.hypervolume} %" for s in standings]
   )
   axes.set_yticks(list(places), [s.strategy for s in standings], fontsize=6.5)
   axes.tick_params(axis="x", labelsize=7.5)

@@ -15,6 +15,7 @@ that refer to others follow them.
 """
 
 import itertools
+import math
 import random
 import runpy
 import traceback
@@ -23,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from launch.manifest import Point, SweepError, digest, text
+
+MOST = 100_000  # points of a sweep
 
 # Name of a distribution -> what a uniform number u of [0, 1) becomes.
 DRAWS = {
@@ -102,7 +105,9 @@ def combine(sweep: Mapping) -> list[dict[str, Any]]:
   parts = {"grid": _grid, "list": _listed, "random": _random}
   good = isinstance(sweep, dict) and sweep and set(sweep) <= set(parts)
   _require(good, "sweep", sweep, f"a dict of some of {list(parts)}")
-  made = [parts[key](sweep[key]) for key in parts if key in sweep]
+  made = [p for key in parts if key in sweep for p in parts[key](sweep[key])]
+  count = math.prod(map(len, made))
+  _require(count <= MOST, "sweep", f"{count} points", f"at most {MOST}")
 
   points = []
   for chosen in itertools.product(*made):
@@ -135,21 +140,20 @@ def _grid(grid):
   for name, values in grid.items():
     good = isinstance(values, list) and values
     _require(good, f"grid[{name!r}]", values, "a list of values")
-  chosen = itertools.product(*grid.values())
-  return [dict(zip(grid, values, strict=True)) for values in chosen]
+  return [[{name: value} for value in grid[name]] for name in grid]
 
 
 def _listed(points):
   good = isinstance(points, list) and all(isinstance(p, dict) for p in points)
   _require(good, "list", points, "[{name: value}, ...]")
-  return points
+  return [points]
 
 
 def _random(given):
   keys = {"count": int, "seed": int, "draw": dict}
   good = isinstance(given, dict) and set(given) == set(keys)
   good = good and all(isinstance(given[key], keys[key]) for key in keys)
-  good = good and min(given["count"], given["seed"]) >= 0
+  good = good and 0 <= given["count"] <= MOST and given["seed"] >= 0
   expected = "dict(count=5, seed=0, draw={name: distribution}), whole numbers"
   _require(good, "random", given, expected)
 
@@ -168,7 +172,7 @@ def _random(given):
     stream = random.Random(f"{given['seed']}/{name}")
     for point in points:
       point[name] = DRAWS[kind](stream.random(), *values)
-  return points
+  return [points]
 
 
 def _require(condition, name, given, expected):

@@ -94,6 +94,8 @@ def test_more_samples_keep_the_others_and_so_do_more_names():
     ({"list": {"a": 1}}, "list"),
     ({"random": {"count": 3, "draw": {}}}, "seed"),
     ({"random": {"count": -1, "seed": 0, "draw": {}}}, "whole"),
+    ({"random": {"count": 10**30, "seed": 0, "draw": {}}}, "whole"),
+    ({"grid": {n: [0] * 10 for n in "abcdef"}}, "1000000 points.*at most"),
     ({"grid": {"a": [1]}, "list": [{"a": 2}]}, "both set"),
     ({"grid": {"a": [{}], "a.b": [2]}}, "both set"),
   ],

@@ -1,11 +1,9 @@
 """One point: who may run it, what its run leaves, when it is stopped."""
 
-import fcntl
 import os
 import sys
 import threading
 import time
-from concurrent import futures
 
 import launch_runs
 import pytest
@@ -129,20 +127,12 @@ def test_the_error_of_a_log_is_found_behind_later_lines(tmp_path):
   assert "nothing" in run._last_line(log)
 
 
-def test_the_real_main_is_run_and_refuses_a_workdir_at_work(tmp_path):
+def test_the_real_main_fills_its_workdir(tmp_path):
   main = [sys.executable, str(launch_runs.ROOT / "main.py")]
   main.append("--config=configs/profile_pulp.py:net=resnet8")
-  main.append("--config.l2_sweep_bytes=(0,)")
-  main += [
-    f"--config.net.arguments.{n}" for n in ("width=0.25", "resolution=8")
-  ]
-  runs = [Run(tmp_path / n, [*main, f"--workdir={tmp_path / n}"]) for n in "ab"]
-  runs[1].workdir.mkdir()
-  with (runs[1].workdir / ".lock").open("w") as lock:
-    fcntl.lockf(lock, fcntl.LOCK_EX)
-    with futures.ThreadPoolExecutor() as pool:
-      given = [(run, SLOT, threading.Event()) for run in runs]
-      done, refused = pool.map(lambda one: one[0](*one[1:]), given)
-  assert done == State("done")
-  assert refused.name == "failed"
-  assert refused.detail.startswith("error: another process is at work"), refused
+  given = ["width=0.25", "resolution=8"]
+  main += [f"--config.net.arguments.{setting}" for setting in given]
+  main += ["--config.l2_sweep_bytes=(0,)", f"--workdir={tmp_path / 'w'}"]
+  one = Run(tmp_path / "w", main)
+  assert one(SLOT, threading.Event()) == State("done")
+  assert len((tmp_path / "w/results.csv").read_text().splitlines()) > 100

@@ -13,8 +13,6 @@ from typing import Any
 
 from fbq.files import write_atomically
 
-NAME = "points.jsonl"
-
 
 class SweepError(ValueError):
   """A sweep that cannot be run; the message says what to do."""
@@ -61,7 +59,7 @@ def digest(value: Any) -> str:
 
 def read(sweep: Path) -> tuple[list[Point], list[str]]:
   """The good lines of a sweep's manifest, and what is wrong with each other."""
-  path, points, problems = sweep / NAME, [], []
+  path, points, problems = sweep / "points.jsonl", [], []
   lines = path.read_bytes().splitlines() if path.exists() else []
   for number, line in enumerate(lines, start=1):
     try:
@@ -79,7 +77,7 @@ def write(sweep: Path, points: Iterable[Point]) -> None:
   fields = [dataclasses.asdict(point) for point in points]
   lines = [json.dumps(f | {"check": digest(f)}) + "\n" for f in fields]
   sweep.mkdir(parents=True, exist_ok=True)
-  write_atomically(sweep / NAME, "".join(lines))
+  write_atomically(sweep / "points.jsonl", "".join(lines))
 
 
 def _with_tuples(value):

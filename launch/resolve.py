@@ -9,9 +9,8 @@ A sweep file has a function get_sweep that returns a dict of any of
 Of several parts every combination is a point. A larger count keeps the points
 of the smaller one, and a new name leaves the draws of the others.
 
-Overrides are parsed by ml_collections as main.py does it, one point at a time
-(1 ms each): a wrong name or type is found before any run starts, and values
-that refer to others follow them.
+Overrides are parsed by ml_collections as main.py does it (1 ms for a point), so
+that a wrong name or type is found before any run starts.
 """
 
 import itertools
@@ -41,7 +40,7 @@ def points(config: str, sweep: str) -> list[Point]:
 
   Args:
     config: FILE or FILE:ARGUMENT, as main.py's --config.
-    sweep: the same, with a function get_sweep instead of get_config.
+    sweep: FILE or FILE:ARGUMENT, where the argument is one of get_sweep.
 
   Raises:
     SweepError: a file cannot be loaded, or main.py would refuse an override or
@@ -85,13 +84,13 @@ def _id(config: str, chosen: dict[str, Any]) -> str:
   # What ml_collections cannot read in a tuple makes it one text, silently.
   for name, given in chosen.items():
     found = read[name]
-    found = plain(getattr(found, "to_dict", lambda f=found: f)(), name)
-    same = found in (given, [given]) or text(found) == text(given)
-    if not same and not isinstance(given, str):  # texts are read by type
-      expected = "a value that it reads as it is: in lists no nan and no inf"
-      _require(
-        False, f"{name}, which main.py reads as {found!r}", given, expected
-      )
+    if hasattr(found, "to_dict"):
+      found = found.to_dict()
+    found = plain(found, name)
+    good = found in (given, [given]) or text(found) == text(given)
+    good = good or isinstance(given, str)  # which is read by type
+    expected = "a value that it reads as it is: in lists no nan and no inf"
+    _require(good, f"{name}, which main.py reads as {found!r}", given, expected)
   return identity
 
 

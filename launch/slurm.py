@@ -1,8 +1,7 @@
 """Runs the points of a sweep as tasks of Slurm arrays, by submitit.
 
-A task may be requeued at any time, by Slurm or by itself shortly before its
-time is up: its run ends, and goes on from its last checkpoint. Submitting twice
-does no harm, for locks hold here too.
+A task may be requeued at any time, by Slurm or by itself before its time is up;
+its run goes on from its last checkpoint. Submitting twice does no harm.
 """
 
 import time

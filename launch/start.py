@@ -2,8 +2,8 @@
 
     python -IS launch/start.py PARENT CORES COMMAND...
 
-PARENT is the id of that process, CORES are ids like 0,1. It is a program of its
-own because a process with threads, as a launcher is, may only fork to execute.
+PARENT is the id of that process, CORES are ids like 0,1. A program of its own,
+as a process with threads can run no code between fork and exec.
 """
 
 import ctypes

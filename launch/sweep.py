@@ -5,8 +5,7 @@
   python -m launch.sweep status --workdir=runs/sweep
   python -m launch.sweep collect --workdir=runs/sweep
 
-The same command again goes on where the sweep stands; so does the same command
-on another machine that shares the directory. See launch/README.md.
+The same command again goes on where the sweep stands. See launch/README.md.
 """
 
 import argparse
@@ -21,8 +20,7 @@ from launch.manifest import Point, SweepError
 from launch.run import Run, state
 
 MAIN = Path(__file__).parents[1] / "main.py"
-WANT_A_LOOK = ("running", "failed", "stopped")
-STATES = (*WANT_A_LOOK, "missing", "done")
+STATES = ("running", "failed", "stopped", "missing", "done")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   points, problems = manifest.read(options.workdir)
   try:
     if options.command == "status":
-      names = STATES if options.all else WANT_A_LOOK
+      names = STATES if options.all else STATES[:3]
       print(status(options.workdir, points, names), *problems, sep="\n")
       return int(bool(problems))
     if problems:

@@ -30,7 +30,9 @@ def main(argv):
   with running.prepared(Path(_WORKDIR.value).expanduser()) as workdir:
     from fbq.lab import experiment
 
-    experiment.run(_CONFIG.value, workdir)
+    failure = experiment.run(_CONFIG.value, workdir)
+  if failure:
+    sys.exit(f"error: {failure}")
 
 
 def _parse_flags(arguments):

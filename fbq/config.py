@@ -329,6 +329,11 @@ def checked(kind: Any, check: Callable[[Any], bool], text: str) -> Any:
   return Annotated[kind, pydantic.AfterValidator(validate), Expected(text)]
 
 
+def described(kind: Any, text: str) -> Any:
+  """The type `kind`, of which messages say `text`."""
+  return Annotated[kind, Expected(text)]
+
+
 # ---- Conversion and messages
 
 

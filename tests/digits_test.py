@@ -1,7 +1,5 @@
 """The rendered digits against a per-pixel oracle, and what a split promises."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -231,19 +229,6 @@ def test_digit_lies_inside_the_canvas(data):
     assert start.min() >= 0
     assert (start + 8 * scene.scale).max() <= 32 + 1e-4
   assert scene.scale.min() < 1.7 and scene.scale.max() > 3.9
-
-
-def test_batches_follow_the_contract():
-  config = types.SimpleNamespace(
-    batch_size=4, resolution=16, difficulty={"fragments": 1}
-  )
-  first = digits.batches(config, seed=1)
-  images = [next(first)[0] for _ in range(2)]
-  again = digits.batches(config, seed=1)
-  np.testing.assert_array_equal(next(again)[0], images[0])
-  np.testing.assert_array_equal(next(again)[0], images[1])
-  assert images[0].shape == (4, 16, 16, 1)
-  assert not np.array_equal(*images)
 
 
 @pytest.mark.parametrize(

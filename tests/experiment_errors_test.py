@@ -126,7 +126,7 @@ def test_a_missing_setting_is_named(tmp_path):
   with config.unlocked():
     del config["data"]
   with pytest.raises(
-    ConfigError, match=r"config\.data is missing, expected"
+    ConfigError, match=r"config\.data\.name is None, expected one"
   ):
     experiment.run(config, tmp_path / "run")
 
@@ -208,7 +208,7 @@ def test_a_workdir_is_one_process_s_until_it_dies(tmp_path):
   plain = claim()
   program = (
     "import json, sys, time\n"
-    "from fbq.experiments import settings\n"
+    "from fbq.lab import workdir\n"
     "workdir.claim_workdir(sys.argv[1], json.loads(sys.argv[2]))\n"
     "print('claimed', flush=True)\n"
     "time.sleep(60)\n"

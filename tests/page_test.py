@@ -1,13 +1,15 @@
 """Pages made of blocks: what they show, escape, link and refuse."""
 
 import dataclasses
+import io
 import json
 import re
 from html.parser import HTMLParser
 
 import pytest
+import rich.console
 
-from fbq.report import page, picture
+from fbq.report import cells, page, picture
 from fbq.report.blocks import (
   Answer,
   Bullets,
@@ -159,6 +161,32 @@ def test_numbers_are_formatted_and_sorted_by_their_values():
   assert widths == ["width: 2.25rem", "width: 4.5rem"]
   chips = [a["class"] for a, _ in found.all("span")]
   assert chips == ["chip b8", "chip b2"]
+
+
+def test_a_table_of_things_has_a_row_for_each():
+  table = Table.of(
+    iter("ab"),
+    (Column("name"), str.upper),
+    (number("code"), ord),
+    marks=lambda letter: "best" if letter == "b" else "",
+    label="letters",
+  )
+  names = [Column("name"), number("code")]
+  rows = [["A", 97], ["B", 98]]
+  assert table == Table(names, rows, ["", "best"], "letters")
+
+
+def test_a_terminal_shows_the_same_table():
+  """Names are taken literally, and a cell says all that the page says."""
+  columns = [Column("name"), number("n\n%", "{:.1f}"), Column("bits", "bits")]
+  rows = [["[bold]x[/no]", Cell(2.0, error=0.25), (8, None)], ["y", None, 4]]
+  rows.append([Cell("z", note="= also"), 1234.5, None])
+  out = io.StringIO()
+  printed = cells.printed(Table(columns, rows, ["best", "", ""]), "title")
+  rich.console.Console(file=out, width=80).print(printed)
+  for said in ("title", "[bold]x[/no]", "2.0 ± 0.2", "8 / –", "z = also"):
+    assert said in out.getvalue(), said
+  assert out.getvalue().count("–") == 3
 
 
 def test_headings_have_a_scope_and_tables_a_region_to_focus():

@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from fbq.data import DataError, digits, sources
-
-PLAIN = dict(fragments=0)
-DIGITS = dict(resolution=16, split_seed=3, difficulty=PLAIN)
+from fbq.data import DataError, sources
 
 
 def config_of(name, directory=None, **more):
@@ -21,14 +18,6 @@ def config_of(name, directory=None, **more):
 @pytest.fixture
 def config(request, tmp_path):
   name = request.param
-  if name == "digits":
-    return config_of(
-      name,
-      resolution=16,
-      split_seed=3,
-      renders_per_test_image=1,
-      difficulty=PLAIN,
-    )
   if name == "imagenet":
     return config_of(name, image_cases.write(tmp_path), resolution=16)
   cifar_cases.write(tmp_path, name, "binary")
@@ -38,7 +27,7 @@ def config(request, tmp_path):
 @pytest.mark.parametrize("config", sources.NAMES, indirect=True)
 def test_every_data_set_keeps_the_contract(config):
   source = sources.source(config)
-  counts = dict(digits=360, cifar10=13, cifar100=13, imagenet=9)
+  counts = dict(cifar10=13, cifar100=13, imagenet=9)
   iterator = source.batches(5)
   unbroken = list(itertools.islice(iterator, 4))
   iterator.close()
@@ -64,9 +53,9 @@ def test_every_data_set_keeps_the_contract(config):
 @pytest.mark.parametrize("config", sources.NAMES, indirect=True)
 def test_samples_are_training_images_as_evaluation_shows_them(config):
   source = sources.source(config)
-  train, test = dict(
-    digits=(1437, 360), cifar10=(20, 13), cifar100=(4, 13), imagenet=(15, 9)
-  )[source.name]
+  train, test = dict(cifar10=(20, 13), cifar100=(4, 13), imagenet=(15, 9))[
+    source.name
+  ]
   assert source.counts() == (train, test)
   count = 19
   images, labels = map(np.asarray, source.samples(5, count))
@@ -76,8 +65,6 @@ def test_samples_are_training_images_as_evaluation_shows_them(config):
   assert (images == again).all() and (
     images != source.samples(6, count)[0]
   ).any()
-  if source.name == "digits":  # every render differs
-    return
   assert (images[:3] == few).all()
   # All once, then some for the second time: nothing is cut or flipped.
   kinds = {image.tobytes() for image in images[:train]}
@@ -87,41 +74,12 @@ def test_samples_are_training_images_as_evaluation_shows_them(config):
   assert not kinds & unseen
 
 
-def test_evaluation_of_digits_is_its_test_set():
-  config = config_of("digits", **DIGITS, renders_per_test_image=2)
-  got = [
-    (image, label)
-    for images, labels, weights in digits.evaluation(config)
-    for image, label, weight in zip(images, labels, weights, strict=True)
-    if weight
-  ]
-  images, labels = digits.test_set(
-    digits.load(3), 16, digits.Difficulty(**PLAIN), renders_per_image=2
-  )
-  assert (np.stack([image for image, _ in got]) == images).all()
-  assert [int(label) for _, label in got] == labels.tolist()
-
-
-def test_digits_are_split_by_the_split_seed(monkeypatch):
-  seen, load = [], digits.load
-  monkeypatch.setattr(
-    digits, "load", lambda seed: seen.append(seed) or load(seed)
-  )
-  config = config_of("digits", **DIGITS)
-  source = sources.source(config)
-  next(source.batches(8))
-  next(source.evaluation())
-  assert seen == [3, 3]
-
-
 @pytest.mark.parametrize(
   "config, error, reason",
   [
     (config_of("mnist"), ValueError, "data.name is 'mnist', expected one of"),
     (config_of("cifar10", "/nowhere"), DataError, "nothing of it in /nowhere"),
     (config_of("imagenet", "/nowhere", resolution=8), DataError, "/nowhere/tr"),
-    (config_of("digits", resolution=16), ValueError, "split_seed is None"),
-    (config_of("digits", resolution=4, split_seed=0), ValueError, "is 4"),
   ],
 )
 def test_what_cannot_work_is_said_at_once(config, error, reason):

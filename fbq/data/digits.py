@@ -6,15 +6,13 @@ same split. Every draw comes from an explicit key: a batch is a function of its
 key, and the test set is a function of its seed.
 """
 
-import itertools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fbq.data import canvas, order
+from fbq.data import canvas
 from fbq.data.canvas import Difficulty
 
 CLASSES = 10
@@ -137,109 +135,3 @@ def test_set(
     jax.random.key(seed), digits.test_images, indices, resolution, difficulty
   )
   return images, digits.test_labels[indices]
-
-
-def check_settings(config) -> None:
-  """Raises ValueError for settings that cannot be right.
-
-  `split_seed` is needed: were `batches` and `evaluation` to split each in its
-  own way, training would see test images.
-  """
-  Difficulty.from_config(getattr(config, "difficulty", {}))
-  for field, least in (
-    ("batch_size", 1),
-    ("resolution", canvas.SOURCE),
-    ("split_seed", 0),
-  ):
-    given = getattr(config, field, None)
-    if not isinstance(given, int) or given < least:
-      raise ValueError(
-        f"data.{field} is {given!r}, expected a whole number from {least} on"
-      )
-
-
-def batches(
-  config,
-  seed: int,
-  start_step: int = 0,
-  process_index: int = 0,
-  process_count: int = 1,
-) -> Iterator[tuple[jax.Array, jax.Array]]:
-  """Training batches without end; see `fbq.data` for the contract.
-
-  Args:
-    config: `batch_size`, `resolution` and, if wanted, `difficulty`: a mapping
-      of the fields of `Difficulty` that differ from the default, and
-      `split_seed`.
-    seed: seed of the batches, and of the split without `split_seed`.
-    start_step: number of the first batch, from 0.
-    process_index: number of the process whose part of every batch is given.
-    process_count: processes that share a batch.
-  """
-  order.check_processes(config.batch_size, process_index, process_count)
-  difficulty = Difficulty.from_config(getattr(config, "difficulty", {}))
-  digits = load(getattr(config, "split_seed", seed))
-  sample = jax.jit(train_batch, static_argnums=(2, 3, 4))
-  key = jax.random.key(seed)
-  own = order.own_rows(config.batch_size, process_index, process_count)
-  for step in itertools.count(start_step):
-    images, labels = sample(
-      jax.random.fold_in(key, step),
-      digits,
-      config.batch_size,
-      config.resolution,
-      difficulty,
-    )
-    # Whole batches keep their arrays: a slice would copy them.
-    yield (images, labels) if process_count == 1 else (images[own], labels[own])
-
-
-def evaluation(
-  config, process_index: int = 0, process_count: int = 1
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-  """(images, labels, weights float32) of the test set, every image once.
-
-  Args:
-    config: settings of `batches`, with `split_seed`, and
-      `renders_per_test_image` (4).
-    process_index: number of the process whose part of every batch is given.
-    process_count: processes that share a batch.
-  """
-  order.check_processes(config.batch_size, process_index, process_count)
-  check_settings(config)
-  images, labels = map(
-    np.asarray,
-    test_set(
-      load(config.split_seed),
-      config.resolution,
-      Difficulty.from_config(getattr(config, "difficulty", {})),
-      getattr(config, "renders_per_test_image", 4),
-    ),
-  )
-  for step in range(order.evaluation_steps(len(images), config.batch_size)):
-    rows, weights = order.evaluation_rows(
-      len(images), step, config.batch_size, process_index, process_count
-    )
-    yield images[rows], labels[rows], weights
-
-
-def samples(config, seed: int, count: int) -> tuple[jax.Array, jax.Array]:
-  """`count` images and labels of the training split, to calibrate with.
-
-  Args:
-    config: settings of `batches`, with `split_seed`.
-    seed: seed of the choice and of the renders.
-    count: number of images.
-  """
-  return calibration_set(
-    jax.random.key(seed),
-    load(config.split_seed),
-    count,
-    config.resolution,
-    Difficulty.from_config(getattr(config, "difficulty", {})),
-  )
-
-
-def counts(config) -> tuple[int, int]:
-  """Images of an epoch, and of the test set."""
-  return TRAIN_COUNT, TEST_COUNT * getattr(config, "renders_per_test_image", 4)

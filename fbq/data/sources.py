@@ -1,4 +1,4 @@
-"""The data set that a config names."""
+"""Data sets whose images are files, by name."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-NAMES = ("cifar10", "cifar100", "digits", "imagenet")
+NAMES = ("cifar10", "cifar100", "imagenet")
 
 
 class Source(NamedTuple):
@@ -47,13 +47,7 @@ def source(config) -> Source:
   if name not in NAMES:
     raise ValueError(f"data.name is {name!r}, expected one of {NAMES}")
   # A data set needs no other's packages.
-  if name == "digits":
-    from fbq.data import digits
-
-    digits.check_settings(config)
-    shape, classes = (config.resolution, config.resolution, 1), digits.CLASSES
-    module = digits
-  elif name == "imagenet":
+  if name == "imagenet":
     from fbq.data import imagenet
 
     imagenet.check_settings(config)

@@ -85,7 +85,7 @@ class Target:
       least = 0 if field.name.endswith(("_cycles", "reserved_bytes")) else 1
       if field.name == "l3_bytes_per_cycle":
         least = 1e-9
-      is_number = isinstance(value, kind) and not isinstance(value, bool)
+      is_number = issubclass(type(value), kind) and type(value) is not bool
       if not (is_number and least <= value <= _MOST):
         whole = "whole " if field.type is int else ""
         expected = f"a {whole}number from {least} to {_MOST:.0e}"

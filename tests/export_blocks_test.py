@@ -94,7 +94,7 @@ def test_an_export_leaves_the_network_that_was_trained(source, point, tmp_path):
   kind.write(results, run, workdir)
   assert path.read_text() == report
   with (workdir / "results.csv").open() as file:
-    rows = {row["name"]: row for row in csv.DictReader(file)}
+    rows = {row["tensor"]: row for row in csv.DictReader(file)}
   assert rows["stem.weight"]["element_bits"] == "6"
   assert rows["classifier"]["element_bits"] == ""  # in float32
 

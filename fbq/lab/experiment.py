@@ -9,7 +9,6 @@ import csv
 import dataclasses
 import io
 import json
-import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -55,7 +54,7 @@ class Experiment(NamedTuple):
   settings: type[Settings]
   check: Callable[[Any, Lab], None]
   run: Callable[[Any, Lab], Results]
-  results: type | types.UnionType
+  results: Any
   write: Callable[[Any, Run, Path], None]
   tell: Callable[[Any, Log], None]
 
@@ -141,5 +140,5 @@ def _about(settings, lab):
   )
 
 
-def _adapter(kind: type | types.UnionType) -> pydantic.TypeAdapter:
+def _adapter(kind: Any) -> pydantic.TypeAdapter:
   return pydantic.TypeAdapter(kind)

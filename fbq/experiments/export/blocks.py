@@ -4,6 +4,7 @@ Writes the network, reads it back and compares its logits on all test images
 with those of the trained one, bit for bit.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -88,13 +89,14 @@ def _logits(point: BlockPoint, variables, data) -> np.ndarray:
   )
 
 
-def _tensors(network: BlockNet):
+def _tensors(network: BlockNet) -> Iterator[BlockTensor]:
   """Every kernel, then the image and what every layer makes."""
-  net = network.net
+  net, bytes_of = network.net, network.activation_bytes
   formats = dict(zip(net.workload.sites, network.formats.tolist(), strict=True))
   for site in network.weights:
-    yield BlockTensor(site, *formats[site], network.weight_bytes(site))
+    yield BlockTensor(site, tuple(formats[site]), network.weight_bytes(site))
   for name in net.shapes:
     site = net.site_of[name]
-    format_ = formats[site] if site else (None, None, None)
-    yield BlockTensor(name, *format_, network.activation_bytes(name))
+    yield BlockTensor(
+      name, tuple(formats[site]) if site else None, bytes_of(name)
+    )

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from fbq.deploy.faithful import LayerReport
 from fbq.experiments.export.results import BlockExport, IntegerExport, Integers
-from fbq.report import page, terminal
+from fbq.report import cells, page
 from fbq.report.blocks import (
   Answer,
   Block,
@@ -48,7 +49,9 @@ def write(results: Exported, run: Run, workdir: Path) -> None:
 def tell(results: Exported, log: Log) -> None:
   """Prints what was found of every layer, and the answer."""
   if isinstance(results, IntegerExport) and results.written:
-    log.console.print(terminal.shown(_layers(results, results.written)))
+    title = f"{results.network}, {results.point}"
+    table = _layers(results, results.written)
+    log.console.print(cells.printed(table, title))
   log.say(" ".join(_statements(results)))
 
 
@@ -116,6 +119,16 @@ def _integers(results: IntegerExport) -> list[Block]:
   return [*parts, Section("Layers", layers)] if results.widths else parts
 
 
+class _Form(NamedTuple):
+  """A form that a network is written in: its files, who reads them."""
+
+  part: str
+  file: str
+  beside: str
+  reader: str
+  known: str
+
+
 def _files(results: IntegerExport) -> Table:
   """Every form of the network, who reads it and what is known of it."""
   onnx, failed = results.onnx, results.failed
@@ -127,96 +140,86 @@ def _files(results: IntegerExport) -> Table:
       f"{onnx['same_class_fast']:,} with its integer kernels, which round "
       "biases"
     )
-  rows = [
-    (
+  forms = [
+    _Form(
       *("integer network", "network.json", "weights.npz"),
       "fbq.deploy.artifact.load, which gives it back bit for bit",
       f"{results.requantization_bits}-bit requantization",
     ),
-    (
+    _Form(
       *("DORY", "dory/network.onnx", "golden tensors beside it"),
       "DORY's Quantlab frontend, for PULP boards",
       "form, arithmetic and golden tensors hold the contract",
     ),
-    (
+    _Form(
       *("ONNX", "qdq.onnx", ""),
       "ONNX Runtime and what else reads opset 21",
       f"QDQ, {_kilobytes(onnx.get('bytes', 0))} of constants; 4-bit weights as "
       f"int4, 2-bit ones in int8; {agrees}",
     ),
   ]
-  return Table(
-    [
-      Column("form"),
-      Column("file", "soft"),
-      Column("read by", "long"),
-      Column("what is known", "long"),
-    ],
-    [
-      [form, None, reader, f"not made: {failed[form]}"]
-      if form in failed
-      else [form, Cell(file, file, note=more, href=file), reader, known]
-      for form, file, more, reader, known in rows
-    ],
+
+  def file(form):
+    is_there = form.part not in failed
+    return (
+      Cell(form.file, note=form.beside, href=form.file) if is_there else None
+    )
+
+  def known(form):
+    reason = failed.get(form.part)
+    return f"not made: {reason}" if reason else form.known
+
+  return Table.of(
+    forms,
+    (Column("form"), lambda form: form.part),
+    (Column("file", "soft"), file),
+    (Column("read by", "long"), lambda form: form.reader),
+    (Column("what is known", "long"), known),
     label="files",
   )
 
 
 def _widths(results: IntegerExport) -> Table:
-  """Both widths of requantization, the written one marked."""
-  return Table(
-    [
-      number("bits"),
-      number("same class"),
-      number("accuracy\n%", "{:.2f}"),
-      number("codes off\nsame inputs", "{:.2g}"),
-      number("codes off\nend to end", "{:.2g}"),
-      number("channels"),
-      number("proven equal"),
-    ],
-    [
-      [
-        width,
-        x.same_class,
-        100 * x.accuracy,
-        x.total("off_by") / x.total("values"),
-        x.total("end_to_end") / x.total("values"),
-        x.total("channels"),
-        x.total("equal_channels"),
-      ]
-      for width, x in results.widths.items()
-    ],
-    ["best" if x is results.written else "" for x in results.widths.values()],
+  """Both widths of requantization."""
+
+  def share(field):
+    return lambda row: row[1].total(field) / row[1].total("values")
+
+  return Table.of(
+    results.widths.items(),
+    (number("bits"), lambda row: row[0]),
+    (number("same class"), lambda row: row[1].same_class),
+    (number("accuracy\n%", "{:.2f}"), lambda row: 100 * row[1].accuracy),
+    (number("codes off\nsame inputs", "{:.2g}"), share("off_by")),
+    (number("codes off\nend to end", "{:.2g}"), share("end_to_end")),
+    (number("channels"), lambda row: row[1].total("channels")),
+    (number("proven equal"), lambda row: row[1].total("equal_channels")),
+    marks=lambda row: "best" if row[1] is results.written else "",
     label="requantization, the written one marked",
   )
 
 
 def _layers(results: IntegerExport, integers: Integers) -> Table:
   """What is known of every layer."""
-  return Table(
-    [
-      Column("layer"),
+  return Table.of(
+    integers.layers,
+    (Column("layer"), lambda x: x.layer),
+    (
       Column("bits\ninput / weight", "bits"),
-      number("shift"),
+      lambda x: [bits for bits in results.bits[x.layer] if bits],
+    ),
+    (number("shift"), lambda x: x.shift if x.shift >= 0 else None),
+    (
       Column("codes off by N"),
-      Column("proven"),
+      lambda x: ", ".join(f"{n}: {c:,}" for n, c in x.off_by.items()) or "0",
+    ),
+    (Column("proven"), _proven),
+    (
       Column("end to end", "bar", "{:.2g}"),
-      number("float noise"),
-      Column("cause", "soft"),
-    ],
-    [
-      [
-        layer.layer,
-        [b for b in results.bits[layer.layer] if b],
-        layer.shift if layer.shift >= 0 else None,
-        ", ".join(f"{n}: {c:,}" for n, c in layer.off_by.items()) or "0",
-        _proven(layer),
-        sum(layer.end_to_end.values()) / layer.values,
-        layer.float_noise,
-        layer.cause,
-      ]
-      for layer in integers.layers
-    ],
+      lambda x: sum(x.end_to_end.values()) / x.values,
+    ),
+    (number("float noise"), lambda x: x.float_noise),
+    (Column("cause", "soft"), lambda x: x.cause),
     label=f"layers of {results.network}, {results.point}",
   )
 
@@ -253,16 +256,17 @@ def _formats(results: BlockExport) -> list[Block]:
           "ONNX have no block floating point, so there are no files for them.",
           note=True,
         ),
-        Table(
-          [
-            Column("tensor"),
-            number("element bits, X"),
-            number("exponent bits, SE"),
-            number("block size, BS"),
-            number("bytes"),
-          ],
+        Table.of(
           results.tensors,
-          label="formats, none in float32",
+          (Column("tensor"), lambda x: x.name),
+          *(
+            (number(heading), lambda x, i=i: x.format and x.format[i])
+            for i, heading in enumerate(
+              ("element bits, X", "exponent bits, SE", "block size, BS")
+            )
+          ),
+          (number("bytes"), lambda x: x.bytes),
+          label="formats of tensors, none in float32",
         ),
       ],
     ),

@@ -158,10 +158,9 @@ def _run_onnx(model: Any, point: TrainedPoint, trained) -> dict[str, int]:
 def _bits_of_layers(point: TrainedPoint) -> dict[str, tuple[int, int | None]]:
   """{layer: bits of its input and of its weights}."""
   net, bits = point.net, point.assignment
+  reads = {node.name: net.site_of[node.inputs[0]] for node in net.nodes[:-1]}
   return {
-    node.name: (
-      bits[net.site_of[node.inputs[0]]],
-      bits.get(f"{node.name}.weight"),
-    )
-    for node in net.nodes[:-1]
+    name: (bits[site], bits.get(f"{name}.weight"))
+    for name, site in reads.items()
+    if site  # but the logits, which nothing reads, every tensor has one
   }

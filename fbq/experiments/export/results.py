@@ -115,14 +115,13 @@ class BlockTensor(NamedTuple):
 
   Attributes:
     name: site of a kernel, or name of an activation.
-    element_bits, exponent_bits, block_size: its format; None in float32.
+    format: bits X of an element, bits SE of an exponent and elements BS that
+      share one; None for float32.
     bytes: bytes of it, packed; of an activation for one image.
   """
 
   name: str
-  element_bits: int | None
-  exponent_bits: int | None
-  block_size: int | None
+  format: tuple[int, int, int] | None
   bytes: int
 
 
@@ -150,8 +149,9 @@ class BlockExport:
 
   def table(self) -> Iterator[Sequence[Any]]:
     """Rows of results.csv: headings, then every tensor."""
-    yield BlockTensor._fields
-    yield from self.tensors
+    yield ["tensor", "element_bits", "exponent_bits", "block_size", "bytes"]
+    for tensor in self.tensors:
+      yield [tensor.name, *(tensor.format or (None,) * 3), tensor.bytes]
 
   def summary(self) -> dict[str, Any]:
     """What result.json says; "failed" only if something did."""

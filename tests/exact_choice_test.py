@@ -84,7 +84,7 @@ def test_a_run_keeps_its_budgets_limits_and_rules(tmp_path):
   assert all(int(row["weight_bytes"]) <= most for row in rows)
   # What was trained is found again, to be exported.
   run = finished.read(tmp_path / "run", Log(tmp_path / "metrics.jsonl"))
-  point = trained_point.load(run, trained_point.find(run, "exact-98%"))
+  point = trained_point.load(run, "exact-98%")
   assert point.assignment["pw.weight"] == 4
   assert point.accuracy == result["points"]["exact-98%"]["accuracy"]
   kernel = point.variables["params"]["pw_kernel"]

@@ -66,7 +66,7 @@ def exported(source, tmp_path_factory):
 @pytest.fixture(scope="module")
 def point(source):
   run = finished.read(source, Log(source / "metrics.jsonl"))
-  return trained_point.load(run, trained_point.find(run, "best"))
+  return trained_point.load(run, "best")
 
 
 def test_the_trained_network_is_found_as_it_was_left(point):

@@ -22,18 +22,6 @@ from fbq.nets import Net
 BEST = "best"
 
 
-class NamedBits(NamedTuple):
-  """A point of a run, before its network is loaded.
-
-  Attributes:
-    name: name of the point in the run.
-    assignment: bits of every site.
-  """
-
-  name: str
-  assignment: dict[str, int]
-
-
 class TrainedPoint(NamedTuple):
   """A fine-tuned assignment of a run.
 
@@ -55,8 +43,12 @@ class TrainedPoint(NamedTuple):
   accuracy: float
 
 
-def find(run: FinishedRun, point: str) -> NamedBits:
-  """The point of a name, or of "best" for the recommended one.
+def find(run: FinishedRun, point: str) -> tuple[str, dict[str, int]]:
+  """Name of a point and its bits of every site.
+
+  Args:
+    run: run that ends in points.
+    point: name of the point, or "best" for the recommended one.
 
   Raises:
     ConfigError: the run ends in no points, has none of this name, or its file
@@ -76,24 +68,26 @@ def find(run: FinishedRun, point: str) -> NamedBits:
   known = ", ".join(sorted(summary["points"]))
   require(path.is_file(), "point", point, f"{BEST!r} or one of {known}")
   try:
-    return NamedBits(name, precision.from_json(run.lab.net, path))
+    return name, precision.from_json(run.lab.net, path)
   except ValueError as error:
     raise ConfigError(f"config.source: {error}") from error
 
 
-def load(run: FinishedRun, found: NamedBits) -> TrainedPoint:
-  """A point with its variables and the run's test images.
+def load(run: FinishedRun, point: str) -> TrainedPoint:
+  """A point with its variables and the run's test images, see `find`.
 
   Raises:
-    ConfigError: its network is missing, or cannot be deployed.
+    ConfigError: there is no such point, its network is missing, or it cannot
+      be deployed.
     CheckpointError: its checkpoint is damaged.
   """
+  name, assignment = find(run, point)
   lab, settings = run.lab, run.lab.settings
   tuner = FineTuner(lab, recipe_of(settings.qat), settings.fine_tuning)
 
   # The checkpoint, in the shapes of what was trained
   images = jnp.zeros((1, *lab.net.input_shape))
-  bits = lab.bits(found.assignment)
+  bits = lab.bits(assignment)
   shapes = jax.eval_shape(
     lambda: tuner.model.init(jax.random.key(0), images, False, data=bits)
   )
@@ -101,7 +95,7 @@ def load(run: FinishedRun, found: NamedBits) -> TrainedPoint:
   kinds = ("params", "batch_stats", scheme.collection)
   variables, results = finished.restored(
     lab,
-    training_of(lab.net, found.assignment),
+    training_of(lab.net, assignment),
     tuner.trainer,
     {kind: shapes.get(kind, {}) for kind in kinds},
   )
@@ -112,9 +106,9 @@ def load(run: FinishedRun, found: NamedBits) -> TrainedPoint:
   except ValueError as error:
     raise ConfigError(f"config.source, {lab.workdir}: {error}") from error
   return TrainedPoint(
-    found.name,
+    name,
     net,
-    found.assignment,
+    assignment,
     variables,
     *lab.test,
     accuracy=results["test_accuracy"],

@@ -1,8 +1,6 @@
 """The page of an export: what runs where, and is it what was trained?"""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from fbq.deploy.faithful import LayerReport
 from fbq.experiments.export.results import BlockExport, IntegerExport, Integers
@@ -24,24 +22,42 @@ from fbq.report.run import Run
 from fbq.train.log import Log
 
 Exported = IntegerExport | BlockExport
+FORMS = {
+  "integer network": (
+    "network.json",
+    "fbq.deploy.artifact.load, which gives it back bit for bit, with "
+    "weights.npz",
+  ),
+  "DORY": (
+    "dory/network.onnx",
+    "DORY's Quantlab frontend for PULP boards; form, arithmetic and the golden "
+    "tensors beside it hold the contract",
+  ),
+  "ONNX": (
+    "qdq.onnx",
+    "what knows QDQ and opset 21; 4-bit weights are int4, 2-bit ones int8",
+  ),
+}
 
 
 def write(results: Exported, run: Run, workdir: Path) -> None:
   """Writes report.html."""
-  if isinstance(results, IntegerExport):
-    form, parts = "integers", _integers(results)
-  else:
-    form, parts = "block floating point", _formats(results)
+  is_integer = isinstance(results, IntegerExport)
+  form = "integers" if is_integer else "block floating point"
+  answer, *more = _statements(results)
+  blocks: list[Block] = [Answer([answer], list(map(Text, more)))]
   if results.failed:
     failures = [f"{part}: {reason}" for part, reason in results.failed.items()]
-    parts = [Section("What could not be made", [Bullets(failures)]), *parts]
-  answer, *more = _statements(results)
+    blocks.append(Section("What could not be made", [Bullets(failures)]))
+  if results.sizes:
+    blocks.append(_figures(results))
+  blocks += _integers(results) if is_integer else _formats(results)
   page.write(
     workdir / "report.html",
     f"{results.network}, {results.point}, in {form}",
     "Which numbers run on the device, and are they the network that was "
     "trained?",
-    [Answer([answer], list(map(Text, more))), *parts],
+    blocks,
     run,
   )
 
@@ -50,8 +66,7 @@ def tell(results: Exported, log: Log) -> None:
   """Prints what was found of every layer, and the answer."""
   if isinstance(results, IntegerExport) and results.written:
     title = f"{results.network}, {results.point}"
-    table = _layers(results, results.written)
-    log.console.print(cells.printed(table, title))
+    log.console.print(cells.printed(_layers(results, results.written), title))
   log.say(" ".join(_statements(results)))
 
 
@@ -62,9 +77,7 @@ def _statements(results: Exported) -> list[str]:
       return [f"{results.network} could not be written."]
     return [
       f"All {results.logits:,} logits of {results.images:,} test images are "
-      "those of the trained network, bit for bit.",
-      f"Test accuracy {results.accuracy:.2%}, the run reports "
-      f"{results.reported_accuracy:.2%}.",
+      "those of the trained network, bit for bit."
     ]
   bits, found = results.requantization_bits, results.written
   if found is None:
@@ -80,27 +93,41 @@ def _statements(results: Exported) -> list[str]:
   ]
 
 
+def _figures(results: Exported) -> Figures:
+  """What the files take, and what they are worth."""
+  sizes = {part: f"{n / 1e3:,.2f} kB" for part, n in results.sizes.items()}
+  saved = results.sizes["float_bytes"] / results.sizes["total_bytes"]
+  constants = "biases and norms, in float32,"
+  if isinstance(results, IntegerExport):
+    constants = f"biases {sizes['bias_bytes']}, requantization"
+  return Figures(
+    [
+      (
+        sizes["total_bytes"],
+        f"packed: weights {sizes['weight_bytes']}, {constants} "
+        f"{sizes['constant_bytes']}",
+      ),
+      (f"{saved:.1f}×", f"smaller than float32, {sizes['float_bytes']}"),
+      (
+        sizes["peak_activation_bytes"],
+        "of activations at their peak, packed, run layer by layer",
+      ),
+      (
+        f"{100 * results.accuracy:.2f} %",
+        f"test accuracy; the run reports {100 * results.reported_accuracy:.2f}",
+      ),
+    ]
+  )
+
+
 # ---- Integers
 
 
 def _integers(results: IntegerExport) -> list[Block]:
-  """Sizes, files, both widths, every layer."""
-  sizes, found = results.sizes, results.written
-  parts: list[Block] = []
-  if sizes and found:
-    parts.append(
-      _figures(
-        sizes,
-        f"weights {_kilobytes(sizes['weight_bytes'])} packed, constants of "
-        f"the requantization {_kilobytes(sizes['constant_bytes'])}, biases "
-        f"{_kilobytes(sizes['bias_bytes'])}",
-        found.accuracy,
-        results.reported_accuracy,
-      )
-    )
-  parts.append(Section("What runs where", [_files(results)]))
-  if results.widths:
-    parts.append(Section("Requantization", [_widths(results)]))
+  """Files, both widths of requantization, every layer."""
+  parts: list[Block] = [Section("What runs where", _files(results))]
+  if not results.widths:
+    return parts
   layers: list[Block] = [
     Text(
       "Codes off by N: given the trained network's codes as input; end to end: "
@@ -110,73 +137,43 @@ def _integers(results: IntegerExport) -> list[Block]:
       note=True,
     )
   ]
-  layers += [_layers(results, found)] if found else []
-  layers += [
-    Details(f"with {width}-bit requantization", [_layers(results, integers)])
-    for width, integers in results.widths.items()
-    if integers is not found
+  for width, integers in results.widths.items():
+    table = _layers(results, integers)
+    if integers is results.written:
+      layers.insert(1, table)
+    else:
+      layers.append(Details(f"with {width}-bit requantization", [table]))
+  return [
+    *parts,
+    Section("Requantization", [_widths(results)]),
+    Section("Layers", layers),
   ]
-  return [*parts, Section("Layers", layers)] if results.widths else parts
 
 
-class _Form(NamedTuple):
-  """A form that a network is written in: its files, who reads them."""
-
-  part: str
-  file: str
-  beside: str
-  reader: str
-  known: str
-
-
-def _files(results: IntegerExport) -> Table:
-  """Every form of the network, who reads it and what is known of it."""
+def _files(results: IntegerExport) -> list[Block]:
+  """Every form of the network, who reads it, and what ONNX Runtime gives."""
   onnx, failed = results.onnx, results.failed
-  agrees = f"not run: {failed.get('ONNX Runtime')}"
-  if "same_class" in onnx:
-    agrees = (
-      "ONNX Runtime agrees with the trained network on "
-      f"{onnx['same_class']:,} of {results.images:,} images, and on "
-      f"{onnx['same_class_fast']:,} with its integer kernels, which round "
-      "biases"
-    )
-  forms = [
-    _Form(
-      *("integer network", "network.json", "weights.npz"),
-      "fbq.deploy.artifact.load, which gives it back bit for bit",
-      f"{results.requantization_bits}-bit requantization",
-    ),
-    _Form(
-      *("DORY", "dory/network.onnx", "golden tensors beside it"),
-      "DORY's Quantlab frontend, for PULP boards",
-      "form, arithmetic and golden tensors hold the contract",
-    ),
-    _Form(
-      *("ONNX", "qdq.onnx", ""),
-      "ONNX Runtime and what else reads opset 21",
-      f"QDQ, {_kilobytes(onnx.get('bytes', 0))} of constants; 4-bit weights as "
-      f"int4, 2-bit ones in int8; {agrees}",
-    ),
+  rows = [
+    [
+      form,
+      *(
+        (None, "not made") if form in failed else (Cell(file, href=file), text)
+      ),
+    ]
+    for form, (file, text) in FORMS.items()
   ]
-
-  def file(form):
-    is_there = form.part not in failed
-    return (
-      Cell(form.file, note=form.beside, href=form.file) if is_there else None
+  columns = [Column("form"), Column("file", "soft"), Column("read by", "long")]
+  parts: list[Block] = [Table(columns, rows, label="files")]
+  if "same_class" in onnx:
+    parts.append(
+      Text(
+        "ONNX Runtime agrees with the trained network on "
+        f"{onnx['same_class']:,} of {results.images:,} images, and on "
+        f"{onnx['same_class_fast']:,} with its integer kernels, which round "
+        f"biases; constants take {onnx['bytes'] / 1e3:,.1f} kB."
+      )
     )
-
-  def known(form):
-    reason = failed.get(form.part)
-    return f"not made: {reason}" if reason else form.known
-
-  return Table.of(
-    forms,
-    (Column("form"), lambda form: form.part),
-    (Column("file", "soft"), file),
-    (Column("read by", "long"), lambda form: form.reader),
-    (Column("what is known", "long"), known),
-    label="files",
-  )
+  return parts
 
 
 def _widths(results: IntegerExport) -> Table:
@@ -234,71 +231,22 @@ def _proven(layer: LayerReport) -> str:
 
 
 def _formats(results: BlockExport) -> list[Block]:
-  """Sizes and every tensor."""
-  sizes = results.sizes
-  if not sizes:
-    return []
-  return [
-    _figures(
-      sizes,
-      f"weights {_kilobytes(sizes['weight_bytes'])} packed, exponents "
-      f"included, biases and norms {_kilobytes(sizes['constant_bytes'])} in "
-      "float32",
-      results.accuracy,
-      results.reported_accuracy,
+  """Every tensor."""
+  headings = ("element bits, X", "exponent bits, SE", "block size, BS")
+  table = Table.of(
+    results.tensors,
+    (Column("tensor"), lambda x: x.name),
+    *(
+      (number(heading), lambda x, i=i: x.format and x.format[i])
+      for i, heading in enumerate(headings)
     ),
-    Section(
-      "Tensors",
-      [
-        Text(
-          "network.json and weights.npz are the network; "
-          "fbq.deploy.block_artifact.load gives it back bit for bit. DORY and "
-          "ONNX have no block floating point, so there are no files for them.",
-          note=True,
-        ),
-        Table.of(
-          results.tensors,
-          (Column("tensor"), lambda x: x.name),
-          *(
-            (number(heading), lambda x, i=i: x.format and x.format[i])
-            for i, heading in enumerate(
-              ("element bits, X", "exponent bits, SE", "block size, BS")
-            )
-          ),
-          (number("bytes"), lambda x: x.bytes),
-          label="formats of tensors, none in float32",
-        ),
-      ],
-    ),
-  ]
-
-
-# ---- Both
-
-
-def _figures(
-  sizes: Mapping[str, int], made_of: str, accuracy: float, reported: float
-) -> Figures:
-  """What the files take and what they are worth."""
-  saved = sizes["float_bytes"] / sizes["total_bytes"]
-  return Figures(
-    [
-      (_kilobytes(sizes["total_bytes"]), made_of),
-      (
-        f"{saved:.1f}×",
-        f"smaller than float32, {_kilobytes(sizes['float_bytes'])}",
-      ),
-      (
-        _kilobytes(sizes["peak_activation_bytes"]),
-        "of activations at their peak, packed, run layer by layer",
-      ),
-      (
-        f"{100 * accuracy:.2f} %",
-        f"test accuracy; the run reports {100 * reported:.2f}",
-      ),
-    ]
+    (number("bytes"), lambda x: x.bytes),
+    label="formats of tensors, none in float32",
   )
-
-
-def _kilobytes(count: int) -> str:
-  return f"{count / 1000:,.2f} kB"
+  about = Text(
+    "network.json and weights.npz are the network; fbq.deploy.block_artifact."
+    "load gives it back bit for bit. DORY and ONNX have no block floating "
+    "point, so there are no files for them.",
+    note=True,
+  )
+  return [Section("Tensors", [about, table])] if results.tensors else []

@@ -47,9 +47,7 @@ def run(settings: Export, lab: Lab) -> IntegerExport | BlockExport:
 
   # ---- The trained network
   with lab.clock.measure("trained network"):
-    point = trained_point.load(
-      source, trained_point.find(source, settings.point)
-    )
+    point = trained_point.load(source, settings.point)
 
   # ---- Integers in both widths, and how faithful they are
   made: dict[int, tuple[IntegerNet, Faithfulness]] = {}

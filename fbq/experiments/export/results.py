@@ -1,6 +1,7 @@
 """What an export left, and how faithful it is to the trained network."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -59,6 +60,11 @@ class IntegerExport:
   def written(self) -> Integers | None:
     """The integers in the width that was asked for; None if they failed."""
     return self.widths.get(self.requantization_bits)
+
+  @property
+  def accuracy(self) -> float:
+    """Test accuracy of the written integers, 0 to 1."""
+    return self.written.accuracy if self.written else math.nan
 
   def table(self) -> Iterator[Sequence[Any]]:
     """Rows of results.csv: headings, then every layer in every width."""

@@ -143,6 +143,10 @@ def test_what_cannot_be_exported_is_refused_by_name(
   for changes, message in (
     (dict(point="5/5"), "config.point is '5/5', expected 'best' or one of 4/4"),
     (dict(source=str(tmp_path)), r"config.source, .*config.json cannot be"),
+    (dict(source="~nobody-of-this-name/x"), "config.json cannot be read"),
+    (dict(source="\0"), "embedded null"),
+    (dict(source="x" * 300), "name too long"),
+    (dict(point="x" * 300), "config.point is 'xxx"),
     (dict(requantization_bits=16), "requantization_bits is 16"),
     (dict(golden_image=-1), "golden_image is -1"),
     (dict(golden_image=360), "golden_image is 360, expected below 360"),

@@ -4,6 +4,7 @@ Of any experiment whose record tells "points" and the "recommended" one, as
 `fbq.lab.points` does, and whose settings have `fine_tuning` and `qat`.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -66,7 +67,7 @@ def find(run: FinishedRun, point: str) -> tuple[str, dict[str, int]]:
   name = summary["recommended"] if point == BEST else point
   path = directory / "precision" / f"{file_of(name)}.json"
   known = ", ".join(sorted(summary["points"]))
-  require(path.is_file(), "point", point, f"{BEST!r} or one of {known}")
+  require(os.path.isfile(path), "point", point, f"{BEST!r} or one of {known}")
   try:
     return name, precision.from_json(run.lab.net, path)
   except ValueError as error:

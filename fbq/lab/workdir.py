@@ -36,7 +36,7 @@ def claim_of(settings: Settings) -> dict[str, Any]:
       path = user_path(claim[setting])
       try:
         content = (path / RESULT if path.is_dir() else path).read_bytes()
-      except OSError as error:
+      except (OSError, ValueError) as error:
         raise ConfigError(f"config.{setting}: {error}") from error
       claim[digest] = hashlib.sha256(content).hexdigest()
   return claim

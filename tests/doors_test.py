@@ -259,7 +259,7 @@ def test_fields_of_a_target_are_overridden_in_every_experiment():
     (
       "experiment",
       "brought:check",
-      "experiment 'brought:check' is of type fun",
+      "brought:check. is of type function",
     ),
     ("experiment", "brought:NONE", "has no attribute 'NONE'"),
     ("data.name", "brought:ADDING", "data 'brought:ADDING' is of type Experim"),
@@ -268,7 +268,7 @@ def test_fields_of_a_target_are_overridden_in_every_experiment():
     (
       "net.builder",
       "brought:DATA",
-      "net.builder is 'brought:DATA', expected a",
+      "builder is .brought:DATA., expected a",
     ),
     ("net.builder", "brought:check", "check.. (missing|got an unexpected)"),
     ("net.builder", "mobilnet_v1", "did you mean 'mobilenet_v1'"),

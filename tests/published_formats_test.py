@@ -6,19 +6,18 @@ import numpy as np
 import pytest
 from model_cases import NET
 
-from fbq.experiments import bfp_baselines
-from fbq.search.block_noise import Noise
+from fbq.schemes import published_formats
 from hwsim.bfp.formats import FP32
 
 SITES = NET.workload.sites
 
 
 def candidates(zeroed=lambda bits, size: 0.0):
-  def noises(rows):
-    shares = np.array([zeroed(bits, size) for bits, _, size in rows])
-    return {site: Noise(np.zeros(len(rows)), shares) for site in SITES}
+  def shares(rows):
+    found = np.array([zeroed(bits, size) for bits, _, size in rows])
+    return dict.fromkeys(SITES, found)
 
-  found = bfp_baselines.published(NET, bfp_baselines.NAMES, noises)
+  found = published_formats.published(NET, published_formats.NAMES, shares)
   return {candidate.name: candidate for candidate in found}
 
 
@@ -49,19 +48,19 @@ def test_prices_are_bits_and_a_share_of_the_exponent(
 
 
 def test_what_is_trained_fits_its_scheme():
-  schemes = bfp_baselines.schemes((1, 16))
+  schemes = published_formats.schemes((1, 16))
   found = candidates()
-  assert set(found) == {"FP32", *bfp_baselines.NAMES}
+  assert set(found) == {"FP32", *published_formats.NAMES}
   for candidate in found.values():
     assert candidate.rows.shape == (len(SITES), 3)
-    if candidate.scheme != bfp_baselines.NOT_TRAINED:
+    if candidate.scheme != published_formats.NOT_TRAINED:
       sizes = schemes[candidate.scheme].sizes
       assert set(candidate.rows[:, 2]) <= set(sizes), candidate.name
       for row, site in zip(candidate.rows, SITES, strict=True):
         format_ = candidate.formats[site]
         assert row[0] == (25 if format_ == FP32 else format_.element_bits)
-  assert found["BSFP"].scheme == bfp_baselines.NOT_TRAINED
-  assert schemes[bfp_baselines.GRID].sizes == (1, 16)
+  assert found["BSFP"].scheme == published_formats.NOT_TRAINED
+  assert schemes[published_formats.GRID].sizes == (1, 16)
 
 
 def test_dbps_takes_the_cheapest_that_keeps_enough():

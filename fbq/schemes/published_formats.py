@@ -9,16 +9,14 @@ layers in FP32. Where a paper has several modes, the one meant is said; BitQ
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from fbq import block_formats
 from fbq.nets.graph import Net
-from fbq.quantizers import bfp
 from fbq.schemes.block_float import BlockFloat
-from fbq.search.block_noise import Noise
 from hwsim.bfp.formats import FP32, BlockFormat, block_format
 
 GRID, VECTORS, WINDOWS, SAMPLES = "grid", "vectors", "windows", "samples"
@@ -33,15 +31,11 @@ NAMES = (
 # Channels of a block of FlexBlock, whose window is 3 x 3 -> bits X. The code
 # keeps a sign besides the 16, 8 and 4 bits of the names.
 _FLEXBLOCK = {"FB24": (17, 6), "FB16": (9, 12), "FB12": (5, 24)}
+_FAST = "quoted g and m; e recalled"
 # Name -> word, (X, e, block), source, mode.
 _VECTORS = {
-  "FAST high": (
-    8,
-    (5, 3, 16),
-    "quoted g and m; e recalled",
-    "m = 4 throughout",
-  ),
-  "FAST low": (8, (3, 3, 16), "quoted g and m; e recalled", "m = 2 throughout"),
+  "FAST high": (8, (5, 3, 16), _FAST, "m = 4 throughout"),
+  "FAST low": (8, (3, 3, 16), _FAST, "m = 2 throughout"),
   "MSFP-16": (16, (8, 8, 16), "recalled", "X = 8, blocks of 16"),
   "MSFP-12": (8, (4, 8, 16), "recalled", "X = 4, blocks of 16"),
   "MXINT8": (8, (8, 8, 32), "quoted (microxcaling)", "X = 8, blocks of 32"),
@@ -50,11 +44,11 @@ _DBPS_ZEROED = 0.1  # share of elements that a tensor may lose to zero
 _HBFP_TILE = 24
 
 
-def schemes(sizes: tuple[int, ...] = bfp.BLOCK_SIZES) -> dict[str, BlockFloat]:
+def schemes(sizes: Iterable[int]) -> dict[str, BlockFloat]:
   """What is compiled, by name: the schemes that candidates are trained in.
 
   Args:
-    sizes: of the searched blocks.
+    sizes: block sizes of the searched formats.
   """
   return {
     GRID: BlockFloat(tuple(sorted({1, *sizes}))),
@@ -64,16 +58,16 @@ def schemes(sizes: tuple[int, ...] = bfp.BLOCK_SIZES) -> dict[str, BlockFloat]:
   }
 
 
-class Candidate(NamedTuple):
+class BlockCandidate(NamedTuple):
   """A network with a format for every tensor, on its way to training.
 
   Attributes:
     name: unique.
     family: "BitQ", "uniform", "published" or "ablation".
     word: bits that its authors, or BitQ, label it with.
-    scheme: name of what it is trained in, or `NOT_TRAINED`.
-    rows: int32 [S, 3], what is trained: X, exponent bits, block size.
     formats: {site: format}, what is priced.
+    rows: int32 [S, 3], what is trained: X, exponent bits, block size.
+    scheme: name of what it is trained in, or `NOT_TRAINED`.
     source: where its numbers are from.
     text: the formats in words.
   """
@@ -81,11 +75,11 @@ class Candidate(NamedTuple):
   name: str
   family: str
   word: int
-  scheme: str
-  rows: np.ndarray
   formats: Mapping[str, BlockFormat]
-  source: str
-  text: str
+  rows: np.ndarray
+  scheme: str = GRID
+  source: str = ""
+  text: str = ""
 
 
 def of_formats(
@@ -94,45 +88,50 @@ def of_formats(
   family: str,
   word: int,
   formats: Mapping[str, BlockFormat],
-  text: str = "",
-) -> Candidate:
-  """A candidate of formats that are trained as they are priced."""
+  **more: str,
+) -> BlockCandidate:
+  """A candidate of formats that are trained as they are priced.
+
+  Args:
+    net: network whose tensors have the formats.
+    name, family, word, formats: see `BlockCandidate`.
+    **more: its other attributes.
+  """
   rows = block_formats.to_array(net, formats)
-  return Candidate(name, family, word, GRID, rows, formats, "", text)
+  return BlockCandidate(name, family, word, formats, rows, **more)
 
 
 def published(
   net: Net,
   names: Sequence[str],
-  window_noises: Callable[[list], Mapping[str, Noise]],
-) -> list[Candidate]:
+  zeroed: Callable[[list], Mapping[str, np.ndarray]],
+) -> list[BlockCandidate]:
   """FP32 and the published formats of the given `NAMES`.
 
   Args:
     net: the network.
-    names: of the formats.
-    window_noises: `block_noise.noises` at a list of (X, SE, block size), in
-      the scheme `WINDOWS`; for DBPS.
+    names: names of the formats.
+    zeroed: (list of (X, SE, block size)) -> {site: share of elements that each
+      of them turns to zero in the scheme `WINDOWS`}; for DBPS.
   """
   makers = {
     **{f"FlexBlock {mode}": _flexblock for mode in _FLEXBLOCK},
-    "DBPS": lambda net, name: _dbps(net, window_noises),
+    "DBPS": lambda net, name: _dbps(net, zeroed),
     **dict.fromkeys(_VECTORS, _vectors),
     "HBFP12": lambda net, name: _hbfp(net, 12),
     "HBFP8": lambda net, name: _hbfp(net, 8),
     "BSFP": lambda net, name: _bsfp(net),
   }
   fp32 = block_formats.uniform(net, FP32)
-  found = [of_formats(net, "FP32", "published", 32, fp32, "32 bits")]
+  found = [of_formats(net, "FP32", "published", 32, fp32, text="32 bits")]
   return found + [makers[name](net, name) for name in names]
 
 
 def _flexblock(net, name):
   bits, channels = _FLEXBLOCK[name.split()[1]]
-  return _mixed(
+  return _in_windows(
     net,
     name,
-    16,
     dict.fromkeys(net.workload.sites, (bits, channels)),
     "quoted (BFPsim); e = 8 bits; all layers quantized",
     f"static mode: X = {bits}, blocks of {channels} channels x 3 x 3, cut off",
@@ -144,11 +143,11 @@ def _vectors(net, name):
   word, numbers, source, text = _VECTORS[name]
   format_ = block_format(*numbers, spans_kernel=False)
   formats = block_formats.uniform(net, format_)
-  candidate = of_formats(net, name, "published", word, formats, text)
-  return candidate._replace(scheme=VECTORS, source=source)
+  more = dict(scheme=VECTORS, source=source, text=text)
+  return of_formats(net, name, "published", word, formats, **more)
 
 
-def _mixed(net, name, word, chosen, source, text):
+def _in_windows(net, name, chosen, source, text):
   """A candidate of FlexBlock's blocks: (X, channels) of every site."""
   rows, formats = [], {}
   for site in net.workload.sites:
@@ -157,33 +156,24 @@ def _mixed(net, name, word, chosen, source, text):
     is_weight = site.endswith(".weight")
     size = channels if is_weight else 9 * channels
     formats[site] = block_format(bits, 8, size, spans_kernel=is_weight)
-  return Candidate(
-    name,
-    "published",
-    word,
-    WINDOWS,
-    np.array(rows, np.int32),
-    formats,
-    source,
-    text,
-  )
+  more = WINDOWS, source, text
+  rows = np.array(rows, np.int32)
+  return BlockCandidate(name, "published", 16, formats, rows, *more)
 
 
-def _dbps(net, window_noises):
+def _dbps(net, zeroed):
   """For every tensor the cheapest format that turns few elements to zero."""
   choices = sorted(
     ((bits, size) for bits, _ in _FLEXBLOCK.values() for size in (24, 12, 6)),
     key=lambda choice: choice[0] + 8 / (9 * choice[1]),
   )
-  noises = window_noises([(bits, 8, size) for bits, size in choices])
   chosen = {}
-  for site, noise in noises.items():
-    allowed = np.flatnonzero(noise.zeroed <= _DBPS_ZEROED)
+  for site, lost in zeroed([(bits, 8, size) for bits, size in choices]).items():
+    allowed = np.flatnonzero(lost <= _DBPS_ZEROED)
     chosen[site] = choices[allowed[0] if len(allowed) else -1]
-  return _mixed(
+  return _in_windows(
     net,
     "DBPS",
-    16,
     chosen,
     "inferred: FlexBlock's formats and its zero-setting error",
     "for each tensor the cheapest of X = 5, 9, 17 and 24, 12, 6 channels x 3 x "
@@ -193,25 +183,24 @@ def _dbps(net, window_noises):
 
 def _hbfp(net, mantissa_bits):
   """Samples share an exponent, and tiles of 24 x 24 weights."""
-  bits, rows, formats = mantissa_bits + 1, [], {}
+  bits, workload = mantissa_bits + 1, net.workload
   count = {}
-  for layer, reads in zip(
-    net.workload.layers, net.workload.input_sites, strict=True
-  ):
+  for layer, reads in zip(workload.layers, workload.input_sites, strict=True):
     for site in reads:
       count.setdefault(site, math.ceil(layer.in_count / len(reads)))
-  for site in net.workload.sites:
+  rows, formats = [], {}
+  for site in workload.sites:
     is_weight = site.endswith(".weight")
     size = _HBFP_TILE**2 if is_weight else count.get(site, 1)
     rows.append((bits, 8, _HBFP_TILE if is_weight else 0))
     formats[site] = block_format(bits, 10, size, spans_kernel=False)
-  return Candidate(
+  return BlockCandidate(
     f"HBFP{mantissa_bits}",
     "published",
     16 if mantissa_bits > 8 else 8,
-    SAMPLES,
-    np.array(rows, np.int32),
     formats,
+    np.array(rows, np.int32),
+    SAMPLES,
     "quoted; weights trained in blocks of 24 kernels, not tiles of 24 x 24",
     f"X = {bits}, one exponent for a sample",
   )
@@ -223,13 +212,13 @@ def _bsfp(net):
   for site in net.workload.sites:
     bits, exponent = (4, 16) if site.endswith(".weight") else (8, 8)
     formats[site] = block_format(bits, exponent, 16, spans_kernel=False)
-  return Candidate(
+  return BlockCandidate(
     "BSFP",
     "published",
     8,
-    NOT_TRAINED,
-    np.zeros((len(net.workload.sites), 3), np.int32),
     formats,
+    np.zeros((len(formats), 3), np.int32),
+    NOT_TRAINED,
     "inferred from a summary of the paper; priced only",
     "weights of 4 bits in two subwords with 8-bit scales, activations MSFP-16",
   )

@@ -10,14 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fbq.experiments import fine_tuning
-from fbq.experiments.bfp_baselines import NOT_TRAINED, Candidate
-from fbq.experiments.stages import Lab
+from fbq.lab.fine_tuning import distillation_of
+from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.schemes.block_float import BlockFloat, Data
+from fbq.schemes.published_formats import NOT_TRAINED, BlockCandidate
 from fbq.search.format_losses import FormatJudge
 from fbq.train import steps
-from fbq.train.steps import compile_once
 
 Images = tuple[jax.Array, jax.Array]
 
@@ -27,11 +26,11 @@ class Workbench:
   """Trains and judges candidates, all from the same float network.
 
   Attributes:
-    lab: of the experiment; its stage "qat" is the plan.
-    schemes: by name, see `bfp_baselines.schemes`.
-    variables: of the float network.
+    lab: network, data and settings; "qat" is the plan of the training.
+    schemes: what is compiled, by name, see `published_formats.schemes`.
+    variables: variables of the float network.
     tops: int32 [S], largest exponents of its activations.
-    key: of the batches of every training.
+    key: random key of the batches of every training.
     validation: images and labels of the training split, to choose by.
   """
 
@@ -42,32 +41,30 @@ class Workbench:
   key: jax.Array
   validation: Images
 
-  @functools.cached_property
-  def _programs(self) -> dict[str, Any]:
-    return {}
-
+  @functools.lru_cache(maxsize=8)  # noqa: B019  lives as long as the process
   def forward(self, scheme: str):
     """Compiled (variables, images, rows int32 [S, 3]) -> logits."""
-    if scheme not in self._programs:
-      model = Model(self.lab.net, self.schemes[scheme])
-      logits = compile_once(
-        lambda v, x, d: model.apply(v, x, train=False, data=d)
-      )
-      tops = jnp.asarray(self.tops)
-      self._programs[scheme] = lambda v, x, rows: logits(
-        v, x, Data(jnp.asarray(rows, jnp.int32), tops)
-      )
-    return self._programs[scheme]
-
-  @functools.lru_cache(maxsize=8)  # noqa: B019  lives as long as the process
-  def _trainer(self, scheme: str):
     model = Model(self.lab.net, self.schemes[scheme])
+    logits = steps.compile_once(
+      lambda v, x, d: model.apply(v, x, train=False, data=d)
+    )
+    tops = jnp.asarray(self.tops)
+    return lambda v, x, rows: logits(
+      v, x, Data(jnp.asarray(rows, jnp.int32), tops)
+    )
+
+  @functools.lru_cache(maxsize=8)  # noqa: B019
+  def _trainer(self, scheme: str):
+    plan = self.lab.settings.qat
     return self.lab.trainer(
-      "qat", model, ("params",), **fine_tuning.options_of(self.lab.config.qat)
+      plan,
+      Model(self.lab.net, self.schemes[scheme]),
+      ("params",),
+      distillation=distillation_of(plan),
     )
 
   def judge(self, scheme: str, images: Images, variables=None) -> FormatJudge:
-    """Of the float network, or of other variables."""
+    """Judge of the float network, or of other variables."""
     return FormatJudge(
       self.lab.net,
       self.forward(scheme),
@@ -77,18 +74,18 @@ class Workbench:
       self.lab.task.batch,
     )
 
-  def untrained(self, candidate: Candidate) -> float | None:
+  def untrained(self, candidate: BlockCandidate) -> float | None:
     """Test accuracy of the float network's weights in a candidate's formats."""
     if candidate.scheme == NOT_TRAINED:
       return None
     return self._tested(candidate, self.variables)
 
-  def trained(self, candidate: Candidate) -> dict[str, float]:
+  def trained(self, candidate: BlockCandidate) -> dict[str, float]:
     """Accuracies after training, {} of a candidate that is only priced."""
     if candidate.scheme == NOT_TRAINED:
       return {}
     _, results = self.lab.run(
-      f"qat-{candidate.scheme}-{digest(candidate)}",
+      training_of(candidate),
       "quantization-aware training",
       self._trainer(candidate.scheme),
       self.variables,
@@ -124,6 +121,7 @@ class Workbench:
     return steps.accuracy(correct, variables, batches, candidate.rows)
 
 
-def digest(candidate: Candidate) -> str:
-  """A short name for what is trained: equal for equal rows."""
-  return hashlib.sha256(candidate.rows.tobytes()).hexdigest()[:10]
+def training_of(candidate: BlockCandidate) -> str:
+  """Name of a candidate's training: equal for equal rows, trained once."""
+  digest = hashlib.sha256(candidate.rows.tobytes()).hexdigest()[:10]
+  return f"qat-{candidate.scheme}-{digest}"

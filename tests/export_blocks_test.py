@@ -3,46 +3,23 @@
 import csv
 import json
 
-import jax
+import bitq_cases
 import numpy as np
-import own_points
 import pytest
 
 from configs import export as export_config
-from fbq import block_formats
 from fbq.config import ConfigError
 from fbq.deploy import block_artifact
 from fbq.lab import block_point, experiment, finished
-from fbq.model import Model
-from fbq.schemes.block_float import BlockFloat
 from fbq.train.log import Log
-from hwsim.bfp.formats import bitq_format
 from tests.configs import tiny_bitq
-
-NET = tiny_bitq.residual()
-SCHEME = BlockFloat((1, 8))
-TOPS = tuple(
-  0 if site.endswith(".weight") else i % 3
-  for i, site in enumerate(NET.workload.sites)
-)
-
-
-def random_variables(net):
-  """Not negative, so that variances are none either."""
-  random = np.random.default_rng(1)
-  x = np.zeros((1, *net.input_shape), np.float32)
-  shapes = jax.eval_shape(lambda: Model(net).init(jax.random.key(0), x, False))
-  return jax.tree.map(lambda a: random.random(a.shape, np.float32), shapes)
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-  """A finished run of an experiment that fbq does not know."""
+  """Workdir of a finished BitQ run."""
   path = tmp_path_factory.mktemp("runs") / "source"
-  formats = block_formats.uniform(NET, bitq_format(8, 4, 8))
-  formats["stem.weight"] = bitq_format(8, 2, 1)
-  found = own_points.OneNetwork(formats, TOPS, SCHEME)
-  own_points.run_of_formats(path, found, random_variables(NET))
+  bitq_cases.untrained(path, tiny_bitq.get_config())
   return path
 
 
@@ -50,25 +27,9 @@ def configured(run, point="best"):
   return export_config.get_config(f"from={run},point={point}")
 
 
-@pytest.fixture(scope="module")
-def point(source):
+def test_an_export_leaves_the_network_that_was_trained(source, tmp_path):
   run = finished.read(source, Log(source / "metrics.jsonl"))
-  return block_point.load(run, run.results.deployable("best"))
-
-
-def test_the_trained_network_is_found_as_it_was_left(point):
-  assert point.name == "Short" and point.accuracy == own_points.ACCURACY
-  same = np.testing.assert_array_equal
-  jax.tree.map(same, dict(point.variables), random_variables(point.net))
-  assert point.scheme == SCHEME
-  rows = np.tile([4, 4, 8], (len(TOPS), 1))
-  rows[NET.workload.sites.index("stem.weight")] = 6, 2, 1
-  same(point.data.formats, rows)
-  same(point.data.tops, TOPS)
-  assert len(point.images) == len(point.labels) == 360
-
-
-def test_an_export_leaves_the_network_that_was_trained(source, point, tmp_path):
+  point = block_point.load(run, run.results.deployable("best"))
   workdir = tmp_path / "export"
   assert experiment.run(configured(source), workdir) == ""
   network = block_artifact.load(workdir)
@@ -81,7 +42,7 @@ def test_an_export_leaves_the_network_that_was_trained(source, point, tmp_path):
   accuracy = np.mean(ours.argmax(-1) == np.asarray(point.labels))
   result = json.loads((workdir / "result.json").read_text())
   assert result["accuracy"] == pytest.approx(accuracy)
-  assert result["reported_accuracy"] == own_points.ACCURACY
+  assert result["reported_accuracy"] == point.accuracy
   assert result["sizes"] == block_artifact.sizes(network)
 
   # The page, and again from the record
@@ -90,8 +51,8 @@ def test_an_export_leaves_the_network_that_was_trained(source, point, tmp_path):
   assert f"All {ours.size:,} logits of 360 test images" in report
   assert f"{result['sizes']['total_bytes'] / 1000:.2f} kB" in report
   path.unlink()
-  kind, results, run = experiment.load(workdir)
-  kind.write(results, run, workdir)
+  kind, results, about = experiment.load(workdir)
+  kind.write(results, about, workdir)
   assert path.read_text() == report
   with (workdir / "results.csv").open() as file:
     rows = {row["tensor"]: row for row in csv.DictReader(file)}
@@ -120,6 +81,7 @@ def test_what_does_not_hold_is_told_and_not_left(source, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_exported_is_refused_by_name(source, tmp_path):
-  with pytest.raises(ConfigError, match="expected 'best' or 'Short'"):
-    experiment.run(configured(source, "5 bits"), tmp_path / "export")
+  for point in ("5 bits", "MSFP-12"):  # unknown, published
+    with pytest.raises(ConfigError, match="expected 'best', a word or one of"):
+      experiment.run(configured(source, point), tmp_path / "export")
   assert not (tmp_path / "export").exists()

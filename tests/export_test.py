@@ -30,7 +30,7 @@ def source(tmp_path_factory):
   path = tmp_path_factory.mktemp("runs") / "source"
   net = tiny.separable()
   bits = precision.uniform(net, 4) | {"stem.weight": 8}
-  own_points.run_of_points(path, NAME, bits, variables(net), ["8/8"])
+  own_points.finished(path, NAME, bits, variables(net), "8/8")
   return path
 
 
@@ -42,7 +42,7 @@ def dead(tmp_path_factory):
   found = variables(net)
   ranges = {**found["ranges"], "dw.out": np.float32(1e-8)}
   found = {**found, "ranges": ranges}
-  own_points.run_of_points(path, "8/8", precision.uniform(net, 8), found)
+  own_points.finished(path, "8/8", precision.uniform(net, 8), found)
   return path
 
 
@@ -164,13 +164,12 @@ def test_what_cannot_be_exported_is_refused_by_name(
 
 
 def test_a_run_that_ends_in_no_points_is_refused(exported, tmp_path):
-  """Of another version, unfinished, of no training, without points."""
-  config = own_points.configured("FORMATS")
-  lab = own_points.lab_of(config, tmp_path / "run")
+  """Unfinished, without points, of no training, of another version."""
+  lab = own_points.opened(tmp_path / "run")
   with pytest.raises(ConfigError, match="not finished"):
     lab_cases.checked(configured(lab.workdir))
-  own_points.finish(lab, own_points.Listed(("a",)))
-  with pytest.raises(ConfigError, match="results.json cannot be read"):
+  own_points.finish(lab)
+  with pytest.raises(ConfigError, match="ends in no fine-tuned points"):
     lab_cases.checked(configured(lab.workdir))
   with pytest.raises(ConfigError, match="'export' trains no network"):
     lab_cases.checked(configured(exported))
@@ -245,8 +244,7 @@ def test_a_full_disk_is_no_fault_of_a_part(tmp_path):
   def full():
     raise OSError(28, "No space left on device")
 
-  lab = own_points.lab_of(own_points.configured("POINTS"), tmp_path)
-  attempt = Attempts(lab)
+  attempt = Attempts(own_points.opened(tmp_path))
   with pytest.raises(OSError, match="No space left"):
     attempt("ONNX", full)
   assert attempt("ONNX", lambda: 3) == 3 and not attempt.failed

@@ -13,6 +13,7 @@ from fbq.report.blocks import (
   Column,
   Details,
   Figures,
+  Links,
   Section,
   Table,
   Text,
@@ -244,9 +245,10 @@ def _formats(results: BlockExport) -> list[Block]:
     label="formats of tensors, none in float32",
   )
   about = Text(
-    "network.json and weights.npz are the network; fbq.deploy.block_artifact."
-    "load gives it back bit for bit. DORY and ONNX have no block floating "
-    "point, so there are no files for them.",
+    "The network, which fbq.deploy.block_artifact.load gives back bit for bit. "
+    "DORY and ONNX have no block floating point, so there are no files for "
+    "them.",
     note=True,
   )
-  return [Section("Tensors", [about, table])] if results.tensors else []
+  files = Links([(name, name) for name in ("network.json", "weights.npz")])
+  return [Section("Tensors", [files, about, table])] if results.tensors else []

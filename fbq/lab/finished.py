@@ -1,7 +1,5 @@
-"""A finished run, as it was left: its settings, its record, its networks."""
+"""A finished run, as it was left: its lab, its record, its trained networks."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,47 +11,52 @@ from fbq import config
 from fbq.config import ConfigError
 from fbq.lab import experiment, workdir
 from fbq.lab.lab import Lab
+from fbq.lab.settings import Training
 from fbq.train.checkpoints import Checkpoints
 from fbq.train.log import Log
 from fbq.train.loop import Trainer
 
 
 class FinishedRun(NamedTuple):
-  """A finished run, of which nothing is loaded but its record.
+  """A run of which nothing is left to do.
 
   Attributes:
     lab: network and data of the run, at work in its workdir.
     results: record of its experiment.
-    sha256: digest of result.json, to which an export belongs.
   """
 
   lab: Lab
   results: Any
-  sha256: str
 
 
-def read(directory: Path, log: Log) -> FinishedRun:
-  """The run in a workdir.
+def read(directory: Path, log: Log | None = None) -> FinishedRun:
+  """The run in a workdir, whose experiment may be anybody's.
 
   Args:
-    directory: workdir of the run, which is only read.
-    log: where what is said goes.
+    directory: workdir of the run.
+    log: where lines for the reader go; needed for what loads networks.
 
   Raises:
-    ConfigError: no finished run, or settings that this version does not know.
+    ConfigError: no finished run, one that trains no network, or one that this
+      version cannot read.
   """
   try:
-    kind, results, about = experiment.load(directory)
-    content = (directory / "result.json").read_bytes()
-    claim = json.loads((directory / "config.json").read_text())
-    lab = Lab(config.of(kind.settings, about.settings))
-  except (ConfigError, OSError, ValueError) as error:
-    raise ConfigError(
-      f"config.source: {directory} is no finished run: {error}"
-    ) from error
-  lab.workdir, lab.log = directory, log
-  lab.fingerprint = workdir.fingerprint(claim)
-  return FinishedRun(lab, results, hashlib.sha256(content).hexdigest())
+    claim = workdir.read_claim(directory)
+    if not workdir.is_finished(directory):
+      raise ConfigError("its run is not finished; give its command again")
+    kind, results, _ = experiment.load(directory)
+    if not issubclass(kind.settings, Training):
+      raise ConfigError(f"a run of {claim['experiment']!r} trains no network")
+    # The trained networks hold all that a float checkpoint gave.
+    given = {**workdir.settings_of(claim), "float_checkpoint": ""}
+    lab = Lab(config.of(kind.settings, given))
+    _ = lab.net, lab.task
+  except ConfigError as error:
+    raise ConfigError(f"config.source, {directory}: {error}") from error
+  lab.workdir, lab.fingerprint = directory, workdir.fingerprint(claim)
+  if log is not None:
+    lab.log = log
+  return FinishedRun(lab, results)
 
 
 def restored(
@@ -64,7 +67,7 @@ def restored(
   Args:
     lab: lab of the run it was part of.
     name: name of the training.
-    trainer: with which it was trained.
+    trainer: compiled step that it was trained with.
     shapes: shapes of its variables.
 
   Raises:
@@ -74,8 +77,8 @@ def restored(
   directory = lab.workdir / "checkpoints" / name
   if not directory.is_dir():
     raise ConfigError(
-      f"config.source: {directory} is missing, a trained network; run the "
-      "search again in another workdir"
+      f"config.source: {directory} is missing, a trained network; make the run "
+      "again in another workdir"
     )
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
   checkpoints = Checkpoints(directory, f"{lab.fingerprint}:{name}")

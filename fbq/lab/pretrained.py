@@ -30,7 +30,7 @@ def load(
     ConfigError: the file cannot be read, or anything in it or in the network
       has no counterpart; lists all of it.
   """
-  mean_and_std = settings.checkpoint_images or None
+  mean_and_std: Any = settings.checkpoint_images or None  # a pair
   try:
     state = torch_weights.read(user_path(settings.float_checkpoint))
     return torch_weights.load(net, state, _zeros(net), normalized=mean_and_std)

@@ -11,7 +11,7 @@ from torch_weights_test import blank, case
 
 from fbq.model import Model
 from fbq.nets import Net, Node
-from fbq.train import layouts, torch_weights
+from fbq.train import layout_keys, layouts, torch_weights
 from fbq.train.torch_names import Layout, Modules
 
 CONV = dict(norm=True, activation="relu")
@@ -113,7 +113,7 @@ def test_published_networks_have_prefixes_too(prefix, tmp_path):
   more = {f"optimizer.state.exp_avg.{k}": v for k, v in state.items()}
   more |= {"global_step": np.array(7), "other.weight": np.ones(3)}
   named = {prefix + key: value for key, value in state.items()} | more
-  if not layouts.plain(prefix + "a").removesuffix("a"):
+  if not layout_keys.plain(prefix + "a").removesuffix("a"):
     del named["other.weight"]  # beside the network and without a prefix
   loaded, _ = torch_weights.load(net, read(tmp_path, named), zeros)
   jax.tree.map(np.testing.assert_array_equal, loaded, expected)

@@ -35,8 +35,8 @@ class Layout(NamedTuple):
     norm_epsilon: number that the checkpoint's batch norms add to variances.
     unused: regular expression of the keys that our network has no use for.
     note: what differs between the two networks beside names; "" if nothing.
-    style: one of `fbq.train.layouts.STYLES`: how arrays of a module are called
-      and shaped.
+    style: one of `fbq.train.layout_keys.STYLES`: how arrays of a module are
+      called and shaped.
   """
 
   modules: Mapping[str, Modules]

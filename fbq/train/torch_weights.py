@@ -18,7 +18,7 @@ from jax import dtypes
 
 from fbq.files import user_path
 from fbq.nets.graph import Net
-from fbq.train import image_norm, layouts
+from fbq.train import image_norm, layout_keys, layouts
 
 NORM_EPSILON = 1e-5  # of `fbq.model`'s batch norm
 _SHOWN = 5  # keys of a message
@@ -57,7 +57,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
   """{key: array} of a .safetensors or .npz file, keys without wrappers.
 
   What PyTorch's DataParallel and compile put into names is left out, and so are
-  Flax's collections; see `layouts.plain`.
+  Flax's collections; see `layout_keys.plain`.
 
   Raises:
     ValueError: missing, damaged or of another kind; names the file.
@@ -93,7 +93,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
   found, names = {}, {}
   for key, value in state.items():
-    short = layouts.plain(key)
+    short = layout_keys.plain(key)
     if short in found:
       raise ValueError(
         f"checkpoint {path} has both {names[short]!r} and {key!r}, which are "
@@ -134,8 +134,8 @@ def load(
       that are not finite, negative variances; lists the first of them.
   """
   names = layouts.layout_of(net, state, names)
-  plan = list(layouts.plan(net, names))
-  prefix, _ = layouts.prefix_of(state, [leaf.key for leaf in plan])
+  plan = list(layout_keys.plan(net, names))
+  prefix, _ = layout_keys.prefix_of(state, [leaf.key for leaf in plan])
 
   # Every leaf is found, of the right shape, and a number.
   found = {tuple(path): leaf for path, leaf in _leaves(variables)}
@@ -160,15 +160,16 @@ def load(
 
   # A bias before a batch norm, which ours has not, is a part of its mean.
   for leaf in plan:
-    key = prefix + layouts.bias_key(names, leaf.node)
+    key = prefix + layout_keys.bias_key(names, leaf.node)
     if leaf.path[-1] != "mean" or leaf.node.bias or key not in state:
       continue
     used.add(key)
-    mean = loaded.get(leaf.path)
-    bias, problem = _value(net, leaf, state[key], names, np.shape(mean))
+    if (mean := loaded.get(leaf.path)) is None:
+      continue
+    bias, problem = _value(net, leaf, state[key], names, mean.shape)
     if problem:
       wrong.append(f"{key} {problem}")
-    elif mean is not None:
+    else:
       loaded[leaf.path] = mean - bias
       matched.append(("/".join(leaf.path), key, bias.shape))
 
@@ -210,7 +211,7 @@ def _some(items, separator=", "):
 
 def _is_unused(key, value, prefix, names):
   """Whether a key is of something else than weights."""
-  if not key.startswith(prefix) or layouts.is_of_optimizer(key):
+  if not key.startswith(prefix) or layout_keys.is_of_optimizer(key):
     return True
   # A step, an epoch, or what PyTorch counts for norms without momentum.
   if np.ndim(value) == 0 or key.endswith(".num_batches_tracked"):

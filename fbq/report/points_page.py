@@ -4,7 +4,7 @@ import dataclasses
 import shlex
 from pathlib import Path
 
-from fbq.report import plots, records, tables
+from fbq.report import cells, plots, records, sentences
 from fbq.report.assignments import Assignments
 from fbq.report.blocks import (
   Answer,
@@ -22,6 +22,8 @@ from fbq.report.blocks import (
 )
 from fbq.report.records import Point
 from fbq.report.run import Run
+
+_ORDER = "fastest first; ● on the front, ★ recommended"
 
 
 def heading(results: Assignments) -> tuple[str, str]:
@@ -45,6 +47,12 @@ def about(results: Assignments, run: Run, workdir: Path) -> Run:
   )
 
 
+def tell(results: Assignments, log) -> None:
+  """Prints the table of all assignments and the answer."""
+  log.console.print(cells.printed(_results(results)))
+  log.say(sentences.summary(results.best))
+
+
 def blocks(results: Assignments) -> list[Block]:
   """The page, but for the facts of the run.
 
@@ -53,18 +61,11 @@ def blocks(results: Assignments) -> list[Block]:
   """
   best = results.best
   point = best.point
-  front = plots.front(
-    results.points,
-    results.test_count,
-    results.float_accuracy,
-    point.name,
-    f"{results.network} on {results.target}",
-  )
   parts: list[Block] = [
     Answer(
-      [tables.sentence(best, results.network, results.target)],
+      [sentences.answer(best, results.network, results.target)],
       [
-        Text(f"That is, {tables.bits_in_words(point.precision)}."),
+        Text(f"That is, {sentences.bits_in_words(point.precision)}."),
         Links([("Every layer is listed below.", "#layers")]),
       ],
     ),
@@ -75,18 +76,18 @@ def blocks(results: Assignments) -> list[Block]:
       "chosen on the same images that score it, which flatters it slightly.",
       note=True,
     ),
-    Section("Accuracy over cycles", [Picture(front, "front.svg")]),
     Section(
-      "Results",
+      "Accuracy over cycles",
       [
+        Picture(plots.front(results), "front.svg"),
         Text(
-          "Fastest first. ● on the front: nothing that is as fast is more "
-          "accurate. ★ recommended.",
+          "Named are the front, what the recommended one was made from, and "
+          "what is far less accurate; others tell their names to the mouse.",
           note=True,
         ),
-        _results(results),
       ],
     ),
+    Section(f"Results, {_ORDER}", [_results(results)]),
     Section(
       f"The recommended precision, layer by layer: {point.name}",
       [_layers(results, point)],
@@ -94,61 +95,64 @@ def blocks(results: Assignments) -> list[Block]:
     ),
   ]
   if results.changes:
-    title = "What the Free Bits pass changed and why"
-    parts.append(Section(title, _passed(results, point)))
-  others = [p for p in tables.by_cycles(results.points) if p != point]
+    found = _raised(results, point) or [
+      Text(f"Nothing was raised for {point.name}; see the others below.")
+    ]
+    parts.append(Section("What the Free Bits pass changed and why", found))
+  others = [
+    Details(
+      p.name,
+      [*_raised(results, p), _layers(results, p)],
+      f"{p.cycles:,} cycles, {100 * p.accuracy:.2f} %",
+    )
+    for p in records.by_cycles(results.points)
+    if p != point
+  ]
   if others:
-    folded = [_other(results, p) for p in others]
-    parts.append(Section("Every other assignment", folded))
+    parts.append(Section("Every other assignment", others))
   return parts
 
 
-def _figures(results: Assignments) -> Figures:
+def _figures(results):
   best = results.best
   point, reference = best.point, best.reference
   cycles = "cycles per image"
   if results.clock_hertz:
     milliseconds = point.cycles / results.clock_hertz * 1e3
     cycles += f", {milliseconds:.2f} ms at {results.clock_hertz / 1e6:g} MHz"
-  error = records.standard_error(point.accuracy, results.test_count)
   accuracy = (
-    f"test accuracy, ± {100 * error:.2f}; {reference.name}: "
+    f"test accuracy, ± {results.error(point):.2f}; {reference.name}: "
     f"{100 * reference.accuracy:.2f}, float: {100 * results.float_accuracy:.2f}"
+  )
+  weights = (
+    f"of weights; {reference.name}: {reference.weight_bytes / 1e3:.1f} kB"
   )
   return Figures(
     [
       (f"{point.cycles:,}", cycles),
       (f"{best.speedup:.2f}×", f"as fast as {reference.name}"),
       (f"{100 * point.accuracy:.2f} %", accuracy),
-      (
-        f"{point.weight_bytes / 1e3:.1f} kB",
-        f"of weights; {reference.name}: {reference.weight_bytes / 1e3:.1f} kB",
-      ),
+      (f"{point.weight_bytes / 1e3:.1f} kB", weights),
     ]
   )
 
 
-def _results(results: Assignments) -> Table:
+def _results(results):
   best, eight = results.best.point, results.best.reference
-  points = tables.by_cycles(results.points)
-  fronts = dict(zip(map(id, points), records.on_front(points), strict=True))
+  front = records.front(results.points)
 
   def mark(point):
-    return "★" if point == best else "●" if fronts[id(point)] else ""
+    return "★" if point == best else "●" if point.name in front else ""
 
   def name(point):
     note = f"= {', '.join(point.aliases)}" if point.aliases else ""
     return Cell(point.name, note=note)
 
-  def accuracy(point):
-    error = records.standard_error(point.accuracy, results.test_count)
-    return Cell(100 * point.accuracy, error=100 * error)
-
   def details(point):
     return ", ".join(f"{key} {value}" for key, value in point.detail.items())
 
   return Table.of(
-    points,
+    records.by_cycles(results.points),
     (Column("mark", "sign"), mark),
     (Column("assignment"), name),
     (Column("made from", "soft"), lambda p: p.parent or ""),
@@ -157,19 +161,20 @@ def _results(results: Assignments) -> Table:
       number(f"vs {eight.name}\n%", "{:+z.1f}"),
       lambda p: 100 * (p.cycles / eight.cycles - 1),
     ),
-    (number("test accuracy\n%", "{:.2f}"), accuracy),
+    (
+      number("accuracy\n%", "{:.2f}"),
+      lambda p: Cell(100 * p.accuracy, error=results.error(p)),
+    ),
     (
       number(f"vs {eight.name}\npoints", "{:+z.2f}"),
       lambda p: 100 * (p.accuracy - eight.accuracy),
     ),
     (number("GBOPs", "{:.3f}"), lambda p: p.bops / 1e9),
     (number("weights\nkB", "{:.1f}"), lambda p: p.weight_bytes / 1e3),
-    (
-      number("peak act.\nkB", "{:.1f}"),
-      lambda p: p.peak_activation_bytes / 1e3,
-    ),
+    (number("act.\nkB", "{:.1f}"), lambda p: p.peak_activation_bytes / 1e3),
     (Column("settings", "soft"), details),
     marks=lambda p: "best" if p == best else "",
+    label=_ORDER,
   )
 
 
@@ -180,13 +185,8 @@ def _layers(results: Assignments, point: Point) -> Table:
   if not rows:
     columns = [Column("tensor"), Column("bits", "bits")]
     return Table(columns, list(point.precision.items()), label=label)
-  name = results.best.reference.name
+  name = results.reference
   reference = {row.layer: row.cycles for row in results.layers.get(name, ())}
-
-  def change(row):
-    before = reference.get(row.layer)
-    return 100 * (row.cycles / before - 1) if before else None
-
   return Table.of(
     rows,
     (Column("layer"), lambda row: row.layer),
@@ -196,50 +196,38 @@ def _layers(results: Assignments, point: Point) -> Table:
     (Column("output\nbits", "bits"), lambda row: row.out_bits),
     (number("MACs"), lambda row: row.macs or None),
     (number("cycles"), lambda row: row.cycles),
-    (number(f"vs {name}\n%", "{:+z.1f}"), change),
+    (
+      number(f"vs {name}\n%", "{:+z.1f}"),
+      lambda row: _percent(reference.get(row.layer), row.cycles),
+    ),
     (Column("share of cycles", "bar", "{:.1f} %"), lambda r: 100 * r.share),
     label=label,
   )
 
 
-def _passed(results: Assignments, point: Point) -> list[Block]:
-  """What the pass did to the recommended point."""
-  if results.changes.get(point.name):
-    said = f"Raised from {point.parent}, where more bits cost fewer cycles:"
-    return [Text(said, note=True), _changes(results, point)]
-  if point.kind == "free_bits":
-    return [Text(f"Nothing is on record for {point.name}.")]
-  return [
-    Text(
-      f"{point.name} was not made by the Free Bits pass; the assignments that "
-      "were are listed under their names below."
-    )
-  ]
+def _percent(before: int | None, after: int) -> float | None:
+  return 100 * (after / before - 1) if before else None
 
 
-def _changes(results: Assignments, point: Point) -> Table:
-  def percent(change):
-    before = change.cycles_before
-    return 100 * (change.cycles_after / before - 1) if before else None
-
-  return Table.of(
-    results.changes[point.name],
+def _raised(results: Assignments, point: Point) -> list[Block]:
+  """What the Free Bits pass did to a point; nothing for most."""
+  changes = results.changes.get(point.name)
+  if not changes:
+    return []
+  said = f"Raised from {point.parent}, where more bits cost fewer cycles:"
+  table = Table.of(
+    changes,
     (Column("tensors raised"), lambda change: ", ".join(change.sites)),
     (Column("layer", "soft"), lambda change: change.layer),
     (Column("bits before\ninput / weight", "bits"), lambda c: c.from_bits),
     (Column("bits after\ninput / weight", "bits"), lambda c: c.to_bits),
     (number("cycles\nbefore"), lambda change: change.cycles_before),
     (number("cycles\nafter"), lambda change: change.cycles_after),
-    (number("change\n%", "{:+z.1f}"), percent),
+    (
+      number("change\n%", "{:+z.1f}"),
+      lambda change: _percent(change.cycles_before, change.cycles_after),
+    ),
     (Column("why", "long"), lambda change: change.reason),
     label=f"what was raised for {point.name}",
   )
-
-
-def _other(results: Assignments, point: Point) -> Details:
-  parts: list[Block] = [_layers(results, point)]
-  if results.changes.get(point.name):
-    said = f"Raised by the Free Bits pass from {point.parent}:"
-    parts = [Text(said, note=True), _changes(results, point), *parts]
-  note = f"{point.cycles:,} cycles, {100 * point.accuracy:.2f} %"
-  return Details(point.name, parts, note)
+  return [Text(said, note=True), table]

@@ -26,7 +26,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def html(results):
-  shown = points_page.blocks(results)
+  shown = points_page.content(results)
   return page.html(*points_page.heading(results), shown, Run())
 
 
@@ -179,4 +179,4 @@ def test_page_without_anything_optional():
 
 def test_a_page_without_its_reference_is_refused():
   with pytest.raises(ValueError, match="no point is called '16/16'"):
-    points_page.blocks(report(reference="16/16"))
+    points_page.content(report(reference="16/16"))

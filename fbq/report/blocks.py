@@ -24,6 +24,11 @@ class Text(NamedTuple):
   note: bool = False
 
 
+def note(text: str) -> Text:
+  """Small print, as below a table."""
+  return Text(text, note=True)
+
+
 class Answer(NamedTuple):
   """The answer to the question of the page, in a box.
 
@@ -148,14 +153,17 @@ class Table:
   def of(
     cls,
     items: Iterable[Any],
-    *columns: tuple[Column, Callable[[Any], object]],
+    *columns: tuple[Column | str, Callable[[Any], object]],
     marks: Callable[[Any], Any] | None = None,
     label: str = "",
   ) -> Self:
-    """A row for each item: every column with the value that it shows of it."""
+    """A row for each item: every column with the value that it shows of it.
+
+    A heading alone is a column of texts.
+    """
     items = list(items)
     return cls(
-      [column for column, _ in columns],
+      [Column(c) if isinstance(c, str) else c for c, _ in columns],
       [[value(item) for _, value in columns] for item in items],
       [marks(item) for item in items] if marks else (),
       label,

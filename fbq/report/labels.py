@@ -43,7 +43,7 @@ def place(
   axes.figure.canvas.draw()
   unit = axes.figure.dpi / 72
   taken = [
-    Bbox([(x, y), (x, y)]).padded(5 * unit)
+    Bbox([(x, y), (x, y)]).padded(4 * unit)
     for x, y in axes.transData.transform(markers)
   ]
   for label in labels:

@@ -4,22 +4,8 @@ import dataclasses
 import shlex
 from pathlib import Path
 
-from fbq.report import cells, plots, records, sentences
+from fbq.report import blocks, cells, plots, records, sentences
 from fbq.report.assignments import Assignments
-from fbq.report.blocks import (
-  Answer,
-  Block,
-  Cell,
-  Column,
-  Details,
-  Figures,
-  Links,
-  Picture,
-  Section,
-  Table,
-  Text,
-  number,
-)
 from fbq.report.records import Point
 from fbq.report.run import Run
 
@@ -53,7 +39,7 @@ def tell(results: Assignments, log) -> None:
   log.say(sentences.summary(results.best))
 
 
-def blocks(results: Assignments) -> list[Block]:
+def content(results: Assignments) -> list[blocks.Block]:
   """The page, but for the facts of the run.
 
   Raises:
@@ -61,34 +47,34 @@ def blocks(results: Assignments) -> list[Block]:
   """
   best = results.best
   point = best.point
-  parts: list[Block] = [
-    Answer(
+  parts: list[blocks.Block] = [
+    blocks.Answer(
       [sentences.answer(best, results.network, results.target)],
       [
-        Text(f"That is, {sentences.bits_in_words(point.precision)}."),
-        Links([("Every layer is listed below.", "#layers")]),
+        blocks.Text(f"That is, {sentences.bits_in_words(point.precision)}."),
+        blocks.Links([("Every layer is listed below.", "#layers")]),
       ],
     ),
     _figures(results),
-    Text(
+    blocks.Text(
       f"± and bars: one binomial standard error over {results.test_count:,} "
       "test images; smaller differences mean little. The recommended one was "
       "chosen on the same images that score it, which flatters it slightly.",
       note=True,
     ),
-    Section(
+    blocks.Section(
       "Accuracy over cycles",
       [
-        Picture(plots.front(results), "front.svg"),
-        Text(
+        blocks.Picture(plots.front(results), "front.svg"),
+        blocks.Text(
           "Named are the front, what the recommended one was made from, and "
           "what is far less accurate; others tell their names to the mouse.",
           note=True,
         ),
       ],
     ),
-    Section(f"Results, {_ORDER}", [_results(results)]),
-    Section(
+    blocks.Section(f"Results, {_ORDER}", [_results(results)]),
+    blocks.Section(
       f"The recommended precision, layer by layer: {point.name}",
       [_layers(results, point)],
       "layers",
@@ -96,11 +82,13 @@ def blocks(results: Assignments) -> list[Block]:
   ]
   if results.changes:
     found = _raised(results, point) or [
-      Text(f"Nothing was raised for {point.name}; see the others below.")
+      blocks.Text(f"Nothing was raised for {point.name}; see the others below.")
     ]
-    parts.append(Section("What the Free Bits pass changed and why", found))
+    parts.append(
+      blocks.Section("What the Free Bits pass changed and why", found)
+    )
   others = [
-    Details(
+    blocks.Details(
       p.name,
       [*_raised(results, p), _layers(results, p)],
       f"{p.cycles:,} cycles, {100 * p.accuracy:.2f} %",
@@ -109,7 +97,7 @@ def blocks(results: Assignments) -> list[Block]:
     if p != point
   ]
   if others:
-    parts.append(Section("Every other assignment", others))
+    parts.append(blocks.Section("Every other assignment", others))
   return parts
 
 
@@ -127,7 +115,7 @@ def _figures(results):
   weights = (
     f"of weights; {reference.name}: {reference.weight_bytes / 1e3:.1f} kB"
   )
-  return Figures(
+  return blocks.Figures(
     [
       (f"{point.cycles:,}", cycles),
       (f"{best.speedup:.2f}×", f"as fast as {reference.name}"),
@@ -146,61 +134,67 @@ def _results(results):
 
   def name(point):
     note = f"= {', '.join(point.aliases)}" if point.aliases else ""
-    return Cell(point.name, note=note)
+    return blocks.Cell(point.name, note=note)
 
   def details(point):
     return ", ".join(f"{key} {value}" for key, value in point.detail.items())
 
-  return Table.of(
+  return blocks.Table.of(
     records.by_cycles(results.points),
-    (Column("mark", "sign"), mark),
-    (Column("assignment"), name),
-    (Column("made from", "soft"), lambda p: p.parent or ""),
-    (number("cycles"), lambda p: p.cycles),
+    (blocks.Column("mark", "sign"), mark),
+    ("assignment", name),
+    (blocks.Column("made from", "soft"), lambda p: p.parent or ""),
+    (blocks.number("cycles"), lambda p: p.cycles),
     (
-      number(f"vs {eight.name}\n%", "{:+z.1f}"),
+      blocks.number(f"vs {eight.name}\n%", "{:+z.1f}"),
       lambda p: 100 * (p.cycles / eight.cycles - 1),
     ),
     (
-      number("accuracy\n%", "{:.2f}"),
-      lambda p: Cell(100 * p.accuracy, error=results.error(p)),
+      blocks.number("accuracy\n%", "{:.2f}"),
+      lambda p: blocks.Cell(100 * p.accuracy, error=results.error(p)),
     ),
     (
-      number(f"vs {eight.name}\npoints", "{:+z.2f}"),
+      blocks.number(f"vs {eight.name}\npoints", "{:+z.2f}"),
       lambda p: 100 * (p.accuracy - eight.accuracy),
     ),
-    (number("GBOPs", "{:.3f}"), lambda p: p.bops / 1e9),
-    (number("weights\nkB", "{:.1f}"), lambda p: p.weight_bytes / 1e3),
-    (number("act.\nkB", "{:.1f}"), lambda p: p.peak_activation_bytes / 1e3),
-    (Column("settings", "soft"), details),
+    (blocks.number("GBOPs", "{:.3f}"), lambda p: p.bops / 1e9),
+    (blocks.number("weights\nkB", "{:.1f}"), lambda p: p.weight_bytes / 1e3),
+    (
+      blocks.number("act.\nkB", "{:.1f}"),
+      lambda p: p.peak_activation_bytes / 1e3,
+    ),
+    (blocks.Column("settings", "soft"), details),
     marks=lambda p: "best" if p == best else "",
     label=_ORDER,
   )
 
 
-def _layers(results: Assignments, point: Point) -> Table:
+def _layers(results: Assignments, point: Point) -> blocks.Table:
   """The layers of a point beside those of the reference, or just its bits."""
   rows = results.layers.get(point.name, ())
   label = f"precision of {point.name}"
   if not rows:
-    columns = [Column("tensor"), Column("bits", "bits")]
-    return Table(columns, list(point.precision.items()), label=label)
+    columns = [blocks.Column("tensor"), blocks.Column("bits", "bits")]
+    return blocks.Table(columns, list(point.precision.items()), label=label)
   name = results.reference
   reference = {row.layer: row.cycles for row in results.layers.get(name, ())}
-  return Table.of(
+  return blocks.Table.of(
     rows,
-    (Column("layer"), lambda row: row.layer),
-    (Column("operator", "soft"), lambda row: row.op),
-    (Column("input\nbits", "bits"), lambda row: row.in_bits),
-    (Column("weight\nbits", "bits"), lambda row: row.weight_bits),
-    (Column("output\nbits", "bits"), lambda row: row.out_bits),
-    (number("MACs"), lambda row: row.macs or None),
-    (number("cycles"), lambda row: row.cycles),
+    ("layer", lambda row: row.layer),
+    (blocks.Column("operator", "soft"), lambda row: row.op),
+    (blocks.Column("input\nbits", "bits"), lambda row: row.in_bits),
+    (blocks.Column("weight\nbits", "bits"), lambda row: row.weight_bits),
+    (blocks.Column("output\nbits", "bits"), lambda row: row.out_bits),
+    (blocks.number("MACs"), lambda row: row.macs or None),
+    (blocks.number("cycles"), lambda row: row.cycles),
     (
-      number(f"vs {name}\n%", "{:+z.1f}"),
+      blocks.number(f"vs {name}\n%", "{:+z.1f}"),
       lambda row: _percent(reference.get(row.layer), row.cycles),
     ),
-    (Column("share of cycles", "bar", "{:.1f} %"), lambda r: 100 * r.share),
+    (
+      blocks.Column("share of cycles", "bar", "{:.1f} %"),
+      lambda r: 100 * r.share,
+    ),
     label=label,
   )
 
@@ -209,25 +203,28 @@ def _percent(before: int | None, after: int) -> float | None:
   return 100 * (after / before - 1) if before else None
 
 
-def _raised(results: Assignments, point: Point) -> list[Block]:
+def _raised(results: Assignments, point: Point) -> list[blocks.Block]:
   """What the Free Bits pass did to a point; nothing for most."""
   changes = results.changes.get(point.name)
   if not changes:
     return []
   said = f"Raised from {point.parent}, where more bits cost fewer cycles:"
-  table = Table.of(
+  table = blocks.Table.of(
     changes,
-    (Column("tensors raised"), lambda change: ", ".join(change.sites)),
-    (Column("layer", "soft"), lambda change: change.layer),
-    (Column("bits before\ninput / weight", "bits"), lambda c: c.from_bits),
-    (Column("bits after\ninput / weight", "bits"), lambda c: c.to_bits),
-    (number("cycles\nbefore"), lambda change: change.cycles_before),
-    (number("cycles\nafter"), lambda change: change.cycles_after),
+    ("tensors raised", lambda change: ", ".join(change.sites)),
+    (blocks.Column("layer", "soft"), lambda change: change.layer),
     (
-      number("change\n%", "{:+z.1f}"),
+      blocks.Column("bits before\ninput / weight", "bits"),
+      lambda c: c.from_bits,
+    ),
+    (blocks.Column("bits after\ninput / weight", "bits"), lambda c: c.to_bits),
+    (blocks.number("cycles\nbefore"), lambda change: change.cycles_before),
+    (blocks.number("cycles\nafter"), lambda change: change.cycles_after),
+    (
+      blocks.number("change\n%", "{:+z.1f}"),
       lambda change: _percent(change.cycles_before, change.cycles_after),
     ),
-    (Column("why", "long"), lambda change: change.reason),
+    (blocks.Column("why", "long"), lambda change: change.reason),
     label=f"what was raised for {point.name}",
   )
-  return [Text(said, note=True), table]
+  return [blocks.note(said), table]

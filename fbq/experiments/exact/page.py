@@ -30,7 +30,7 @@ def write(results: Chosen, run: Run, workdir: Path) -> None:
   page.write(
     workdir / "report.html",
     *points_page.heading(found),
-    [*points_page.blocks(found), _choice(results)],
+    [*points_page.content(found), _choice(results)],
     points_page.about(found, run, workdir),
   )
 

@@ -13,7 +13,7 @@ def write(results: Assignments, run: Run, workdir: Path) -> None:
   page.write(
     workdir / "report.html",
     *points_page.heading(results),
-    points_page.blocks(results),
+    points_page.content(results),
     points_page.about(results, run, workdir),
   )
 

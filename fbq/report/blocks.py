@@ -123,11 +123,6 @@ class Column:
   group: str = ""
 
 
-def note(text: str) -> Text:
-  """Small print, as below a table."""
-  return Text(text, note=True)
-
-
 def percents(heading: str) -> Column:
   """A column of percents or points, such as `means.Mean.cell`."""
   return number(heading, "{:.2f}")

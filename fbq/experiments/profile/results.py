@@ -236,8 +236,8 @@ def statements(profile: Profile) -> list[tuple[str, str, dict[str, float]]]:
   )
   narrow = (
     "Weights narrower than activations ruin performance on XPulpNNv1",
-    f"Cycles at 8/4 over those at 8/8: {said}. XPulpNNv1 unpacks such weights in "
-    "software inside the inner loop, XPulpV2 all that is below 8 bits; "
+    f"Cycles at 8/4 over those at 8/8: {said}. XPulpNNv1 unpacks such weights "
+    "in software inside the inner loop, XPulpV2 all that is below 8 bits; "
     "XPulpNNv2 decodes mixtures in hardware.",
     numbers,
   )

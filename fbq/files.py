@@ -28,6 +28,6 @@ def write_atomically(path: str | os.PathLike, content: bytes | str) -> None:
 def user_path(text: str | os.PathLike) -> pathlib.Path:
   """The path that a user wrote; `~` is the home directory.
 
-  That of a user who does not exist stays as it is, and no file is found there.
+  `~name` stays where there is no such user, so that the file is not found.
   """
   return pathlib.Path(os.path.expanduser(text))

@@ -31,7 +31,7 @@ def load(
   """
   given = settings.checkpoint_layout
   names = brought("layout", given, "checkpoint_layout") if given else None
-  mean_and_std = settings.checkpoint_images or None
+  mean_and_std: Any = settings.checkpoint_images or None  # a pair
   try:
     state = torch_weights.read(settings.float_checkpoint)
     return torch_weights.load(

@@ -36,18 +36,11 @@ def tell(results: TriedRecipes, log: Log) -> None:
 
 
 def _blocks(results: TriedRecipes) -> list[blocks.Block]:
-  used, first = results.used, next(iter(results.networks.values()))
-  figures = [
-    (f"{results.in_float} %", "in float"),
-    (f"{used.accuracy} %", f"recommended, {used.recipe.widths}"),
-  ]
+  first = next(iter(results.networks.values()))
   parts: list[blocks.Block] = [
     blocks.Answer([results.answer]),
-    blocks.Figures(figures),
     blocks.Bullets(results.findings),
-    blocks.Section(
-      "The best recipe for each pair of bit-widths", _best(results)
-    ),
+    blocks.Section("The best recipe for each pair of widths", _best(results)),
   ]
   for table in results.tables:
     note = f"{table.note} Test accuracy, %; float {results.in_float}."
@@ -77,12 +70,10 @@ def _best(results: TriedRecipes) -> list[blocks.Block]:
     ),
     blocks.note(
       "For each pair the recipe whose class probabilities have the least KL "
-      "divergence from the float network's on validation images, which are "
-      "neither test images nor those of calibration; no labels are needed. "
-      "Recommended is the pair of fewest weight bits times activation bits "
-      f"that gives the float network's class for {1 - results.tolerance:.1%} "
-      "of them. W: bits of weights, A: bits of activations; ± is the standard "
-      "error over seeds."
+      "divergence from the float network's on validation images. Recommended "
+      "is the pair of fewest weight bits times activation bits that gives the "
+      f"float network's class for {1 - results.tolerance:.1%} of them. W: bits "
+      "of weights, A: bits of activations; ± is the standard error over seeds."
     ),
   ]
 
@@ -118,11 +109,9 @@ def _layers(layers: LayerNumbers) -> list[blocks.Block]:
     ),
     blocks.note(
       "KL divergence, in nats, of the class probabilities from the float "
-      "network's with one tensor alone at 4 bits; weights per channel with "
-      "least-squares ranges, activations by min/max: the first to give more "
-      "bits to. SQNR: 10 log10(Σw² / Σ(w − Q(w))²) of 8-bit affine weights, "
-      "by min/max, with one range for a layer or one per channel (folded); a "
-      "bit is worth 6 dB. It is that of the widest channels and hardly falls "
-      "while small ones are lost."
+      "network's with one tensor alone at 4 bits: the largest are the first "
+      "to give more bits to. SQNR: 10 log10(Σw² / Σ(w − Q(w))²) of 8-bit "
+      "affine weights by min/max; a bit is worth 6 dB. It is that of the "
+      "widest channels and hardly falls while small ones are lost."
     ),
   ]

@@ -150,19 +150,12 @@ def _look_at_layers(
 
 def _assumptions(settings: PostTraining, lab: Lab) -> tuple[str, ...]:
   """Sentences about what the numbers rest on."""
-  rounding = settings.rounding
   return (
-    f"{len(settings.seeds)} float networks, "
-    f"{lab.task.steps(settings.float_training)} steps each.",
-    f"Ranges from {settings.calibration_images} images of the training split "
-    f"in batches of {settings.calibration_batch}; bias correction and AdaRound "
-    f"see {settings.correction_batches} of the batches. No labels are used.",
+    f"Ranges from {settings.calibration_images} images of the training split; "
+    "bias correction and AdaRound see some of them. No labels are used.",
     f"Recipes are chosen by {settings.validation_images} or a few more other "
     "renders of training images, not by test images; the network was trained "
     "on their sources, so it is surer of them than of test images.",
-    f"Percentile: {settings.percent:g} %. Moving average: decay "
-    f"{settings.decay:g} a batch. AdaRound: {rounding.steps} steps of "
-    f"{rounding.batch_size} images for each layer.",
     "The image keeps 8 bits from 0 to 1, adders and signed tensors 8 bits; "
     "biases and logits stay in float, as 32-bit integers hold them.",
     lab.task.about_test,

@@ -25,8 +25,8 @@ def write(results: TrainedNetworks, run: Run, workdir: Path) -> None:
       blocks.Answer([results.verdict]),
       blocks.Section("Rules", [_table(results)]),
       blocks.note(
-        "Test accuracy in %, differences in points within seeds; ± is the "
-        "standard error over seeds."
+        f"Test accuracy in %, {results.float_mean} in float, differences in "
+        "points within seeds; ± is the standard error over seeds."
       ),
     ],
     dataclasses.replace(run, assumptions=results.assumptions, next=_NEXT),
@@ -51,10 +51,7 @@ def _table(results: TrainedNetworks) -> blocks.Table:
       lambda row: row[1].lost.cell,
     ),
     (blocks.percents(f"behind\n{chosen}"), lambda row: row[1].behind.cell),
-    (
-      blocks.Column("what it does", "long"),
-      lambda row: results.rules[row[0]],
-    ),
+    (blocks.Column("what it does", "long"), lambda row: results.rules[row[0]]),
     marks=lambda row: "best" if row[0] == chosen else "",
     label=f"Test accuracy (%); float {results.float_mean}",
   )

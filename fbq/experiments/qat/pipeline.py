@@ -93,7 +93,7 @@ def _normalized(
 
 def _assumptions(settings: UniformTraining, lab: Lab) -> tuple[str, ...]:
   """Sentences about what the numbers rest on."""
-  qat, stages = settings.qat, (settings.float_training, settings.fine_tuning)
+  stages = settings.float_training, settings.fine_tuning
   float_steps, qat_steps = map(lab.task.steps, stages)
   start = f"after the {float_steps} of float training, all from scratch"
   if settings.start == "float":
@@ -101,8 +101,5 @@ def _assumptions(settings: UniformTraining, lab: Lab) -> tuple[str, ...]:
   return (
     f"Every rule trains for {qat_steps} steps on the same batches {start}.",
     "Image and sums of shortcuts stay at 8 bits where the network says so.",
-    f"Batch norm: {qat.batch_norm}. Grids: weights {qat.weights}, "
-    f"{'per channel' if qat.per_channel else 'per layer'}; activations "
-    f"{qat.activations}.",
     lab.task.about_test,
   )

@@ -57,20 +57,21 @@ def verdicts(builder: str, accuracies: Accuracies) -> list[Verdict]:
   return found
 
 
-def loses_more(
-  names: tuple[str, str],
-  networks: tuple[Accuracies, Accuracies],
-  builders: tuple[str, str] = ("", ""),
-) -> Verdict:
-  """Whether the first of two networks loses more by 4-bit weights, trained."""
-  one, other = names
+def loses_more(*networks: tuple[str, str, Accuracies]) -> Verdict:
+  """Whether the first of two networks loses more by 4-bit weights, trained.
+
+  Args:
+    *networks: (name, builder, accuracies) of both.
+  """
+  one, other = (name for name, *_ in networks)
   title = f"lost by {one} - by {other}, 4-bit weights, trained"
   above, below = f"{one} loses more", f"{one} loses no more"
   claim = Claim(title, 0.0, TRAINED_4, TRAINED_4, above, below)
-  ours = (differences(n[FLOAT], n[TRAINED_4]) for n in networks)
-  theirs = (
-    difference(published(b, FLOAT), published(b, TRAINED_4)) for b in builders
-  )
+  ours, theirs = [], []
+  for _, builder, found in networks:
+    ours.append(differences(found[FLOAT], found[TRAINED_4]))
+    printed = (published(builder, name) for name in (FLOAT, TRAINED_4))
+    theirs.append(difference(*printed))
   return verdict(claim, differences(*ours), difference(*theirs))
 
 

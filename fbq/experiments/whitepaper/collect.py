@@ -51,14 +51,8 @@ def pairs(runs: Sequence[WhitepaperTables]) -> list[Verdict]:
   it loses more.
   """
   ordered = sorted(runs, key=lambda run: run.network.parameters)
-  return [
-    claims.loses_more(
-      (small.network.net, large.network.net),
-      (small.network.accuracies, large.network.accuracies),
-      (small.builder, large.builder),
-    )
-    for small, large in itertools.combinations(ordered, 2)
-  ]
+  told = [(r.network.net, r.builder, r.network.accuracies) for r in ordered]
+  return [claims.loses_more(*two) for two in itertools.combinations(told, 2)]
 
 
 def claims_table(runs: Sequence[WhitepaperTables]) -> blocks.Table:

@@ -102,10 +102,7 @@ def _blocks(results: WhitepaperTables) -> list[blocks.Block]:
 def _verdicts(results: WhitepaperTables) -> blocks.Table:
   return blocks.Table.of(
     results.verdicts,
-    (
-      blocks.Column("difference of accuracies", "long"),
-      lambda v: v.claim.title,
-    ),
+    (blocks.Column("difference of", "long"), lambda v: v.claim.title),
     (blocks.percents("here\npoints"), lambda v: v.ours.signed),
     (
       blocks.number("published\npoints", "{:+z.2f}"),
@@ -171,9 +168,9 @@ def _spreads(results: WhitepaperTables) -> list[blocks.Block]:
       label="spread of channels",
     ),
     blocks.note(
-      "Largest magnitudes of the channels' weights. A channel that is nearly "
-      "constant on the data has next to no variance, so folding makes its "
-      "weights the widest, and one grid for the layer is made for it. Shaded: "
+      "Largest magnitudes of the channels' weights. Folding divides by the "
+      "root of a channel's variance: one that is nearly constant on the data "
+      "becomes the widest, and one grid for the layer is made for it. Shaded: "
       "it makes zeros of more than a quarter of the channels."
     ),
   ]

@@ -210,12 +210,9 @@ def _assumptions(
     "folded before weights are quantized, but where a column says otherwise. "
     "Asymmetric grids have a zero-point, symmetric ones are restricted to "
     "-127 .. 127; the classifier has one grid for all channels.",
-    f"Calibration: smallest and largest number of "
-    f"{settings.calibration_images} training images.",
     f"Training (QAT): {qat_steps} steps after {float_steps} in floating point, "
     "weights by their smallest and largest of the moment, activations by "
-    "moving averages of them, straight-through; batch norms corrected, and "
-    f"frozen after {settings.qat.freeze_share:.0%} of the steps.",
+    "moving averages of them; batch norms corrected, then frozen.",
     "Images have 8 bits throughout; all other activations those of the column, "
     "sums and signed ones included, which fbq's deployment keeps at 8.",
     "Published numbers are of full size on ImageNet; the same family is not "

@@ -93,10 +93,11 @@ class WhitepaperTables:
     """Every claim of the whitepaper held against the network."""
     found = claims.verdicts(self.builder, self.network.accuracies)
     if len(self.widths) > 1:
-      ends = min(self.widths), max(self.widths)
-      names = (f"width {ends[0]:g}", f"width {ends[1]:g}")
-      narrow, wide = (self.widths[end].accuracies for end in ends)
-      found.append(claims.loses_more(names, (narrow, wide)))
+      ends = (
+        (f"width {width:g}", "", self.widths[width].accuracies)
+        for width in (min(self.widths), max(self.widths))
+      )
+      found.append(claims.loses_more(*ends))
     return found
 
   @property

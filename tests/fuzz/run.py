@@ -2,7 +2,7 @@
 
     python tests/fuzz/run.py tables --seed=1 --count=1000
 
-Other fuzzers: precision_files, checkpoints. It ends with the first input that
+Other fuzzers: precision_files, checkpoints, settings. It ends with the first input that
 was answered as it must not be, and with the number that makes it again.
 """
 

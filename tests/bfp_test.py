@@ -337,12 +337,6 @@ def test_few_exponent_bits_are_as_good_as_8_within_their_range():
   bfp_oracle.assert_same_bits(few, all_)
 
 
-def test_exponent_that_leaves_no_mantissa_is_named():
-  assert bfp.bitq_format(16, 7, 24) == bfp.Format(9, 7, 24)
-  with pytest.raises(ValueError, match="7 exponent bits of 8 leave X = 1"):
-    bfp.bitq_format(8, 7, 16)
-
-
 @pytest.mark.parametrize(
   ("arguments", "match"),
   [

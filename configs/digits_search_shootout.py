@@ -13,30 +13,29 @@ choices by loss and by Hessian traces, but from all searches by training.
 from ml_collections import ConfigDict
 
 from configs import digits_free_bits
+from fbq.config import chosen, configured
 
 BUDGETS = (0.78, 0.84, 0.9)
 
 
-def get_config(size: str = "full") -> ConfigDict:
-  """Values only; see fbq/experiments/shootout.py for what they do."""
-  if size not in ("full", "quick"):
-    raise ValueError(f"the size is {size!r}, expected 'full' or 'quick'")
+def get_config(words: str = "") -> ConfigDict:
+  """Values that differ from the defaults; --settings lists all."""
+  size = chosen(words, size=("full", "quick"))["size"]
   base = digits_free_bits.get_config().to_dict()
+  shared = ("net", "data", "float_training", "fine_tuning", "qat")
 
   # Strengths were spread on a pilot run of seed 9, not among those below, so
   # that assignments take between 75 and 92 % of the cycles at 8 bits.
   def gated(*strengths):
     return dict(settings=strengths, gate_learning_rate=0.05)
 
-  def chosen():
+  def valued():
     return dict(settings=BUDGETS)
 
-  config = dict(
-    experiment="shootout",
+  return configured(
+    "shootout",
+    **{name: base[name] for name in shared},
     seeds=(0, 1, 2) if size == "full" else (0,),
-    net=base["net"],
-    data=base["data"],
-    target="xpulpnn_v1",
     strategies={
       "free-bits": gated(0.006, 0.015, 0.04),
       "free-bits-locked": gated(0.006, 0.015, 0.04),
@@ -49,28 +48,20 @@ def get_config(size: str = "full") -> ConfigDict:
       "gumbel": gated(0.25, 0.7, 2.0),
       "fractional": gated(1.0, 4.0, 16.0),
       "fractional-budget": gated(*BUDGETS),
-      "loss-exact": chosen(),
-      "kl-exact": chosen(),
-      "hessian-exact": chosen(),
-      "gates-exact": chosen(),
+      "loss-exact": valued(),
+      "kl-exact": valued(),
+      "hessian-exact": valued(),
+      "gates-exact": valued(),
     },
-    float_training=base["float_training"],
     calibration_images=512,
     search=dict(
       steps=200,
       batch_size=32,
       learning_rate=5e-3,
-      weight_decay=0.0,
       range_learning_rate=1e-2,
-      range_bits=4,
       temperature=(1.0, 0.1),
       budget_strength=10.0,
     ),
-    fine_tuning=base["fine_tuning"],
-    qat=base["qat"],
     budgets=BUDGETS,
     least_accuracy=0.9,
-    checkpoint_every=200,
-    log_every=25,
   )
-  return ConfigDict(config)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fbq.nets.graph import Net
+from hwsim import reading
 from hwsim.bfp.formats import FP32, BlockFormat, block_format
 
 Formats = Mapping[str, BlockFormat]
@@ -69,15 +70,17 @@ def from_json(net: Net, path: str | Path) -> dict[str, BlockFormat]:
   Raises:
     ValueError: not such a file, or an assignment of another network.
   """
+  stored = reading.json_of(path)
   try:
-    stored = json.loads(Path(path).read_text())
     name = stored["net"]
     formats = {s: block_format(**f) for s, f in stored["formats"].items()}
   except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise ValueError(f"{path} holds no block formats: {error!r}") from error
+    raise ValueError(
+      f"{path} holds no block formats: {reading.shown(error, 300)}"
+    ) from error
   if name != net.name:
     raise ValueError(
-      f"{path} is an assignment of {name!r}, not of {net.name!r}"
+      f"{path} is an assignment of {reading.shown(name)}, not of {net.name!r}"
     )
   check_formats(net, formats, str(path))
   return formats

@@ -10,22 +10,22 @@ the string below each:
 A ConfigDict is converted once, by `of`; what does not fit raises ConfigError, a
 line that names the setting, what was given and what was expected. `configured`
 makes the ConfigDict of an experiment that has every setting, so that each can
-be given on the command line; `table` lists them for people.
+be given on the command line. `fbq.config_words.table` lists them for people.
 """
 
 import difflib
 import numbers
-import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Self, TypeVar
 
-import annotated_types
 import pydantic
 from ml_collections import ConfigDict
 from pydantic import Field
 
 from fbq import doors
+from fbq.config_words import Chosen as Chosen
+from fbq.config_words import Expected, default_of, group_of, shown, words
 
 S = TypeVar("S", bound="Settings")
 LARGEST = 10**9  # of counts: nothing that is counted here has more
@@ -62,7 +62,7 @@ class Settings(pydantic.BaseModel):
 def require(condition: bool, name: str, value: Any, expected: str) -> None:
   """Raises ConfigError that says what was given and what was expected."""
   if not condition:
-    raise ConfigError(f"config.{name} is {_shown(value)}, expected {expected}")
+    raise ConfigError(f"config.{name} is {shown(value)}, expected {expected}")
 
 
 def expect(condition: bool, expected: str) -> None:
@@ -157,9 +157,9 @@ def _completed(kind, given):
   """`given` with the defaults of what it leaves out, in the order of `kind`."""
   complete = {}
   for name, field in kind.model_fields.items():
-    group = _group(field.annotation)
+    group = group_of(field.annotation)
     value = given.get(name)
-    default = _default(field)
+    default = default_of(field)
     for part in field.metadata:
       if isinstance(part, Chosen) and isinstance(value, Mapping):
         group = part.kind(value)
@@ -168,155 +168,6 @@ def _completed(kind, given):
     elif name in given or not field.is_required():
       complete[name] = value if name in given else default
   return complete | {k: v for k, v in given.items() if k not in complete}
-
-
-def _default(field):
-  """The default of a field, groups of settings as dicts."""
-  if field.is_required():
-    group = _group(field.annotation)
-    return {} if group is not None else None
-  return _dumped(field.get_default(call_default_factory=True))
-
-
-def _dumped(value):
-  """Settings in a default as dicts, which a ConfigDict takes."""
-  if isinstance(value, Settings):
-    return value.model_dump()
-  if isinstance(value, Mapping):
-    return {key: _dumped(item) for key, item in value.items()}
-  return value
-
-
-# ---- What a table for people shows
-
-
-class Row(NamedTuple):
-  """A setting.
-
-  Attributes:
-    name: with its groups, joined by dots.
-    expected: type and bounds, in words.
-    default: as Python writes it; "" if it must be given.
-    meaning: what it does.
-  """
-
-  name: str
-  expected: str
-  default: str
-  meaning: str
-
-
-def table(
-  kind: type[Settings],
-  prefix: str = "",
-  defaults: Mapping | None = None,
-  values: Settings | None = None,
-) -> Iterator[Row]:
-  """A row for every setting of a group and of the groups in it.
-
-  Args:
-    kind: group of settings.
-    prefix: names of the groups that it is in.
-    defaults: values where its own defaults do not count.
-    values: settings that tell which group a `Chosen` one is.
-  """
-  defaults = defaults or {}
-  for name, field in kind.model_fields.items():
-    default = defaults.get(name, _default(field))
-    value = getattr(values, name, None)
-    group = type(value) if isinstance(value, Settings) else None
-    group = group or _group(field.annotation)
-    if group is not None and default is not None:
-      yield from table(group, f"{prefix}{name}.", default, value)
-      continue
-    is_needed = field.is_required() and name not in defaults
-    yield Row(
-      f"{prefix}{name}",
-      expected(field),
-      "" if is_needed else _shown(default),
-      " ".join((field.description or "").split()),
-    )
-
-
-def expected(field: pydantic.fields.FieldInfo) -> str:
-  """What a field takes, in words: 'a whole number, 1 to 1,000'."""
-  return _words(field.annotation, field.metadata)
-
-
-_KINDS = {
-  int: "a whole number",
-  float: "a number",
-  str: "a text",
-  bool: "True or False",
-}
-
-
-def _words(annotation, metadata=()):
-  origin = typing.get_origin(annotation)
-  arguments = typing.get_args(annotation)
-  if origin is Annotated:
-    base, *more = arguments
-    more = [m for m in more if not isinstance(m, pydantic.fields.FieldInfo)] + [
-      part
-      for m in more
-      if isinstance(m, pydantic.fields.FieldInfo)
-      for part in m.metadata
-    ]
-    return _words(base, (*more, *metadata))
-  said = [m.text for m in metadata if isinstance(m, Expected)]
-  if said:
-    return said[-1]
-  if origin is Literal:
-    return f"one of {', '.join(map(repr, arguments))}"
-  if origin in (typing.Union, types.UnionType):
-    return " or ".join(_words(kind) for kind in arguments)
-  if origin is tuple:
-    if Ellipsis in arguments:
-      return f"a tuple, each {_words(arguments[0])}"
-    return f"({', '.join(map(_words, arguments))})"
-  if origin is dict:
-    return f"a dict of {_words(arguments[1])}"
-  words = _KINDS.get(annotation, getattr(annotation, "__name__", "a value"))
-  bounds = _bounds(metadata)
-  return f"{words}, {bounds}" if bounds else words
-
-
-def _bounds(metadata):
-  """For instance '1 to 1,000', 'above 0', '0 to below 1'."""
-  low = high = ""
-  for bound in metadata:
-    match bound:
-      case annotated_types.Ge(ge=value):
-        low = _number(value)
-      case annotated_types.Gt(gt=value):
-        low = f"above {_number(value)}"
-      case annotated_types.Le(le=value):
-        high = _number(value)
-      case annotated_types.Lt(lt=value):
-        high = f"below {_number(value)}"
-  if low and high:
-    return f"{low} to {high}"
-  return low if low.startswith("above") else f"at least {low}" if low else high
-
-
-def _number(value):
-  return f"{value:,}" if isinstance(value, int) else f"{value:g}"
-
-
-class Chosen(NamedTuple):
-  """Metadata of a setting that is a group which its own content chooses.
-
-  Attributes:
-    kind: (settings given) -> subclass of `Settings`.
-  """
-
-  kind: Callable[[Mapping], type[Settings]]
-
-
-class Expected(NamedTuple):
-  """Metadata of a type: what it takes, for people."""
-
-  text: str
 
 
 def checked(kind: Any, check: Callable[[Any], bool], text: str) -> Any:
@@ -329,16 +180,12 @@ def checked(kind: Any, check: Callable[[Any], bool], text: str) -> Any:
   return Annotated[kind, pydantic.AfterValidator(validate), Expected(text)]
 
 
+def described(kind: Any, text: str) -> Any:
+  """The type `kind`, of which messages say `text`."""
+  return Annotated[kind, Expected(text)]
+
+
 # ---- Conversion and messages
-
-
-def _group(annotation):
-  """The Settings class behind an annotation, None if there is none."""
-  if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-    first, *_ = typing.get_args(annotation)
-    return _group(first)  # a group or None
-  is_group = isinstance(annotation, type) and issubclass(annotation, Settings)
-  return annotation if is_group else None
 
 
 def _plain(value):
@@ -359,12 +206,6 @@ def _plain(value):
   return value
 
 
-def _shown(value):
-  """`value` as Python writes it, on one line and not endless."""
-  text = " ".join(repr(value).split())
-  return text if len(text) <= 200 else f"{text[:150]} ... ({len(text)} letters)"
-
-
 def _sentence(kind, error, given, where):
   """The first error of a validation as one line."""
   problem = error.errors()[0]
@@ -375,7 +216,7 @@ def _sentence(kind, error, given, where):
   # Down to the setting at fault; what is wrong inside of a value is shown whole
   names, annotation, field, value = [where], kind, None, given
   for part in problem["loc"]:
-    group = _group(annotation)
+    group = group_of(annotation)
     if group is not None and part not in group.model_fields:
       return _unknown(".".join([*names, str(part)]), str(part), group)
     if group is not None:
@@ -392,15 +233,15 @@ def _sentence(kind, error, given, where):
   name = ".".join(names)
   takes = (
     "settings"
-    if _group(annotation)
-    else _words(annotation, field.metadata if field else ())
+    if group_of(annotation)
+    else words(annotation, field.metadata if field else ())
   )
   if problem["type"] == "missing":
     return f"{name} is missing, expected {takes}"
   if own is not None:
     takes = str(own)
   type_name = f" ({type(value).__name__})" * problem["type"].endswith("_type")
-  return f"{name} is {_shown(value)}{type_name}, expected {takes}"
+  return f"{name} is {shown(value)}{type_name}, expected {takes}"
 
 
 def _unknown(name, key, group):

@@ -11,6 +11,7 @@ import operator
 from typing import Any
 
 _NETS = "fbq.nets"
+_STRATEGIES = "fbq.lab.strategies"
 _RULES = "fbq.quantizers.qat_rules"
 
 # Kind -> short name -> where it is. What stands behind a name of each kind:
@@ -21,7 +22,7 @@ _RULES = "fbq.quantizers.qat_rules"
 #                see `fbq.train.torch_names`
 #   target       `hwsim.pulp.Target`, or another target of hwsim
 #   rule         `fbq.quantizers.qat_rules.Rule`
-#   strategy     `fbq.lab.strategies.Strategy`
+#   strategy     `fbq.lab.strategies.Search` or `Valuation`
 KNOWN: dict[str, dict[str, str]] = {
   "experiment": {
     name: f"fbq.experiments.{name}:EXPERIMENT"
@@ -46,6 +47,15 @@ KNOWN: dict[str, dict[str, str]] = {
   "rule": {
     name: f"{_RULES}:{name.upper()}"
     for name in ("log_lsq", "lsq", "tqt", "pact", "min_max")
+  },
+  "strategy": {
+    name: f"{_STRATEGIES}:{name.upper().replace('-', '_')}"
+    for name in (
+      *("free-bits", "free-bits-locked", "bayesian-bits", "bb-deterministic"),
+      *("bb-post-training", "latency", "latency-budget", "softmax", "gumbel"),
+      *("fractional", "fractional-budget", "gates-exact", "hessian-exact"),
+      *("kl-exact", "loss-exact"),
+    )
   },
   "target": {
     "xpulp_v2": "hwsim.pulp:XPULP_V2",
@@ -78,8 +88,9 @@ def resolve(kind: str, name: str) -> Any:
     DoorError: an unknown short name, a module that cannot be imported, an
       attribute that it does not have, or one of another kind.
   """
+  name = str(name)
   place = KNOWN[kind].get(name, name)
-  module, colon, attribute = str(place).partition(":")
+  module, colon, attribute = place.partition(":")
   if not (colon and module and attribute):
     raise DoorError(f"{kind} {name!r} is not known{_hint(kind, name)}")
   try:
@@ -104,7 +115,7 @@ def _load(place):
 
 def _hint(kind, name):
   names = list(KNOWN[kind])
-  close = difflib.get_close_matches(str(name), names, 1)
+  close = [] if name in names else difflib.get_close_matches(name, names, 1)
   meant = f"; did you mean {close[0]!r}?" if close else ";"
   return (
     f"{meant} expected one of {', '.join(names)}, or your own as "

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from fbq.nets.graph import Net
+from hwsim import reading
 from hwsim.workload import Workload
 
 BITS = (2, 4, 8)
+_LONGEST = 100  # letters of a name that is compared with others
 
 Precision = Mapping[str, int]
 
@@ -33,17 +35,19 @@ def check_assignment(
   for site, bits in precision.items():
     if site not in sites:
       raise ValueError(
-        f"{where}: {net.name} has no tensor {site!r}"
+        f"{where}: {net.name} has no tensor {reading.shown(site)}"
         f"{_did_you_mean(site, sites)}"
       )
     fixed = net.fixed_bits.get(site)
     if fixed is not None and bits != fixed:
       raise ValueError(
-        f"{where}: {site!r} is {bits} bits, but {net.name} fixes it at {fixed}"
+        f"{where}: {site!r} is {reading.shown(bits)} bits, but {net.name} "
+        f"fixes it at {fixed}"
       )
     if not isinstance(bits, (int, np.integer)) or bits not in BITS:
       raise ValueError(
-        f"{where}: {site!r} is {bits!r} bits, expected one of {BITS}"
+        f"{where}: {site!r} is {reading.shown(bits)} bits, expected one of "
+        f"{BITS}"
       )
   missing = [site for site in sites if site not in precision]
   if missing:
@@ -122,21 +126,24 @@ def from_json(net: Net, path: str | Path) -> dict[str, int]:
   Raises:
     ValueError: not such a file, or an assignment of another network.
   """
-  try:
-    stored = json.loads(Path(path).read_text())
-    name, precision = stored["net"], dict(stored["bits"])
-  except (ValueError, KeyError, TypeError) as error:
-    raise ValueError(f"{path} holds no assignment: {error!r}") from error
+  stored = reading.json_of(path)
+  is_stored = isinstance(stored, dict) and stored.keys() == {"net", "bits"}
+  if not is_stored or not isinstance(stored["bits"], dict):
+    raise ValueError(
+      f"{path} holds no assignment: {reading.shown(stored)}, expected "
+      '{"net": name, "bits": {site: bits}}'
+    )
+  name, precision = stored["net"], stored["bits"]
   if name != net.name:
     raise ValueError(
-      f"{path} is an assignment of {name!r}, not of {net.name!r}"
+      f"{path} is an assignment of {reading.shown(name)}, not of {net.name!r}"
     )
   check_assignment(net, precision, str(path))
   return precision
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
-  close = difflib.get_close_matches(name, known, 3)
+  close = difflib.get_close_matches(name[:_LONGEST], known, 3)
   if close:
     return f"; did you mean {' or '.join(map(repr, close))}?"
   return f"; it has {', '.join(known[:6])}, ... ({len(known)} in all)"

@@ -5,19 +5,23 @@ of the target, sizes in elements, bits in bits. `weight_bits` is "-" for a layer
 without weights, `out_bits` is 32 for outputs that are not quantized. A file may
 hold more layers than a network has, so one can serve many networks. To profile
 a board, save a simulated table, replace `latency_cycles` with measurements and
-`provenance` with "measured", and load it, or `merge` a part of it.
+`provenance` with "measured", and `merge` what there is of it; or, with a name
+of its own as `target` and all layers measured, `load` it as a whole: the board
+then need not be like any that is simulated (`blank` has the rows of a network).
+`hwsim.reading` says how files of spreadsheets are read.
 """
 
 import csv
 import dataclasses
 import json
-import math
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from hwsim import reading
 from hwsim.latency_table import BITS, LatencyTable, OutputBits
 from hwsim.workload import Layer, Workload
 
@@ -29,6 +33,7 @@ _SIZES = tuple(
 _PADDING = ("pad_top", "pad_bottom", "pad_left", "pad_right")
 _BITS = ("in_bits", "weight_bits", "out_bits")
 _VALUES = ("latency_cycles", "provenance", "target")
+_LONGEST = 100  # letters of an operator, a provenance or a target
 COLUMNS = ("layers", "op", *_SIZES, *_PADDING, *_BITS, *_VALUES)
 
 
@@ -48,7 +53,7 @@ class _Key(NamedTuple):
 
 def save(table: LatencyTable, path: str | os.PathLike) -> None:
   """Writes a table to a .csv or .json file, replacing it in one step."""
-  path = pathlib.Path(path)
+  path = pathlib.Path(path).expanduser()
   rows = list(_rows(table))
   part = path.with_name(path.name + ".part")
   if _kind(path) == "csv":
@@ -62,12 +67,31 @@ def save(table: LatencyTable, path: str | os.PathLike) -> None:
   part.replace(path)
 
 
+def blank(workload: Workload, target: str) -> LatencyTable:
+  """A table of zeros, to `save` and fill in with what a board measures.
+
+  Args:
+    workload: names the layers.
+    target: name of the board.
+  """
+  layers = workload.layers
+  return LatencyTable(
+    target,
+    layers,
+    tuple(site is not None for site in workload.output_sites),
+    np.zeros((len(layers), *[len(BITS)] * 3), np.int64),
+    ("measured",) * len(layers),
+  )
+
+
 def load(
   path: str | os.PathLike,
   workload: Workload,
   output_bits: OutputBits = "site",
 ) -> LatencyTable:
   """The table of a workload from a file that has all its layers.
+
+  The target is the one that the file names, simulated or not.
 
   Args:
     path: a .csv or .json file.
@@ -77,20 +101,30 @@ def load(
       stands for all.
 
   Raises:
-    ValueError: a row is wrong or double (names the line), or a layer or a
-      precision of the workload is missing.
+    ValueError: the file cannot be read, a row is wrong or double (names the
+      line), or a layer or a precision of the workload is missing.
   """
-  rows = _read(pathlib.Path(path))
-  target = next(iter(rows.values())).target if rows else ""
+  path = pathlib.Path(path).expanduser()
+  rows = _read(path)
+  target = next(iter(rows.values())).target
   quantized = tuple(site is not None for site in workload.output_sites)
-  cycles, provenance = [], []
-  for layer, q in zip(workload.layers, quantized, strict=True):
-    problem = f"{path}: layer {layer.name!r} is missing"
-    values, kinds = _layer_cycles(rows, layer, q, output_bits, problem)
-    cycles.append(values)
+  cycles = np.empty((len(workload.layers), *[len(BITS)] * 3), np.int64)
+  provenance = []
+  for i, (layer, q) in enumerate(zip(workload.layers, quantized, strict=True)):
+    kinds = set()
+    for bits, place, row in _entries(rows, layer, q, output_bits):
+      if row is None:
+        raise ValueError(
+          f"{path}: layer {layer.name!r} is missing: no row at input/weight/"
+          f"output bits {bits} for {layer.geometry}"
+        )
+      # One width of outputs stands for all.
+      one = q and output_bits != "site"
+      cycles[i][place[:2] if one else place] = row.cycles
+      kinds.add(row.provenance)
     provenance.append("/".join(sorted(kinds)))
   return LatencyTable(
-    target, workload.layers, quantized, np.stack(cycles), tuple(provenance)
+    target, workload.layers, quantized, cycles, tuple(provenance)
   )
 
 
@@ -99,17 +133,24 @@ def merge(
   path: str | os.PathLike,
   output_bits: OutputBits = "site",
 ) -> LatencyTable:
-  """The table with the layers a file measured in place of the simulated ones.
+  """The table with what a file measured in place of what was simulated.
 
-  A layer is replaced as a whole: a file that has some of its precisions but not
-  all is an error, because measured and simulated cycles of one layer would be
-  compared with each other. So is a row whose layer the table does not have.
-  With `output_bits` 2, 4 or 8 the file needs only, and replaces only, the
-  cycles at that width of quantized outputs.
+  A file may have a layer at some of its precisions only; the others stay as
+  they were simulated, and the layer's provenance then names both.
+
+  Args:
+    table: simulated table of the file's target.
+    path: a .csv or .json file.
+    output_bits: with 2, 4 or 8 the file needs only, and replaces only, the
+      cycles at that width of quantized outputs.
+
+  Raises:
+    ValueError: the file cannot be read, a row is wrong or double or of a layer
+      that the table does not have (names the line), or a layer of the file has
+      no row at the width of outputs.
   """
-  path = pathlib.Path(path)
+  path = pathlib.Path(path).expanduser()
   rows = _read(path)
-  cycles, provenance = table.cycles.copy(), list(table.provenance)
   known = {layer.geometry for layer in table.layers}
   for key, row in rows.items():
     if row.target != table.target:
@@ -120,19 +161,28 @@ def merge(
       raise ValueError(
         f"{row.where}: wrong geometry: no layer of the table is {key.geometry}"
       )
+
   measured = {key.geometry for key in rows}
+  cycles, provenance = table.cycles.copy(), list(table.provenance)
   for i, (layer, q) in enumerate(
     zip(table.layers, table.quantized, strict=True)
   ):
-    if layer.geometry in measured:
-      problem = f"{path}: layer {layer.name!r} is measured only in part"
-      values, kinds = _layer_cycles(rows, layer, q, output_bits, problem)
-      width = slice(None)
-      if q and output_bits != "site":
-        width = BITS.index(output_bits)
-        kinds.add(provenance[i])  # of the other widths
-      cycles[i][..., width] = values[..., width]
-      provenance[i] = "/".join(sorted(kinds))
+    if layer.geometry not in measured:
+      continue
+    entries = list(_entries(rows, layer, q, output_bits))
+    found = [(place, row) for _, place, row in entries if row is not None]
+    if not found:
+      raise ValueError(
+        f"{path}: layer {layer.name!r} has no row at {output_bits} output bits"
+      )
+
+    # One width of outputs, or some of the precisions, leave others simulated.
+    is_whole = len(found) == len(entries) and (not q or output_bits == "site")
+    kinds = set() if is_whole else {provenance[i]}
+    for place, row in found:
+      cycles[i][place] = row.cycles
+      kinds.add(row.provenance)
+    provenance[i] = "/".join(sorted(kinds))
   return dataclasses.replace(table, cycles=cycles, provenance=tuple(provenance))
 
 
@@ -175,49 +225,34 @@ def _rows(table):
       yield dict(zip(COLUMNS, row, strict=True))
 
 
-def _layer_cycles(
-  rows, layer, quantized, output_bits, problem
-) -> tuple[np.ndarray, set[str]]:
-  """int64[A, W, O] and the provenances; ValueError if a precision has none."""
+def _entries(
+  rows, layer, quantized, output_bits
+) -> Iterator[tuple[tuple, tuple, _Row | None]]:
+  """(key bits, place in [A, W, O], row of it) of what a file may have."""
   if output_bits not in (*BITS, "site"):
     raise ValueError(
       f"output_bits is {output_bits!r}, expected one of {BITS} or 'site'"
     )
-  cycles = np.empty((len(BITS),) * 3, np.int64)
-  kinds = set()
   for bits, place in _precisions(layer, quantized):
-    if quantized and output_bits != "site":
-      bits, place = (*bits[:2], output_bits), place[:2]
-    row = rows.get(_Key(layer.geometry, *bits))
-    if row is None:
-      raise ValueError(
-        f"{problem}: no row at input/weight/output bits {bits} for "
-        f"{layer.geometry}"
-      )
-    cycles[place] = row.cycles
-    kinds.add(row.provenance)
-  return cycles, kinds
+    if not quantized or output_bits in ("site", bits[2]):
+      yield bits, place, rows.get(_Key(layer.geometry, *bits))
 
 
 def _read(path) -> dict[_Key, _Row]:
-  """Rows by key, every value checked."""
+  """Rows by key, one or more, every value checked."""
   if _kind(path) == "csv":
-    with path.open(newline="", encoding="utf-8") as file:
-      reader = csv.DictReader(file)
-      numbered = [(reader.line_num, row) for row in reader]
+    numbered = reading.csv_of(path, COLUMNS)
   else:
-    try:
-      records = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-      raise ValueError(f"{path}: no JSON: {error}") from error
-    if not isinstance(records, list):
-      raise ValueError(f"{path}: expected a list of rows")
+    records = reading.json_of(path)
+    if not isinstance(records, list) or not records:
+      raise ValueError(f"{path}: expected a list of rows, one or more")
     numbered = list(enumerate(records, start=2))  # one per line, as saved
+
   rows = {}
   for line, record in numbered:
     where = f"{path}, line {line}"
     if not isinstance(record, dict):
-      raise ValueError(f"{where}: expected a row, got {record!r}")
+      raise ValueError(f"{where}: expected a row, got {reading.shown(record)}")
     key, row = _parse(record, where)
     if key in rows:
       raise ValueError(
@@ -234,29 +269,34 @@ def _read(path) -> dict[_Key, _Row]:
 
 def _parse(record, where) -> tuple[_Key, _Row]:
   absent = [name for name in COLUMNS if record.get(name) in (None, "")]
-  if absent or set(record) - set(COLUMNS):
+  unknown = [name for name in record if name not in COLUMNS]
+  if absent or unknown:
     raise ValueError(
       f"{where}: no value for {absent}, unknown columns "
-      f"{sorted(map(str, set(record) - set(COLUMNS)))}; "
+      f"{reading.shown(unknown)}; "
       f"expected {COLUMNS}"
     )
 
-  def whole(name):
-    value = record[name]
+  def whole(name, least=0):
     try:
-      number = int(value) if str(value).isdigit() else float(value)
-    except ValueError:
-      number = math.nan
-    if not 0 <= number < 2**63 or number != int(number):  # nan is neither
-      raise ValueError(
-        f"{where}: {name} is {value!r}, expected a whole number, not negative"
-      )
-    return int(number)
+      return reading.whole(record[name], least)
+    except ValueError as error:
+      raise ValueError(f"{where}: {name} is {error}") from error
 
+  def text(name):
+    value = record[name]
+    if not isinstance(value, str) or len(value) > _LONGEST:
+      raise ValueError(
+        f"{where}: {name} is {reading.shown(value)}, expected a short text"
+      )
+    return value
+
+  # The key: what the layer is, and at which precisions.
   sizes: dict[str, Any] = {name: whole(name) for name in _SIZES}
   top, bottom, left, right = (whole(name) for name in _PADDING)
+  padding = (top, bottom, left, right)
   try:
-    layer = Layer("", record["op"], padding=(top, bottom, left, right), **sizes)
+    layer = Layer("", text("op"), padding=padding, **sizes)
   except ValueError as error:
     raise ValueError(f"{where}: wrong geometry: {error}") from error
   weight_bits = "-" if record["weight_bits"] == "-" else whole("weight_bits")
@@ -270,6 +310,7 @@ def _parse(record, where) -> tuple[_Key, _Row]:
       raise ValueError(
         f"{where}: {name} is {bits!r}, expected one of {allowed} for {layer.op}"
       )
-  return key, _Row(
-    where, whole("latency_cycles"), record["provenance"], record["target"]
-  )
+
+  # No layer takes no time.
+  cycles = whole("latency_cycles", 1)
+  return key, _Row(where, cycles, text("provenance"), text("target"))

@@ -229,7 +229,7 @@ def test_what_does_not_fit_is_refused_by_name():
   kernel[0, 0, 0, 1] = np.nan
   odd = data.formats.at[SITES.index("b.out")].set(jnp.array([4, 9, 8]))
   for change, given, message in (
-    ({"a_kernel": kernel}, data, "'a.weight': 1 of 96 values are not finite"),
+    ({"a_kernel": kernel}, data, r"params\['a_kernel'\] has nan in 1 of 96"),
     (
       {"b_kernel": kernel},
       data,

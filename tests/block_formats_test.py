@@ -57,7 +57,8 @@ def test_a_missing_site_is_named():
 
 
 @pytest.mark.parametrize(
-  "text", ["", "{}", '{"net": "tiny"}', '{"net": "tiny", "formats": {"a": 3}}']
+  "text",
+  ["[]", "{}", '{"net": "tiny"}', '{"net": "tiny", "formats": {"a": 3}}'],
 )
 def test_other_files_are_refused(tmp_path, text):
   path = tmp_path / "formats.json"
@@ -72,6 +73,12 @@ def test_files_of_others_are_refused(tmp_path):
   path.write_text(text.replace('"tiny"', '"large"'))
   with pytest.raises(ValueError, match="assignment of 'large', not of 'tiny'"):
     block_formats.from_json(NET, path)
-  path.write_text(text.replace('"element_bits": 5', '"element_bits": 0', 1))
-  with pytest.raises(ValueError, match="element_bits is 0"):
+  for wrong in ("0", "true", "5.0", '"5"', "1" + "0" * 30, "[5]", "null"):
+    path.write_text(
+      text.replace('"element_bits": 5', f'"element_bits": {wrong}', 1)
+    )
+    with pytest.raises(ValueError, match="element_bits is .*expected a whole"):
+      block_formats.from_json(NET, path)
+  path.write_text("{")
+  with pytest.raises(ValueError, match="formats.json: no JSON"):
     block_formats.from_json(NET, path)

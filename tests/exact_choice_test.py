@@ -4,12 +4,13 @@ import csv
 import json
 
 import experiment_runs
+import lab_cases
 import numpy as np
 import pytest
 
 from fbq import precision
-from fbq.experiments import exact_settings, trained_point
-from fbq.experiments.settings import ConfigError
+from fbq.config import ConfigError
+from fbq.lab import trained_point
 from fbq.train.log import Log
 from hwsim import proxies
 from tests.configs import tiny, tiny_exact
@@ -25,7 +26,11 @@ WRONG = [
   ("bounds", (("pw.weight", 3, 8),), "config.bounds: .*3 to 8 bits"),
   ("ties", ("pw.weight",), "config.ties: .*ties nothing"),
   ("ties", (5,), "config.ties .*expected regular expressions, or lists"),
-  ("value", "hessian", "'kl', 'loss' or 'mse'"),
+  (
+    "value",
+    "hessian",
+    "value is 'hessian', expected one of 'kl', 'loss', 'mse'",
+  ),
   ("uniform_baselines", (4,), "8 among them"),
 ]
 
@@ -38,7 +43,7 @@ def test_what_cannot_be_met_is_said_before_training(name, value, message):
     place = place[part]
   place[path[-1]] = value
   with pytest.raises(ConfigError, match=message):
-    exact_settings.check(config)
+    lab_cases.checked(config)
 
 
 def test_a_run_keeps_its_budgets_limits_and_rules(tmp_path):

@@ -269,12 +269,44 @@ def test_one_measured_output_width_is_enough(net, table, tmp_path):
     latency_io.load(path, net, output_bits=16)
 
 
-def test_merging_refuses_parts_and_strangers(net, table, tmp_path):
-  path = edited(table, tmp_path, lambda rows: rows[:20])
-  with pytest.raises(
-    ValueError, match="'a' is measured only in part: no row at"
-  ):
-    latency_io.merge(table, path)
+def test_a_layer_may_be_measured_at_some_precisions(net, table, tmp_path):
+  def measure(rows):
+    measured = [row for row in rows if row["in_bits"] == "4"][3:]
+    for row in measured:
+      row.update(latency_cycles=7, provenance="measured")
+    return measured
+
+  merged = latency_io.merge(table, edited(table, tmp_path, measure))
+  expected = table.cycles.copy()
+  expected[:, 1] = 7
+  expected[0, 1, 0] = table.cycles[0, 1, 0]  # the three rows left out
+  np.testing.assert_array_equal(merged.cycles, expected)
+  assert merged.provenance == ("measured/simulated",) * 6
+  # At one width of outputs, only rows of that width count.
+  path = edited(
+    table,
+    tmp_path,
+    lambda rows: [row for row in rows if row["out_bits"] == "4"],
+  )
+  with pytest.raises(ValueError, match="layer 'a' has no row at 8 output bits"):
+    latency_io.merge(table, path, output_bits=8)
+
+
+def test_a_board_of_its_own_is_a_target(net, tmp_path):
+  """No target is simulated: the file names it, and has every layer."""
+  path = tmp_path / "board.csv"
+  latency_io.save(latency_io.blank(net, "my board"), path)
+  with pytest.raises(ValueError, match="line 2: latency_cycles is '0', .* 1 "):
+    latency_io.load(path, net)
+  path.write_text(path.read_text().replace(",0,measured", ",12,measured"))
+  table = latency_io.load(path, net, output_bits=8)
+  assert table.target == "my board" and (table.cycles == 12).all()
+  assert table.provenance == ("measured",) * 6
+  bits = dict.fromkeys(net.free_sites, 4)
+  assert total_cycles(table, net, bits) == 6 * 12
+
+
+def test_merging_refuses_strangers(net, table, tmp_path):
   path = edited(table, tmp_path, put(0, out_channels="7"))
   with pytest.raises(ValueError, match="line 2: wrong geometry: no layer"):
     latency_io.merge(table, path)

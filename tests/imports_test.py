@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 ROOMS = ("main", "hwsim", "fbq", "launch")
 METHOD = (
   *("fbq.precision", "fbq.block_formats", "fbq.nets", "fbq.quantizers"),
-  *("fbq.ops", "hwsim"),
+  *("fbq.ops", "fbq.variables", "hwsim"),
 )
 # Room -> what its files may import of this project, besides each other. The
 # first that a module's name begins with counts; a package's __init__, which
@@ -21,12 +21,14 @@ MAY_IMPORT = {
   "hwsim": (),
   "fbq.files": (),
   "fbq.doors": (),
-  "fbq.config": ("fbq.doors",),
+  "fbq.config": ("fbq.doors", "fbq.config_words"),
+  "fbq.config_words": (),
   "fbq.precision": METHOD,
   "fbq.block_formats": METHOD,
   "fbq.nets": METHOD,
   "fbq.quantizers": METHOD,
   "fbq.ops": METHOD,
+  "fbq.variables": (),
   "fbq.norms": (),
   "fbq.schemes": METHOD,
   "fbq.model": (*METHOD, "fbq.schemes", "fbq.norms"),

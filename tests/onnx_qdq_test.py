@@ -2,7 +2,16 @@
 
 import numpy as np
 import pytest
-from deploy_cases import MIX, ZOO, assignments, exact, images, variables
+from deploy_cases import (
+  CONV,
+  MIX,
+  ZOO,
+  assignments,
+  combine,
+  exact,
+  images,
+  variables,
+)
 
 REASON = "needs onnx and onnxruntime: pip install fbq[deploy]"
 onnx = pytest.importorskip("onnx", reason=REASON)
@@ -10,6 +19,7 @@ pytest.importorskip("onnxruntime", reason=REASON)
 
 from fbq import precision  # noqa: E402
 from fbq.deploy import faithful, lowering, onnx_qdq  # noqa: E402
+from fbq.nets import Net, Node  # noqa: E402
 
 NARROW = {"a.weight": 4, "b.weight": 2, "a.out": 8, "b.out": 4, "d.out": 2}
 
@@ -94,3 +104,60 @@ def test_without_quantizers_it_is_close_to_float():
   quantized = run(onnx_qdq.build(network), MIX)
   error = np.abs(found - quantized).mean() / np.ptp(quantized)
   assert 0 < error < 0.2  # activations are no longer clipped at 0.7 of them
+
+
+def pooling(window, stride, padding, signed, size):
+  """A network of two means, the second of the whole image."""
+  last = dict(norm=True) if signed else CONV
+  return Net(
+    "means",
+    (*size, 2),
+    (
+      Node("a", "conv", ("input",), 8, (3, 3), 1, 1, **CONV),
+      Node("b", "conv", ("a",), 8, **last),
+      Node("mean", "avg_pool", ("b",), 0, window, stride, padding),
+      Node("pool", "avg_pool", ("mean",), kernel=None),
+      Node("fc", "linear", ("pool",), 3, bias=True, is_output=True),
+    ),
+  )
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+  ("window", "stride", "padding", "size"),
+  [
+    ((2, 2), 2, 0, (8, 8)),
+    ((1, 2), 1, 0, (8, 7)),
+    ((3, 3), 1, 1, (9, 8)),
+    ((2, 3), 2, (1, 0, 1, 1), (7, 8)),
+    ((5, 5), 3, 0, (11, 14)),
+    ((1, 1), 1, 0, (32, 30)),
+    ((1, 1), 1, 0, (33, 33)),
+  ],
+)
+def test_means_round_halves_up(window, stride, padding, size, signed):
+  """Of even and odd numbers of codes of both signs, padded ones too."""
+  net = pooling(window, stride, padding, signed, size)
+  for bits in (
+    precision.uniform(net, 8),
+    precision.uniform(net, 8) | ({} if signed else {"b.out": 4}),
+  ):
+    model = onnx_qdq.build(lowered(net, bits))
+    kind = onnx.TensorProto.INT8 if signed else onnx.TensorProto.UINT8
+    names = [f"{name}.codes" for name in ("b", "mean", "pool")]
+    for name in names:
+      model.graph.output.append(
+        onnx.helper.make_tensor_value_info(name, kind, None)
+      )
+    found = onnx_qdq.session(model).run(
+      names, {"input": images(net, 16).transpose(0, 3, 1, 2)}
+    )
+    codes = [x.transpose(0, 2, 3, 1).astype(np.int64) for x in found]
+    for name, given, made in zip(
+      ("mean", "pool"), codes, codes[1:], strict=False
+    ):
+      node = net.node[name]
+      count = np.prod(node.kernel or given.shape[1:3])
+      total = np.rint(combine(node, [given]) * count).astype(np.int64)
+      np.testing.assert_array_equal(made, (2 * total + count) // (2 * count))
+    assert codes[0].min() < 0 or not signed

@@ -1,13 +1,15 @@
 """Pages made of blocks: what they show, escape, link and refuse."""
 
 import dataclasses
+import io
 import json
 import re
 from html.parser import HTMLParser
 
 import pytest
+import rich.console
 
-from fbq.report import page, picture
+from fbq.report import cells, page, picture
 from fbq.report.blocks import (
   Answer,
   Bullets,
@@ -161,6 +163,32 @@ def test_numbers_are_formatted_and_sorted_by_their_values():
   assert chips == ["chip b8", "chip b2"]
 
 
+def test_a_table_of_things_has_a_row_for_each():
+  table = Table.of(
+    iter("ab"),
+    (Column("name"), str.upper),
+    (number("code"), ord),
+    marks=lambda letter: "best" if letter == "b" else "",
+    label="letters",
+  )
+  names = [Column("name"), number("code")]
+  rows = [["A", 97], ["B", 98]]
+  assert table == Table(names, rows, ["", "best"], "letters")
+
+
+def test_a_terminal_shows_the_same_table():
+  """Names are taken literally, and a cell says all that the page says."""
+  columns = [Column("name"), number("n\n%", "{:.1f}"), Column("bits", "bits")]
+  rows = [["[bold]x[/no]", Cell(2.0, error=0.25), (8, None)], ["y", None, 4]]
+  rows.append([Cell("z", note="= also"), 1234.5, None])
+  out = io.StringIO()
+  printed = cells.printed(Table(columns, rows, ["best", "", ""]), "title")
+  rich.console.Console(file=out, width=80).print(printed)
+  for said in ("title", "[bold]x[/no]", "2.0 ± 0.2", "8 / –", "z = also"):
+    assert said in out.getvalue(), said
+  assert out.getvalue().count("–") == 3
+
+
 def test_headings_have_a_scope_and_tables_a_region_to_focus():
   grouped = [Column("a"), number("b", group="both"), number("c", group="both")]
   found = read(
@@ -186,13 +214,13 @@ def test_sections_within_sections_have_smaller_headings():
 
 
 def test_a_page_ends_with_the_run_and_links_what_is_beside_it(tmp_path):
-  for name in ("results.csv", "latency_table.csv", "mine.txt"):
+  for name in ("results.csv", "mine.json", "mine.txt", "result.json"):
     (tmp_path / name).write_text("x")
   (tmp_path / "precision").mkdir()
   (tmp_path / "precision" / "free-0.1 +FB.json").write_text("{}")
   run = Run(
     command="python main.py --config=c.py",
-    next=("python main.py --config=export.py", "Export it:"),
+    next=("python main.py --config=export.py", "To export it:"),
     facts=machine(),
     seeds=[17, 18],
     stages={"search": 61.4, "report": 2.0},
@@ -207,14 +235,20 @@ def test_a_page_ends_with_the_run_and_links_what_is_beside_it(tmp_path):
   assert (tmp_path / "front.svg").read_text() == svg and svg in text
   assert {t: a["href"] for a, t in found.all("a")} == {
     "results.csv": "results.csv",
-    "latency_table.csv": "latency_table.csv",
+    "mine.json": "mine.json",
     "precision/free-0.1 +FB.json": "precision/free-0.1%20%2BFB.json",
     "front.svg": "front.svg",
   }
   codes = [t for _, t in found.all("pre")]
   assert codes[:2] == [run.command, run.next[0]]
   assert codes[2] == '{ "qat": { "steps": 5 } }'
-  for said in ("Export it:", "17, 18", "1 min 01 s", "1 min 03 s", "in L2."):
+  for said in (
+    "To export it:",
+    "17, 18",
+    "1 min 01 s",
+    "1 min 03 s",
+    "in L2.",
+  ):
     assert said in text, said
 
 

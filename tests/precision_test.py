@@ -145,9 +145,9 @@ def test_missing_sites_are_named_and_counted():
 @pytest.mark.parametrize(
   "text, message",
   [
-    ("{", "x.json holds no assignment: JSONDecodeError"),
-    ("[1, 2]", "x.json holds no assignment: TypeError"),
-    ('{"net": "resnet8-0.25-8"}', "x.json holds no assignment: KeyError"),
+    ("{", "x.json: no JSON"),
+    ("[1, 2]", r"x.json holds no assignment: \[1, 2\], expec"),
+    ('{"net": "resnet8-0.25-8"}', "x.json holds no assignment: {'net': 'res"),
     ('{"net": "resnet8-0.25-8", "bits": [8]}', "x.json holds no assignment"),
     ('{"net": "resnet8-0.25-8", "bits": "8"}', "x.json holds no assignm"),
     ('{"net": "vgg", "bits": {}}', "is an assignment of 'vgg', not of 'resn"),
@@ -155,6 +155,16 @@ def test_missing_sites_are_named_and_counted():
     (
       '{"net": "resnet8-0.25-8", "bits": {"conv1.weight": "4"}}',
       r"x.json: 'conv1\.weight' is '4' bits, expected",
+    ),
+    ('{"net": "resnet8-0.25-8", "bits": [["conv1.weight", 4]]}', "holds no as"),
+    (
+      '{"net": "resnet8-0.25-8", "bits": {"a": 4, "a": 8}}',
+      "x.json: no JSON: the key 'a' stands twice",
+    ),
+    ('{"net": "vgg", "bits": {}, "more": 1}', "x.json holds no assignment"),
+    (
+      '{"net": "resnet8-0.25-8", "bits": {"' + "x" * 10**6 + '": 4}}',
+      "has no tensor 'x+ [.]{3}; it has input.out",
     ),
   ],
 )

@@ -17,8 +17,8 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import experiment_runs
 
-# Columns and keys that hold seconds.
-TIMED = ("seconds", "cost_seconds", "stages", "wall_seconds")
+# Columns and keys that hold times, or costs in times of steps.
+TIMED = ("seconds", "search_steps", "stages", "wall_seconds")
 MORE = {
   "tiny_folder": "--config.data.directory={parent}/images",
 }

@@ -2,6 +2,8 @@
 
 A folder holds <split>/<class>/<image>. Classes are numbered in the order of
 their names, which for ImageNet's wnids is the order of every published network.
+What operating systems and other programs leave in folders is ignored; images
+that would be passed over, in other formats or deeper folders, are refused.
 ArrayRecord is random access to a few large files: `fbq.data.to_array_record`
 makes them from a folder, and `INDEX` beside them says what they hold, since a
 file that was cut reads as an empty one.
@@ -17,11 +19,26 @@ from typing import Any
 import numpy as np
 
 from fbq.data import DataError
+from fbq.files import user_path
 
 SPLITS = ("train", "val")
 INDEX = "dataset.json"
 FORMAT = "fbq ArrayRecord 1"
 SUFFIXES = (".jpeg", ".jpg", ".png")
+# Images that are not read.
+OTHER_SUFFIXES = (
+  *(".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jif"),
+  *(".jp2", ".jpe", ".jxl", ".pbm", ".pgm", ".pnm", ".ppm", ".svg", ".tga"),
+  *(".tif", ".tiff", ".webp"),
+)
+# Left behind by Windows, macOS, Linux and network drives, besides what begins
+# with a dot; in small letters.
+LEFT_BEHIND = (
+  *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"),
+  *("$recycle.bin", "system volume information", "__macosx", "icon\r"),
+  *("lost+found", "@eadir", "@recycle", "#recycle", "#snapshot"),
+  *("__pycache__", "found.000"),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,7 +116,7 @@ def classes(directory: str | Path) -> tuple[str, ...]:
   Raises:
     DataError: neither form of data set is there.
   """
-  directory = Path(directory)
+  directory = user_path(directory)
   if (directory / INDEX).is_file():
     return tuple(_index(directory)["classes"])
   train = directory / SPLITS[0]
@@ -113,12 +130,17 @@ def classes(directory: str | Path) -> tuple[str, ...]:
 
 
 def check_directory(directory: str | Path) -> None:
-  """Raises DataError unless both splits can be opened; lists no images."""
-  directory, names = Path(directory), classes(directory)
+  """Raises DataError unless both splits can be opened.
+
+  Lists the images of a folder, which `open_split` then has at once.
+  """
+  directory, names = user_path(directory), classes(directory)
   if (directory / INDEX).is_file():
     for split in SPLITS:
       _shards(directory, split)
     return
+
+  # A class that only val/ has would have no label.
   val = directory / SPLITS[1]
   found = _subfolders(val) if val.is_dir() else ()
   if not found:
@@ -131,6 +153,10 @@ def check_directory(directory: str | Path) -> None:
       f"{val} has classes that {directory / SPLITS[0]} lacks: {unknown[:5]}"
     )
 
+  # Missing images are said now, and not when the first epoch is over.
+  for split in SPLITS:
+    open_split(directory, split)
+
 
 def open_split(directory: str | Path, split: str) -> Folder | Records:
   """The images of "train" or "val"; lists a folder's images.
@@ -138,7 +164,7 @@ def open_split(directory: str | Path, split: str) -> Folder | Records:
   Raises:
     DataError: missing or damaged files.
   """
-  directory = Path(directory)
+  directory = user_path(directory)
   names = classes(directory)
   if (directory / INDEX).is_file():
     paths, count = _shards(directory, split)
@@ -157,12 +183,7 @@ def _folder(root: Path, classes: tuple[str, ...], stamps: tuple) -> Folder:
   names, labels = [], []
   for label, name in enumerate(classes):
     folder = root / name
-    files = []
-    if folder.is_dir():
-      with os.scandir(folder) as entries:
-        files = sorted(
-          e.name for e in entries if e.name.lower().endswith(SUFFIXES)
-        )
+    files = _images(folder) if folder.is_dir() else []
     if not files:
       raise DataError(
         f"{folder} has no images ({', '.join(SUFFIXES)}); every class of "
@@ -173,9 +194,50 @@ def _folder(root: Path, classes: tuple[str, ...], stamps: tuple) -> Folder:
   return Folder(root, classes, tuple(names), np.array(labels, np.int32))
 
 
-def _subfolders(directory: Path) -> tuple[str, ...]:
-  with os.scandir(directory) as entries:
-    return tuple(sorted(e.name for e in entries if e.is_dir()))
+def _images(folder: Path) -> list[str]:
+  """Names of the images of one class, sorted; refuses what is passed over."""
+  files = []
+  with os.scandir(folder) as entries:
+    for entry in entries:
+      name = entry.name.lower()
+      if _is_left_behind(name):
+        continue
+      if entry.is_dir():
+        if any(not _is_left_behind(n.lower()) for n in os.listdir(entry)):
+          raise DataError(
+            f"{entry.path} is a folder in the folder of a class, expected "
+            "images: move what it holds up, or away"
+          )
+      elif name.endswith(SUFFIXES):
+        files.append(entry.name)
+      elif name.endswith(OTHER_SUFFIXES):
+        raise DataError(
+          f"{entry.path} is of another format than {', '.join(SUFFIXES)}: "
+          "convert it, and those like it, or move them away"
+        )
+  return sorted(files)
+
+
+def _subfolders(split: Path) -> tuple[str, ...]:
+  """Names of the classes of one split, sorted; refuses images beside them."""
+  found = []
+  with os.scandir(split) as entries:
+    for entry in entries:
+      name = entry.name.lower()
+      if _is_left_behind(name):
+        continue
+      if entry.is_dir():
+        found.append(entry.name)
+      elif name.endswith((*SUFFIXES, *OTHER_SUFFIXES)):
+        raise DataError(
+          f"{entry.path} is an image that lies in {split.name}/ itself, "
+          "expected it in the folder of its class: move it there, or away"
+        )
+  return tuple(sorted(found))
+
+
+def _is_left_behind(name: str) -> bool:
+  return name.startswith(".") or name in LEFT_BEHIND
 
 
 def _index(directory: Path) -> dict[str, Any]:

@@ -8,6 +8,11 @@ import numpy as np
 from fbq.data import DataError
 
 _TRIES = 10
+# Modes of Pillow that have 8 bits or fewer for each colour.
+_EIGHT_BITS = (
+  *("1", "L", "LA", "P", "PA", "RGB", "RGBA"),
+  *("CMYK", "YCbCr", "HSV"),
+)
 
 
 def random_crop(
@@ -20,7 +25,8 @@ def random_crop(
   bilinearly.
 
   Raises:
-    DataError: the image cannot be decoded; `name` says which.
+    DataError: the image cannot be decoded, or has pixels of more bits than can
+      be told to be meant; `name` says which.
   """
   image = _decoded(encoded, name)
   image = image.crop(random_box(*image.size, random))
@@ -55,7 +61,8 @@ def center_crop(
   """uint8 [R, R, 3]: the middle, after the shorter side became `resize`.
 
   Raises:
-    DataError: the image cannot be decoded; `name` says which.
+    DataError: the image cannot be decoded, or has pixels of more bits than can
+      be told to be meant; `name` says which.
   """
   image = _decoded(encoded, name)
   width, height = image.size
@@ -80,12 +87,42 @@ def _decoded(encoded, name):
   from PIL import Image  # An extra; matplotlib brings it too.
 
   try:
-    return Image.open(io.BytesIO(encoded)).convert("RGB")
+    image = Image.open(io.BytesIO(encoded))
+    image.load()
   except Exception as error:  # A damaged file can raise anything.
     raise DataError(
       f"image {name} is damaged ({len(encoded):,} bytes): "
       f"{type(error).__name__}: {error}; fetch or delete it"
     ) from error
+
+  # Pillow clips what has more than 8 bits, and says nothing.
+  if image.mode.startswith("I;16") or (
+    image.mode == "I" and image.format == "PNG"  # of Pillow before 11.3
+  ):
+    return _from_16_bits(np.asarray(image), name)
+  if image.mode not in _EIGHT_BITS:
+    raise DataError(
+      f"image {name} has pixels of Pillow's mode {image.mode!r}, expected 8 "
+      "bits of grey or colours, or 16 of grey: convert it to 8 bits"
+    )
+  if image.mode == "P" and "transparency" in image.info:
+    image = image.convert("RGBA")  # the same colours, without a warning
+  return image.convert("RGB")  # drops transparency, as torchvision does
+
+
+def _from_16_bits(grey, name):
+  """A picture in 8 bits of [H, W] numbers of 16, of which 65,535 is white."""
+  from PIL import Image
+
+  brightest = int(grey.max(initial=0))
+  if 0 < brightest < 4096:
+    raise DataError(
+      f"image {name} has 16 bits, of which it uses {brightest.bit_length()}: "
+      "all of it would be nearly black; convert it to 8 bits in the range that "
+      "is meant"
+    )
+  eight = np.rint(grey / 257).astype(np.uint8)
+  return Image.fromarray(eight).convert("RGB")
 
 
 def _bilinear():

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from fbq.data import DataError, image_files, pictures
-from fbq.files import write_atomically
+from fbq.files import user_path, write_atomically
 
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
@@ -168,8 +168,8 @@ def main(arguments=None) -> int:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("--source", required=True, type=Path)
-  parser.add_argument("--target", required=True, type=Path)
+  parser.add_argument("--source", required=True, type=user_path)
+  parser.add_argument("--target", required=True, type=user_path)
   parser.add_argument("--shards", type=int, default=256)
   parser.add_argument("--splits", default=",".join(image_files.SPLITS))
   parser.add_argument("--decode", action="store_true")

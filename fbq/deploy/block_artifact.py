@@ -29,6 +29,7 @@ from fbq.nets.graph import INPUT, Net, Node
 from fbq.quantizers import bfp, bfp_codes, blocks
 from fbq.quantizers.bfp_codes import Encoded
 from fbq.schemes.block_float import BlockFloat, Data, weight_axes, window_axes
+from fbq.variables import check_numbers
 from hwsim import proxies
 
 KIND = files.Kind("fbq block floating point network", 1)
@@ -111,7 +112,7 @@ def encode(
     scheme: scheme that the model was trained in.
 
   Raises:
-    ValueError: variables or formats do not fit the network, or a weight is not
+    ValueError: variables or formats do not fit the network, or a number is not
       finite; the message names the tensor.
   """
   # Formats are arrays, so a wrong one would else be found in a NaN.
@@ -136,6 +137,7 @@ def encode(
 
   # Kernels become integers; all else stays as it was trained.
   constants = _leaves(net, variables)
+  check_numbers(variables)
   weights = {}
   for node in net.nodes:
     if node.has_weights:

@@ -100,10 +100,17 @@ def _sealed(directory, kind):
       "short or altered: export the network again"
     )
   try:
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-      return manifest, dict(arrays)
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+      arrays = dict(file)
   except (ValueError, zipfile.BadZipFile) as error:
     raise ArtifactError(f"{path} holds no arrays: {error!r}") from error
+  for name, values in arrays.items():
+    if not np.isfinite(values).all():
+      raise ArtifactError(
+        f"{path}: {name} has values that are not finite: export the network "
+        "again"
+      )
+  return manifest, arrays
 
 
 def node_row(node: Node) -> dict[str, Any]:

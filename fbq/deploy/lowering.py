@@ -12,6 +12,7 @@ from fbq.deploy import requant as rq
 from fbq.deploy.integer import IntegerNet, code_range, requant_of
 from fbq.nets.graph import INPUT, INPUT_SITE, Net, Node
 from fbq.quantizers import uniform
+from fbq.variables import check_numbers
 
 OPS = ("conv", "depthwise", "linear", "add", "avg_pool", "max_pool")
 BN_EPSILON = 1e-5  # of fbq.model
@@ -70,9 +71,12 @@ def lower(
 
   Raises:
     UnsupportedError: a layer has no integer form.
-    ValueError: variables or assignment do not fit the network.
+    ValueError: variables or assignment do not fit the network, or variables
+      are not finite.
   """
   check_supported(net)
+  # NaN would become some code or other, the same in every comparison.
+  check_numbers(variables)
   precision.check_assignment(net, assignment)
   for site in variables.get("ranges", ()):
     if site != (owner := net.step_site.get(site, site)):

@@ -3,8 +3,9 @@
 Weights of 8 bits are int8 and of 4 bits int4; ONNX Runtime has no kernels for 2
 bits, which stand in int8. Batch norm is in the scales and biases of weights.
 Activations of less than 8 bits stand in uint8, clipped to their range. Means
-are raised a little before they are rounded, as in `fbq.model`: ONNX rounds
-halves to even.
+are taken of codes, whose sums are exact, and moved by less than two of them can
+be apart before they are rounded: ONNX rounds halves to even, and the integer
+network up.
 """
 
 import math
@@ -18,7 +19,6 @@ from fbq.nets.graph import INPUT
 
 OPSET = 21
 IR_VERSION = 10
-_ABOVE_A_TIE = 2.0**-17  # of fbq.model
 
 
 def build(network: IntegerNet, int4: bool = True) -> Any:
@@ -135,7 +135,7 @@ class _Builder:
       "max_pool",
     ):
       out = self._node("Relu", [out], f"{node.name}.relu")
-    return self._requantize(node.name, out)
+    return self._requantize(node.name, out, in_codes=node.op == "avg_pool")
 
   def _weighted(self, node, inputs):
     """Convolution or product; weights and biases are dequantized."""
@@ -193,13 +193,19 @@ class _Builder:
       "DequantizeLinear", [f"{name}.codes", scale], name, axis=0
     )
 
-  def _requantize(self, tensor, out):
-    """`out` rounded to the codes of a tensor of the net, and back."""
+  def _requantize(self, tensor, out, in_codes=False):
+    """`out` rounded to the codes of a tensor of the net, and back.
+
+    Args:
+      tensor: name of the tensor.
+      out: name of what is rounded.
+      in_codes: whether `out` is in codes, of its range, and not in their step.
+    """
     if not self.quantized:
       return out
     low, high = self.network.ends(tensor)
     step = float(np.float32(self.network.step(tensor)))
-    if (low, high) not in ((0, 255), (-128, 127)):
+    if (low, high) not in ((0, 255), (-128, 127)) and not in_codes:
       ends = [
         self._constant(f"{tensor}.{name}", np.float32(end * step))
         for name, end in (("low", low), ("high", high))
@@ -210,12 +216,15 @@ class _Builder:
     self.constants.append(
       self.onnx.numpy_helper.from_array(zero, f"{tensor}.zero")
     )
-    grid = [scale, f"{tensor}.zero"]
-    codes = self._node("QuantizeLinear", [out, *grid], f"{tensor}.codes")
-    return self._node("DequantizeLinear", [codes, *grid], f"{tensor}.out")
+    unit = self._constant(f"{tensor}.one", 1) if in_codes else scale
+    zero = f"{tensor}.zero"
+    codes = self._node("QuantizeLinear", [out, unit, zero], f"{tensor}.codes")
+    return self._node("DequantizeLinear", [codes, scale, zero], f"{tensor}.out")
 
   def _pool(self, node, inputs):
-    height, width, _ = self.network.net.shapes[node.inputs[0]]
+    """The maximum; or the mean, in codes and above ties where quantized."""
+    source, name = node.inputs[0], node.name
+    height, width, _ = self.network.net.shapes[source]
     (top, bottom), (left, right) = ops.edges(node.padding)
     attributes: dict[str, Any] = dict(
       kernel_shape=list(node.kernel or (height, width)),
@@ -223,18 +232,21 @@ class _Builder:
       pads=[top, left, bottom, right],
     )
     if node.op == "max_pool":
-      return self._node("MaxPool", inputs, f"{node.name}.max", **attributes)
-    out = self._node(
-      "AveragePool",
-      inputs,
-      f"{node.name}.mean",
-      count_include_pad=1,
-      **attributes,
-    )
-    if not self.quantized or self.network.ends(node.name)[0] < 0:
-      return out
-    factor = self._constant(f"{node.name}.raise", np.float32(1 + _ABOVE_A_TIE))
-    return self._node("Mul", [out, factor], f"{node.name}.raised")
+      return self._node("MaxPool", inputs, f"{name}.max", **attributes)
+    attributes["count_include_pad"] = 1
+    if not self.quantized:
+      return self._node("AveragePool", inputs, f"{name}.mean", **attributes)
+
+    # Sums of codes are exact in float32. Means of n are multiples of 1 / n, so
+    # 1 / (4 n) more turns every tie upwards and nothing else, and their noise
+    # of 2^-15 is below it up to 8,192 pixels.
+    unit = self._constant(f"{name}.unit", 1)
+    codes = [f"{source}.codes", unit, f"{source}.zero"]
+    codes = self._node("DequantizeLinear", codes, f"{name}.in")
+    mean = self._node("AveragePool", [codes], f"{name}.mean", **attributes)
+    count = math.prod(attributes["kernel_shape"])
+    above = self._constant(f"{name}.above", 1 / (4 * count))
+    return self._node("Add", [mean, above], f"{name}.raised")
 
   def _rank(self, tensor):
     net = self.network.net

@@ -11,6 +11,7 @@ from fbq.nets.graph import INPUT_SITE, Net
 from fbq.ptq.folding import fold
 from fbq.quantizers import shared_steps
 from fbq.schemes import fixed, ranges
+from fbq.variables import check_numbers
 
 
 def deployable(
@@ -31,6 +32,7 @@ def deployable(
   Raises:
     UnsupportedError: grids that integer kernels without zero-points do not run,
       or tensors in floating point; names the setting.
+    ValueError: variables that are not finite.
   """
   # Said before anything is folded: no kernel here has a zero-point, and none
   # mixes integers with floats.
@@ -49,6 +51,7 @@ def deployable(
 
   # Plain batch norms stay: requantization takes them.
   found = {kind: variables[kind] for kind in ("params", "batch_stats")}
+  check_numbers(found)
   if norm == norms.CORRECT:
     net, folded = fold(net, found)
     found = {**folded, "batch_stats": {}}

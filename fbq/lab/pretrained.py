@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fbq.config import ConfigError
+from fbq.config import ConfigError, Settings
 from fbq.files import user_path
 from fbq.lab.settings import Training
 from fbq.model import Model
@@ -16,9 +16,9 @@ from fbq.train import torch_weights
 KINDS = ("params", "batch_stats")
 
 
-def is_given(settings: Training) -> bool:
+def is_given(settings: Settings) -> bool:
   """Whether the float network is loaded and not trained."""
-  return bool(settings.float_checkpoint)
+  return isinstance(settings, Training) and bool(settings.float_checkpoint)
 
 
 def load(

@@ -90,16 +90,16 @@ def _told(*kinds: type[Exception]) -> Iterator[None]:
 
 def print_settings(given: Any) -> None:
   """Prints every setting of the experiment of a ConfigDict."""
-  from fbq import config
+  from fbq import config, config_words
 
   with _told(config.ConfigError):
     name = given.get("experiment")
     kind = config.brought("experiment", name, "experiment").settings
     values = config.of(kind, given)
-  for row in config.table(kind, values=values):
+  for row in config_words.table(kind, values=values):
     value: Any = values
     for part in row.name.split("."):
-      value = getattr(value, part)
+      value = value[part] if isinstance(value, dict) else getattr(value, part)
     now = f" = {value!r}"
     if repr(value) != row.default and row.default:
       now += f"  [default {row.default}]"

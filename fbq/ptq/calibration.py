@@ -20,6 +20,7 @@ Observe = Callable[..., Mapping[str, histograms.Batch]]
 def observer(net: Net) -> Observe:
   """A compiled `observe(variables, images) -> {activation site: counts}`.
 
+  Sites are in the order of the network.
   One float forward pass that counts every tensor that has a precision, the
   image too, as its quantizer finds it: behind the ReLU where it cannot be
   negative.
@@ -31,19 +32,23 @@ def observer(net: Net) -> Observe:
     if net.site_of[node.name] == f"{node.name}.out"
   }
 
-  def observe(variables, images):
+  @compile_once
+  def observe_in_order(variables, images):
     _, seen = model.apply(variables, images, False, mutable=["intermediates"])
-    counts = {}
+    counts = []
     for site, name in owners.items():
       if name == INPUT:
         x = images
       else:
         x = jnp.asarray(seen["intermediates"][name][0])
         x = x if net.is_signed[site] else jax.nn.relu(x)
-      counts[site] = histograms.count(x)
+      counts.append(histograms.count(x))
     return counts
 
-  return compile_once(observe)
+  # What is compiled gives mappings in the order of their keys.
+  return lambda variables, images: dict(
+    zip(owners, observe_in_order(variables, images), strict=True)
+  )
 
 
 def calibrate(
@@ -62,7 +67,7 @@ def calibrate(
 
   Raises:
     ValueError: no batches, or a tensor with values that are not finite; names
-      the first of them.
+      the first of them in the order of the network.
   """
   if not batches:
     raise ValueError("no calibration batches, expected one or more")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fbq.nets.graph import POOLS, Net, Node
+from fbq.variables import check_numbers
 
 _LAYERS = ("conv", "depthwise", "linear")
 _PARAMS = ("kernel", "bias")
@@ -68,8 +69,10 @@ def equalize(
     most_rounds: rounds after which to stop.
 
   Raises:
-    ValueError: `net` has batch norms.
+    ValueError: `net` has batch norms, or parameters are not finite.
   """
+  check_numbers({"params": params})
+
   # In float64, as the factors of many rounds are multiplied up.
   chain = pairs(net)
   keys = {

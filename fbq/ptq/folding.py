@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fbq.nets.graph import Net, Node
+from fbq.variables import check_numbers
 
 _FOLDABLE = ("conv", "depthwise", "linear")
 _EPSILON = 1e-5  # of fbq.model
@@ -30,8 +31,10 @@ def fold(
     (net, {"params": ..}); names of nodes and sites stay.
 
   Raises:
-    ValueError: a norm follows what has no kernel with a factor per channel.
+    ValueError: a norm follows what has no kernel with a factor per channel, or
+      variables are not finite.
   """
+  check_numbers(variables)
   params = dict(variables["params"])
   nodes = []
   for node in net.nodes:

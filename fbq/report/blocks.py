@@ -5,8 +5,8 @@ text. Values of tables are plain numbers and texts: their column formats them.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 KINDS = ("text", "soft", "long", "sign", "number", "bits", "bar")
 MARKS = ("", "best", "like")
@@ -154,6 +154,23 @@ class Table:
   rows: Sequence[Sequence[object]]
   marks: Sequence[str] = ()
   label: str = ""
+
+  @classmethod
+  def of(
+    cls,
+    items: Iterable[Any],
+    *columns: tuple[Column, Callable[[Any], object]],
+    marks: Callable[[Any], str] | None = None,
+    label: str = "",
+  ) -> Self:
+    """A row for each item: every column with the value that it shows of it."""
+    items = list(items)
+    return cls(
+      [column for column, _ in columns],
+      [[value(item) for _, value in columns] for item in items],
+      [marks(item) for item in items] if marks else (),
+      label,
+    )
 
   def __post_init__(self):
     name = self.label or ", ".join(column.heading for column in self.columns)

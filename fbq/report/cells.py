@@ -34,6 +34,12 @@ class View(NamedTuple):
   note: str
   href: str
 
+  @property
+  def words(self) -> str:
+    """All that it shows, without colours."""
+    chips = (_MISSING if bits is None else str(bits) for bits in self.chips)
+    return f"{' / '.join(chips)}{self.text} {self.note}".strip()
+
 
 def groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
   """Headings above the columns, and how many columns each is above."""
@@ -62,6 +68,27 @@ def views(table: Table) -> list[list[View]]:
   ]
 
 
+def printed(table: Table, title: str = ""):
+  """The same table as a `rich.table.Table`, for a terminal."""
+  from rich.table import Table as Printed
+  from rich.text import Text
+
+  shown = Printed(title=title)
+  for column in table.columns:
+    is_number = column.kind in ("number", "bar")
+    shown.add_column(
+      Text(column.heading),
+      justify="right" if is_number else "left",
+      no_wrap=is_number,
+    )
+  for i, row in enumerate(views(table)):
+    is_best = bool(table.marks) and table.marks[i] == "best"
+    # As `Text`, in which rich finds no markup, whatever a name contains.
+    words = [Text(view.words) for view in row]
+    shown.add_row(*words, style="bold" if is_best else None)
+  return shown
+
+
 def _view(cell: Cell, column: Column, tag: str, most: float) -> View:
   value, chips = cell.value, ()
   sort = value if _is_number(value) else None
@@ -69,7 +96,7 @@ def _view(cell: Cell, column: Column, tag: str, most: float) -> View:
     text = cell.text
   elif column.kind == "bits":
     text, sort = "", None
-    chips = value if isinstance(value, Sequence) else (value,)
+    chips = value if isinstance(value, (tuple, list)) else (value,)
   elif sort is not None and column.kind in ("number", "bar"):
     text = column.format.format(value)
   else:

@@ -94,18 +94,29 @@ def upright(axes, names: Sequence[str]) -> None:
     ha="right",
     va="center",
     fontsize=8,
+    parse_math=False,
   )
   axes.set_xlim(-0.6, len(names) - 0.4)
+
+
+def heading(axes, text: str) -> None:
+  """A line above a panel that says what it shows."""
+  axes.set_title(text, loc="left", fontsize=9.5, parse_math=False)
 
 
 def title(artist, titles: str | Sequence[str]) -> None:
   """Says what is shown where the mouse rests on an artist.
 
   Args:
-    artist: a bar, an arrow or a text; or a line or collection of marks.
+    artist: an arrow, a text or a bar; or a line or collection of marks, or all
+      bars of one call of `axes.bar`.
     titles: of the whole artist, or one for each of its marks.
   """
-  artist.set_gid(json.dumps(titles))
+  if isinstance(artist, tuple):
+    for bar, text in zip(artist, titles, strict=True):
+      title(bar, text)
+  else:
+    artist.set_gid(json.dumps(titles))
 
 
 def halo(text) -> None:

@@ -1,5 +1,9 @@
 """The page of points: which assignment to take, and what each one costs."""
 
+import dataclasses
+import shlex
+from pathlib import Path
+
 from fbq.report import plots, records, tables
 from fbq.report.assignments import Assignments
 from fbq.report.blocks import (
@@ -17,6 +21,7 @@ from fbq.report.blocks import (
   number,
 )
 from fbq.report.records import Point
+from fbq.report.run import Run
 
 
 def heading(results: Assignments) -> tuple[str, str]:
@@ -25,6 +30,18 @@ def heading(results: Assignments) -> tuple[str, str]:
     f"{results.network} on {results.target}",
     "Which precision should each tensor of this network have, so that it runs "
     f"fastest on {results.target} at the accuracy I need?",
+  )
+
+
+def about(results: Assignments, run: Run, workdir: Path) -> Run:
+  """What the page says of the run: what the numbers rest on, what is next."""
+  config = f"configs/export.py:from={workdir},point=best"
+  words = ["python", "main.py", f"--config={config}"]
+  export = shlex.join([*words, f"--workdir={workdir}-export"])
+  return dataclasses.replace(
+    run,
+    assumptions=results.assumptions,
+    next=(export, "To lower the recommended assignment to integers:"),
   )
 
 
@@ -112,43 +129,47 @@ def _figures(results: Assignments) -> Figures:
 
 
 def _results(results: Assignments) -> Table:
-  best, reference = results.best, results.best.reference
+  best, eight = results.best.point, results.best.reference
   points = tables.by_cycles(results.points)
-  fronts = records.on_front(points)
+  fronts = dict(zip(map(id, points), records.on_front(points), strict=True))
 
-  def row(point, is_front):
-    error = records.standard_error(point.accuracy, results.test_count)
+  def mark(point):
+    return "★" if point == best else "●" if fronts[id(point)] else ""
+
+  def name(point):
     note = f"= {', '.join(point.aliases)}" if point.aliases else ""
-    return [
-      "★" if point == best.point else "●" if is_front else "",
-      Cell(point.name, note=note),
-      point.parent or "",
-      point.cycles,
-      100 * (point.cycles / reference.cycles - 1),
-      Cell(100 * point.accuracy, error=100 * error),
-      100 * (point.accuracy - reference.accuracy),
-      point.bops / 1e9,
-      point.weight_bytes / 1e3,
-      point.peak_activation_bytes / 1e3,
-      ", ".join(f"{key} {value}" for key, value in point.detail.items()),
-    ]
+    return Cell(point.name, note=note)
 
-  return Table(
-    [
-      Column("mark", "sign"),
-      Column("assignment"),
-      Column("made from"),
-      number("cycles"),
-      number(f"vs {reference.name}\n%", "{:+z.1f}"),
-      number("test accuracy\n%", "{:.2f}"),
-      number(f"vs {reference.name}\npoints", "{:+z.2f}"),
-      number("GBOPs", "{:.3f}"),
-      number("weights\nkB", "{:.1f}"),
+  def accuracy(point):
+    error = records.standard_error(point.accuracy, results.test_count)
+    return Cell(100 * point.accuracy, error=100 * error)
+
+  def details(point):
+    return ", ".join(f"{key} {value}" for key, value in point.detail.items())
+
+  return Table.of(
+    points,
+    (Column("mark", "sign"), mark),
+    (Column("assignment"), name),
+    (Column("made from", "soft"), lambda p: p.parent or ""),
+    (number("cycles"), lambda p: p.cycles),
+    (
+      number(f"vs {eight.name}\n%", "{:+z.1f}"),
+      lambda p: 100 * (p.cycles / eight.cycles - 1),
+    ),
+    (number("test accuracy\n%", "{:.2f}"), accuracy),
+    (
+      number(f"vs {eight.name}\npoints", "{:+z.2f}"),
+      lambda p: 100 * (p.accuracy - eight.accuracy),
+    ),
+    (number("GBOPs", "{:.3f}"), lambda p: p.bops / 1e9),
+    (number("weights\nkB", "{:.1f}"), lambda p: p.weight_bytes / 1e3),
+    (
       number("peak act.\nkB", "{:.1f}"),
-      Column("settings", "soft"),
-    ],
-    [row(*pair) for pair in zip(points, fronts, strict=True)],
-    ["best" if point == best.point else "" for point in points],
+      lambda p: p.peak_activation_bytes / 1e3,
+    ),
+    (Column("settings", "soft"), details),
+    marks=lambda p: "best" if p == best else "",
   )
 
 
@@ -162,36 +183,23 @@ def _layers(results: Assignments, point: Point) -> Table:
   name = results.best.reference.name
   reference = {row.layer: row.cycles for row in results.layers.get(name, ())}
 
-  def against_reference(row):
-    before = reference.get(row.layer, 0)
+  def change(row):
+    before = reference.get(row.layer)
     return 100 * (row.cycles / before - 1) if before else None
 
-  columns = [
-    Column("layer"),
-    Column("operator", "soft"),
-    Column("input\nbits", "bits"),
-    Column("weight\nbits", "bits"),
-    Column("output\nbits", "bits"),
-    number("MACs"),
-    number("cycles"),
-    number(f"vs {name}\n%", "{:+z.1f}"),
-    Column("share of cycles", "bar", "{:.1f} %"),
-  ]
-  cells = [
-    [
-      row.layer,
-      row.op,
-      row.in_bits,
-      row.weight_bits,
-      row.out_bits,
-      row.macs or None,
-      row.cycles,
-      against_reference(row),
-      100 * row.share,
-    ]
-    for row in rows
-  ]
-  return Table(columns, cells, label=label)
+  return Table.of(
+    rows,
+    (Column("layer"), lambda row: row.layer),
+    (Column("operator", "soft"), lambda row: row.op),
+    (Column("input\nbits", "bits"), lambda row: row.in_bits),
+    (Column("weight\nbits", "bits"), lambda row: row.weight_bits),
+    (Column("output\nbits", "bits"), lambda row: row.out_bits),
+    (number("MACs"), lambda row: row.macs or None),
+    (number("cycles"), lambda row: row.cycles),
+    (number(f"vs {name}\n%", "{:+z.1f}"), change),
+    (Column("share of cycles", "bar", "{:.1f} %"), lambda r: 100 * r.share),
+    label=label,
+  )
 
 
 def _passed(results: Assignments, point: Point) -> list[Block]:
@@ -210,31 +218,20 @@ def _passed(results: Assignments, point: Point) -> list[Block]:
 
 
 def _changes(results: Assignments, point: Point) -> Table:
-  def row(change):
-    before, after = change.cycles_before, change.cycles_after
-    return [
-      ", ".join(change.sites),
-      change.layer,
-      change.from_bits,
-      change.to_bits,
-      before,
-      after,
-      100 * (after / before - 1) if before else None,
-      change.reason,
-    ]
+  def percent(change):
+    before = change.cycles_before
+    return 100 * (change.cycles_after / before - 1) if before else None
 
-  return Table(
-    [
-      Column("tensors raised"),
-      Column("layer"),
-      Column("bits before\ninput / weight", "bits"),
-      Column("bits after\ninput / weight", "bits"),
-      number("cycles\nbefore"),
-      number("cycles\nafter"),
-      number("change\n%", "{:+z.1f}"),
-      Column("why", "long"),
-    ],
-    [row(change) for change in results.changes[point.name]],
+  return Table.of(
+    results.changes[point.name],
+    (Column("tensors raised"), lambda change: ", ".join(change.sites)),
+    (Column("layer", "soft"), lambda change: change.layer),
+    (Column("bits before\ninput / weight", "bits"), lambda c: c.from_bits),
+    (Column("bits after\ninput / weight", "bits"), lambda c: c.to_bits),
+    (number("cycles\nbefore"), lambda change: change.cycles_before),
+    (number("cycles\nafter"), lambda change: change.cycles_after),
+    (number("change\n%", "{:+z.1f}"), percent),
+    (Column("why", "long"), lambda change: change.reason),
     label=f"what was raised for {point.name}",
   )
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbq.nets.graph import Net, Node
-from fbq.quantizers import gates, uniform
+from fbq.quantizers import extremes, gates, uniform
 from fbq.quantizers.bayesian_bits import LADDER, residual_quantize
 from fbq.schemes import ranges
 from fbq.schemes.groups import GateGroups
@@ -139,7 +139,7 @@ class _BayesianBitsQuantizer(NamedTuple):
   def weight(self, kernel, node):
     site = f"{node.name}.weight"
     if self.scheme.faithful:
-      start = lambda: jnp.maximum(jnp.max(kernel), 1e-8)
+      start = lambda: jnp.maximum(extremes.ends(kernel)[1], 1e-8)
       max_ = self.call.variable("ranges", site, start)
     else:
       max_ = ranges.learned_weight_range(self.call, kernel, node)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fbq.nets.graph import INPUT_SITE
-from fbq.quantizers import affine, qat_rules, shared_steps, uniform
+from fbq.quantizers import affine, extremes, qat_rules, shared_steps, uniform
 from fbq.quantizers.qat_rules import Rule
 from fbq.schemes import ranges
 from fbq.schemes.scheme import Call
@@ -46,11 +46,12 @@ class Fixed:
   as "bits".
 
   Attributes:
-    rule: what ranges do in training. They stand in "ranges"; where none is
+    rule: what ranges do in training. Ranges stand in "ranges"; where none is
       learned those of activations in "averages" as [2], the smallest and the
       largest number, and those of weights nowhere.
-    form: of the grids. What learns ranges knows symmetric ones only.
-    decay: of the averages, for each step.
+    form: form of the grids. A rule that learns ranges knows symmetric ones
+      only.
+    decay: decay of the averages, for each step.
 
   Raises:
     ValueError: no rule, an unknown form, or two that do not go together.
@@ -185,10 +186,7 @@ class _FixedMinMaxQuantizer(NamedTuple):
       range_ = ranges.current_weight_range(kernel, node, form.per_channel)
       return uniform.quantize(kernel, range_, bits, True)
     axes = ranges.weight_axes(kernel, node, form.per_channel)
-    low, high = (
-      jax.lax.stop_gradient(end(kernel, axes, keepdims=True))
-      for end in (jnp.min, jnp.max)
-    )
+    low, high = extremes.ends(jax.lax.stop_gradient(kernel), axes, True)
     grid = affine.grid(low, high, bits, form.weights)
     return affine.quantize(kernel, grid)
 

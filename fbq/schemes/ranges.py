@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from fbq.nets.graph import INPUT_SITE, Node
-from fbq.quantizers import shared_steps
+from fbq.quantizers import extremes, shared_steps
 from fbq.schemes.scheme import Call
 
 Array = jax.Array
@@ -46,10 +46,11 @@ def weight_axes(
 def weight_range(kernel: Array, node: Node, per_channel: bool = True) -> Array:
   """Largest magnitude per output channel [O]; [] for the classifier.
 
-  At least 1e-8, so that an all-zero channel has a step.
+  At least 1e-8, so that an all-zero channel has a step. A constant to
+  gradients.
   """
   axes = weight_axes(kernel, node, per_channel)
-  return jnp.maximum(jnp.max(jnp.abs(kernel), axes), 1e-8)
+  return jnp.maximum(extremes.magnitude(kernel, axes), 1e-8)
 
 
 def learned_weight_range(
@@ -70,7 +71,7 @@ def current_weight_range(
 
   As in the Free Bits authors' search. Broadcasts against `kernel`.
   """
-  range_ = jax.lax.stop_gradient(weight_range(kernel, node, per_channel))
+  range_ = weight_range(jax.lax.stop_gradient(kernel), node, per_channel)
   return jnp.expand_dims(range_, weight_axes(kernel, node, per_channel))
 
 
@@ -91,8 +92,10 @@ def moved_ends(call: Call, ends: Array, x: Array, site: str, decay: float):
   section 3.1.2). Where the ReLU is the quantizer's to do, the smallest is 0.
   """
   x, ends = jax.lax.stop_gradient((x, ends))
-  low = jnp.min(x) if call.net.is_signed[site] else jnp.float32(0.0)
-  seen = jnp.stack([jnp.minimum(low, 0.0), jnp.maximum(jnp.max(x), 0.0)])
+  low, high = extremes.ends(x)
+  if not call.net.is_signed[site]:
+    low = jnp.float32(0.0)
+  seen = jnp.stack([jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)])
   ends = decay * ends + (1.0 - decay) * seen
   call.update("averages", site, ends)
   return ends

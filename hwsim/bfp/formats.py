@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hwsim.reading import shown
+
 SHARED_EXPONENT_BITS = {16: (2, 3, 4, 5, 6, 7), 8: (2, 3, 4, 5, 6)}
 """Widths SE of the paper's search, by word (BitQ, table 2)."""
 
@@ -60,17 +62,24 @@ def block_format(
   """A checked `BlockFormat`: any X, e and BS.
 
   Raises:
-    ValueError: X or BS is below 1, or e is negative.
+    ValueError: X or BS is below 1, e is negative, or one of them is no whole
+      number or more than any format has.
   """
-  for name, value, least, what in (
-    ("element_bits", element_bits, 1, "a sign"),
-    ("exponent_bits", exponent_bits, 0, "no exponent"),
-    ("block_size", block_size, 1, "one element"),
+  for name, value, least, what, most in (
+    ("element_bits", element_bits, 1, "a sign", 64),
+    ("exponent_bits", exponent_bits, 0, "no exponent", 64),
+    ("block_size", block_size, 1, "one element", 2**31 - 1),
   ):
-    if value < least:
+    is_whole = isinstance(value, int | np.integer)
+    if not is_whole or isinstance(value, bool) or not least <= value <= most:
       raise ValueError(
-        f"block format: {name} is {value}, expected at least {least} ({what})"
+        f"block format: {name} is {shown(value)}, expected a whole number, at "
+        f"least {least} ({what}) and at most {most}"
       )
+  if not isinstance(spans_kernel, bool):
+    raise ValueError(
+      f"block format: spans_kernel is {shown(spans_kernel)}, expected a bool"
+    )
   return BlockFormat(element_bits, exponent_bits, block_size, spans_kernel)
 
 

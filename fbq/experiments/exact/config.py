@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fbq import precision
-from fbq.config import ConfigError, Seed, Settings, checked
+from fbq.config import ConfigError, Seed, Settings, checked, described
 from fbq.lab import fine_tuning
 from fbq.lab.lab import Lab
 from fbq.lab.settings import Judged, OnTarget, Training
@@ -45,9 +45,15 @@ class Exact(Judged, OnTarget, Training):
   "Budgets, as shares of the cycles at 8 bits."
   limits: Limits = Limits()
   "Limits on memory."
-  bounds: tuple[tuple[str, int, int], ...] = ()
+  bounds: described(
+    tuple[tuple[str, int, int], ...],
+    "triples (regular expression, least bits, most bits)",
+  ) = ()
   "(regular expression over tensors, least bits, most bits)."
-  ties: tuple[str | tuple[str, ...], ...] = ()
+  ties: described(
+    tuple[str | tuple[str, ...], ...],
+    "regular expressions, or lists of tensors",
+  ) = ()
   "Regular expressions, or lists of tensors, that share one precision."
 
 

@@ -1,6 +1,5 @@
 """The page of an exact choice: the points, and what they were chosen by."""
 
-import dataclasses
 from pathlib import Path
 
 from fbq.experiments.exact.results import Chosen
@@ -32,7 +31,7 @@ def write(results: Chosen, run: Run, workdir: Path) -> None:
     workdir / "report.html",
     *points_page.heading(found),
     [*points_page.blocks(found), _choice(results)],
-    dataclasses.replace(run, assumptions=found.assumptions),
+    points_page.about(found, run, workdir),
   )
 
 

@@ -28,7 +28,7 @@ from fbq.search.judge import Judge
 from fbq.train import steps
 from hwsim import latency_io
 
-HARMS = ("kl", "loss", "mse")  # attributes of `sensitivity.Change`
+HARMS = ("kl", "loss", "mse")  # attributes of `sensitivity.OutputChange`
 
 
 def run(settings: Exact, lab: Lab) -> Chosen:

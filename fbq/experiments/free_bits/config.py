@@ -7,6 +7,7 @@ from fbq.config import (
   Positive,
   Seed,
   checked,
+  described,
 )
 from fbq.lab import fine_tuning
 from fbq.lab.lab import Lab
@@ -22,10 +23,8 @@ Locked = checked(
   lambda given: len(set(given)) == len(given),
   "some of True and False",
 )
-Rules = checked(
-  tuple[tuple[str, int], ...],
-  lambda given: True,
-  "pairs (regular expression, bits)",
+Rules = described(
+  tuple[tuple[str, int], ...], "pairs (regular expression, bits)"
 )
 
 

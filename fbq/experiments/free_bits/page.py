@@ -1,6 +1,5 @@
 """The page of a Free Bits run: which precision each tensor should have."""
 
-import dataclasses
 from pathlib import Path
 
 from fbq.report import page, points_page, tables
@@ -15,7 +14,7 @@ def write(results: Assignments, run: Run, workdir: Path) -> None:
     workdir / "report.html",
     *points_page.heading(results),
     points_page.blocks(results),
-    dataclasses.replace(run, assumptions=results.assumptions),
+    points_page.about(results, run, workdir),
   )
 
 

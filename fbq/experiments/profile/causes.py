@@ -1,6 +1,6 @@
 """Why a layer is faster at a higher precision, in words and cycles."""
 
-from fbq.report.profile import Cost, Gain
+from fbq.experiments.profile.results import Cost
 from hwsim.pulp import Target
 from hwsim.pulp.kernels import coefficients
 from hwsim.pulp.tiling import Tile, tile_l1
@@ -14,7 +14,7 @@ def explain(layer: Layer, before: Cost, after: Cost, target: Target) -> str:
 
   Causes that save less than a tenth of the whole are left out.
   """
-  saved = Gain("", before, after, "").saved
+  saved = {name: n - after.parts[name] for name, n in before.parts.items()}
   least = 0.1 * (before.cycles - after.cycles)
   tiles = [_tile(layer, row, target) for row in (before, after)]
   words = {

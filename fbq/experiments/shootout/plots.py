@@ -4,65 +4,88 @@ import collections
 import math
 import statistics
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from fbq.report import figures, records
-from fbq.report.shootout import BASELINE, Outcome, Standing, mean
+from fbq.experiments.shootout.standings import BASELINE, Standing, Tuned, mean
+from fbq.report import picture, records
 
 _COLUMNS = 4
 
 
-def picture(
-  outcomes: Sequence[Outcome], standings: Sequence[Standing], test_count: int
-) -> bytes:
-  """A PNG: mean accuracy over mean cycles of each setting, best panel first.
+def panels(
+  tuned: Sequence[Tuned], standings: Sequence[Standing], test_count: int
+) -> str:
+  """SVG: mean accuracy over mean cycles of each setting, best panel first.
 
   Bars are standard errors over seeds, in both directions; with one seed the
   binomial one of the accuracy. Grey: the other strategies; black: uniform
   networks.
   """
   reference = statistics.fmean(
-    o.cycles for o in outcomes if o.strategy == BASELINE and o.setting == "8/8"
+    o.cycles for o in tuned if o.strategy == BASELINE and o.setting == "8/8"
   )
-  points = _points(outcomes, reference, test_count)
+  points = _points(tuned, reference, test_count)
   names = [s.strategy for s in standings if s.strategy != BASELINE]
   rows = math.ceil((len(names) + 1) / _COLUMNS)
-  figure = figures.new(3.1 * _COLUMNS, 2.7 * rows)
+  figure = picture.new(3.1 * _COLUMNS, 2.7 * rows)
   grid = figure.subplots(
     rows, _COLUMNS, squeeze=False, sharex=False, sharey=False
   )
-  panels = list(grid.flat)
+  places = list(grid.flat)
   limits = _limits(points)
-  for axes, name in zip(panels, names, strict=False):
+  for axes, name in zip(places, names, strict=False):
     _panel(axes, points, name, limits)
     standing = next(s for s in standings if s.strategy == name)
     axes.set_title(f"{name}: {standing.hypervolume} %", loc="left", fontsize=9)
-  _bars(panels[len(names)], standings)
-  for axes in panels[len(names) + 1 :]:
+  _bars(places[len(names)], standings)
+  for axes in places[len(names) + 1 :]:
     axes.set_axis_off()
   figure.supxlabel("cycles per image, % of uniform 8 bits", fontsize=9)
   figure.supylabel("test accuracy (%)", fontsize=9)
-  return figures.png(figure)
+  return picture.svg(
+    figure,
+    "Accuracy over cycles of every strategy, one panel each, and the area each "
+    "covers",
+  )
 
 
-def _points(outcomes, reference, test_count):
-  """{strategy: [(cycles %, its error, accuracy %, its error)]}, by setting."""
+class Mark(NamedTuple):
+  """A setting of a strategy in the picture, everything in %.
+
+  Attributes:
+    cycles, cycles_error: mean over seeds, of the cycles of uniform 8 bits.
+    accuracy, accuracy_error: mean over seeds.
+    title: what it says to the mouse.
+  """
+
+  cycles: float
+  cycles_error: float
+  accuracy: float
+  accuracy_error: float
+  title: str
+
+
+def _points(tuned, reference, test_count) -> dict[str, list[Mark]]:
+  """Marks of every strategy, the fastest first."""
   groups = collections.defaultdict(list)
-  for outcome in outcomes:
-    groups[outcome.strategy, outcome.setting].append(outcome)
+  for one in tuned:
+    groups[one.strategy, one.setting].append(one)
   points = collections.defaultdict(list)
-  for (strategy, _), group in groups.items():
+  for (strategy, setting), group in groups.items():
     cycles = mean([o.cycles / reference for o in group])
     accuracy = mean([o.accuracy for o in group])
     assert cycles is not None and accuracy is not None
     errors = cycles.error, accuracy.error
-    if len(group) == 1:
+    if len(group) == 1:  # no spread over seeds: the binomial one
       errors = 0.0, records.standard_error(accuracy.value, test_count)
-    points[strategy].append(
-      tuple(
-        100 * number
-        for number in (cycles.value, errors[0], accuracy.value, errors[1])
-      )
+    numbers = [
+      100 * n for n in (cycles.value, errors[0], accuracy.value, errors[1])
+    ]
+    title = (
+      f"{strategy}, {setting}: {numbers[0]:.2f} % of the cycles, "
+      f"{numbers[2]:.2f} ± {numbers[3]:.2f} %"
     )
+    points[strategy].append(Mark(*numbers, title))
   return {name: sorted(group) for name, group in points.items()}
 
 
@@ -71,74 +94,87 @@ def _limits(points):
   shown = [
     p for name, group in points.items() if name != BASELINE for p in group
   ]
-  shown += [max(points[BASELINE], key=lambda p: p[2])]  # of the accuracies
-  xs = [p[0] for p in shown[:-1]]
-  ys = sorted(p[2] for p in shown)
+  shown += [
+    max(points[BASELINE], key=lambda p: p.accuracy)
+  ]  # of the accuracies
+  xs = [p.cycles for p in shown[:-1]]
+  ys = sorted(p.accuracy for p in shown)
   # The lowest tenth may leave the picture below: the others must be told apart.
   low = max(ys[len(ys) // 10] - 2.0, ys[0] - 0.5)
   return (min(xs) - 2, max(*xs, 100) + 2), (low, ys[-1] + 0.7)
 
 
 def _panel(axes, points, name, limits):
-  figures.bare(axes, "both")
+  picture.bare(axes, "both")
   for other, group in points.items():
     if other not in (name, BASELINE):
       axes.plot(
-        [p[0] for p in group],
-        [p[2] for p in group],
+        [p.cycles for p in group],
+        [p.accuracy for p in group],
         ".",
-        color=figures.GREY,
+        color=picture.GREY,
         alpha=0.45,
         markersize=4,
         zorder=1,
       )
+  axes.plot(
+    [p.cycles for p in points[name]],
+    [p.accuracy for p in points[name]],
+    color=picture.BLUE,
+    linewidth=0.9,
+    zorder=3,
+  )
   for group, color, marker, order in (
-    (points[BASELINE], "#444444", "s", 2),
-    (points[name], figures.BLUE, "o", 3),
+    (points[BASELINE], picture.SOFT, "s", 2),
+    (points[name], picture.BLUE, "o", 3),
   ):
-    axes.errorbar(
-      [p[0] for p in group],
-      [p[2] for p in group],
-      xerr=[p[1] for p in group],
-      yerr=[p[3] for p in group],
+    seen = [p for p in group if limits[1][0] <= p.accuracy <= limits[1][1]]
+    bars = axes.errorbar(
+      [p.cycles for p in seen],
+      [p.accuracy for p in seen],
+      xerr=[p.cycles_error for p in seen],
+      yerr=[p.accuracy_error for p in seen],
       fmt=marker,
-      linestyle="-" if order == 3 else "none",
-      linewidth=0.9,
+      linestyle="none",
       color=color,
       elinewidth=1,
       markersize=5 if order == 3 else 4,
-      markeredgecolor="white",
+      markeredgecolor=picture.PAGE,
       markeredgewidth=0.5,
       zorder=order,
     )
+    picture.title(bars[0], [p.title for p in seen])
   axes.set_xlim(*limits[0])
   axes.set_ylim(*limits[1])
   axes.tick_params(labelsize=7.5)
-  below = sum(p[2] < limits[1][0] for p in points[name])
+  below = sum(p.accuracy < limits[1][0] for p in points[name])
   if below:
     axes.annotate(
       f"{below} below",
       (0.03, 0.04),
       xycoords="axes fraction",
       fontsize=7,
-      color=figures.BLUE,
+      color=picture.BLUE,
     )
 
 
 def _bars(axes, standings):
   """Hypervolumes with error bars, the largest on top."""
-  figures.bare(axes, "x")
+  picture.bare(axes, "x")
   places = range(len(standings))[::-1]
   values = [100 * s.hypervolume.value for s in standings]
   errors = [100 * s.hypervolume.error for s in standings]
-  axes.errorbar(
+  bars = axes.errorbar(
     values,
     places,
     xerr=None if any(map(math.isnan, errors)) else errors,
     fmt="o",
-    color=figures.GREEN,
+    color=picture.GREEN,
     elinewidth=1,
     markersize=4,
+  )
+  picture.title(
+    bars[0], [f"{s.strategy}: {s.hypervolume} %" for s in standings]
   )
   axes.set_yticks(list(places), [s.strategy for s in standings], fontsize=6.5)
   axes.tick_params(axis="x", labelsize=7.5)

@@ -17,7 +17,7 @@ BASELINE = "uniform"
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class Tuned:
   """One assignment that a strategy found, fine-tuned.
 
   Attributes:
@@ -98,7 +98,7 @@ class Standing:
 
 
 def standings(
-  outcomes: Sequence[Outcome],
+  outcomes: Sequence[Tuned],
   budgets: Sequence[float],
   least_accuracy: float,
   search_steps: Mapping[str, float],

@@ -1,6 +1,8 @@
 """The latency profile: files, numbers, messages, causes."""
 
+import ast
 import csv
+import dataclasses
 import json
 import pathlib
 import re
@@ -9,10 +11,14 @@ import runpy
 import numpy as np
 import pytest
 
+from fbq import config as config_lib
 from fbq import nets
-from fbq.experiments import profile_causes, profile_costs, profile_pulp
-from fbq.experiments.settings import ConfigError
-from fbq.report import profile as records
+from fbq.config import ConfigError
+from fbq.experiments.profile import EXPERIMENT, causes, pipeline
+from fbq.experiments.profile.config import Profiling, compared
+from fbq.lab import experiment
+from fbq.lab.lab import Lab
+from fbq.report import __main__ as report_again
 from hwsim import latency_io
 from hwsim.pulp import TARGETS, XPULP_V2, XPULPNN_V1, simulate
 from hwsim.pulp.kernels import Tiles, core_cycles, kernel_cycles
@@ -25,15 +31,18 @@ FILES = {
   "config.json",
   "latency_table.csv",
   "results.csv",
+  "results.json",
   "result.json",
   "report.html",
-  "layers.png",
-  "shares.png",
-  "roofline.png",
-  "precision.png",
-  "higher.png",
-  "l2_budget.png",
+  "layers.svg",
+  "shares.svg",
+  "roofline.svg",
+  "precision.svg",
+  "l2_budget.svg",
 }
+
+
+MINE = dataclasses.replace(XPULPNN_V1, name="mine", tile_cycles=0)
 
 
 def config(arguments="net=ds_cnn", **changes):
@@ -46,14 +55,31 @@ def config(arguments="net=ds_cnn", **changes):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("profile") / "run"
-  profile_pulp.run(config(), workdir)
+  experiment.run(config(), workdir)
   return workdir
 
 
 def test_writes_every_file(finished):
   assert {path.name for path in finished.iterdir()} == FILES | {".lock"}
-  for path in finished.glob("*.png"):
-    assert path.read_bytes().startswith(b"\x89PNG")
+  for path in finished.glob("*.svg"):
+    assert path.read_text().startswith("<svg")
+
+
+def test_pages_and_pictures_are_made_again_from_the_record_alone(
+  finished, tmp_path
+):
+  (tmp_path / "results.json").write_bytes(
+    (finished / "results.json").read_bytes()
+  )
+  report_again.main([str(tmp_path)])
+  for path in finished.glob("*.svg"):
+    assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+  pages = [
+    (path / "report.html").read_text().partition("The run</h2>")[0]
+    for path in (tmp_path, finished)
+  ]
+  assert pages[0] == pages[1]
 
 
 def test_results_equal_the_simulator(finished):
@@ -106,13 +132,35 @@ def test_result_adds_up(finished):
   assert numbers[2]["4/4 layers"] > 0
 
 
-def test_the_page_stands_alone(finished):
+def test_the_page_shows_the_pictures_and_links_the_files(finished):
   page = (finished / "report.html").read_text()
-  assert page.count("data:image/png;base64,") == 6
-  assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+  for path in finished.glob("*.svg"):
+    assert path.read_text() in page
+  links = set(re.findall(r'href="([^"#]*)"', page))
+  assert links == {p.name for p in finished.glob("*")} - {
+    *("report.html", "result.json", ".lock")
+  }
   for text in ("ds_cnn-1-49x10", "xpulpnn_v2", "unpacking", "Roofline"):
     assert text in page
-  assert "published<br>" not in page  # of another network
+  assert "Published figures" not in page  # of another network
+
+
+def test_every_bar_of_every_layer_tells_its_cycles(finished):
+  layers = (finished / "layers.svg").read_text()
+  with (finished / "results.csv").open(newline="") as file:
+    rows = list(csv.DictReader(file))
+  narrow = [
+    row
+    for row in rows
+    if (row["in_bits"], row["weight_bits"]) == ("8", "4")
+    and row["out_bits"] in ("8", "32")
+  ]
+  assert len(narrow) == 3 * 10
+  for row in narrow:
+    said = f"{row['layer']} at 8/4: {int(row['cycles']):,} cycles"
+    assert f"<title>{said}, " in layers, said
+  # Three uniform networks of 11 layers and the narrow weights, three targets.
+  assert layers.count("<title>") == 3 * (3 * 11 + 10)
 
 
 def test_a_finished_workdir_is_left_alone(finished, capsys):
@@ -120,31 +168,35 @@ def test_a_finished_workdir_is_left_alone(finished, capsys):
     return {path: path.stat().st_mtime_ns for path in finished.iterdir()}
 
   before = times()
-  profile_pulp.run(config(), finished)
+  experiment.run(config(), finished)
   assert "is finished" in capsys.readouterr().out
   assert times() == before
 
 
 def test_a_workdir_of_another_run_is_refused(finished, tmp_path):
   with pytest.raises(ConfigError, match="another configuration"):
-    profile_pulp.run(config("net=resnet8"), finished)
+    experiment.run(config("net=resnet8"), finished)
   (tmp_path / "notes.txt").write_text("mine")
   with pytest.raises(ConfigError, match="not empty"):
-    profile_pulp.run(config(), tmp_path)
+    experiment.run(config(), tmp_path)
 
 
 @pytest.mark.parametrize(
-  ("arguments", "message"),
+  ("words", "message"),
   [
-    ("net=lenet", "net is 'lenet', expected one of .*'ds_cnn'"),
-    ("target=arm", "target is 'arm', expected one of .*'xpulpnn_v1'"),
-    ("width=2", "sets 'width', expected net=... and target=..."),
-    ("resnet8", "sets 'resnet8', expected net=..."),
+    ("net=lenet", "'net=lenet' after the config's colon.*ds_cnn"),
+    ("width=2", "'width=2' after the config's colon.*net: .*target: any"),
+    ("lenet", "'lenet' after the config's colon"),
   ],
 )
-def test_config_arguments_are_checked(arguments, message):
-  with pytest.raises(ValueError, match=message):
-    get_config(arguments)
+def test_words_of_the_config_are_checked(words, message):
+  with pytest.raises(ConfigError, match=message):
+    get_config(words)
+
+
+def test_an_unknown_target_is_refused():
+  with pytest.raises(ConfigError, match="target 'arm' is not known.*xpulp_v2"):
+    check(config("target=arm"))
 
 
 def test_default_config_is_the_published_setting():
@@ -156,37 +208,61 @@ def test_default_config_is_the_published_setting():
   assert made.target == "xpulpnn_v1"
 
 
+def settings(made):
+  return config_lib.of(Profiling, made)
+
+
+def check(made):
+  found = settings(made)
+  EXPERIMENT.check(found, Lab(found))
+
+
 @pytest.mark.parametrize("net", ["vgg9", "resnet18", "resnet50"])
 def test_too_large_nets_say_which_overrides_they_need(net, tmp_path):
   """And the overrides that the message names are enough."""
   with pytest.raises(ConfigError, match="fits no") as error:
-    profile_pulp.run(config(f"net={net}"), tmp_path / "run")
+    experiment.run(config(f"net={net}"), tmp_path / "run")
   assert not (tmp_path / "run").exists()
-  said = re.findall(r"--config.target_overrides.(\w+)=(\d+)", str(error.value))
-  enough = config(f"net={net}")
-  for name, size in said:
-    enough.target_overrides[name] = int(size)
-  _, targets = profile_pulp.check(enough)
-  assert targets["xpulpnn_v1"].l1_bytes in (128_000, 256_000)
-  assert re.match(r"xpulpnn_v1 \(l1_bytes=\d+", targets["xpulpnn_v1"].name)
+  said = re.search(r'--config.target_overrides="(.*)"', str(error.value))
+  enough = config(f"net={net}", target_overrides=ast.literal_eval(said[1]))
+  check(enough)
+  target, _ = compared(settings(enough))
+  assert target.l1_bytes in (128_000, 256_000)
+  assert re.match(r"xpulpnn_v1 \(l1_bytes=\d+", target.name)
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    (dict(cores=4), "target_overrides: .*cores is 4, expected 8"),
+    (dict(l1_byte=1), "no field 'l1_byte'.*did you mean 'l1_bytes'"),
+    (dict(l1_bytes="big"), "l1_bytes is 'big'"),
+  ],
+)
+def test_overrides_are_checked(overrides, message):
+  with pytest.raises(ConfigError, match=message):
+    check(config(target_overrides=overrides))
+
+
+def test_a_target_of_ones_own_is_compared_with_the_others():
+  """Named by its module, which is not one of fbq's."""
+  target, targets = compared(settings(config(target="profile_test:MINE")))
+  assert target == MINE and targets == [*TARGETS, MINE]
 
 
 def test_wrong_net_arguments_name_the_setting():
   wrong = config("net=resnet8")
   wrong.net.arguments = dict(depth=3)
   with pytest.raises(ConfigError, match="resnet8.*depth"):
-    profile_pulp.check(wrong)
+    check(wrong)
 
 
 def test_published_figures_of_mobilenet_v1():
   """The whole network of `fbq.nets`, pooling included."""
-  rows = profile_costs.wholes(
-    nets.mobilenet_v1(0.75), XPULPNN_V1, profile_pulp.PUBLISHED
-  )
-  for row in rows:
-    if row.published is not None:
-      assert row.change == pytest.approx(row.published, abs=0.05)
-  assert sum(row.published is not None for row in rows) == 2
+  rows = pipeline.wholes(nets.mobilenet_v1(0.75), XPULPNN_V1)
+  changes = {(row.target, row.name): row.change for row in rows}
+  for key, published in pipeline.PUBLISHED.items():
+    assert changes[key] == pytest.approx(published, abs=0.05)
 
 
 def whole(op, in_channels, out_channels, size):
@@ -214,13 +290,12 @@ def test_waiting_of_a_depthwise_layer_by_hand():
 
 def gain(layer, before, after, target=XPULPNN_V1):
   both = [
-    profile_costs.cost(layer, (*bits, 8), True, target)
-    for bits in (before, after)
+    pipeline.cost(layer, (*bits, 8), True, target) for bits in (before, after)
   ]
   assert both[1].cycles < both[0].cycles
-  saved = records.Gain("", *both, "").saved
-  assert sum(saved.values()) == both[0].cycles - both[1].cycles
-  return profile_causes.explain(layer, *both, target)
+  for row in both:
+    assert sum(row.parts.values()) == row.cycles
+  return causes.explain(layer, *both, target)
 
 
 def test_causes_are_named():

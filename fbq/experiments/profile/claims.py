@@ -1,53 +1,26 @@
 """What a profile says in words: its answer and the three published claims."""
 
-from typing import NamedTuple
-
-from fbq.report.profile import Profile
-
-_CONVOLUTIONS = ("convolution", "pointwise")
-
-
-class Statement(NamedTuple):
-  """A claim of the Free Bits slides and what this profile says to it.
-
-  Attributes:
-    claim: as published, in short.
-    finding: the numbers in a sentence.
-    numbers: the same by name, for result.json.
-  """
-
-  claim: str
-  finding: str
-  numbers: dict[str, float]
-
-
-def short(target: str) -> str:
-  """A target's name without its overrides."""
-  return target.partition(" ")[0]
+from fbq.experiments.profile.results import Profile, Statement, short
 
 
 def answer(profile: Profile) -> str:
-  """The profile in one or two sentences."""
-  eight = profile.whole("8/8")
-  macs = sum(cost.macs for cost in profile.uniform[profile.target, "8/8"])
-  best = min(
-    (w for w in profile.wholes if w.target == profile.target),
-    key=lambda w: w.cycles,
-  )
+  """The profile in two or three sentences."""
+  eight, four, free = map(profile.whole, ("8/8", "4/4", "4/4+FB"))
+  clock = profile.constant("frequency_hz")
+  macs = sum(c.macs for c in profile.in_uniform(profile.target, "8/8"))
+  milliseconds = eight.cycles / clock * 1e3
+  own = [w for w in profile.wholes if w.target == profile.target]
+  best = min(own, key=lambda w: w.cycles)
   sentence = (
     f"At 8 bits everywhere an image takes {eight.cycles:,} cycles on "
-    f"{short(profile.target)}: {eight.cycles / profile.clock_hertz * 1e3:,.1f} "
-    f"ms at {profile.clock_hertz / 1e6:g} MHz, {macs / eight.cycles:.2f} "
-    "MAC/cycle. "
-  )
-  four, free = profile.whole("4/4"), profile.whole("4/4+FB")
-  sentence += (
+    f"{short(profile.target)}: {milliseconds:,.1f} ms at "
+    f"{clock / 1e6:g} MHz, {macs / eight.cycles:.2f} MAC/cycle. "
     f"4 bits change that by {four.change:+.1%}, and by {free.change:+.1%} once "
-    f"Free Bits has raised {free.raised} layers. "
+    f"Free Bits has raised {free.raised} layers."
   )
   if best.name not in ("4/4", "4/4+FB"):
-    sentence += f"Fastest is {best.name}: {best.change:+.1%}."
-  return sentence.strip()
+    sentence += f" Fastest is {best.name}: {best.change:+.1%}."
+  return sentence
 
 
 def statements(profile: Profile) -> list[Statement]:
@@ -55,14 +28,23 @@ def statements(profile: Profile) -> list[Statement]:
   return [_narrow(profile), _depthwise(profile), _higher(profile)]
 
 
+def _ratios(profile, kinds, ratio):
+  """(numbers by target and kind, the same in a sentence)."""
+  numbers = {
+    f"{short(target)} {kind}": round(ratio(target, kind), 4)
+    for target in profile.targets
+    for kind in kinds
+  }
+  said = "; ".join(f"{name} {value:.2f}x" for name, value in numbers.items())
+  return numbers, said
+
+
 def _narrow(profile):
-  kinds = [kind for kind in profile.kinds() if kind in _CONVOLUTIONS]
-  numbers = {}
-  for target in profile.targets:
-    for kind in kinds:
-      ratio = profile.relative(target, kind, 8, 4)
-      numbers[f"{short(target)} {kind}"] = round(ratio, 4)
-  said = "; ".join(f"{name} {ratio:.2f}x" for name, ratio in numbers.items())
+  convolutions = {"convolution", "pointwise"}
+  kinds = [kind for kind in profile.kinds() if kind in convolutions]
+  numbers, said = _ratios(
+    profile, kinds, lambda *which: profile.relative(*which, 8, 4)
+  )
   return Statement(
     "Weights narrower than activations ruin performance on XPulpNNv1",
     f"Cycles with 8-bit inputs and 4-bit weights over those at 8/8: {said}. "
@@ -78,12 +60,11 @@ def _depthwise(profile):
   if "depthwise" not in kinds:
     return Statement(claim, "This network has no depthwise layers.", {})
   other = "pointwise" if "pointwise" in kinds else "convolution"
-  numbers = {}
-  for target in profile.targets:
-    for kind in ("depthwise", other):
-      speedup = 1 / profile.relative(target, kind, 4, 4)
-      numbers[f"{short(target)} {kind}"] = round(speedup, 4)
-  said = "; ".join(f"{name} {ratio:.2f}x" for name, ratio in numbers.items())
+  numbers, said = _ratios(
+    profile,
+    ("depthwise", other),
+    lambda *which: 1 / profile.relative(*which, 4, 4),
+  )
   return Statement(
     claim,
     f"Speed at 4/4 over that at 8/8: {said}. Depthwise kernels compute at 8 "

@@ -1,0 +1,105 @@
+"""What a shootout came to: every assignment of every strategy, fine-tuned."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fbq.experiments.shootout import standings
+from fbq.experiments.shootout.standings import Tuned
+
+
+@dataclasses.dataclass(frozen=True)
+class Tried:
+  """A strategy, for reports.
+
+  Attributes:
+    text: what it does.
+    settings: strengths or budgets that it was given.
+    search_steps: cost of one search, in steps of float training.
+    is_trained: whether it searches by training.
+  """
+
+  text: str
+  settings: tuple[float, ...]
+  search_steps: float
+  is_trained: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Pass:
+  """The hardware pass of one assignment: cycles before and after.
+
+  Attributes:
+    start: cycles before the pass.
+    greedy: cycles after the greedy Free Bits pass.
+    least: cycles after the exact one, which is used.
+  """
+
+  start: int
+  greedy: int
+  least: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcomes:
+  """Strategies against each other.
+
+  Attributes:
+    network, target: names for the reader.
+    test_count: test images behind every accuracy.
+    tuned: every assignment with its accuracy.
+    tried: strategies by name.
+    passes: hardware pass of every different assignment.
+    seeds: seeds of the runs.
+    float_accuracies: test accuracy of the float network, by seed.
+    budgets: latencies at which accuracies are compared.
+    least_accuracy: accuracy below which an assignment covers no area.
+    assumptions: sentences about what the numbers rest on.
+  """
+
+  network: str
+  target: str
+  test_count: int
+  tuned: tuple[Tuned, ...]
+  tried: dict[str, Tried]
+  passes: tuple[Pass, ...]
+  seeds: tuple[int, ...]
+  float_accuracies: tuple[float, ...]
+  budgets: tuple[float, ...]
+  least_accuracy: float
+  assumptions: tuple[str, ...]
+
+  @property
+  def standings(self) -> list[standings.Standing]:
+    """Every strategy, the largest area first."""
+    return standings.standings(
+      self.tuned,
+      self.budgets,
+      self.least_accuracy,
+      {name: tried.search_steps for name, tried in self.tried.items()},
+    )
+
+  def table(self) -> Iterator[Sequence[Any]]:
+    """Rows of results.csv, the headings first."""
+    sites = list(self.tuned[0].precision)
+    columns = ["strategy", "seed", "setting", "cycles", "accuracy"]
+    yield [*columns, *(f"bits:{site}" for site in sites)]
+    for t in self.tuned:
+      row = [t.strategy, t.seed, t.setting, t.cycles, repr(t.accuracy)]
+      yield [*row, *(t.precision[site] for site in sites)]
+
+  def summary(self) -> dict[str, Any]:
+    """What result.json says."""
+    rows = self.standings
+    return {
+      "verdict": standings.verdict(rows, len(self.seeds)),
+      "float_accuracies": list(self.float_accuracies),
+      "standings": {
+        s.strategy: {
+          "hypervolume": dataclasses.asdict(s.hypervolume),
+          "behind": dataclasses.asdict(s.behind),
+          "search_steps": s.search_steps,
+        }
+        for s in rows
+      },
+    }

@@ -1,0 +1,234 @@
+"""Strategies: every way fbq has to choose precisions, and the door for others.
+
+A `Search` trains gates and ends in one assignment per setting. A `Valuation`
+trains nothing: it says what each precision of each tensor is worth, and leaves
+the choice under a budget of cycles to `fbq.search.exact`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fbq.model import Model
+from fbq.nets.graph import Net
+from fbq.quantizers.site_ranges import squared_errors
+from fbq.schemes import scheme as schemes
+from fbq.schemes.bayesian_bits import BayesianBits
+from fbq.schemes.fractional import Fractional
+from fbq.schemes.free_bits import FreeBits
+from fbq.schemes.groups import gate_groups
+from fbq.schemes.mixture import Mixture
+from fbq.schemes.perturbed import Perturbed
+from fbq.search import hessian, value
+from fbq.search.judge import Judge
+from fbq.search.sensitivity import sensitivities
+from fbq.train.regularizers import (
+  Regularizer,
+  bayesian_bits_regularizer,
+  bops_regularizer,
+  expected_cost,
+  within_budget,
+)
+
+Values = dict[str, dict[int, float]]  # site -> bits -> higher is better
+PROBES = 32  # of Hutchinson's estimate
+_ALL = ("params", "gates", "ranges")
+
+
+class Search(NamedTuple):
+  """A strategy that trains gates.
+
+  Attributes:
+    text: what it does, for reports.
+    scheme: net -> scheme with gates.
+    penalty: (net, scheme, cycles int64 [L, A, W]) -> what it pays for
+      precision.
+    trained: collections that are trained.
+    has_budget: whether its settings are budgets, shares of the cycles of
+      uniform 8 bits, rather than strengths of the penalty.
+  """
+
+  text: str
+  scheme: Callable[[Net], schemes.Search]
+  penalty: Callable[[Net, Any, np.ndarray], Regularizer]
+  trained: tuple[str, ...] = _ALL
+  has_budget: bool = False
+
+
+class Evidence(NamedTuple):
+  """What a valuation looks at.
+
+  Attributes:
+    judge: the float network and its calibration set.
+    tensors: activation site -> values before its quantizer.
+    gates: variables after the middle one of a strategy's searches, by name.
+    key: random key of probes.
+  """
+
+  judge: Judge
+  tensors: Mapping[str, np.ndarray]
+  gates: Mapping[str, Mapping]
+  key: jax.Array
+
+
+class Valuation(NamedTuple):
+  """A strategy that trains nothing.
+
+  Attributes:
+    text: what it does, for reports.
+    values: (net, evidence) -> what each precision of each tensor is worth.
+    needs: name of the search whose gates it reads; "" for none.
+  """
+
+  text: str
+  values: Callable[[Net, Evidence], Values]
+  needs: str = ""
+  has_budget: bool = True
+
+
+Strategy = Search | Valuation
+
+# ---- Searches by gates
+
+
+def _bops(net, scheme, cycles):
+  del cycles
+  return bops_regularizer(net.workload, scheme.groups)
+
+
+def _prior(net, scheme, cycles):
+  del cycles
+  return bayesian_bits_regularizer(net, scheme)
+
+
+def _latency(net, scheme, cycles):
+  return expected_cost(net, scheme, cycles)
+
+
+def _budget(net, scheme, cycles):
+  return within_budget(expected_cost(net, scheme, cycles))
+
+
+def _free(make, **options):
+  """net -> scheme with gates of its own for every tensor."""
+  return lambda net: make(gate_groups(net, False), **options)
+
+
+FREE_BITS = Search(
+  "Free Bits: gates of its own for every tensor, penalty on bit operations "
+  "(arXiv 2307.02894, vanilla)",
+  _free(FreeBits),
+  _bops,
+  ("params", "gates"),
+)
+FREE_BITS_LOCKED = Search(
+  "Free Bits with the gates of a layer's input and weights locked together",
+  lambda net: FreeBits(gate_groups(net, True)),
+  _bops,
+  ("params", "gates"),
+)
+BAYESIAN_BITS = Search(
+  "the original Bayesian Bits: residuals, learned ranges, additive "
+  "bit-operations prior (arXiv 2005.07093)",
+  _free(BayesianBits),
+  _prior,
+)
+BB_DETERMINISTIC = Search(
+  "the original Bayesian Bits with deterministic gates",
+  _free(BayesianBits, deterministic=True),
+  _prior,
+)
+BB_POST_TRAINING = Search(
+  "the original Bayesian Bits, weights left alone: gates and ranges learn",
+  _free(BayesianBits),
+  _prior,
+  ("gates", "ranges"),
+)
+LATENCY = Search(
+  "Free Bits' gates, penalty on the expected cycles of the target",
+  _free(FreeBits),
+  _latency,
+  ("params", "gates"),
+)
+LATENCY_BUDGET = Search(
+  "Free Bits' gates, penalty only on expected cycles above a budget; then "
+  "the likeliest assignment within it",
+  _free(FreeBits),
+  _budget,
+  ("params", "gates"),
+  has_budget=True,
+)
+SOFTMAX = Search(
+  "softmax mixture of precisions as in EdMIPS and PLiNIO, expected cycles",
+  _free(Mixture),
+  _latency,
+)
+GUMBEL = Search(
+  "the mixture with one precision drawn per tensor and step (hard Gumbel)",
+  lambda net: Mixture(gate_groups(net, False), "hard"),
+  _latency,
+)
+FRACTIONAL = Search(
+  "fractional bits: one real index on the ladder 2, 4, 8; expected cycles",
+  _free(Fractional),
+  _latency,
+)
+FRACTIONAL_BUDGET = Search(
+  "fractional bits, penalty only on expected cycles above a budget; then "
+  "the likeliest assignment within it",
+  _free(Fractional),
+  _budget,
+  has_budget=True,
+)
+
+# ---- Choices without training
+
+
+def _harm(metric):
+  return lambda net, evidence: value.from_harm(
+    net, sensitivities(evidence.judge).of(metric)
+  )
+
+
+def _from_gates(net, evidence):
+  logits = np.asarray(evidence.gates["free-bits"]["gates"]["logits"])
+  return value.from_gates(net, gate_groups(net, False), logits)
+
+
+def _from_traces(net, evidence):
+  judge = evidence.judge
+  traces = hessian.network_traces(
+    net,
+    jax.jit(
+      lambda v, x, added: Model(net, Perturbed()).apply(v, x, False, added)
+    ),
+    judge.variables,
+    judge.batches(),
+    evidence.key,
+    PROBES,
+  )
+  errors = squared_errors(
+    net, judge.variables["params"], evidence.tensors, judge.ranges
+  )
+  return value.from_harm(net, hessian.omega(traces, errors))
+
+
+LOSS_EXACT = Valuation(
+  "no search: exact choice by the change of the loss that each precision "
+  "of each tensor makes alone",
+  _harm("loss"),
+)
+KL_EXACT = Valuation(
+  "no search: exact choice by the KL divergence of the outputs", _harm("kl")
+)
+HESSIAN_EXACT = Valuation(
+  "no search: exact choice by Hessian trace x squared error (HAWQ-V2, V3)",
+  _from_traces,
+)
+GATES_EXACT = Valuation(
+  "the gates of one free-bits search as log-probabilities, exact choice",
+  _from_gates,
+  needs="free-bits",
+)

@@ -274,31 +274,6 @@ def test_stochastic_rounding_is_unbiased_and_stays_on_the_grid():
   assert (draw(5, 9) != draw(6, 9)).any()
 
 
-def test_compiled_equals_eager():
-  """Operation by operation, nothing is fused or reassociated."""
-  x, g = jnp.asarray(rows(9)), jnp.asarray(rows(8)[:, ::-1])
-  format_ = as_data(5, 3, 24)
-
-  def both(x, g, format_):
-    quantize = lambda x: bfp.quantize(x, format_, top=3, sizes=(24,))
-    y, vjp = jax.vjp(quantize, x)
-    return y, vjp(g)[0]
-
-  with jax.disable_jit():
-    expected = both(x, g, format_)
-  for a, b in zip(jax.jit(both)(x, g, format_), expected, strict=True):
-    bfp_oracle.assert_same_bits(a, b)
-
-
-def test_formats_batched_equal_formats_in_turn():
-  x = rows(6)
-  all_ = [(2, 8, 1), (9, 3, 16), (6, 5, 48), (16, 2, 0)]
-  batch = bfp.Format(*(jnp.int32(column) for column in zip(*all_, strict=True)))
-  quantize = lambda f: bfp.quantize(x, f, top=2, sizes=(1, 16, 48, 0))
-  for y, one in zip(jax.vmap(quantize)(batch), all_, strict=True):
-    bfp_oracle.assert_same_bits(y, quantize(as_data(*one)))
-
-
 @pytest.mark.parametrize(
   ("format_", "match"),
   [

@@ -8,6 +8,7 @@ serves all: precisions and ranges are data.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import chex
 import numpy as np
 
 from fbq import precision
@@ -115,6 +116,8 @@ def compare(
   reference: np.ndarray, logits: np.ndarray, labels: np.ndarray
 ) -> OutputChange:
   """The change from `reference` to `logits`, both float64 [N, classes]."""
+  chex.assert_equal_shape([reference, logits])
+  chex.assert_shape(labels, (len(logits),))
   log_p, log_q = _log_softmax(reference), _log_softmax(logits)
   loss = cross_entropies(logits, labels) - cross_entropies(reference, labels)
   # Not below 0 for any image, whatever rounding says.

@@ -35,6 +35,11 @@ def digest(net: Net, assignment: Mapping[str, int]) -> str:
   ).hexdigest()[:10]
 
 
+def training_of(net: Net, assignment: Mapping[str, int]) -> str:
+  """Name of the fine-tuning of an assignment; equal for equal ones."""
+  return f"fine-tune-{digest(net, assignment)}"
+
+
 def file_of(name: str) -> str:
   """The name of a point as that of a file."""
   return name.replace("/", "-").replace("%", "")
@@ -67,19 +72,17 @@ def fine_tuned(
     found: assignments by name.
     key: random key of the batches, the same for all.
   """
-  cases = {name: digest(lab.net, bits) for name, bits in found.items()}
-  accuracies: dict[str, float] = {}  # by digest
-  for name, case in cases.items():
-    if case in accuracies:
+  runs = {name: training_of(lab.net, bits) for name, bits in found.items()}
+  accuracies: dict[str, float] = {}  # by name of the run
+  for name, run in runs.items():
+    if run in accuracies:
       continue
-    accuracies[case] = fine_tune(
-      f"fine-tune-{case}", variables, starts, found[name], key
-    )
+    accuracies[run] = fine_tune(run, variables, starts, found[name], key)
     lab.log.say(
-      f"[{len(accuracies)}/{len(set(cases.values()))}] {name}: test accuracy "
-      f"{accuracies[case]:.2%}"
+      f"[{len(accuracies)}/{len(set(runs.values()))}] {name}: test accuracy "
+      f"{accuracies[run]:.2%}"
     )
-  return {name: accuracies[case] for name, case in cases.items()}
+  return {name: accuracies[run] for name, run in runs.items()}
 
 
 def assignments(
@@ -115,21 +118,21 @@ def assignments(
     settings.uniform_baselines,
   )
   return Assignments(
-    net.name,
-    costs.name,
-    lab.task.test_count,
-    float_accuracy,
-    tuple(points),
-    {p.name: tuple(_layers(net, costs.table, p.precision)) for p in points},
-    {
+    network=net.name,
+    target=costs.name,
+    test_count=lab.task.test_count,
+    float_accuracy=float_accuracy,
+    points=tuple(points),
+    layers={p.name: _layers(net, costs.table, p.precision) for p in points},
+    changes={
       p.name: tuple(_change(net, costs, change) for change in raises[p.name])
       for p in points
       if p.name in raises
     },
-    REFERENCE,
-    settings.tolerance,
-    costs.target.frequency_hz if costs.target else None,
-    tuple(_assumptions(costs.table, lab.task.about_test)),
+    reference=REFERENCE,
+    tolerance=settings.tolerance,
+    clock_hertz=costs.target.frequency_hz if costs.target else None,
+    assumptions=tuple(_assumptions(costs.table, lab.task.about_test)),
   )
 
 
@@ -177,27 +180,25 @@ def _layers(net, table, assignment):
   """What each layer of one point costs."""
   cycles = layer_cycles(table, net.workload, assignment)
   total = int(cycles.sum())
-  rows = []
-  for layer, reads, writes, count in zip(
-    net.workload.layers,
-    net.workload.input_sites,
-    net.workload.output_sites,
-    cycles,
-    strict=True,
-  ):
-    rows.append(
-      LayerRow(
-        layer=layer.name,
-        op=layer.op,
-        in_bits=assignment[reads[0]],
-        weight_bits=assignment.get(net.workload.weight_site(layer)),
-        out_bits=None if writes is None else assignment[writes],
-        macs=layer.macs,
-        cycles=int(count),
-        share=float(count) / total,
-      )
+  return tuple(
+    LayerRow(
+      layer=layer.name,
+      op=layer.op,
+      in_bits=assignment[reads[0]],
+      weight_bits=assignment.get(net.workload.weight_site(layer)),
+      out_bits=None if writes is None else assignment[writes],
+      macs=layer.macs,
+      cycles=int(count),
+      share=float(count) / total,
     )
-  return rows
+    for layer, reads, writes, count in zip(
+      net.workload.layers,
+      net.workload.input_sites,
+      net.workload.output_sites,
+      cycles,
+      strict=True,
+    )
+  )
 
 
 def _change(net: Net, costs: Costs, change: Raise) -> Change:

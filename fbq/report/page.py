@@ -4,7 +4,6 @@ Pictures are embedded, style and script are inline and nothing is loaded from
 elsewhere, so a page can be mailed. Every text is escaped.
 """
 
-import base64
 import importlib.resources
 import json
 import os
@@ -116,14 +115,13 @@ def _pictures(blocks: Sequence[Block]) -> Iterator[Picture]:
 
 def _about(run: Run, files: Sequence[str]) -> Section:
   """How the results came about, what else there is and how to go on."""
-  facts = dict(run.facts)
-  if run.commit:
-    facts["commit"] = run.commit
-  if run.seeds:
-    facts["seeds"] = ", ".join(map(str, run.seeds))
-  if run.stages:
-    facts["wall time"] = duration(sum(run.stages.values()))
-  folders: dict[str, list[str]] = {}
+  more = {
+    "commit": run.commit,
+    "seeds": ", ".join(map(str, run.seeds)),
+    "wall time": duration(sum(run.stages.values())) if run.stages else "",
+  }
+  facts = {**run.facts, **{name: text for name, text in more.items() if text}}
+  folders: dict[str, list[str]] = {"": []}
   for name in files:
     folders.setdefault(name.rpartition("/")[0], []).append(name)
   parts: list[Block] = []
@@ -134,7 +132,7 @@ def _about(run: Run, files: Sequence[str]) -> Section:
   if run.next:
     command, words = run.next
     parts += [Text(words), Code(command)]
-  parts += [Facts(facts), _links(folders.pop("", []))]
+  parts += [Facts(facts), _links(folders.pop(""))]
   for folder, names in folders.items():
     parts.append(Details(f"{len(names)} files in {folder}/", [_links(names)]))
   if run.stages:
@@ -158,32 +156,3 @@ def _kind(block: Block) -> str:
       f"{[kind.__name__ for kind in typing.get_args(Block)]}"
     )
   return type(block).__name__
-
-
-def render(template: str, **values: object) -> str:
-  """A page by a template of its own; goes with the last page that has one."""
-  import jinja2
-
-  folder = importlib.resources.files("fbq.report")
-  environment = jinja2.Environment(
-    loader=jinja2.FunctionLoader(
-      lambda name: (folder / name).read_text("utf-8")
-    ),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  environment.filters.update(
-    grouped=lambda number: f"{number:,}",
-    percent=lambda value, digits=2: f"{value * 100:.{digits}f}",
-    signed=lambda value, digits=1: f"{value * 100:+z.{digits}f}",
-    duration=duration,
-    embedded=_embedded,
-    pretty=lambda value: json.dumps(value, indent=2, sort_keys=True),
-  )
-  return environment.get_template(template).render(**values)
-
-
-def _embedded(png: bytes) -> str:
-  return base64.b64encode(png).decode()

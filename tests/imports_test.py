@@ -48,12 +48,20 @@ MAY_IMPORT = {
   "fbq.report": ("fbq.search", "fbq.precision", "fbq.files", "hwsim"),
   "fbq.lab": (
     *METHOD,
-    *("fbq.config", "fbq.doors", "fbq.files", "fbq.norms", "fbq.schemes"),
-    *("fbq.model", "fbq.data", "fbq.train", "fbq.search", "fbq.ptq"),
+    *("fbq.config", "fbq.config_words", "fbq.doors", "fbq.files"),
+    *(
+      "fbq.norms",
+      "fbq.schemes",
+      "fbq.model",
+      "fbq.data",
+      "fbq.train",
+      "fbq.search",
+      "fbq.ptq",
+    ),
     *("fbq.deploy", "fbq.report"),
   ),
   "launch": ("fbq.report.picture", "fbq.search.pareto", "fbq.files"),
-  "main": ("fbq.config", "fbq.lab"),
+  "main": ("fbq.config", "fbq.files", "fbq.lab"),
 }
 # Experiments may import every room, but no other experiment.
 EXPERIMENTS = "fbq.experiments"

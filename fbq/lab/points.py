@@ -35,6 +35,11 @@ def digest(net: Net, assignment: Mapping[str, int]) -> str:
   ).hexdigest()[:10]
 
 
+def training_of(net: Net, assignment: Mapping[str, int]) -> str:
+  """Name of the fine-tuning of an assignment; equal for equal ones."""
+  return f"fine-tune-{digest(net, assignment)}"
+
+
 def file_of(name: str) -> str:
   """The name of a point as that of a file."""
   return name.replace("/", "-").replace("%", "")
@@ -67,19 +72,17 @@ def fine_tuned(
     found: assignments by name.
     key: random key of the batches, the same for all.
   """
-  cases = {name: digest(lab.net, bits) for name, bits in found.items()}
-  accuracies: dict[str, float] = {}  # by digest
-  for name, case in cases.items():
-    if case in accuracies:
+  runs = {name: training_of(lab.net, bits) for name, bits in found.items()}
+  accuracies: dict[str, float] = {}  # by name of the run
+  for name, run in runs.items():
+    if run in accuracies:
       continue
-    accuracies[case] = fine_tune(
-      f"fine-tune-{case}", variables, starts, found[name], key
-    )
+    accuracies[run] = fine_tune(run, variables, starts, found[name], key)
     lab.log.say(
-      f"[{len(accuracies)}/{len(set(cases.values()))}] {name}: test accuracy "
-      f"{accuracies[case]:.2%}"
+      f"[{len(accuracies)}/{len(set(runs.values()))}] {name}: test accuracy "
+      f"{accuracies[run]:.2%}"
     )
-  return {name: accuracies[case] for name, case in cases.items()}
+  return {name: accuracies[run] for name, run in runs.items()}
 
 
 def assignments(

@@ -38,7 +38,7 @@ def titles(svg):
 
 
 def texts(svg):
-  return {e.text for e in ElementTree.fromstring(svg).iter(f"{SVG}text")}
+  return {e.text or "" for e in ElementTree.fromstring(svg).iter(f"{SVG}text")}
 
 
 def test_every_point_and_arrow_of_the_picture_has_its_numbers():

@@ -30,9 +30,9 @@ def layers(profile: Profile) -> str:
       f"{sum(c.cycles for c in rows) / 1e6:.2f} at {name[8:]}"
       for name, rows in series.items()
     )
-    series["inputs 8, weights 4"] = [
+    series["inputs 8, weights 4"] = tuple(
       c for c in profile.at_8.values() if (c.target, c.both) == (target, (8, 4))
-    ]
+    )
     colors = [*_COLORS.values(), picture.VERMILION]
     for i, (name, rows) in enumerate(series.items()):
       at = [names.index(c.layer) + 0.2 * (i - 1.5) for c in rows]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fbq.experiments.shootout import plots, standings
 from fbq.experiments.shootout.results import Outcomes, Pass
-from fbq.report import page
+from fbq.report import cells, page
 from fbq.report.blocks import (
   Answer,
   Block,
@@ -38,7 +38,7 @@ def write(results: Outcomes, run: Run, workdir: Path) -> None:
 def tell(results: Outcomes, log: Log) -> None:
   """Prints the standings and who wins."""
   rows = results.standings
-  log.console.print(standings.console_table(rows, results.budgets))
+  log.console.print(cells.printed(_standings(results, rows)))
   log.say(standings.verdict(rows, len(results.seeds)))
   log.say(about_passes(results.passes))
 
@@ -56,7 +56,7 @@ def blocks(results: Outcomes) -> list[Block]:
       "A title gives the area covered.",
       note=True,
     ),
-    Section("Standings", _standings(results, rows)),
+    Section("Standings", [_standings(results, rows), _about(results)]),
     Section("The strategies", [_strategies(results)]),
     Section("The hardware pass", [Text(about_passes(results.passes))]),
     Section("Every assignment", [_assignments(results)]),
@@ -92,7 +92,7 @@ def _standings(results, rows):
       return None
     return Cell(mean.value, mean.of(seeds))
 
-  table = Table(
+  return Table(
     [
       Column("strategy"),
       *(number(f"{share:.0%}\nof cycles") for share in results.budgets),
@@ -113,22 +113,22 @@ def _standings(results, rows):
       for row in rows
     ],
     ["like" if row.is_level else "" for row in rows],
-    "standings",
+    "best test accuracy (%) within a latency, of 8/8's cycles",
   )
-  return [
-    table,
-    Text(
-      "Best test accuracy (%) among a strategy's assignments, and the uniform "
-      "8-bit network, that take at most so many of the 8-bit network's cycles; "
-      "“–”: none is that fast, (1/3): of one seed in three alone, whose mean "
-      "is not that of the others. Area: the share of the rectangle from no "
-      "cycles to those of 8 bits and from "
-      f"{results.least_accuracy:.0%} to 100 % accuracy that the assignments "
-      "dominate. ± is the standard error over seeds. Shaded: not told from the "
-      "leader by a t-test at 95 % on differences within seeds.",
-      note=True,
-    ),
-  ]
+
+
+def _about(results):
+  return Text(
+    "Best test accuracy (%) among a strategy's assignments, and the uniform "
+    "8-bit network, that take at most so many of the 8-bit network's cycles; "
+    "“–”: none is that fast, (1/3): of one seed in three alone, whose mean "
+    "is not that of the others. Area: the share of the rectangle from no "
+    "cycles to those of 8 bits and from "
+    f"{results.least_accuracy:.0%} to 100 % accuracy that the assignments "
+    "dominate. ± is the standard error over seeds. Shaded: not told from the "
+    "leader by a t-test at 95 % on differences within seeds.",
+    note=True,
+  )
 
 
 def _strategies(results):

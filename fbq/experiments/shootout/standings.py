@@ -179,30 +179,3 @@ def verdict(standings_: Sequence[Standing], seeds: int) -> str:
     f"{text}; a t-test at 95 % on differences within seeds does not tell it "
     f"from {', '.join(level)}."
   )
-
-
-def console_table(standings_: Sequence[Standing], budgets: Sequence[float]):
-  """A `rich.table.Table` of the standings."""
-  from rich.table import Table
-
-  table = Table(
-    title="Best test accuracy (%) within a latency, of 8/8's cycles"
-  )
-  table.add_column("strategy", overflow="fold")
-  for share in budgets:
-    table.add_column(f"{share:.0%}", justify="right", no_wrap=True)
-  for heading in ("hypervolume %", "behind", "search, float steps", "found"):
-    table.add_column(heading, justify="right")
-  for row in standings_:
-    table.add_row(
-      row.strategy,
-      *(
-        "–" if best is None else best.of(row.hypervolume.count)
-        for best in row.best
-      ),
-      str(row.hypervolume),
-      f"{row.behind}{' =' if row.is_level else ''}",
-      f"{row.search_steps:,.0f}",
-      f"{row.assignments}",
-    )
-  return table

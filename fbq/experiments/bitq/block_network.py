@@ -3,14 +3,9 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-<<<<<<< HEAD
 from pydantic.dataclasses import dataclass
 
 from fbq.report.records import Fraction, standard_error
-=======
-from fbq.report import records
-from fbq.report.records import Fraction
->>>>>>> main
 from hwsim.bfp import BlockFormat
 
 ACCURACIES = ("test", "validation", "untrained_test")

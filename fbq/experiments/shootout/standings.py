@@ -118,22 +118,7 @@ def standings(
       )
       for s in seeds
     ]
-    rows[name] = tuple(
-      mean(
-        [
-          max(fast)
-          for s in seeds
-          if (
-            fast := [
-              o.accuracy
-              for o in both[s]
-              if o.cycles <= share * reference[s].cycles
-            ]
-          )
-        ]
-      )
-      for share in budgets
-    )
+    rows[name] = tuple(_best(both, reference, share) for share in budgets)
   order = sorted(volumes, key=lambda n: -statistics.fmean(volumes[n]))
   leader = volumes[order[0]]
   return [
@@ -157,9 +142,17 @@ def standings(
   ]
 
 
-def mean(values: Sequence[float]) -> Mean | None:
-  """Mean and standard error; None of nothing."""
-  return means.mean(values) if values else None
+def _best(by_seed, reference, share) -> Mean | None:
+  """Mean over seeds of the best accuracy within a share of the cycles."""
+  found = []
+  for seed, tuned in by_seed.items():
+    most = share * reference[seed].cycles
+    found += (
+      [max(fast)]
+      if (fast := [t.accuracy for t in tuned if t.cycles <= most])
+      else []
+    )
+  return means.mean(found) if found else None
 
 
 def verdict(standings_: Sequence[Standing], seeds: int) -> str:

@@ -117,6 +117,7 @@ class Lab:
       more_steps: steps beyond those of the stage.
       options: rates of other variables than weights, see `optimizer.make`.
     """
+    model = model.clone(compute_dtype=stage.compute_dtype)
     count = self.task.steps(stage) + more_steps
     with self.clock.measure("data"):
       mesh = self._mesh(stage.batch_size)

@@ -55,8 +55,7 @@ def prepared(workdir: Path) -> Iterator[Path]:
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # orbax tells every move
   if _CACHE.value:
-    jax.config.update("jax_compilation_cache_dir", _CACHE.value)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    monitoring.keep_programs(_CACHE.value)
   with _told(ValueError, ModuleNotFoundError):
     trace = monitoring.span(_PROFILE.value) if _PROFILE.value else None
     options = monitoring.Options(_TENSORBOARD.value, trace)

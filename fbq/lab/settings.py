@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic import Field
@@ -94,6 +94,10 @@ class Stage(Settings):
   ) = ()
   "Shares of the steps after each of which the rates fall to a tenth; (): they \
   follow a cosine to 0."
+  compute_dtype: Literal["float32", "bfloat16"] = "float32"
+  "What is multiplied and kept between layers in training; all else is float32, \
+  and so is every evaluation. Products of float32 keep 11 bits of their \
+  operands on a GPU (TF32)."
 
 
 class FineTuning(Stage):

@@ -129,12 +129,13 @@ def _run(name, trainer, state, run, log, checkpoints) -> State:
   first = int(state.step)
   kept = _copy(state)  # the last state known to be sound
   numbers = range(first + 1, trainer.steps + 1)
-  meter = monitoring.Meter(trainer.batch_size, trainer.is_fed)
   with (
+    monitoring.compilation() as compiled,
     trainer.feed(run, first) as fed,
     monitoring.tracer(name, log.workdir, log.say) as trace,
     log.bar(name, trainer.steps, first) as move,
   ):
+    meter = monitoring.Meter(trainer.batch_size, trainer.is_fed, compiled)
     for n, given in zip(numbers, meter.waits(fed), strict=False):
       trace(n, state)
       with parallel.no_transfers(n > first + 1):

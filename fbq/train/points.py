@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fbq import backend
 from fbq.train import monitoring, parallel
 from fbq.train.checkpoints import Checkpoints
 from fbq.train.log import Log
@@ -106,7 +107,7 @@ def train_points(
     Diverged: the loss of a run is not finite.
   """
   if together is None:
-    together = jax.default_backend() != "cpu" and jax.process_count() == 1
+    together = not backend.is_cpu() and jax.process_count() == 1
   if not together:
     columns = (names, variables, runs, directories, fingerprints)
     return [
@@ -148,12 +149,14 @@ def _train_together(names, trainer, variables, runs, log, checkpoints):
   step = points_step(trainer.step, mesh)
   kept = jax.tree.map(jnp.copy, states)  # the last known to be sound
   numbers = range(done + 1, trainer.steps + 1)
-  meter = monitoring.Meter(trainer.batch_size * len(names), trainer.is_fed)
+  images = trainer.batch_size * len(names)
   with (
+    monitoring.compilation() as compiled,
     _fed(trainer, runs, done) as fed,
     monitoring.tracer(names[0], log.workdir, log.say) as trace,
     log.bar(title, trainer.steps, done) as move,
   ):
+    meter = monitoring.Meter(images, trainer.is_fed, compiled)
     for n, given in zip(numbers, meter.waits(fed), strict=False):
       trace(n, states)
       given = stack(given, mesh, parallel.DATA)

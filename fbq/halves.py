@@ -2,10 +2,10 @@
 
 A bfloat16 has 8 significant bits: it holds every integer up to 256, so codes of
 at most 8 bits, but a code times its step only by luck. Of 255 codes times a
-step, those survive whose product needs 8 bits: all for a power of two, and
-else, in general, none but 0. So a quantized tensor is kept as its codes, and
-the steps of both operands are multiplied into the product, which is a sum of
-products of integers in float32, rounded once to bfloat16.
+step, those survive whose product needs 8 bits: all for a power of two, half of
+them for 3 times one, next to none for 1 / 255. So a quantized tensor is kept as
+its codes, and the steps of both operands are multiplied into the product, which
+is a sum of products of integers in float32, rounded once to bfloat16.
 
 Codes are recovered exactly: y = code * step is rounded to float32, so y / step
 is within 2^-22 of the code in relative terms, and bfloat16s around it are

@@ -105,7 +105,14 @@ class Model(nn.Module):
     # Without a scheme every tensor stays in floating point.
     quantizer = None
     if self.scheme is not None:
-      variable = lambda *args: self.variable(*args).value
+      # flax makes a variable once, a quantizer may ask for it twice.
+      made = {}
+
+      def variable(kind, name, *start):
+        if (kind, name) not in made:
+          made[kind, name] = self.variable(kind, name, *start).value
+        return made[kind, name]
+
       quantizer = self.scheme.quantizer(
         Call(self.net, variable, train, len(images), data, noise, self._update)
       )

@@ -26,7 +26,7 @@ CODES = np.arange(-128, 256, dtype=np.float32)
 def test_codes_survive_but_codes_times_a_step_do_not():
   """The table of `fbq.halves`, number by number."""
   assert (CODES.astype(ml_dtypes.bfloat16) == CODES).all()
-  for step, lost in ((2.0**-7, 0), (3 * 2.0**-8, 174), (1 / 255, 374)):
+  for step, lost in ((2.0**-7, 0), (3 * 2.0**-8, 127), (1 / 255, 382)):
     numbers = CODES * np.float32(step)
     halved = numbers.astype(ml_dtypes.bfloat16).astype(np.float32)
     assert (halved != numbers).sum() == lost
@@ -36,6 +36,7 @@ def test_codes_survive_but_codes_times_a_step_do_not():
   step=st.floats(2.0**-40, 2.0**20, width=32),
   factor=st.integers(-3, 3),
 )
+@hypothesis.settings(deadline=None)
 def test_codes_are_recovered_from_any_step(step, factor):
   """Also where the unit is off by a few units in the last place."""
   unit = np.float32(step)

@@ -51,6 +51,7 @@ def prepared(workdir: Path) -> Iterator[Path]:
   from fbq.train import monitoring, processes
   from fbq.train.checkpoints import CheckpointError
   from fbq.train.loop import Diverged
+  from fbq.train.memory import OutOfMemory
 
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # orbax tells every move
@@ -66,7 +67,7 @@ def prepared(workdir: Path) -> Iterator[Path]:
     monitoring.monitored(options),
     processes.joined(job),
     processes.own_workdir(workdir) as own,
-    _told(ConfigError, CheckpointError, DataError, Diverged),
+    _told(ConfigError, CheckpointError, DataError, Diverged, OutOfMemory),
   ):
     yield own
 

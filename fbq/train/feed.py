@@ -3,13 +3,15 @@
 A step is `step(state, run, *given)`, and its batch is `sample(key, *given)`.
 Images that live on the device are drawn in the step from the key, and nothing
 is given. Images in files are read by the host, ahead of the step, and the batch
-is what is given (`as_given`). A feed tells the two apart, and nothing else
+is what is given (`as_given`); so are those that lie on the device as they are
+and are cut out there (`from_device`). A feed tells these apart, and nothing else
 does: `feed(run, start_step)` is a context that yields, for every step from
 `start_step` on, the tuple of what is given to it.
 """
 
 import collections
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
+
+from fbq.data import resident
+from fbq.train import parallel
 
 Run = Mapping[str, jax.Array]
 Batch = tuple[Any, Any]
@@ -62,6 +68,35 @@ def from_host(
       yield ((batch,) for batch in placed)
 
   return feed
+
+
+def from_device(
+  pixels: resident.Pixels, held: resident.Resident, mesh: Mesh | None = None
+) -> Feed:
+  """The feed of a step whose images lie on the device.
+
+  Batches are cut out there ahead of the step: no pixel waits for the host.
+
+  Args:
+    pixels: arrays on the device, or everywhere on the mesh; see `hold`.
+    held: what batches are drawn from.
+    mesh: mesh over which batches are spread; None is one device.
+  """
+  placed = {} if mesh is None else {"out_shardings": parallel.by_row(mesh)}
+  cut = jax.jit(
+    functools.partial(resident.cut, padding=held.padding), **placed
+  )
+  everywhere = mesh and parallel.everywhere(mesh)
+
+  def place(drawn):
+    return cut(pixels, jax.device_put(drawn, everywhere))
+
+  return from_host(held.draws, place)
+
+
+def hold(held: resident.Resident, mesh: Mesh | None) -> resident.Pixels:
+  """The pixels of a training set on the device, or everywhere on a mesh."""
+  return jax.device_put(held.pixels, mesh and parallel.everywhere(mesh))
 
 
 def first(feed: Feed, run: Run) -> tuple:

@@ -1,4 +1,4 @@
-"""Many runs of one stage at once: strengths, budgets, seeds.
+"""Many runs of one stage at once: assignments, strengths, budgets, seeds.
 
 Runs that share a compiled step differ in data alone, so on a GPU or TPU they
 are one program with a leading axis `P`, spread over the devices; on a CPU they
@@ -9,7 +9,8 @@ long there as the same number of single ones.
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +20,33 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fbq import backend
-from fbq.train import monitoring, parallel
+from fbq.train import feed as feed_lib
+from fbq.train import memory, monitoring, parallel
 from fbq.train.checkpoints import Checkpoints
 from fbq.train.log import Log
-from fbq.train.loop import Trainer, diverged, refuse_bad, train
+from fbq.train.loop import MEMORY_CURE, Trainer, diverged, refuse_bad, train
 from fbq.train.steps import compile_once
 
 Variables = Mapping[str, Any]
 Results = tuple[Variables, dict[str, float]]
+_SHARE = 0.8  # of a device's memory, which a step may take; the rest is slack
 
 
 @functools.lru_cache(maxsize=8)
-def points_step(step: Callable, mesh: Mesh) -> Callable:
+def points_step(step: Callable, mesh: Mesh, count: int) -> Callable:
   """`step(state, run, *given)` over a leading axis `P` of all, compiled once.
 
-  The same step and mesh give the same program again.
+  The same arguments give the same program again.
 
   Args:
     step: step of `steps.train_step`.
     mesh: mesh of `parallel.mesh_of`. Where its data axis has one device, every
       device trains its points alone: the program has no communication.
+    count: number `P` of points.
 
   The states given are donated.
   """
+  del count  # another number is another program
   spec = PartitionSpec(parallel.POINT)
   mapped = jax.shard_map(
     jax.vmap(inspect.unwrap(step)),
@@ -83,46 +88,112 @@ def train_points(
   log: Log,
   directories: Sequence[Path],
   fingerprints: Sequence[str],
-  finish: Callable[[Variables], dict[str, float]],
+  finishes: Sequence[Callable[[Variables], dict[str, float]]],
   together: bool | None = None,
-) -> list[Results]:
-  """What `loop.train` gives for each of `P` runs, in their order.
+) -> Iterator[Results]:
+  """Yields what `loop.train` gives for each of `P` runs, in their order.
 
   One after the other the results are those of separate runs, bit for bit.
   Together they differ by the order of sums alone, which training amplifies:
-  below 1e-4 of the largest parameter after 3 steps (`tests/points_test.py`). A
-  checkpoint then holds all points; one made by the other way is refused.
+  below 1e-4 of the largest parameter after 3 steps (`tests/points_test.py`). As
+  many are trained at once as the device has memory for. A checkpoint then holds
+  all of these; one made by the other way is refused.
 
   Args:
-    names, variables, runs, directories, fingerprints: one of each for every
-      run, see `loop.train`; the variables have equal shapes.
+    names, variables, runs, directories, fingerprints, finishes: one of each for
+      every run, see `loop.train`; the variables have equal shapes.
     trainer: what all runs share.
     log: log of the experiment.
-    finish: numbers to keep of each run, see `loop.train`.
-    together: whether runs are one program; by default wherever there is no CPU,
-      and one process.
+    together: whether runs are one program; by default wherever there are
+      several, no CPU, and one process.
 
   Raises:
     CheckpointError: a damaged or foreign checkpoint.
     Diverged: the loss of a run is not finite.
   """
   if together is None:
-    together = not backend.is_cpu() and jax.process_count() == 1
+    alone = backend.is_cpu() or jax.process_count() > 1 or len(names) == 1
+    together = not alone
   if not together:
-    columns = (names, variables, runs, directories, fingerprints)
-    return [
-      train(name, trainer, start, run, log, directory, fingerprint, finish)
-      for name, start, run, directory, fingerprint in zip(*columns, strict=True)
-    ]
+    columns = (names, variables, runs, directories, fingerprints, finishes)
+    for name, start, run, directory, mark, finish in zip(*columns, strict=True):
+      yield train(name, trainer, start, run, log, directory, mark, finish)
+    return
 
-  # One checkpoint for all points: they have taken the same number of steps.
-  checkpoints = Checkpoints(directories[0], "&".join(fingerprints))
+  count = runs_at_once(trainer, variables, runs)
+  for first in range(0, len(names), count):
+    own = slice(first, first + count)
+
+    # One checkpoint for all: they have taken the same number of steps.
+    checkpoints = Checkpoints(directories[first], "&".join(fingerprints[own]))
+    size = f"{len(names[own])} runs of {trainer.batch_size} images a step"
+    try:
+      with memory.told(names[first], size, MEMORY_CURE):
+        states = _train_together(
+          names[own], trainer, variables[own], runs[own], log, checkpoints
+        )
+    finally:
+      checkpoints.close()
+    for i, finish in enumerate(finishes[own]):
+      trained = point(states.variables, i)
+      yield trained, finish(trained)
+
+
+def runs_at_once(
+  trainer: Trainer,
+  variables: Sequence[Variables],
+  runs: Sequence[Mapping[str, jax.Array]],
+) -> int:
+  """How many of the runs one program can train: halved until they fit.
+
+  The same for the same device, so a run that resumes finds its checkpoints.
+
+  Args:
+    trainer, variables, runs: see `train_points`.
+  """
+  count, limit = len(runs), room()
+  if limit < math.inf:
+    while count > 1 and needed_bytes(trainer, variables, runs, count) > limit:
+      count = -(-count // 2)
+  return count
+
+
+def room() -> float:
+  """Bytes of a device that a step may take; inf where the device tells none."""
+  told = jax.local_devices()[0].memory_stats() or {}
+  return _SHARE * told.get("bytes_limit", math.inf)
+
+
+def needed_bytes(
+  trainer: Trainer,
+  variables: Sequence[Variables],
+  runs: Sequence[Mapping[str, jax.Array]],
+  count: int,
+) -> float:
+  """Memory of a device that a step of `count` runs takes; inf if too much.
+
+  A program that is found to fit is not compiled a second time.
+  """
+  mesh = parallel.mesh_of(trainer.batch_size, count)
+  states = stack([trainer.start(v) for v in variables[:count]], mesh)
+  data = stack(runs[:count], mesh)
+  given = feed_lib.first(trainer.feed, runs[0])
+  given = stack([given] * count, mesh, parallel.DATA)
   try:
-    states = _train_together(names, trainer, variables, runs, log, checkpoints)
-  finally:
-    checkpoints.close()
-  found = [point(states.variables, i) for i in range(len(names))]
-  return [(trained, finish(trained)) for trained in found]
+    step = points_step(trainer.step, mesh, count)
+    program = step.lower(states, data, *given)
+    sizes = program.compile().memory_analysis()
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    return math.inf
+  # The states given are donated: what comes out lies where they were.
+  return (
+    sizes.argument_size_in_bytes
+    + sizes.output_size_in_bytes
+    - sizes.alias_size_in_bytes
+    + sizes.temp_size_in_bytes
+  )
 
 
 def _train_together(names, trainer, variables, runs, log, checkpoints):
@@ -146,7 +217,7 @@ def _train_together(names, trainer, variables, runs, log, checkpoints):
     log.resume(name, done or -1)
 
   # The loop of `loop._run`, with metrics and a line for every point.
-  step = points_step(trainer.step, mesh)
+  step = points_step(trainer.step, mesh, len(names))
   kept = jax.tree.map(jnp.copy, states)  # the last known to be sound
   numbers = range(done + 1, trainer.steps + 1)
   images = trainer.batch_size * len(names)

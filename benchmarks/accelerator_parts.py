@@ -1,17 +1,17 @@
 """The parts of `benchmarks/accelerator.py`: each prints a line of JSON.
 
-    python -m benchmarks.accelerator_parts PART DIRECTORY [--tiny]
+  python -m benchmarks.accelerator_parts PART DIRECTORY [--tiny]
 
-  machine     backend, device, versions, day
-  images      MobileNetV1-0.75-224, batch 256: images/s of training steps
-  depthwise   depthwise 3x3, forward and backward, over the time that moving
-              their tensors takes
-  points      searches of MobileNetV1-0.25 at 32x32 as one program
-  golden      largest deviation from the golden numbers, of their largest
-  hwsim       latency tables and networks scored a second
-  cifar       a whole run of `benchmarks/cifar_form.py`, programs not compiled
-              before; "cifar again" in another workdir, programs kept
-  digits      the digits demo, programs not compiled before
+machine     backend, device, versions, day
+images      MobileNetV1-0.75-224, batch 256: images/s of training steps
+depthwise   depthwise 3x3, forward and backward, over the time that moving
+            their tensors takes
+points      searches of MobileNetV1-0.25 at 32x32 as one program
+golden      largest deviation from the golden numbers, of their largest
+hwsim       latency tables and networks scored a second
+cifar       a whole run of `benchmarks/cifar_form.py`, programs not compiled
+            before; "cifar again" in another workdir, programs kept
+digits      the digits demo, programs not compiled before
 """
 
 import argparse
@@ -62,9 +62,7 @@ def images(directory, tiny):
   # Compiled side by side: on a GPU a program takes about a minute.
   made = [parallel.prepared(net, n, batch, None, dtype) for n, dtype in rows]
   with ThreadPoolExecutor(len(made)) as pool:
-    programs = pool.map(
-      lambda m: m[0].lower(m[1](), m[2]).compile(), made
-    )
+    programs = pool.map(lambda m: m[0].lower(m[1](), m[2]).compile(), made)
     programs = list(programs)
   found = {}
   for (name, dtype), program, (_, start, run) in zip(
@@ -188,9 +186,11 @@ def _cases(test):
   cases = [{}]
   for mark in getattr(test, "pytestmark", ()):
     names, values = mark.args
-    names = [n.strip() for n in names.split(",")] if (
-      isinstance(names, str)
-    ) else names
+    names = (
+      [n.strip() for n in names.split(",")]
+      if (isinstance(names, str))
+      else names
+    )
     cases = [
       case | dict(zip(names, value if len(names) > 1 else [value], strict=True))
       for case in cases

@@ -1,4 +1,4 @@
-"""Free Bits on files of CIFAR-10's form, as `benchmarks/accelerator.py` runs it.
+"""Free Bits on files of CIFAR-10's form, for `benchmarks/accelerator.py`.
 
 Pictures are generated, 60,000 of them; 16, 4 and 4 epochs, 6 searches.
 `:tiny` is a run of seconds.
@@ -22,7 +22,11 @@ def get_config(size: str = "full") -> ConfigDict:
     config.data.generated = dict(classes=10, train=8, test=10)
     return config
   config = cifar_free_bits.get_config("resnet8,cifar10")
-  for stage, epochs in (("float_training", 16), ("search", 4), ("fine_tuning", 4)):
+  for stage, epochs in (
+    ("float_training", 16),
+    ("search", 4),
+    ("fine_tuning", 4),
+  ):
     config[stage].update(steps=f"{epochs} epochs", batch_size=128)
   config.data.generated = dict(classes=10, train=10_000, test=10_000)
   config.search.locked = (True, False)

@@ -32,8 +32,8 @@ def products(exact: bool) -> AbstractContextManager[None]:
   """Within, float32 products are exact to float32, or as fast as they can be.
 
   On a GPU fast ones keep 11 bits of their operands (TF32), on a TPU 8; those of
-  a CPU are exact anyway. What is tested, calibrated or proven is exact; training
-  steps are fast.
+  a CPU are exact anyway. Training steps are fast; what is tested, calibrated or
+  proven is exact.
   """
   if is_cpu():
     return contextlib.nullcontext()

@@ -193,7 +193,7 @@ class Model(nn.Module):
   def _multiply(
     self, node: Node, kept: halves.Kept, quantizer: Quantizer | None
   ) -> Array:
-    """What is `kept` by the kernel of a node with weights, bias and layer scale too."""
+    """A tensor by the kernel of its node; bias and layer scale follow."""
     # Started so that outputs have the variance of inputs behind a ReLU (He et
     # al., arXiv 1502.01852).
     layer = self.net.workload.layers[self.net.workload.index[node.name]]

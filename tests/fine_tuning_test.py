@@ -191,7 +191,7 @@ def test_what_has_no_integer_form_is_refused(form):
     lowering.lower(NET, variables, MIXED)
 
 
-# ---- several assignments as one program ---------------------------------------
+# ---- several assignments as one program --------------------------------------
 
 
 @pytest.mark.parametrize("at_once", [3, 2])

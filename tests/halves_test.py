@@ -1,7 +1,5 @@
 """Training in bfloat16: what is exact in it, and that it learns the same."""
 
-import functools
-
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -56,7 +54,9 @@ def test_a_product_is_that_of_codes_rounded_once(bits, signed):
   kernel = random.normal(size=(40, 3)).astype(np.float32)
   ranges = np.float32(1.37), np.float32([[0.3, 1.7, 2.9]])
   kept, codes = [], []
-  for array, range_, sign in zip((x, kernel), ranges, (signed, True)):
+  for array, range_, sign in zip(
+    (x, kernel), ranges, (signed, True), strict=True
+  ):
     y = uniform.quantize(array, range_, jnp.int32(bits), sign)
     step = uniform.step(range_, bits, sign)
     kept.append(halves.keep(y, step, "bfloat16"))

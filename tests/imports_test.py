@@ -34,7 +34,7 @@ MAY_IMPORT = {
   "fbq.norms": (),
   "fbq.schemes": METHOD,
   "fbq.model": (*METHOD, "fbq.schemes", "fbq.norms", "fbq.halves"),
-  "fbq.data": ("fbq.files",),
+  "fbq.data": ("fbq.files", "fbq.backend"),
   "fbq.train": (
     *METHOD,
     *("fbq.schemes", "fbq.norms", "fbq.model", "fbq.data", "fbq.files"),

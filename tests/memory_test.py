@@ -52,9 +52,7 @@ def test_other_errors_stay_what_they_are():
 def test_as_many_runs_as_fit_are_trained_at_once(monkeypatch):
   """By the memory that XLA says the program takes."""
   trainer, runs = fed_by(Files()), [{"key": jax.random.key(5)}] * 5
-  needed = functools.partial(
-    points.needed_bytes, trainer, [start()] * 5, runs
-  )
+  needed = functools.partial(points.needed_bytes, trainer, [start()] * 5, runs)
   assert points.runs_at_once(trainer, [start()] * 5, runs) == 5
   one, three, five = (needed(count) for count in (1, 3, 5))
   assert one < three < five

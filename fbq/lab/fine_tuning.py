@@ -179,7 +179,7 @@ class FineTuner:
     return found
 
   def train_many(self, names, variables, starts, assignments, key):
-    """Yields (variables, {"test_accuracy": ..}) for each of several assignments.
+    """Yields (variables, {"test_accuracy": ..}) of each of some assignments.
 
     One after the other on a CPU, else as one program; see `train_points`.
 

@@ -44,8 +44,6 @@ def prepared(workdir: Path) -> Iterator[Path]:
   Args:
     workdir: that was asked for; of several processes the first has it.
   """
-  import jax
-
   from fbq.config import ConfigError
   from fbq.data import DataError
   from fbq.train import monitoring, processes

@@ -38,9 +38,7 @@ def lies_on_device(needed_bytes: int, limit: int) -> bool:
   have a part of a batch.
   """
   return (
-    not backend.is_cpu()
-    and jax.process_count() == 1
-    and needed_bytes <= limit
+    not backend.is_cpu() and jax.process_count() == 1 and needed_bytes <= limit
   )
 
 
@@ -198,7 +196,9 @@ def from_arrays(
 def _resident(train, batch_size: int) -> Resident:
   """Images in memory, to be put on a device; batches are those of the host."""
   images, labels = train
-  values = np.repeat(np.arange(256, dtype=np.uint8)[:, None], images.shape[3], 1)
+  values = np.repeat(
+    np.arange(256, dtype=np.uint8)[:, None], images.shape[3], 1
+  )
 
   def draws(seed, start_step):
     for step in itertools.count(start_step):

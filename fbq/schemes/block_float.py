@@ -89,7 +89,7 @@ class _BlockFloatQuantizer(NamedTuple):
     top = self.call.data.tops[self.place[site]]
     return self._quantize(x, site, -1, over, top)
 
-  # Steps are powers of two: bfloat16 holds elements of up to 9 bits as they are.
+  # Steps are powers of two: bfloat16 holds elements of up to 9 bits anyhow.
   def weight_unit(self, kernel, node):
     del kernel, node
     return 1.0

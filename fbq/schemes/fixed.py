@@ -250,7 +250,9 @@ class _FixedMinMaxQuantizer(NamedTuple):
   def _range(self, site):
     if site == INPUT_SITE:
       return jnp.float32(1.0)
-    return self.shared[site] if site in self.shared else largest(self.ends[site])
+    return (
+      self.shared[site] if site in self.shared else largest(self.ends[site])
+    )
 
 
 def largest(ends: Array) -> Array:

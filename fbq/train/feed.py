@@ -4,7 +4,7 @@ A step is `step(state, run, *given)`, and its batch is `sample(key, *given)`.
 Images that live on the device are drawn in the step from the key, and nothing
 is given. Images in files are read by the host, ahead of the step, and the batch
 is what is given (`as_given`); so are those that lie on the device as they are
-and are cut out there (`from_device`). A feed tells these apart, and nothing else
+and are cut out there (`from_device`). A feed tells these apart, nothing else
 does: `feed(run, start_step)` is a context that yields, for every step from
 `start_step` on, the tuple of what is given to it.
 """
@@ -83,9 +83,7 @@ def from_device(
     mesh: mesh over which batches are spread; None is one device.
   """
   placed = {} if mesh is None else {"out_shardings": parallel.by_row(mesh)}
-  cut = jax.jit(
-    functools.partial(resident.cut, padding=held.padding), **placed
-  )
+  cut = jax.jit(functools.partial(resident.cut, padding=held.padding), **placed)
   everywhere = mesh and parallel.everywhere(mesh)
 
   def place(drawn):

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from fbq import backend
+from fbq import config as config_lib
 from fbq.data import cifar as cifar_module
 from fbq.data import order, resident, sources
-from fbq.lab import task
+from fbq.lab import data, task
 from fbq.model import Model
 from fbq.train import feed, optimizer, points, steps
 from fbq.train.log import Log
@@ -302,6 +303,33 @@ def test_pixels_around_an_image_are_black_on_the_device_too():
   expected = cifar_module.augment(images[rows], corners, flips)
   np.testing.assert_array_equal(found, expected)
   np.testing.assert_array_equal(labels, rows)
+
+
+def test_files_lie_on_the_device_where_they_fit(tmp_path, monkeypatch):
+  """The same batches either way."""
+  given = vars(cifar(tmp_path))
+  del given["batch_size"]
+  settings = config_lib.of(data.CifarSettings, given)
+  found = []
+  for cpu, limit in ((True, 10**6), (False, 10**6), (False, 25 * 3072 - 1)):
+    monkeypatch.setattr(backend, "is_cpu", lambda cpu=cpu: cpu)
+    made = data.build(
+      settings.with_(device_bytes=limit), tiny.separable(4, 32, 3)
+    )
+    with monkeypatch.context() as patch:
+      held = []
+      hold = feed.hold
+      patch.setattr(
+        feed,
+        "hold",
+        lambda *a, hold=hold, held=held: held.append(1) or hold(*a),
+      )
+      sample, fed = made.draws(6, None)
+    assert len(held) == (not cpu and limit == 10**6)
+    with fed({"key": jax.random.key(2)}, 3) as steps_given:
+      found.append([sample(None, *next(steps_given)) for _ in range(4)])
+  for other in found[1:]:
+    jax.tree.map(np.testing.assert_array_equal, found[0], other)
 
 
 def test_arrays_lie_on_the_device_where_they_fit(monkeypatch):

@@ -60,6 +60,12 @@ def table(
   for name, field in kind.model_fields.items():
     default = defaults.get(name, default_of(field))
     value = getattr(values, name, None)
+    each = _each(field.annotation)
+    if each is not None:  # a dict of groups
+      named = value or {"NAME": None}
+      for key, item in named.items():
+        yield from table(each, f"{prefix}{name}.{key}.", {}, item)
+      continue
     group = type(value) if isinstance(value, pydantic.BaseModel) else None
     group = group or group_of(field.annotation)
     if group is not None and default is not None:
@@ -151,6 +157,15 @@ def group_of(annotation):
     annotation, pydantic.BaseModel
   )
   return annotation if is_group else None
+
+
+def _each(annotation):
+  """The group of settings that a dict has many of; None if there is none."""
+  if typing.get_origin(annotation) is Annotated:
+    return _each(typing.get_args(annotation)[0])
+  if typing.get_origin(annotation) is not dict:
+    return None
+  return group_of(typing.get_args(annotation)[1])
 
 
 def default_of(field):

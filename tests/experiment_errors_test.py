@@ -145,21 +145,6 @@ def test_a_bad_line_of_measurements_is_named(tmp_path):
     )
 
 
-def test_measurements_of_part_of_a_layer_are_named(tmp_path):
-  path = tmp_path / "board.csv"
-  table = latency_table(tiny.separable().workload, get_target("xpulpnn_v1"))
-  latency_io.save(table, path)
-  header, *rows = path.read_text().splitlines()
-  at = header.split(",").index("out_bits")
-  rows.remove(next(row for row in rows if row.split(",")[at] == "8"))
-  path.write_text("\n".join([header, *rows]))
-  message = "board.csv: layer 'stem' is measured only in part"
-  with pytest.raises(ConfigError, match=message):
-    experiment.run(
-      config_with({"measured_latency": str(path)}), tmp_path / "run"
-    )
-
-
 def test_a_workdir_of_another_configuration_is_refused(tmp_path):
   plain = claim()
   workdir.claim_workdir(tmp_path / "run", plain)

@@ -37,6 +37,7 @@ def test_a_finished_run_leaves_all_its_files(finished):
     "latency_table.csv",
     "precision",
     "results.csv",
+    "results.json",
     "front.svg",
     "report.html",
     "result.json",

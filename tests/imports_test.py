@@ -21,7 +21,7 @@ MAY_IMPORT = {
   "hwsim": (),
   "fbq.files": (),
   "fbq.doors": (),
-  "fbq.config": ("fbq.doors",),
+  "fbq.config": ("fbq.doors", "fbq.config_words"),
   "fbq.config_words": (),
   "fbq.backend": (),
   "fbq.precision": METHOD,

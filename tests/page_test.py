@@ -214,13 +214,13 @@ def test_sections_within_sections_have_smaller_headings():
 
 
 def test_a_page_ends_with_the_run_and_links_what_is_beside_it(tmp_path):
-  for name in ("results.csv", "latency_table.csv", "mine.txt"):
+  for name in ("results.csv", "mine.json", "mine.txt", "result.json"):
     (tmp_path / name).write_text("x")
   (tmp_path / "precision").mkdir()
   (tmp_path / "precision" / "free-0.1 +FB.json").write_text("{}")
   run = Run(
     command="python main.py --config=c.py",
-    next=("python main.py --config=export.py", "Export it:"),
+    next=("python main.py --config=export.py", "To export it:"),
     facts=machine(),
     seeds=[17, 18],
     stages={"search": 61.4, "report": 2.0},
@@ -235,14 +235,20 @@ def test_a_page_ends_with_the_run_and_links_what_is_beside_it(tmp_path):
   assert (tmp_path / "front.svg").read_text() == svg and svg in text
   assert {t: a["href"] for a, t in found.all("a")} == {
     "results.csv": "results.csv",
-    "latency_table.csv": "latency_table.csv",
+    "mine.json": "mine.json",
     "precision/free-0.1 +FB.json": "precision/free-0.1%20%2BFB.json",
     "front.svg": "front.svg",
   }
   codes = [t for _, t in found.all("pre")]
   assert codes[:2] == [run.command, run.next[0]]
   assert codes[2] == '{ "qat": { "steps": 5 } }'
-  for said in ("Export it:", "17, 18", "1 min 01 s", "1 min 03 s", "in L2."):
+  for said in (
+    "To export it:",
+    "17, 18",
+    "1 min 01 s",
+    "1 min 03 s",
+    "in L2.",
+  ):
     assert said in text, said
 
 

@@ -97,7 +97,7 @@ def print_settings(given: Any) -> None:
   for row in config_words.table(kind, values=values):
     value: Any = values
     for part in row.name.split("."):
-      value = getattr(value, part)
+      value = value[part] if isinstance(value, dict) else getattr(value, part)
     now = f" = {value!r}"
     if repr(value) != row.default and row.default:
       now += f"  [default {row.default}]"

@@ -96,7 +96,7 @@ def _view(cell: Cell, column: Column, tag: str, most: float) -> View:
     text = cell.text
   elif column.kind == "bits":
     text, sort = "", None
-    chips = value if isinstance(value, Sequence) else (value,)
+    chips = value if isinstance(value, (tuple, list)) else (value,)
   elif sort is not None and column.kind in ("number", "bar"):
     text = column.format.format(value)
   else:

@@ -32,15 +32,9 @@ from fbq.report.blocks import (
 )
 from fbq.report.run import Run
 
-# What a run may leave beside its page, in the order of the links.
-_FILES = (
-  "results.csv",
-  "results.json",
-  "config.json",
-  "latency_table.csv",
-  "metrics.jsonl",
-  "precision/*.json",
-)
+# What a run may leave beside its page; result.json comes after the page, and
+# says no more than results.json.
+_FILES = ("*.csv", "*.json", "*.jsonl", "*/*.json", "*/*.txt")
 
 
 def write(
@@ -67,6 +61,7 @@ def write(
     str(found.relative_to(folder))
     for pattern in _FILES
     for found in sorted(folder.glob(pattern))
+    if found.name != "result.json"
   ]
   files += [each.file for each in pictures]
   write_atomically(path, html(title, question, blocks, run, files))
@@ -128,8 +123,9 @@ def _about(run: Run, files: Sequence[str]) -> Section:
     facts["seeds"] = ", ".join(map(str, run.seeds))
   if run.stages:
     facts["wall time"] = duration(sum(run.stages.values()))
-  near = [name for name in files if "/" not in name]
-  far = [name for name in files if "/" in name]
+  folders: dict[str, list[str]] = {}
+  for name in files:
+    folders.setdefault(name.rpartition("/")[0], []).append(name)
   parts: list[Block] = []
   if run.assumptions:
     parts += [Text("What the numbers rest on:"), Bullets(run.assumptions)]
@@ -138,9 +134,9 @@ def _about(run: Run, files: Sequence[str]) -> Section:
   if run.next:
     command, words = run.next
     parts += [Text(words), Code(command)]
-  parts += [Facts(facts), _links(near)]
-  if far:
-    parts.append(Details(f"{len(far)} files of precisions", [_links(far)]))
+  parts += [Facts(facts), _links(folders.pop("", []))]
+  for folder, names in folders.items():
+    parts.append(Details(f"{len(names)} files in {folder}/", [_links(names)]))
   if run.stages:
     columns = [Column("stage"), number("wall time")]
     rows = [[name, Cell(s, duration(s))] for name, s in run.stages.items()]

@@ -94,6 +94,7 @@ def upright(axes, names: Sequence[str]) -> None:
     ha="right",
     va="center",
     fontsize=8,
+    parse_math=False,
   )
   axes.set_xlim(-0.6, len(names) - 0.4)
 

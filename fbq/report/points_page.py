@@ -1,6 +1,7 @@
 """The page of points: which assignment to take, and what each one costs."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 from fbq.report import plots, records, tables
@@ -34,14 +35,13 @@ def heading(results: Assignments) -> tuple[str, str]:
 
 def about(results: Assignments, run: Run, workdir: Path) -> Run:
   """What the page says of the run: what the numbers rest on, what is next."""
-  export = (
-    f"python main.py --config=configs/export.py:from={workdir},point=best "
-    f"--workdir={workdir}-export"
-  )
+  config = f"configs/export.py:from={workdir},point=best"
+  words = ["python", "main.py", f"--config={config}"]
+  export = shlex.join([*words, f"--workdir={workdir}-export"])
   return dataclasses.replace(
     run,
     assumptions=results.assumptions,
-    next=(export, "lowers the recommended assignment to integers"),
+    next=(export, "To lower the recommended assignment to integers:"),
   )
 
 

@@ -17,7 +17,7 @@ class Run:
 
   Attributes:
     command: with which it was started.
-    next: command that goes on from here, and what it does: (command, words).
+    next: command that goes on from here, and the words before it.
     commit: of the code, with "+" if files were changed; "" without a checkout.
     facts: date, machine, versions and what else there is to say, by name.
     seeds: of all that is random.

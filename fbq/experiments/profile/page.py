@@ -30,6 +30,10 @@ ASSUMPTIONS = (
   "adder and at signed tensors (linear bottlenecks), as deployed.",
   "Bank conflicts and instruction-cache misses are not modelled.",
 )
+_NEXT = (
+  "python main.py --config=configs/digits_free_bits.py --workdir=runs/digits",
+  "To search precisions for such hardware, from training to a front:",
+)
 _CHANGE = number("change\n%", "{:+z.1f}")
 
 
@@ -40,7 +44,7 @@ def write(results: Profile, run: Run, workdir: Path) -> None:
     f"{results.network} on {results.target}",
     "What does each layer of this network cost at each precision, and why?",
     blocks(results),
-    dataclasses.replace(run, assumptions=ASSUMPTIONS),
+    dataclasses.replace(run, assumptions=ASSUMPTIONS, next=_NEXT),
   )
 
 

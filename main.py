@@ -3,11 +3,11 @@
 import os
 import sys
 import traceback
-from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
 
+from fbq.files import user_path
 from fbq.lab import running
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
@@ -27,10 +27,12 @@ def main(argv):
     return
   if not _WORKDIR.value:
     raise app.UsageError("--workdir must have a value: where results go")
-  with running.prepared(Path(_WORKDIR.value).expanduser()) as workdir:
+  with running.prepared(user_path(_WORKDIR.value)) as workdir:
     from fbq.lab import experiment
 
-    experiment.run(_CONFIG.value, workdir)
+    failure = experiment.run(_CONFIG.value, workdir)
+  if failure:
+    sys.exit(f"error: {failure}")
 
 
 def _parse_flags(arguments):

@@ -9,22 +9,25 @@ of 40 tensors, as the demo has them, written by this benchmark.
 """
 
 import argparse
+import contextlib
+import io
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from launch import collect, manifest, resolve
-from launch.claims import Claims
-from launch.workdir import Sweep
+from launch import local, manifest, resolve, slots
+from launch.run import Run
 
 CONFIG = "configs/digits_free_bits.py"
+IDLE = 100
 SWEEP = """
 def get_sweep():
   return dict(
@@ -64,7 +67,7 @@ class Clock:
 
 
 def write_results(sweep, points, assignments=20, tensors=40):
-  """What finished runs leave."""
+  """What finished runs leave in the directory of a sweep."""
   columns = [f"bits:layer{i}.weight" for i in range(tensors)]
   lines = [",".join(["name", "cycles", "accuracy", *columns])]
   for i in range(assignments):
@@ -72,33 +75,27 @@ def write_results(sweep, points, assignments=20, tensors=40):
     lines.append(",".join(cells))
   text = "\n".join(lines) + "\n"
   for point in points:
-    run = sweep.run_of(point)
+    run = manifest.workdir(sweep, point)
     run.mkdir(parents=True)
     (run / "results.csv").write_text(text)
     (run / "result.json").write_text("{}")
 
 
 def one_round(clock, count, directory):
-  sweep = Sweep(directory)
   file = directory / "sweep.py"
   file.write_text(SWEEP.format(count=count // 2))
   points = clock.time("expand", lambda: resolve.points(CONFIG, str(file)))
-  clock.time(
-    "write the manifest", lambda: manifest.write(sweep.manifest, points)
-  )
-  clock.time("read it", lambda: manifest.load(sweep.manifest))
-  claims = Claims(sweep.claims)
-  held = clock.time(
-    "claim every point", lambda: [claims.acquire(p.id) for p in points]
-  )
-  clock.time("one heartbeat of each", lambda: [c.beat() for c in held])
-  rival = Claims(sweep.claims)
-  refused = clock.time(
-    "be refused every point", lambda: [rival.acquire(p.id) for p in points]
-  )
-  assert None not in held and not any(refused)
-  clock.time("end every claim", lambda: [c.end("done") for c in held])
-  write_results(sweep, points)
+  clock.time("write the manifest", lambda: manifest.write(directory, points))
+  clock.time("read it", lambda: manifest.read(directory))
+  idle = [
+    Run(manifest.workdir(directory, point), ["/bin/true"]) for point in points
+  ]
+  idle = idle[:IDLE]
+  name = f"start {len(idle)} runs that do nothing, one at a time"
+  room = slots.make(1, "none")
+  with contextlib.redirect_stdout(io.StringIO()):
+    clock.time(name, lambda: local.run(idle, room, threading.Event()))
+  write_results(directory, points)
   command = [sys.executable, "-m", "launch.sweep", f"--workdir={directory}"]
   for name in ("status", "run", "collect"):
     label = "run, all done" if name == "run" else name
@@ -108,7 +105,6 @@ def one_round(clock, count, directory):
         [*command, name], check=True, capture_output=True
       ),
     )
-  clock.time("rows of all results", lambda: collect.rows(sweep, points))
   return len(points)
 
 

@@ -17,7 +17,9 @@ import numpy as np
 
 from benchmarks.hwsim import mobilenet_v1, report
 from configs import digits_bitq
-from fbq.experiments import bitq_settings
+from fbq import config
+from fbq.experiments.bitq.config import BitQ, movement
+from fbq.lab import networks
 from fbq.search import bitq, exact, milp
 from fbq.search.problem import SIZE, make
 from hwsim.latency_table import BITS
@@ -97,9 +99,10 @@ def rows(net, cycles, title):
 
 def formats(name):
   """The whole front of BitQ's formats of 8 bits for a small network."""
-  checked = bitq_settings.check(digits_bitq.get_config(name))
-  net = checked.net.workload
-  word = next(word for word in checked.words if word.bits == 8)
+  settings = config.of(BitQ, digits_bitq.get_config(name))
+  net = networks.build(settings.net).workload
+  word = settings.words["BitQ8"]
+  table = movement(word, net, settings.memory_bytes)
   random = np.random.default_rng(0)
   losses = {
     site: {
@@ -110,7 +113,7 @@ def formats(name):
       net.sites, random.lognormal(size=len(net.sites)), strict=True
     )
   }
-  choice = bitq.make(net, losses, word.table)
+  choice = bitq.make(net, losses, table)
   front = bitq.front(choice, 0.01)
   report(
     f"{name}: front of formats within 1 %, {len(front.loss)} points",

@@ -6,13 +6,13 @@
 Also `:googlenet`, `:eca_mobilenet_v2` and `:convnext`, all at small size. Table
 3 of the paper, and means where several runs differ in seeds alone:
 
-  python -m fbq.report.bitq_collect runs/digits_bitq runs/bitq18 ...
+  python -m fbq.experiments.bitq.collect runs/digits_bitq runs/bitq18 ...
 
 Expected: 16 bits cost no accuracy, so alpha decides nothing there; at 8 bits
 mixed formats are above uniform ones of equal traffic. Obtained on 2026-11-21
 (jax 0.10.2): minutes of processor time, compilation included, then DRAM traffic
-of an image in kB and test accuracy in % on 1,440 images. BitQ as recommended at
-alpha = 0.2; one standard error is 0.4 to 0.6, 1 at 82 to 91 %.
+of an image in KiB and test accuracy in % on 1,440 images. BitQ as recommended
+at alpha = 0.2; one standard error is 0.4 to 0.6, 1 at 82 to 91 %.
 
                min      FP32      BitQ16       BitQ8     <5, 16>     <4, 16>
   resnet8        5  982 97.99  183 97.85   59 96.94   60 93.40   77 97.29
@@ -21,17 +21,17 @@ alpha = 0.2; one standard error is 0.4 to 0.6, 1 at 82 to 91 %.
   convnext       7 1603 95.97  408 95.83  154 94.79  147 82.22  189 93.19
 
 <5, 16> and <4, 16> are uniform formats of 8 bits. Others with ResNet-8: BitQ8
-at alpha = 0.15 64 kB 97.57 %, MSFP-12 83 kB 97.36 %, FlexBlock FB12 93 kB
-97.50 %, FAST with m = 2 58 kB 93.89 %. ResNet-18's row is of an earlier commit.
-Of ECA-MobileNetV2 nothing but float training was run to its end: 97.22 % after
-4,000 steps.
+at alpha = 0.15 64 KiB 97.57 %, MSFP-12 83 KiB 97.36 %, FlexBlock FB12 93 KiB
+97.50 %, FAST with m = 2 58 KiB 93.89 %. ResNet-18's row is of an earlier
+commit. Of ECA-MobileNetV2 nothing but float training was run to its end: 97.22
+% after 4,000 steps.
 """
 
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from configs import digits_free_bits
+from fbq.config import chosen, configured
 
 _SMALL = dict(resolution=32, classes=10, in_channels=1)
 
@@ -71,57 +71,26 @@ NETS = {
 }
 
 
-def get_config(net: str = "resnet8") -> ConfigDict:
-  """Values only; see fbq/experiments/bitq.py for what they do."""
-  if net not in NETS:
-    raise ValueError(f"the network is {net!r}, expected one of {list(NETS)}")
-  case = NETS[net]
-  base = digits_free_bits.get_config()
-  sizes = (1, 2, 4, 8, 16, 24, 32, 48)
-  return ConfigDict(
-    dict(
-      experiment="bitq",
-      seed=0,
-      net=dict(builder=case.builder, arguments={**_SMALL, **case.arguments}),
-      data=base.data.to_dict(),
-      words=dict(  # table 2 of the paper
-        BitQ16=dict(
-          bits=16, exponent_bits=(2, 3, 4, 5, 6, 7), block_sizes=sizes
-        ),
-        BitQ8=dict(bits=8, exponent_bits=(2, 3, 4, 5, 6), block_sizes=sizes),
-      ),
-      published=(
-        *("FlexBlock FB24", "FlexBlock FB16", "FlexBlock FB12", "DBPS"),
-        *("FAST high", "FAST low", "MSFP-16", "MSFP-12", "MXINT8"),
-        *("HBFP12", "HBFP8", "BSFP"),
-      ),
-      alphas=(0.015, 0.05, 0.15, 0.2, 0.25, 1.5, 3.0),
-      front_resolution=0.01,  # of what the widest formats move
-      alpha=0.2,  # for which one is recommended
-      # So small that tiling matters to networks of this size, as 32 KB do to
-      # those of full size.
-      memory_bytes=2048,
-      register_bytes=512,
-      float_training={**base.float_training.to_dict(), **case.float_training},
-      calibration_images=360,
-      losses=dict(
-        noise_images=32,
-        measured_formats=4,  # of each tensor
-        held_out=48,  # measured to check the predictions
-        assignments=24,
-      ),
-      validation_images=1440,  # of the training split, to choose by
-      qat={
-        **dict(steps=200, batch_size=32, learning_rate=1e-2, weight_decay=0.0),
-        **dict(distillation=0.0, temperature=1.0),  # from the float network
-        **case.qat,
-      },
-      sweep=dict(  # costed, not trained
-        builder="resnet18",
-        arguments=dict(),
-        memory_kilobytes=(8, 16, 32, 64, 128, 256, 512, 1024),
-      ),
-      checkpoint_every=200,
-      log_every=25,
-    )
+def get_config(words: str = "") -> ConfigDict:
+  """Values that differ from the defaults; --settings lists all."""
+  case = NETS[chosen(words, net=tuple(NETS))["net"]]
+  return configured(
+    "bitq",
+    net=dict(builder=case.builder, arguments={**_SMALL, **case.arguments}),
+    data=dict(
+      name="digits",
+      difficulty=dict(size=(0.6, 0.9), fragments=2),  # fbq/data/canvas.py
+    ),
+    alphas=(0.015, 0.05, 0.15, 0.2, 0.25, 1.5, 3.0),
+    alpha=0.2,  # for which one is recommended
+    # So small that tiling matters to networks of this size, as 32 KiB do to
+    # those of full size.
+    memory_bytes=2048,
+    register_bytes=512,
+    float_training={
+      **dict(steps=2000, batch_size=32, learning_rate=0.05, weight_decay=1e-4),
+      **case.float_training,
+    },
+    validation_images=1440,  # of the training split, to choose by
+    qat={**dict(steps=200, batch_size=32, learning_rate=1e-2), **case.qat},
   )

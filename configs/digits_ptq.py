@@ -33,6 +33,7 @@ are then 830 times the median channel's. Seed 1 has none and does not collapse.
 from ml_collections import ConfigDict
 
 from configs import digits_free_bits
+from fbq.config import chosen, configured
 
 NETS = {
   **digits_free_bits.NETS,
@@ -42,36 +43,20 @@ NETS = {
 }
 
 
-def get_config(net: str = "mobilenet_v1") -> ConfigDict:
-  """Values only; see fbq/experiments/ptq.py for what they do."""
-  if net not in NETS:
-    raise ValueError(f"the network is {net!r}, expected one of {list(NETS)}")
+def get_config(words: str = "") -> ConfigDict:
+  """Values that differ from the defaults; --settings lists all."""
+  net = chosen(words, net=tuple(NETS))["net"]
   base = digits_free_bits.get_config()
-  return ConfigDict(
-    dict(
-      experiment="ptq",
-      seeds=(0, 1, 2),  # of the float networks and of what they are shown
-      studies=(
-        "granularity",
-        "widths",
-        "weight_rules",
-        "activation_rules",
-        "steps",
-      ),
-      net=dict(builder=net, arguments=NETS[net]),
-      data=base.data.to_dict(),
-      float_training=base.float_training.to_dict(),
-      calibration_images=512,
-      calibration_batch=32,
-      validation_images=720,  # of the training split, to choose by
-      percent=99.99,  # of the rule "percentile"
-      decay=0.9,  # of the rule "moving_average", from batch to batch
-      correction_batches=8,  # that bias correction and AdaRound see
-      rounding=dict(  # AdaRound; steps=0 leaves it out
-        steps=400, batch_size=32, learning_rate=0.03, strength=0.01
-      ),
-      tolerance=0.01,  # agreement with float that the recommendation may lose
-      checkpoint_every=200,
-      log_every=25,
-    )
+  return configured(
+    "ptq",
+    seeds=(0, 1, 2),
+    net=dict(builder=net, arguments=NETS[net]),
+    data=base.data.to_dict(),
+    float_training=base.float_training.to_dict(),
+    calibration_images=512,
+    calibration_batch=32,
+    validation_images=720,
+    correction_batches=8,
+    rounding=dict(steps=400, batch_size=32, learning_rate=0.03, strength=0.01),
+    tolerance=0.01,
   )

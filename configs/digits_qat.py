@@ -34,6 +34,7 @@ error, and at 2 bits none comes near. The first command itself ended with
 from ml_collections import ConfigDict
 
 from configs import digits_free_bits
+from fbq.config import chosen, configured
 
 RULES = ("log_lsq", "lsq", "tqt", "pact", "min_max")
 NETS = {
@@ -44,56 +45,29 @@ NETS = {
 }
 
 
-def get_config(arguments: str = "") -> ConfigDict:
-  """Values only; see fbq/experiments/qat.py for what they do."""
-  chosen = dict(
-    method=RULES[0],
-    bits="4",
-    activation_bits="",
-    compare="",
-    net="mobilenet_v1",
+def get_config(words: str = "") -> ConfigDict:
+  """Values that differ from the defaults; --settings lists all."""
+  given = chosen(
+    words,
+    net=tuple(NETS),
+    method=RULES,
+    bits=("4", "2", "8"),
+    activation_bits=("same", "2", "4", "8"),
+    compare=("none", "all"),
   )
-  for part in filter(None, arguments.split(",")):
-    key, _, value = part.partition("=")
-    if key not in chosen or not value:
-      raise ValueError(
-        f"{part!r}: expected some of {list(chosen)}, as key=value"
-      )
-    chosen[key] = value
-  if chosen["net"] not in NETS:
-    raise ValueError(f"net is {chosen['net']!r}, expected one of {list(NETS)}")
-  if chosen["compare"] not in ("", "all"):
-    raise ValueError(f"compare is {chosen['compare']!r}, expected 'all'")
-  others = [rule for rule in RULES if rule != chosen["method"]]
-  base = digits_free_bits.get_config().to_dict()
-  tuning = dict(base["fine_tuning"])
-  del tuning["range_learning_rate"]
-  return ConfigDict(
-    dict(
-      experiment="qat",
-      seeds=(0, 1, 2),
-      net=dict(builder=chosen["net"], arguments=NETS[chosen["net"]]),
-      data=base["data"],
-      bits=int(chosen["bits"]),  # of weights
-      activation_bits=int(chosen["activation_bits"] or chosen["bits"]),
-      compare=tuple(others) if chosen["compare"] else (),
-      start="float",  # or "scratch": all steps quantized
-      float_training=base["float_training"],
-      calibration_images=256,
-      fine_tuning=tuning,
-      range_learning_rates=dict.fromkeys(RULES, 1e-2),
-      qat=dict(
-        base["qat"],
-        method=chosen["method"],
-        weights="symmetric",  # "restricted", "affine": by min_max alone
-        activations="symmetric",  # "affine": by min_max alone
-        per_channel=True,
-        quantizes="both",  # "weights", "activations"
-        average_decay=0.99,  # of min_max's ranges of activations
-        batch_norm="absorb",  # or "correct_then_freeze"
-        freeze_share=0.5,  # of the steps, after which batch norms stand still
-      ),
-      checkpoint_every=200,
-      log_every=25,
-    )
+  bits, activation_bits = given["bits"], given["activation_bits"]
+  others = tuple(rule for rule in RULES if rule != given["method"])
+  base = digits_free_bits.get_config()
+  return configured(
+    "qat",
+    seeds=(0, 1, 2),
+    net=dict(builder=given["net"], arguments=NETS[given["net"]]),
+    data=base.data.to_dict(),
+    bits=int(bits),
+    activation_bits=int(bits if activation_bits == "same" else activation_bits),
+    compare=others if given["compare"] == "all" else (),
+    float_training=base.float_training.to_dict(),
+    fine_tuning=dict(steps=200, batch_size=32, learning_rate=1e-2),
+    range_learning_rates=dict.fromkeys(RULES, 1e-2),
+    qat=dict(method=given["method"]),
   )

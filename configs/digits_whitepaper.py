@@ -4,7 +4,7 @@
   python main.py --config=configs/digits_whitepaper.py:resnet8 --workdir=...
 
 Also `:mobilenet_v2` and `:inception_v3`, a small one. All networks in one table
-each: python -m fbq.report.whitepaper_collect runs/wp_v1 ...
+each: python -m fbq.experiments.whitepaper.collect runs/wp_v1 ...
 
 Processor time on two busy cores: MobileNetV1 and its widths 8.4 minutes,
 Inception v3 7.2, MobileNetV2 6 to 7, ResNet-8 3.1. Expected: 8 bits per channel
@@ -47,6 +47,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from configs import digits_free_bits
+from fbq.config import chosen, configured
 
 _SMALL = dict(resolution=32, classes=10, in_channels=1)
 
@@ -72,34 +73,29 @@ NETS = {
 }
 
 
-def get_config(net: str = "mobilenet_v1") -> ConfigDict:
-  """Values only; see fbq/experiments/whitepaper.py for what they do."""
-  if net not in NETS:
-    raise ValueError(f"the network is {net!r}, expected one of {list(NETS)}")
+def get_config(words: str = "") -> ConfigDict:
+  """Values that differ from the defaults; --settings lists all."""
+  net = chosen(words, net=tuple(NETS))["net"]
   case = NETS[net]
   base = digits_free_bits.get_config()
-  return ConfigDict(
-    dict(
-      experiment="whitepaper",
-      seeds=(0, 1, 2),  # of start, batches, calibration images
-      net=dict(builder=net, arguments={**_SMALL, **case.arguments}),
-      data=base.data.to_dict(),
-      float_training=dict(
-        steps=case.float_steps,
-        batch_size=32,
-        learning_rate=0.05,
-        weight_decay=1e-4,
-      ),
-      calibration_images=512,
-      qat=dict(
-        steps=case.qat_steps,
-        batch_size=32,
-        learning_rate=5e-3,
-        weight_decay=0.0,
-        freeze_share=0.7,  # of the steps, after which batch norms stand still
-      ),
-      widths=case.widths,  # of networks at 8 and 4 bits
-      checkpoint_every=500,
-      log_every=25,
-    )
+  return configured(
+    "whitepaper",
+    seeds=(0, 1, 2),
+    net=dict(builder=net, arguments={**_SMALL, **case.arguments}),
+    data=base.data.to_dict(),
+    float_training=dict(
+      steps=case.float_steps,
+      batch_size=32,
+      learning_rate=0.05,
+      weight_decay=1e-4,
+    ),
+    calibration_images=512,
+    qat=dict(
+      steps=case.qat_steps,
+      batch_size=32,
+      learning_rate=5e-3,
+      freeze_share=0.7,
+    ),
+    widths=case.widths,
+    checkpoint_every=500,
   )

@@ -21,24 +21,10 @@ with 32-bit requantization 1,428, at 96.67 % instead of 96.74 %.
 
 from ml_collections import ConfigDict
 
+from fbq.config import chosen, configured
 
-def get_config(arguments: str = "") -> ConfigDict:
-  """Values only; see fbq/experiments/export.py for what they do."""
-  chosen = {"from": "runs/digits_free_bits", "point": "best"}
-  for part in filter(None, arguments.split(",")):
-    key, _, value = part.partition("=")
-    if key not in chosen or not value:
-      raise ValueError(
-        f"{part!r}: expected from=WORKDIR and point=NAME, joined by a comma"
-      )
-    chosen[key] = value
-  return ConfigDict(
-    dict(
-      experiment="export",
-      source=chosen["from"],
-      point=chosen["point"],
-      # Of integers alone:
-      requantization_bits=64,  # or 32: less memory, some codes off by one
-      golden_image=0,  # of the test images, for DORY's golden tensors
-    )
-  )
+
+def get_config(words: str = "") -> ConfigDict:
+  """Values that differ from the defaults; --settings lists all."""
+  given = chosen(words, **{"from": "runs/digits_free_bits", "point": "best"})
+  return configured("export", source=given["from"], point=given["point"])

@@ -26,5 +26,8 @@ def write_atomically(path: str | os.PathLike, content: bytes | str) -> None:
 
 
 def user_path(text: str | os.PathLike) -> pathlib.Path:
-  """The path that a user wrote; `~` is the home directory."""
-  return pathlib.Path(text).expanduser()
+  """The path that a user wrote; `~` is the home directory.
+
+  `~name` stays where there is no such user, so that the file is not found.
+  """
+  return pathlib.Path(os.path.expanduser(text))

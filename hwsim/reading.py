@@ -33,7 +33,7 @@ def text_of(path: str | os.PathLike) -> str:
   Raises:
     ValueError: it cannot be read, or is no text.
   """
-  path = pathlib.Path(path).expanduser()
+  path = pathlib.Path(os.path.expanduser(path))
   try:
     content = path.read_bytes()
   except (OSError, ValueError) as error:

@@ -5,8 +5,7 @@
   python -m launch.sweep status --workdir=runs/sweep
   python -m launch.sweep collect --workdir=runs/sweep
 
-The same command again goes on where the sweep stands; so does the same command
-on another machine that shares the directory. See launch/README.md.
+The same command again goes on where the sweep stands. See launch/README.md.
 """
 
 import argparse
@@ -14,128 +13,120 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
 
-from launch import manifest
-from launch.claims import Claims
-from launch.manifest import SweepError
-from launch.workdir import Sweep
-from launch.worker import Signals, add_flags
+from launch import manifest, slots
+from launch.manifest import Point, SweepError
+from launch.run import Run, state
+
+MAIN = Path(__file__).parents[1] / "main.py"
+STATES = ("running", "failed", "stopped", "missing", "done")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
   options = _parser().parse_args(arguments)
-  sweep = Sweep(options.workdir, options.program)
+  points, problems = manifest.read(options.workdir)
   try:
-    claims = Claims(sweep.claims, options.heartbeat_s, options.stale_s)
-    return {"run": _run, "status": _status, "collect": _collect}[
-      options.command
-    ](options, sweep, claims)
-  except (SweepError, ValueError, OSError) as error:
+    if options.command == "status":
+      names = STATES if options.all else STATES[:3]
+      print(status(options.workdir, points, names), *problems, sep="\n")
+      return int(bool(problems))
+    if problems:
+      hint = "Nothing was run. Mend it, or delete the file and run the sweep "
+      hint += "again: points keep their ids, what is done is not run again."
+      raise SweepError("\n".join([*problems, hint]))
+    if options.command == "collect":
+      from launch import collect
+
+      print(collect.collect(options.workdir, points, options.by))
+      return 0
+    points = _up_to_date(options, points)
+    return 0 if options.command == "expand" else _run(options, points)
+  except (ValueError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 1
 
 
-def _run(options, sweep, claims):
-  points = _up_to_date(options, sweep)
-  lines = [(line, p) for line, p in enumerate(points) if p.in_sweep]
-  lines = lines[options.share[0] :: options.share[1]]
-  if options.executor == "slurm":
-    return _submit(options, sweep, claims, lines)
-  from launch import local, progress, slots
-
-  room = slots.make(
-    slots.cores_here(),
-    slots.gpus_here(options.gpus),
-    options.slots,
-    options.cores_per_point,
-    options.points_per_gpu,
-  )
-  signals = Signals(signal.SIGINT, signal.SIGTERM)
-  with progress.Progress() as tell:
-    tally = local.run(
-      sweep,
-      lines,
-      claims,
-      room[: len(lines)],
-      signals,
-      tell,
-      options.retry_failed,
-      options.attempts,
-    )
-  print(f"{sweep.workdir}: {progress.line(tally)}")
-  if signals.number:
-    print("stopped; the same command goes on from the last checkpoints")
-    return 128 + signals.number
-  if tally.failed:
-    print("see logs/<id>.txt; --retry_failed runs failed points again")
-  return int(bool(tally.failed))
+def status(sweep: Path, points: Sequence[Point], names: Sequence[str]) -> str:
+  """How many points stand how, and a line for each in one of some states."""
+  found = [(point, *state(manifest.workdir(sweep, point))) for point in points]
+  counts = {name: sum(how == name for _, how, _ in found) for name in STATES}
+  told = ", ".join(f"{n} {name}" for name, n in counts.items() if n)
+  lines = [f"{sweep}: {len(points)} points: {told}"]
+  for name in names:
+    for point, how, detail in found:
+      if how == name:
+        said = f": {detail}" if detail else ""
+        given = " ".join(point.arguments[1:]).replace("--config.", "")
+        lines.append(f"  {how:8}{point.id}  {given}{said}")
+  return "\n".join(lines)
 
 
-def _submit(options, sweep, claims, lines):
-  from launch import slurm
-
-  todo = [line for line, point in lines if not sweep.is_done(point)]
-  if not todo:
-    print(f"{sweep.workdir}: all points are done")
-    return 0
-  path = sweep.workdir / "slurm" / "array.sh"
-  path.parent.mkdir(exist_ok=True)
-  text = slurm.script(
-    sweep,
-    todo,
-    claims,
-    options.sbatch,
-    options.parallel,
-    slurm.max_array_here(),
-    options.retry_failed,
-  )
-  manifest.write_atomically(path, text.encode())
-  print(f"not submitted: {path}" if options.dry_run else slurm.submit(path))
-  return 0
-
-
-def _status(options, sweep, claims):
-  from launch import status
-
-  print(status.table(sweep, claims, options.all))
-  return int(bool(manifest.read(sweep.manifest)[1]))
-
-
-def _collect(options, sweep, claims):
-  from launch import collect
-
-  points = manifest.load(sweep.manifest)
-  print(collect.collect(sweep, points, options.by))
-  return 0
-
-
-def _up_to_date(options, sweep):
+def _up_to_date(options, old):
   """The points of the manifest, after what the sweep file says now."""
-  old = manifest.load(sweep.manifest)
   if bool(options.config) != bool(options.sweep):
     raise SweepError("--config and --sweep go together")
+  if not options.sweep and not old:
+    raise SweepError(f"{options.workdir}: no points; give --config, --sweep")
   if not options.sweep:
-    if not old:
-      raise SweepError(
-        f"{sweep.manifest} has no points: give --config, --sweep"
-      )
     return old
   from launch import resolve
 
-  new = resolve.points(options.config, options.sweep)
-  repeated = manifest.count_repeated(new)
-  points, added, removed = manifest.merge(old, new)
-  sweep.workdir.mkdir(parents=True, exist_ok=True)
-  manifest.write(sweep.manifest, points)
-  told = f"{sweep.manifest}: {len(points) - len(removed)} points"
-  if old and added:
-    told += f", {len(added)} of them new"
-  if repeated:
-    told += f"; {repeated} repeat the configuration of another and are left out"
-  if removed:
-    told += f"; {len(removed)} are no longer in the sweep, not run, not deleted"
-  print(told, flush=True)
-  return points
+  given = resolve.points(options.config, options.sweep)
+  new, known = {point.id: point for point in given}, {point.id for point in old}
+  if list(new.values()) != old:
+    manifest.write(options.workdir, new.values())
+  print(
+    f"{options.workdir}: {len(new)} points, {len(new.keys() - known)} of them "
+    f"new; {len(given) - len(new)} repeat another; {len(known - new.keys())} "
+    "are no longer in the sweep",
+    flush=True,
+  )
+  return list(new.values())
+
+
+def _run(options, points):
+  runs = []
+  for point in points[options.share]:
+    workdir = manifest.workdir(options.workdir, point)
+    command = [sys.executable, "-u", str(options.program), *point.arguments]
+    command.append(f"--workdir={workdir}")
+    runs.append(Run(workdir, command, options.retry_failed))
+  if options.executor == "slurm":
+    return _submit(options, runs)
+  from launch import local
+
+  stop = Event()
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: stop.set())
+  counts = local.run(runs, slots.make(options.slots, options.gpus), stop)
+  print(f"{options.workdir}: {local.told(counts, len(runs))}")
+  if counts["stopped"]:
+    print("the same command goes on from the last checkpoints")
+  if counts["failed"]:
+    print("see points/<id>.log; --retry_failed runs failed points again")
+  return int(counts["done"] < len(runs))
+
+
+def _submit(options, runs):
+  try:
+    from launch import slurm
+  except ModuleNotFoundError as error:
+    raise SweepError(f"{error}: run pip install 'fbq[slurm]'") from error
+
+  todo = [run for run in runs if state(run.workdir).name != "done"]
+  given = [text.removeprefix("--").partition("=") for text in options.sbatch]
+  jobs = slurm.submit(
+    todo,
+    options.cores,
+    options.workdir / "slurm",
+    {name: value or True for name, _, value in given},
+    time=options.minutes,
+    array_parallelism=options.parallel,
+  )
+  arrays = dict.fromkeys(job.job_id.partition("_")[0] for job in jobs)
+  print(f"{len(todo)} of {len(runs)} points submitted, as {' '.join(arrays)}")
+  return 0
 
 
 def _parser():
@@ -144,52 +135,32 @@ def _parser():
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument(
-    "command", nargs="?", default="run", choices=("run", "status", "collect")
-  )
-  parser.add_argument(
-    "--workdir", type=Path, required=True, help="of the sweep"
-  )
-  parser.add_argument("--config", help="as main.py's: FILE or FILE:ARGUMENT")
-  parser.add_argument(
-    "--sweep", help="a file in configs/sweeps, or with an argument"
-  )
-  parser.add_argument("--executor", choices=("local", "slurm"), default="local")
-  parser.add_argument(
-    "--share", type=_share, default=(0, 1), help="I/N: every N-th point from I"
-  )
-  add_flags(parser)
-  local = parser.add_argument_group("local")
-  local.add_argument("--slots", type=int, default=0, help="points at a time")
-  local.add_argument("--cores_per_point", type=int, default=0)
-  local.add_argument("--gpus", help="e.g. 0,2; none for the cores alone")
-  local.add_argument("--points_per_gpu", type=int, default=1)
-  local.add_argument(
-    "--attempts", type=int, default=3, help="with a point that gets killed"
-  )
-  slurm = parser.add_argument_group("slurm")
-  slurm.add_argument(
-    "--sbatch",
-    action="append",
-    default=[],
-    help='e.g. --sbatch="--time=1:00:00"',
-  )
-  slurm.add_argument("--parallel", type=int, default=0, help="tasks at a time")
-  slurm.add_argument(
-    "--dry_run", action="store_true", help="write the script, do not submit"
-  )
-  status = parser.add_argument_group("status, collect")
-  status.add_argument("--all", action="store_true", help="every point")
-  status.add_argument("--by", help="column to colour the picture by")
+  add = parser.add_argument
+  commands = ("run", "expand", "status", "collect")
+  add("command", nargs="?", default="run", choices=commands)
+  add("--workdir", type=Path, required=True, help="directory of the sweep")
+  add("--config", help="as main.py's: FILE or FILE:ARGUMENT")
+  add("--sweep", help="a file like those in configs/sweeps, or FILE:ARGUMENT")
+  add("--retry_failed", action="store_true", help="run failed points again")
+  add("--share", type=_share, default="0/1", help="I/N: every N-th from I")
+  add("--program", type=Path, default=MAIN, help="instead of main.py")
+  add("--slots", type=int, default=0, help="local: points at a time")
+  add("--gpus", help="local: e.g. 0,2; none for the cores alone")
+  add("--executor", choices=("local", "slurm"), default="local")
+  add("--minutes", type=int, default=60, help="slurm: time limit of a task")
+  add("--cores", type=int, default=1, help="slurm: of a task")
+  add("--parallel", type=int, default=1000, help="slurm: tasks at a time")
+  add("--sbatch", action="append", default=[], help="e.g. --sbatch=--gpus=1")
+  add("--all", action="store_true", help="status: every point")
+  add("--by", help="collect: column to colour by, e.g. config.target")
   return parser
 
 
 def _share(given):
-  index, _, count = given.partition("/")
-  share = int(index), int(count)
-  if not 0 <= share[0] < share[1]:
+  first, count = map(int, given.split("/"))
+  if not 0 <= first < count:
     raise ValueError(given)
-  return share
+  return slice(first, None, count)
 
 
 if __name__ == "__main__":

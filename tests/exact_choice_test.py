@@ -10,7 +10,7 @@ import pytest
 
 from fbq import precision
 from fbq.config import ConfigError
-from fbq.lab import trained_point
+from fbq.lab import finished, trained_point
 from fbq.train.log import Log
 from hwsim import proxies
 from tests.configs import tiny, tiny_exact
@@ -83,8 +83,8 @@ def test_a_run_keeps_its_budgets_limits_and_rules(tmp_path):
   assert cycles == sorted(cycles) and harm == sorted(harm, reverse=True)
   assert all(int(row["weight_bytes"]) <= most for row in rows)
   # What was trained is found again, to be exported.
-  found = trained_point.find(tmp_path / "run", "exact-98%")
-  point = trained_point.load(found, Log(tmp_path / "metrics.jsonl"))
+  run = finished.read(tmp_path / "run", Log(tmp_path / "metrics.jsonl"))
+  point = trained_point.load(run, "exact-98%")
   assert point.assignment["pw.weight"] == 4
   assert point.accuracy == result["points"]["exact-98%"]["accuracy"]
   kernel = point.variables["params"]["pw_kernel"]

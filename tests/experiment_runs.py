@@ -83,3 +83,16 @@ def metrics(workdir):
   """The lines of metrics.jsonl, without what differs from run to run."""
   lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
   return [{k: v for k, v in line.items() if k != "speed"} for line in lines]
+
+
+def page_again(workdir):
+  """The page of a run, made again of its record alone: it must be the same."""
+  from fbq.lab import experiment
+
+  path = workdir / "report.html"
+  page = path.read_text()
+  path.unlink()
+  kind, results, about = experiment.load(workdir)
+  kind.write(results, about, workdir)
+  assert path.read_text() == page
+  return page

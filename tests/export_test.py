@@ -1,22 +1,24 @@
-"""The export experiment on a run that was not trained but looks so."""
+"""The export of a run that was not trained but looks so."""
 
+import csv
 import json
+import shutil
 
+import experiment_runs
 import jax
+import lab_cases
 import numpy as np
+import own_points
 import pytest
 from deploy_cases import variables
-from ml_collections import ConfigDict
 
 from configs import export as export_config
-from fbq import nets, precision
-from fbq.deploy import artifact, faithful, integer
-from fbq.experiments import export, settings, task, trained_point
-from fbq.experiments.stages import Lab, digest
-from fbq.model import Model
-from fbq.schemes.fixed import Fixed
-from fbq.train.checkpoints import Checkpoints
-from fbq.train.log import Log, Stopwatch
+from fbq import precision
+from fbq.config import ConfigError
+from fbq.deploy import artifact, dory_check, faithful, integer, onnx_qdq
+from fbq.experiments.export.attempts import Attempts
+from fbq.lab import experiment, finished, trained_point
+from fbq.train.log import Log
 from tests.configs import tiny
 
 NAME = "4/4"
@@ -24,106 +26,225 @@ NAME = "4/4"
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-  """A workdir with what an export reads of a finished run."""
+  """A finished run of an experiment that fbq does not know."""
   path = tmp_path_factory.mktemp("runs") / "source"
-  (path / "precision").mkdir(parents=True)
-  config = tiny.get_config()
-  claim = json.loads(json.dumps(config.to_dict()))
-  net = nets.build(config.net.builder, **config.net.arguments)
+  net = tiny.separable()
   bits = precision.uniform(net, 4) | {"stem.weight": 8}
-  (path / "config.json").write_text(json.dumps(claim))
-  (path / "precision/4-4.json").write_text(precision.to_json(net, bits))
-  results = {"recommended": NAME, "points": {NAME: {}, "8/8": {}}}
-  (path / "result.json").write_text(json.dumps(results))
-  name = f"fine-tune-{digest(net, bits)}"
-  fingerprint = settings.fingerprint(claim)
-  data = task.build(config, net)
-  log = Log(path / "metrics.jsonl")
-  lab = Lab(config, net, data, path, fingerprint, log, Stopwatch())
-  trainer = lab.trainer(
-    "fine_tuning",
-    Model(net, Fixed()),
-    ("params", "ranges"),
-    range_learning_rate=config.fine_tuning.range_learning_rate,
-  )
-  checkpoints = Checkpoints(
-    path / "checkpoints" / name, f"{fingerprint}:{name}"
-  )
-  state = trainer.start(variables(net))
-  checkpoints.save(trainer.steps, state, {"test_accuracy": 0.5})
-  checkpoints.close()
+  own_points.finished(path, NAME, bits, variables(net), "8/8")
   return path
 
 
-def configured(run, **changes):
-  config = export_config.get_config(f"from={run},point=best")
-  config.update(ConfigDict(changes))
+@pytest.fixture(scope="module")
+def dead(tmp_path_factory):
+  """One with a layer that lets nothing through: 32 bits cannot hold it."""
+  path = tmp_path_factory.mktemp("runs") / "dead"
+  net = tiny.separable()
+  found = variables(net)
+  ranges = {**found["ranges"], "dw.out": np.float32(1e-8)}
+  found = {**found, "ranges": ranges}
+  own_points.finished(path, "8/8", precision.uniform(net, 8), found)
+  return path
+
+
+def configured(run, point="best", **changes):
+  config = export_config.get_config(f"from={run},point={point}")
+  config.update(changes)
   return config
+
+
+def result_in(workdir):
+  return json.loads((workdir / "result.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def exported(source, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("runs") / "export"
-  export.run(configured(source), workdir)
+  assert experiment.run(configured(source), workdir) == ""
   return workdir
 
 
-def test_the_trained_network_is_found_as_it_was_left(source):
-  found = trained_point.find(source, "best")
-  point = trained_point.load(found, Log(source / "metrics.jsonl"))
-  assert point.name == NAME and point.accuracy == 0.5
+@pytest.fixture(scope="module")
+def point(source):
+  run = finished.read(source, Log(source / "metrics.jsonl"))
+  return trained_point.load(run, "best")
+
+
+def test_the_trained_network_is_found_as_it_was_left(point):
+  assert point.name == NAME and point.accuracy == own_points.ACCURACY
   jax.tree.map(
     np.testing.assert_array_equal, dict(point.variables), variables(point.net)
   )
   assert len(point.images) == len(point.labels) == 360
 
 
-def test_an_export_leaves_files_that_agree(source, exported):
-  result = json.loads((exported / "result.json").read_text())
-  network = artifact.load(exported)
+def test_an_export_leaves_files_that_agree(point, exported):
+  result, network = result_in(exported), artifact.load(exported)
   assert network.width == result["requantization_bits"] == 64
-  found = trained_point.find(source, NAME)
-  point = trained_point.load(found, Log(source / "metrics.jsonl"))
   bits = precision.to_array(point.net, point.assignment)
   codes = faithful.trained_codes(point.net, point.variables, bits, point.images)
   ours = np.argmax(integer.integer_apply(network, codes["input"]), -1)
   same = int(np.sum(ours == np.argmax(codes["classifier"], -1)))
   assert result["same_class"]["64"] == same >= 359
-  assert result["images"] == 360
+  assert result["images"] == 360 and "failed" not in result
   for layer in result["layers"].values():
     assert layer["proven_equal_channels"] == layer["channels"]
-  report = (exported / "report.md").read_text()
-  assert f"{same} of 360" in report
-  sizes = result["sizes"]
-  assert f"{sizes['total_bytes'] / 1000:.2f} kB" in report
-  if "same_class" in result["onnx"]:
-    assert (exported / "qdq.onnx").exists()
-    assert result["onnx"]["same_class"] >= 358
-    assert (exported / "dory/network.onnx").exists()
-    assert result["dory"].startswith("written; form")
+  assert (exported / "qdq.onnx").exists()
+  assert result["onnx"]["same_class"] >= 358
+  assert (exported / "dory/network.onnx").exists()
+  assert result["dory"].startswith("written; form")
+
+
+def test_numbers_and_page_tell_every_layer(exported):
+  with (exported / "results.csv").open() as file:
+    rows = list(csv.DictReader(file))
+  assert [r["layer"] for r in rows] == ["stem", "dw", "pw", "pool"] * 2
+  widths = [r["requantization_bits"] for r in rows]
+  assert widths == ["32"] * 4 + ["64"] * 4
+  result = result_in(exported)
+  for row in rows[4:]:
+    layer = result["layers"][row["layer"]]
+    assert int(row["equal_channels"]) == layer["proven_equal_channels"]
+    assert int(row["off_by"]) == sum(layer["off_by"].values())
+  assert rows[4]["weight_bits"] == "8" and rows[5]["weight_bits"] == "4"
+  report = (exported / "report.html").read_text()
+  assert f"{result['same_class']['64']} of 360" in report
+  assert f"{result['sizes']['total_bytes'] / 1000:.2f} kB" in report
+  assert 'href="dory/network.onnx"' in report and "not made" not in report
+
+
+def test_the_page_is_made_again_from_the_record_alone(exported):
+  path = exported / "report.html"
+  before = path.read_bytes()
+  path.unlink()
+  kind, results, run = experiment.load(exported)
+  kind.write(results, run, exported)
+  assert path.read_bytes() == before
 
 
 def test_a_finished_export_is_left_alone_and_belongs_to_its_run(
   source, exported
 ):
   before = (exported / "result.json").stat().st_mtime_ns
-  export.run(configured(source), exported)
+  assert experiment.run(configured(source), exported) == ""
   assert (exported / "result.json").stat().st_mtime_ns == before
-  with pytest.raises(settings.ConfigError, match="requantization_bits"):
-    export.run(configured(source, requantization_bits=32), exported)
+  with pytest.raises(ConfigError, match="requantization_bits"):
+    experiment.run(configured(source, requantization_bits=32), exported)
+  results = source / "result.json"
+  content = results.read_text()
+  results.write_text(content + "\n")  # as if run again
+  with pytest.raises(ConfigError, match="source_sha256"):
+    experiment.run(configured(source), exported)
+  results.write_text(content)
 
 
-def test_what_cannot_be_exported_is_refused_by_name(source, tmp_path):
+def test_what_cannot_be_exported_is_refused_by_name(
+  source, tmp_path, monkeypatch
+):
   for changes, message in (
     (dict(point="5/5"), "config.point is '5/5', expected 'best' or one of 4/4"),
-    (dict(source=str(tmp_path)), "is no finished run"),
+    (dict(source=str(tmp_path)), r"config.source, .*config.json cannot be"),
+    (dict(source="~nobody-of-this-name/x"), "config.json cannot be read"),
+    (dict(source="\0"), "embedded null"),
+    (dict(source="x" * 300), "name too long"),
+    (dict(point="x" * 300), "config.point is 'xxx"),
     (dict(requantization_bits=16), "requantization_bits is 16"),
     (dict(golden_image=-1), "golden_image is -1"),
+    (dict(golden_image=360), "golden_image is 360, expected below 360"),
     (dict(point="8/8"), "expected 'best' or one of"),  # no assignment stored
   ):
     workdir = tmp_path / "export"
-    with pytest.raises(settings.ConfigError, match=message):
-      export.run(configured(source, **changes), workdir)
+    with pytest.raises(ConfigError, match=message):
+      experiment.run(configured(source, **changes), workdir)
     assert not workdir.exists()
-  with pytest.raises(ValueError, match="'at=8': expected from="):
+  with pytest.raises(ConfigError, match="'at=8' after the config's colon"):
     export_config.get_config("at=8")
+
+  monkeypatch.setenv("HOME", str(source.parent))
+  lab_cases.checked(configured(f"~/{source.name}"))
+
+
+def test_a_run_that_ends_in_no_points_is_refused(exported, tmp_path):
+  """Unfinished, without points, of no training, of another version."""
+  lab = own_points.opened(tmp_path / "run")
+  with pytest.raises(ConfigError, match="not finished"):
+    lab_cases.checked(configured(lab.workdir))
+  own_points.finish(lab)
+  with pytest.raises(ConfigError, match="ends in no fine-tuned points"):
+    lab_cases.checked(configured(lab.workdir))
+  with pytest.raises(ConfigError, match="'export' trains no network"):
+    lab_cases.checked(configured(exported))
+  (lab.workdir / "config.json").write_text("{}")
+  with pytest.raises(ConfigError, match="another version of fbq"):
+    lab_cases.checked(configured(lab.workdir))
+
+
+# ---- One that fails leaves the others
+
+
+def test_64_bits_are_exported_although_32_fail(dead, tmp_path):
+  failure = experiment.run(configured(dead), tmp_path)
+  assert "\n" not in failure and str(tmp_path) in failure
+  assert "32-bit integers: net 'separable-8': layer 'dw'" in failure
+  result = result_in(tmp_path)
+  assert list(result["failed"]) == ["32-bit integers"]
+  assert list(result["same_class"]) == ["64"] and len(result["layers"]) == 4
+  assert artifact.load(tmp_path).width == 64
+  assert result["dory"].startswith("written")
+  assert result["onnx"]["same_class"] == 360
+  report = (tmp_path / "report.html").read_text()
+  assert "32-bit integers: net &#39;separable-8&#39;" in report
+
+  # Finished is finished, and the program says again that some failed.
+  copy = shutil.copytree(tmp_path, tmp_path / "copy")  # this process locks it
+  status, output = experiment_runs.run(
+    tmp_path / "cache",
+    copy,
+    config=f"configs/export.py:from={dead},point=best",
+  )
+  assert status == 1 and "Traceback" not in output
+  last = output.splitlines()[-1]
+  assert last == f"error: {failure}".replace(str(tmp_path), str(copy))
+
+
+def test_what_needs_32_bits_fails_alone(dead, tmp_path):
+  experiment.run(configured(dead, requantization_bits=32), tmp_path)
+  result = result_in(tmp_path)
+  failed = ["32-bit integers", "integer network", "DORY"]
+  assert list(result["failed"]) == failed
+  assert "no 32-bit integers" in result["failed"]["integer network"]
+  assert result["dory"].startswith("not written: there are no 32-bit")
+  assert result["sizes"] == result["layers"] == {}
+  assert not (tmp_path / "network.json").exists()
+  assert not (tmp_path / "dory").exists()
+  assert result["onnx"]["same_class"] == 360
+  assert (tmp_path / "qdq.onnx").exists()
+  assert "There are no 32-bit" in (tmp_path / "report.html").read_text()
+
+
+def test_files_that_do_not_hold_are_not_left(source, tmp_path, monkeypatch):
+  def missing(*_):
+    raise ModuleNotFoundError("No module named 'onnxruntime'")
+
+  monkeypatch.setattr(dory_check, "problems", lambda _: ["layer 'dw' is odd"])
+  monkeypatch.setattr(onnx_qdq, "session", missing)
+  monkeypatch.setattr(artifact, "load", lambda _: 1 / 0)
+  failure = experiment.run(configured(source), tmp_path)
+  result = result_in(tmp_path)
+  failed = ["integer network", "DORY", "ONNX Runtime"]
+  assert list(result["failed"]) == failed and failure.startswith("3 failed")
+  assert "layer 'dw' is odd" in result["dory"]
+  assert "pip install 'fbq[deploy]'" in result["onnx"]["error"]
+  assert result["onnx"]["bytes"] > 0 and (tmp_path / "qdq.onnx").exists()
+  for name in ("dory", "network.json", "weights.npz"):
+    assert not (tmp_path / name).exists()
+  assert len(result["layers"]) == 4  # compared all the same
+
+
+def test_a_full_disk_is_no_fault_of_a_part(tmp_path):
+  def full():
+    raise OSError(28, "No space left on device")
+
+  attempt = Attempts(own_points.opened(tmp_path))
+  with pytest.raises(OSError, match="No space left"):
+    attempt("ONNX", full)
+  assert attempt("ONNX", lambda: 3) == 3 and not attempt.failed

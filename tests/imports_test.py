@@ -55,7 +55,7 @@ MAY_IMPORT = {
     *("fbq.deploy", "fbq.report"),
   ),
   "launch": ("fbq.report.picture", "fbq.search.pareto", "fbq.files"),
-  "main": ("fbq.config", "fbq.lab"),
+  "main": ("fbq.config", "fbq.files", "fbq.lab"),
 }
 # Experiments may import every room, but no other experiment.
 EXPERIMENTS = "fbq.experiments"

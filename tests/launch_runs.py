@@ -8,19 +8,30 @@ import subprocess
 import sys
 import time
 
+from launch.run import Run
+
 ROOT = pathlib.Path(__file__).parents[1]
 PROGRAM = ROOT / "tests/sweeps/fake_main.py"
 CONFIG = "tests/sweeps/fake.py"
 _started = []
-KILLED_WORKER = ROOT / "tests/sweeps/killed_worker.py"
 
 
 def arguments(workdir, sweep=None, *more):
   """Of launch.sweep."""
-  given = ["run", f"--workdir={workdir}", f"--program={PROGRAM}", "--gpus=none"]
+  given = [f"--workdir={workdir}", f"--program={PROGRAM}", "--gpus=none"]
   if sweep is not None:
     given += [f"--config={CONFIG}", f"--sweep={CONFIG}:{json.dumps(sweep)}"]
   return [*given, *more]
+
+
+def fake_runs(workdir, count, **settings):
+  """Runs of fake_main without a manifest, as p0, p1, ..."""
+  given = [f"--config.{name}={value}" for name, value in settings.items()]
+  places = [workdir / f"points/p{i}" for i in range(count)]
+  return [
+    Run(place, [sys.executable, str(PROGRAM), *given, f"--workdir={place}"])
+    for place in places
+  ]
 
 
 def start(command):
@@ -56,10 +67,6 @@ def output(process, timeout=120):
   return process.returncode, said
 
 
-def run(workdir, sweep=None, *more):
-  return output(launch(workdir, sweep, *more))
-
-
 def wait_for(condition, what, timeout_s=60):
   """The first true value of `condition()`."""
   deadline = time.monotonic() + timeout_s
@@ -77,6 +84,11 @@ def witness(workdir):
     lines = [line.split(maxsplit=2) for line in path.read_text().splitlines()]
     seen[path.stem] = [(int(ns), int(pid), what) for ns, pid, what in lines]
   return seen
+
+
+def pids(workdir):
+  """{pid of the last process of each run}."""
+  return {lines[-1][1] for lines in witness(workdir).values() if lines}
 
 
 def check_history(workdir, count, steps=3):
@@ -112,13 +124,3 @@ def is_alive(pid):
   except (FileNotFoundError, ProcessLookupError):
     return False
   return stat.rpartition(")")[2].split()[0] not in "ZX"
-
-
-def owners(workdir):
-  """{point id: pid of the worker} of the claims without outcome."""
-  found = {}
-  for path in (workdir / "claims").glob("[0-9a-f]*.*"):
-    lines = path.read_text().splitlines()
-    if len(lines) == 1:
-      found[path.stem] = json.loads(lines[0])["pid"]
-  return found

@@ -1,144 +1,145 @@
-"""The Slurm array: its text, its script without Slurm, and a cluster if any."""
+"""Slurm: what is submitted, tasks in submitit's local executor, a cluster.
 
+A cluster of this machine, Debian or Ubuntu, as root; nothing is skipped then:
+
+    apt-get install --no-install-recommends slurm-wlm munge
+    cat > /etc/slurm/slurm.conf <<END
+    ClusterName=one
+    SlurmctldHost=$(hostname -s)
+    SlurmUser=root
+    StateSaveLocation=/var/lib/slurm/ctld
+    SlurmdSpoolDir=/var/lib/slurm/d
+    ProctrackType=proctrack/linuxproc
+    TaskPlugin=task/none
+    SelectType=select/cons_tres
+    SelectTypeParameters=CR_Core
+    ReturnToService=2
+    NodeName=$(hostname -s) CPUs=$(nproc) State=UNKNOWN
+    PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+    END
+    mkdir -p /var/lib/slurm/ctld /var/lib/slurm/d /run/munge
+    chown munge: /run/munge
+    runuser -u munge -- munged; slurmctld; slurmd; sinfo
+"""
+
+import fcntl
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
-import time
+import threading
 
 import launch_runs
 import pytest
-from launch_runs import check_history, wait_for, witness
+import submitit
+from launch_runs import check_history, fake_runs, pids, wait_for, witness
 
-from launch import manifest, slurm
-from launch.claims import Claims
+from launch import manifest, slots, slurm, sweep
 from launch.manifest import SweepError
-from launch.workdir import Sweep
+from launch.run import State, state
 
-SWEEP = Sweep(launch_runs.ROOT / "runs/my sweep", launch_runs.PROGRAM)
-
-
-def script(lines, **options):
-  return slurm.script(SWEEP, lines, Claims(SWEEP.claims), **options)
+# ml_collections loads configurations the old way.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
+SLOT = slots.Slot((), {})
 
 
-def test_ranges_name_every_number_once():
-  for numbers in ([0], [0, 1, 2], [0, 2, 3, 4, 9], list(range(0, 40, 2))):
-    found = []
-    for part in slurm.ranges(numbers).split(","):
-      first, _, last = part.partition("-")
-      found += range(int(first), int(last or first) + 1)
-    assert found == numbers
-  assert slurm.ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
+@pytest.fixture
+def fake_slurm(tmp_path, monkeypatch):
+  """A sbatch that keeps what it gets."""
+  programs = tmp_path / "bin"
+  programs.mkdir()
+  for name in ("srun", "sbatch"):
+    text = f'#!/bin/sh\ncat "$1" >> {tmp_path}/given; echo job 42\n'
+    (programs / name).write_text(text)
+    (programs / name).chmod(0o755)
+  monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+  return tmp_path / "given"
 
 
-def test_a_person_can_read_the_script():
-  text = script([0, 1, 2, 7], options=["--time=02:00:00"], parallel=3)
-  lines = text.splitlines()
-  assert lines[0] == "#!/bin/bash" and max(map(len, lines)) < 100
-  assert "# 4 points that are not done, 4 tasks of one point." in lines
-  directives = [line for line in lines if line.startswith("#SBATCH")]
-  assert directives == [
-    "#SBATCH --job-name=my_sweep",
-    "#SBATCH --array=0-2,7%3",
-    f'#SBATCH --output="{SWEEP.workdir}/slurm/%A_%a.txt"',
-    "#SBATCH --open-mode=append",
-    "#SBATCH --requeue",
-    "#SBATCH --signal=B:USR1@60",
-    "#SBATCH --time=02:00:00",
+def test_points_that_are_not_done_become_an_array(tmp_path, fake_slurm, capsys):
+  given = launch_runs.arguments(
+    tmp_path / "my", {"grid": {"seed": [0, 1, 2, 3]}}
+  )
+  assert sweep.main(["expand", *given]) == 0
+  points, _ = manifest.read(tmp_path / "my")
+  done = manifest.workdir(tmp_path / "my", points[1])
+  done.mkdir(parents=True)
+  (done / "result.json").touch()
+  more = ["--minutes=90", "--cores=4", "--parallel=2"]
+  options = ["--sbatch=--gpus=1", "--sbatch=--exclusive"]
+  capsys.readouterr()
+  assert sweep.main([*given, "--executor=slurm", *more, *options]) == 0
+  assert "3 of 4 points submitted, as 42" in capsys.readouterr().out
+  script = fake_slurm.read_text()
+  for expected in (
+    *("--array=0-2%2", "--time=90", "--cpus-per-task=4", "--job-name=my"),
+    *("--gpus=1", "--exclusive", "--requeue", "--signal=USR2@60"),
+  ):
+    assert f"#SBATCH {expected}\n" in script
+  assert "srun --unbuffered" in script and script.count("cpus-per-task=4") == 2
+  left = sorted((tmp_path / "my/slurm").glob("42_*_submitted.pkl"))
+  tasks = [submitit.core.utils.DelayedSubmission.load(path) for path in left]
+  assert [task.function.run.workdir.name for task in tasks] == [
+    points[i].id for i in (0, 2, 3)
   ]
-  done = subprocess.run(["bash", "-n"], input=text, text=True)
-  assert done.returncode == 0
 
 
-def test_1200_points_fit_into_1001_array_ids():
-  points = [*range(0, 1200, 3), 1199]
-  text = script(points)
-  array = text.split("--array=")[1].split()[0]
-  tasks = []
-  for part in array.split(","):
-    first, _, last = part.partition("-")
-    tasks += range(int(first), int(last or first) + 1)
-  assert max(tasks) < 1001
-  assert "--line=$(($SLURM_ARRAY_TASK_ID * 2)) --lines=2" in text
-  assert set(points) <= {line for t in tasks for line in (2 * t, 2 * t + 1)}
-  assert "up to 2 points in turn" in text
-  with pytest.raises(SweepError, match="no points"):
-    script([])
+def test_2500_points_become_3_arrays(tmp_path, fake_slurm, monkeypatch):
+  arrays = []
+
+  def submit_array(_, tasks):
+    arrays.append(len(tasks))
+    return tasks
+
+  monkeypatch.setattr(submitit.SlurmExecutor, "submit_array", submit_array)
+  runs = fake_runs(tmp_path, 2500)
+  tasks = slurm.submit(runs, 2, tmp_path / "slurm", {})
+  assert arrays == [1000, 1000, 500] and [task.run for task in tasks] == runs
+  assert {task.slot.environment["OMP_NUM_THREADS"] for task in tasks} == {"2"}
 
 
-def prepare(tmp_path, sweep, *more):
-  """The script of a sweep, not submitted."""
-  status, said = launch_runs.run(
-    tmp_path, sweep, "--executor=slurm", "--dry_run", *more
-  )
-  assert status == 0 and "not submitted" in said, said
-  return tmp_path / "slurm/array.sh"
+def test_without_slurm_or_when_it_refuses_a_line_says_so(tmp_path, monkeypatch):
+  path = tmp_path / "bin"
+  path.mkdir()
+  monkeypatch.setenv("PATH", str(path))
+  with pytest.raises(SweepError, match="Slurm: Could not detect .*srun"):
+    slurm.submit(fake_runs(tmp_path, 2), 1, tmp_path, {})
+  for name in ("srun", "sbatch"):
+    (path / name).write_text("#!/bin/sh\necho no such partition >&2; exit 1\n")
+    (path / name).chmod(0o755)
+  with pytest.raises(SweepError, match="Slurm: .*no such partition"):
+    slurm.submit(fake_runs(tmp_path, 2), 1, tmp_path, {})
 
 
-def task(path, number, **environment):
-  """A task as Slurm starts it."""
-  return subprocess.Popen(
-    ["bash", str(path)],
-    env=os.environ
-    | {"SLURM_ARRAY_TASK_ID": str(number), "SLURM_JOB_ID": "42"}
-    | environment,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    cwd="/",
-  )
-
-
-def test_a_task_runs_its_line_and_a_second_time_nothing(tmp_path):
-  path = prepare(tmp_path, {"grid": {"seed": [0, 1, 2]}})
-  ids = [point.id for point in manifest.load(tmp_path / "points.jsonl")]
-  for _ in range(2):
-    status, said = launch_runs.output(task(path, 1))
-    assert status == 0 and said == f"{ids[1]}: done\n"
-  assert list(witness(tmp_path)) == [ids[1]]
-  assert check_history(tmp_path, 1) == 1
-  # Now two points are left for the next array.
-  path = prepare(tmp_path, None)
-  assert "--array=0,2\n" in path.read_text()
-
-
-def test_a_task_out_of_time_stops_requeues_itself_and_resumes(tmp_path):
-  """With a scontrol that writes down what it was told."""
-  path = prepare(tmp_path, {"grid": {"steps": [3], "step_s": [0.7]}})
-  scontrol = tmp_path / "bin/scontrol"
-  scontrol.parent.mkdir()
-  scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/told\n')
-  scontrol.chmod(0o755)
-  found = f"{scontrol.parent}:{os.environ['PATH']}"
-  process = task(path, 0, PATH=found)
-  wait_for(
-    lambda: (
-      any("step 1" in w for _, _, w in [*witness(tmp_path).values()][0])
-      if witness(tmp_path)
-      else False
-    ),
-    "the first step",
-  )
-  time.sleep(0.1)
-  process.send_signal(signal.SIGUSR1)
-  status, said = launch_runs.output(process)
-  assert status == 0 and "stopped" in said, said
-  assert (tmp_path / "told").read_text() == "requeue 42\n"
-  ((point_id, _),) = witness(tmp_path).items()
-  claim = Claims(tmp_path / "claims").last(point_id)
-  assert claim.outcome["error"] == "stopped: SIGUSR1"
-  status, said = launch_runs.output(task(path, 0, PATH=found))
-  assert status == 0 and "done" in said
+def test_a_task_out_of_time_is_requeued_and_resumes(tmp_path):
+  """By submitit's local executor, which requeues as Slurm does."""
+  runs = fake_runs(tmp_path, 1, steps=3, step_s=0.3)
+  tasks = [slurm.Task(run, SLOT) for run in runs]
+  (job,) = submitit.LocalExecutor(tmp_path / "jobs").submit_array(tasks)
+  wait_for(lambda: "step 1" in str(witness(tmp_path)), "a step")
+  (run,) = pids(tmp_path)
+  stat = pathlib.Path(f"/proc/{run}/stat").read_text()
+  parent = int(stat.rpartition(")")[2].split()[1])
+  os.kill(parent, signal.SIGUSR2)  # as Slurm warns
+  wait_for(lambda: state(runs[0].workdir) == State("done"), "the end")
   assert check_history(tmp_path, 1) == 2
-  assert (tmp_path / "told").read_text() == "requeue 42\n"
+  job._process.wait()
 
 
-def test_without_slurm_the_message_names_the_script(tmp_path, monkeypatch):
-  monkeypatch.setenv("PATH", str(tmp_path))
-  with pytest.raises(SweepError, match="no sbatch here.*array.sh"):
-    slurm.submit(tmp_path / "array.sh")
-  assert slurm.max_array_here() == 1001
+def test_a_task_waits_for_the_lock_of_a_node_that_died(tmp_path, monkeypatch):
+  monkeypatch.setattr(slurm, "LOOK_S", 0.05)
+  (only,) = fake_runs(tmp_path, 1)
+  only.workdir.parent.mkdir()
+  with only.workdir.with_suffix(".log").open("w") as log:
+    fcntl.flock(log, fcntl.LOCK_EX)
+    timer = threading.Timer(0.2, lambda: fcntl.flock(log, fcntl.LOCK_UN))
+    timer.start()
+    assert slurm.Task(only, SLOT)() == State("done")
+    timer.join()
+    fcntl.flock(log, fcntl.LOCK_EX)
+    monkeypatch.setattr(slurm, "WAIT_S", 0.1)
+    assert slurm.Task(only, SLOT)() == State("running")
 
 
 def has_cluster():
@@ -154,28 +155,24 @@ def has_cluster():
 @pytest.mark.skipif(not shutil.which("sbatch"), reason="no sbatch here")
 def test_an_array_of_3_points_on_this_cluster(tmp_path_factory):
   if not has_cluster():
-    pytest.skip("sbatch is here, but no cluster answers: see launch/README.md")
+    pytest.skip(
+      "sbatch is here, but no cluster answers: see the top of this file"
+    )
   tmp_path = tmp_path_factory.mktemp("slurm")
-  sweep = {"list": [{"seed": 0}, {"seed": 1}, {"mood": "bad"}]}
-  status, said = launch_runs.run(
-    tmp_path, sweep, "--executor=slurm", "--sbatch=--time=00:10:00"
+  given = {"list": [{"seed": 0}, {"seed": 1}, {"mood": "bad"}]}
+  process = launch_runs.launch(
+    tmp_path, given, "--executor=slurm", "--minutes=10"
   )
-  assert status == 0 and "Submitted batch job" in said, said
-  claims = Claims(tmp_path / "claims")
-  ids = [point.id for point in manifest.load(tmp_path / "points.jsonl")]
+  status, said = launch_runs.output(process)
+  assert status == 0 and "3 of 3 points submitted" in said, said
+  points, _ = manifest.read(tmp_path)
 
   def ended():
-    last = [claims.last(point_id) for point_id in ids]
-    return all(a and a.outcome for a in last) and last
+    found = [state(manifest.workdir(tmp_path, point)) for point in points]
+    over = {"done", "failed"} >= {name for name, _ in found}
+    return over and found
 
-  found = wait_for(ended, "the end of the array")
-  assert [a.outcome["outcome"] for a in found] == ["done", "done", "failed"]
-  assert "learning rate" in found[2].outcome["error"]
-
-  def said_so():
-    logs = [path.read_text() for path in (tmp_path / "slurm").glob("*.txt")]
-    return sorted(logs) == sorted(
-      [f"{ids[0]}: done\n", f"{ids[1]}: done\n", f"{ids[2]}: failed\n"]
-    )
-
-  wait_for(said_so, "what the tasks print")
+  assert wait_for(ended, "the end of the array") == [
+    *(State("done"), State("done")),
+    State("failed", "error: the learning rate is too high"),
+  ]

@@ -161,3 +161,10 @@ def test_means_round_halves_up(window, stride, padding, size, signed):
       total = np.rint(combine(node, [given]) * count).astype(np.int64)
       np.testing.assert_array_equal(made, (2 * total + count) // (2 * count))
     assert codes[0].min() < 0 or not signed
+
+
+def test_files_are_the_same_for_both_widths_of_requantization():
+  """They requantize in floating point."""
+  bits = next(assignments(MIX, 1))
+  narrow = lowering.lower(MIX, variables(MIX), bits, 32)
+  assert onnx_qdq.build(narrow) == onnx_qdq.build(lowered(MIX, bits))

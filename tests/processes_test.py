@@ -150,7 +150,7 @@ def test_of_one_process_nothing_is_copied_and_errors_stay(tmp_path):
 @pytest.mark.skipif(not shutil.which("srun"), reason="no srun here")
 def test_a_slurm_step_of_2_tasks_is_one_run(tmp_path):
   if not has_cluster():
-    pytest.skip("srun is here, but no cluster answers: see launch/README.md")
+    pytest.skip("srun is here, but no cluster answers it")
   done = subprocess.run(
     [
       *("srun", "--ntasks=2", "--overcommit", "--time=20", sys.executable),

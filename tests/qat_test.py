@@ -1,17 +1,21 @@
-"""The experiment: files, resuming bit for bit, one trace, errors."""
+"""Training at uniform bits: resumes bit for bit, one trace, errors, verdict."""
 
 import csv
 import json
+import math
 import re
 import signal
 
 import experiment_runs
+import lab_cases
 import pytest
 
 from configs import digits_qat
-from fbq.experiments import qat_settings, settings
-from fbq.report import qat
-from fbq.report.qat import Outcome
+from fbq.config import ConfigError
+from fbq.experiments.qat import config as qat_config
+from fbq.experiments.qat import page
+from fbq.experiments.qat.results import TrainedNetwork, TrainedNetworks
+from fbq.report.run import Run
 from tests.configs import tiny_qat
 
 CONFIG = "tests/configs/tiny_qat.py:method=min_max,bits=4,activation_bits=8"
@@ -34,6 +38,7 @@ def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(tmp_path):
   for name, count in (("step", 3), ("correct", 4)):
     traced = re.findall(rf"Finished tracing {name} for jit", output)
     assert len(traced) == count
+
   for moment in ("saved:seed0-min_max:4", "logged:seed3-lsq:6"):
     status, output = experiment_runs.run(
       cache,
@@ -50,6 +55,7 @@ def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(tmp_path):
   found = experiment_runs.numbers(killed)
   assert found.keys() == expected.keys()
   assert [name for name in expected if found[name] != expected[name]] == []
+
   with (whole / "results.csv").open(newline="") as file:
     rows = list(csv.DictReader(file))
   assert [(row["method"], row["seed"]) for row in rows] == [
@@ -59,77 +65,127 @@ def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(tmp_path):
   for method, numbers in result["rules"].items():
     after = [float(r["after"]) for r in rows if r["method"] == method]
     assert numbers["after"]["mean"] == pytest.approx(sum(after) / 2)
-  page = (whole / "report.html").read_text()
-  assert "4-bit weights and 8-bit activations by min_max" in page
+  html = experiment_runs.page_again(whole)
+  assert "4-bit weights and 8-bit activations by min_max" in html
+  assert html.count("<svg") == 1
+  for method in ("min_max", "lsq"):
+    assert len(re.findall(f"<title>{method}, seed", html)) == 4
 
 
 # ---- settings ----------------------------------------------------------------
 
 
-def test_arguments_of_the_config():
-  config = digits_qat.get_config("method=lsq,bits=2,net=resnet8,compare=all")
+def test_words_of_the_config():
+  config = digits_qat.get_config("method=lsq,bits=2,resnet8,compare=all")
   assert (config.bits, config.activation_bits) == (2, 2)
   assert config.net.builder == "resnet8"
   assert sorted((config.qat.method, *config.compare)) == sorted(
     digits_qat.RULES
   )
-  for wrong in ("rule=lsq", "bits", "net=alexnet", "compare=some"):
-    with pytest.raises(ValueError, match="expected"):
+  for wrong in ("rule=lsq", "bits", "bits=four", "alexnet", "compare=some"):
+    with pytest.raises(ConfigError, match=f"{wrong!r} after .* bits: 4, 2, 8;"):
       digits_qat.get_config(wrong)
 
 
 @pytest.mark.parametrize(
   "changes, message",
   [
-    ({"qat.method": "sgd"}, "config.qat.method is 'sgd', expected one of"),
+    ({"qat.method": "lqs"}, "qat.method: rule 'lqs' is not .*mean 'lsq'"),
     ({"bits": 3}, r"config.bits is 3, expected one of \(2, 4, 8\)"),
     ({"compare": ("log_lsq",)}, "config.compare is .* different rules beside"),
+    ({"compare": ("sgd",)}, "config.compare: rule 'sgd' is not known"),
     ({"seeds": (1, 1)}, "config.seeds"),
     ({"start": "middle"}, "config.start is 'middle'"),
     ({"qat.weights": "affine"}, "config.qat: the rule 'log_lsq' learns one"),
-    ({"qat.quantizes": "none"}, "config.qat: form.quantizes is 'none'"),
+    ({"qat.quantizes": "none"}, "config.qat.quantizes is 'none', expected one"),
     ({"qat.batch_norm": "fold"}, "config.qat.batch_norm is 'fold'"),
     ({"qat.freeze_share": 2.0}, "config.qat.freeze_share is 2.0"),
     ({"start": "scratch", "qat.distillation": 0.5}, "distillation is 0.5"),
+    ({"fine_tuning.steps": 10**30}, "config.fine_tuning.steps is 10000"),
+    ({"range_learning_rates.lsq": -1.0}, "range_learning_rates.* expected"),
   ],
 )
 def test_wrong_settings_are_named(changes, message):
   config = tiny_qat.get_config()
   config.update_from_flattened_dict(changes)
-  with pytest.raises(settings.ConfigError, match=message):
-    qat_settings.check(config)
+  with pytest.raises(ConfigError, match=message) as caught:
+    lab_cases.checked(config)
+  assert "\n" not in str(caught.value)
 
 
 def test_assignment_of_weights_and_activations():
-  setup = qat_settings.check(tiny_qat.get_config("bits=2,activation_bits=4"))
+  given = tiny_qat.get_config("bits=2,activation_bits=4")
+  settings, lab = lab_cases.checked(given)
   kinds = {"weight": 2, "out": 4}
-  for site, bits in setup.assignment.items():
-    fixed = setup.net.fixed_bits.get(site)
+  for site, bits in qat_config.assignment(settings, lab.net).items():
+    fixed = lab.net.fixed_bits.get(site)
     assert bits == (fixed or kinds[site.split(".")[1]]), site
-  assert setup.words == "2-bit weights and 4-bit activations"
 
 
-# ---- the report --------------------------------------------------------------
+def test_a_rule_of_ones_own_trains_beside_others(tmp_path, monkeypatch):
+  (tmp_path / "my_rules.py").write_text(
+    "from fbq.quantizers import qat_rules\n"
+    "MINE = qat_rules.LSQ._replace(name='mine', learning_rate=0.25)\n"
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  config = tiny_qat.get_config()
+  config.compare = ("my_rules:MINE", "lsq")
+  settings, _ = lab_cases.checked(config)
+  found = qat_config.recipes(settings)
+  assert [*found] == ["log_lsq", "mine", "lsq"]
+  assert found["mine"].scheme.rule.learning_rate == 0.25
 
 
-def test_rows_and_the_verdict_of_known_outcomes():
-  outcomes = [
-    Outcome("a", 0, 0.90, 0.5, 0.80),
-    Outcome("a", 1, 0.94, 0.5, 0.86),
-    Outcome("b", 0, 0.90, 0.4, 0.84),
-    Outcome("b", 1, 0.94, 0.2, 0.88),
-    Outcome("c", 0, 0.90, 0.4, 0.80),
-    Outcome("c", 1, 0.94, 0.2, 0.70),
-  ]
-  rows = qat.rows(outcomes, "a")
+# ---- the record --------------------------------------------------------------
+
+
+NETWORKS = (
+  TrainedNetwork("a", 0, 0.90, 0.5, 0.80),
+  TrainedNetwork("a", 1, 0.94, 0.5, 0.86),
+  TrainedNetwork("b", 0, 0.90, 0.4, 0.84),
+  TrainedNetwork("b", 1, 0.94, 0.2, 0.88),
+  TrainedNetwork("c", 0, 0.90, 0.4, 0.80),
+  TrainedNetwork("c", 1, 0.94, 0.2, 0.70),
+)
+
+
+def compared(networks, *rules, quantizes="both"):
+  texts = dict.fromkeys(rules, "what it does")
+  return TrainedNetworks("net", 4, 8, quantizes, texts, tuple(networks), ())
+
+
+def test_means_and_the_verdict_of_known_accuracies():
+  results = compared(NETWORKS, "a", "b", "c")
+  rows = results.means
   assert [row.method for row in rows] == ["a", "b", "c"]
   assert rows[0].lost.value == pytest.approx(0.09)
-  assert rows[1].ahead.value == pytest.approx(-0.03)
-  assert rows[1].ahead.error == pytest.approx(0.01)
+  assert rows[1].behind.value == pytest.approx(-0.03)
+  assert rows[1].behind.error == pytest.approx(0.01)
   assert rows[1].before.value == pytest.approx(0.3)
-  text = qat.verdict(rows, "4 bits")
-  assert "83.00 ±3.00 %" in text and "9.00 ±1.00 points below" in text
+  text = results.verdict
+  assert text.startswith(
+    "4-bit weights and 8-bit activations by a: 83.00 ±3.00"
+  )
+  assert "9.00 ±1.00 points below" in text
   assert text.endswith("b is 3.00 ±1.00 points better.")
-  assert "No other rule tried" in qat.verdict(qat.rows(outcomes, "b"), "4 bits")
-  with pytest.raises(ValueError, match=r"a has seeds \[0\]"):
-    qat.rows(outcomes[:1] + outcomes[2:], "b")
+  best = compared(NETWORKS, "b", "a", "c").verdict
+  assert "No other rule tried is better" in best
+  with pytest.raises(ValueError, match=r"b has seeds \[1\], expected \[0, 1\]"):
+    _ = compared(NETWORKS[:2] + NETWORKS[3:4], "a", "b").means
+
+
+def test_one_seed_has_no_standard_error(tmp_path):
+  results = compared(NETWORKS[::2], "a", "b", "c", quantizes="weights")
+  assert math.isnan(results.means[0].after.error)
+  summary = results.summary()
+  assert summary["rules"]["a"]["after"] == {
+    "mean": 0.8,
+    "standard_error": None,
+  }
+  page.write(results, Run(), tmp_path)
+  html = (tmp_path / "report.html").read_text()
+  assert "80.00" in html and not re.search(r"\d ± \d", html)
+  assert results.verdict == (
+    "4-bit weights and float activations by a: 80.00 % of the test images, "
+    "10.00 points below the float network (one seed). b is 4.00 points better."
+  )

@@ -1,7 +1,7 @@
 """Whether two versions of fbq give the same numbers, byte for byte.
 
-  python tests/same_results.py record /tmp/before    in a checkout of the old one
-  python tests/same_results.py record /tmp/after     in the new one
+  python tests/same_results.py record /tmp/before  in a checkout of the old
+  python tests/same_results.py record /tmp/after   in the new one
   python tests/same_results.py compare /tmp/before /tmp/after
 
 Runs every tests/configs/tiny*.py, or those named after the directory, and
@@ -11,7 +11,6 @@ compares `results.csv` and `result.json`; what was timed is left out.
 import csv
 import json
 import pathlib
-import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))

@@ -1,40 +1,80 @@
 """The whitepaper's tables: numbers made by hand, and a run to its end."""
 
 import csv
+import dataclasses
 import json
 import math
 import pathlib
 import shutil
-from types import SimpleNamespace
 
 import experiment_runs
+import lab_cases
 import numpy as np
 import pytest
+from ptq_cases import variables
 
-from fbq.experiments import whitepaper as whitepaper_pipeline
-from fbq.experiments import whitepaper_report, whitepaper_settings
-from fbq.experiments.settings import ConfigError
-from fbq.experiments.whitepaper_report import Study
-from fbq.report import (
-  whitepaper,
-  whitepaper_claims,
-  whitepaper_collect,
-  whitepaper_plots,
-  whitepaper_published,
+from configs import digits_whitepaper
+from fbq.config import ConfigError
+from fbq.experiments.whitepaper import (
+  cases,
+  claims,
+  collect,
+  config,
+  page,
+  pipeline,
 )
-from fbq.report.whitepaper import CASES, FLOAT, PTQ, QAT, W4A8, Case
-from fbq.report.whitepaper_claims import CLAIMS, Claim
+from fbq.experiments.whitepaper.cases import CASES, FLOAT
+from fbq.experiments.whitepaper.claims import CLAIMS, Claim
+from fbq.experiments.whitepaper.results import (
+  RecipeAccuracies,
+  WhitepaperTables,
+)
+from fbq.lab import experiment
+from fbq.lab.lab import Lab
+from fbq.ptq.folding import Spread
+from fbq.report.run import Run
 from fbq.train.loop import Diverged
 from tests.configs import tiny_whitepaper
 
 GOLDEN = pathlib.Path(__file__).parent / "golden/whitepaper_tables.json"
 CONFIG = "tests/configs/tiny_whitepaper.py"
+W4A8 = cases.TRAINED_W4A8
 KEYS = {
   2: "table2_weight_only_ptq_8bit",
   3: "table3_ptq_weights_and_activations_8bit",
   4: "table4_qat_8bit",
   5: "table5_4bit_weights_8bit_activations",
   6: "table6_4bit_activations_8bit_weights",
+}
+# Table -> key of a column there -> case.
+COLUMNS = {
+  2: {
+    "asymmetric_per_layer": cases.W8_LAYER,
+    "symmetric_per_channel": cases.W8_SYMMETRIC,
+    "asymmetric_per_channel": cases.W8_CHANNEL,
+  },
+  3: {
+    "asymmetric_per_layer": cases.LAYER_8,
+    "symmetric_per_channel": cases.SYMMETRIC_8,
+    "asymmetric_per_channel": cases.CHANNEL_8,
+    "activation_only": cases.A8,
+  },
+  4: {
+    "ptq_asymmetric_per_layer": cases.LAYER_8,
+    "ptq_symmetric_per_channel": cases.SYMMETRIC_8,
+    "qat_asymmetric_per_layer": cases.TRAINED_LAYER_8,
+    "qat_symmetric_per_channel": cases.TRAINED_8,
+  },
+  5: {
+    "ptq_asymmetric_per_layer": cases.LAYER_4,
+    "ptq_symmetric_per_channel": cases.SYMMETRIC_4,
+    "qat_symmetric_per_channel": cases.TRAINED_W4A8,
+  },
+  6: {
+    "ptq_w8a4": cases.W8A4,
+    "qat_w8a4": cases.TRAINED_W8A4,
+    "qat_w4a8": cases.TRAINED_W4A8,
+  },
 }
 CLAIM = Claim("a - b", FLOAT, W4A8, 0.01, "more", "no more")
 
@@ -43,44 +83,50 @@ CLAIM = Claim("a - b", FLOAT, W4A8, 0.01, "more", "no more")
 def test_published_numbers_are_those_of_the_golden_copy(number):
   golden = json.loads(GOLDEN.read_text())[KEYS[number]]
   golden = golden.get("rows", golden)
-  ours = whitepaper_published.TABLES[number]
-  assert set(ours) == set(whitepaper_published.FAMILIES.values())
-  (table,) = (t for t in whitepaper.TABLES if t.number == number)
-  for network, row in ours.items():
+  (table,) = (t for t in cases.TABLES if t.number == number)
+  columns = COLUMNS[number]
+  assert set(columns.values()) <= {case for _, case in table.columns}
+  for builder, network in cases.FAMILIES.items():
     expected = dict(golden[network])
-    assert whitepaper_published.FLOAT[network] == expected.pop("float")
-    assert row == expected
-    assert set(row) == {c.key for c in table.columns if c.key}
+    assert cases.published(builder, FLOAT) == expected.pop("float")
+    assert expected == {
+      key: cases.published(builder, case) for key, case in columns.items()
+    }
 
 
-def test_the_same_case_has_the_same_published_number_in_all_tables():
-  for builder in whitepaper_published.FAMILIES:
-    found = {}
-    for table in whitepaper.TABLES:
-      for column in table.columns:
-        theirs = whitepaper.published(builder, table, column)
-        if theirs is not None:
-          assert found.setdefault(column.case, theirs) == theirs
+def test_nothing_else_is_said_to_be_published():
+  printed = {case for columns in COLUMNS.values() for case in columns.values()}
+  assert set(cases.PUBLISHED) == {FLOAT} | printed
+  assert cases.published("vgg9", FLOAT) is None
+  assert cases.published("resnet8", cases.UNFOLDED) is None
   assert len({case.name for case in CASES}) == len(CASES) == 17
 
 
 def by_hand(builder="mobilenet_v1"):
   """As published, in three seeds a point apart."""
-  network = whitepaper_published.FAMILIES[builder]
-  accuracies = {FLOAT: whitepaper_published.FLOAT[network]}
-  for table in whitepaper.TABLES:
-    for column in table.columns:
-      theirs = whitepaper.published(builder, table, column)
-      accuracies.setdefault(column.case, 0.5 if theirs is None else theirs)
-  return {
-    case: [value - 0.01, value, value + 0.01]
-    for case, value in accuracies.items()
-  }
+  accuracies = {}
+  for case in (FLOAT, *CASES):
+    theirs = cases.published(builder, case)
+    value = 0.5 if theirs is None else theirs
+    accuracies[case.name] = (value - 0.01, value, value + 0.01)
+  return accuracies
 
 
-@pytest.mark.parametrize("builder", whitepaper_published.FAMILIES)
+def network_of(accuracies, net="net", parameters=1):
+  sizes = dict.fromkeys(accuracies, 1)
+  spreads = ((Spread("dw", 1.5, 836.0, 0.88, 0.0),),) * 3
+  return RecipeAccuracies(net, parameters, accuracies, sizes, spreads, ())
+
+
+def tables_of(builder="mobilenet_v1", accuracies=None, **more):
+  """A record of these accuracies."""
+  network = network_of(accuracies or by_hand(builder), **more)
+  return WhitepaperTables(builder, (0, 1, 2), network, {}, ())
+
+
+@pytest.mark.parametrize("builder", cases.FAMILIES)
 def test_the_published_numbers_agree_with_themselves(builder):
-  verdicts = whitepaper_claims.verdicts(builder, by_hand(builder))
+  verdicts = claims.verdicts(builder, by_hand(builder))
   assert [v.claim for v in verdicts] == list(CLAIMS)
   for v in verdicts:
     if v.theirs is None:
@@ -93,10 +139,8 @@ def test_the_published_numbers_agree_with_themselves(builder):
 
 def test_what_the_paper_says_of_each_network():
   said = {
-    builder: [
-      v.text for v in whitepaper_claims.verdicts(builder, by_hand(builder))
-    ]
-    for builder in whitepaper_published.FAMILIES
+    builder: [v.text for v in claims.verdicts(builder, by_hand(builder))]
+    for builder in cases.FAMILIES
   }
   for builder, texts in said.items():
     is_depthwise = builder.startswith("mobilenet")
@@ -113,15 +157,20 @@ def test_what_the_paper_says_of_each_network():
 
 def test_a_collapse_that_does_not_show_does_not_agree():
   accuracies = by_hand()
-  layer = Case(PTQ, 8, 8, "affine", False)
-  accuracies[layer] = [0.69, 0.70, 0.705]
-  first, second, *_ = whitepaper_claims.verdicts("mobilenet_v1", accuracies)
+  layer = cases.LAYER_8
+  accuracies[layer.name] = (0.69, 0.70, 0.705)
+  first, second, *_ = claims.verdicts("mobilenet_v1", accuracies)
   assert first.claim.right == layer and first.word == "does not agree"
   assert first.text == "does not collapse per layer"
   assert first.theirs == pytest.approx(0.708)
   assert second.text == "per channel has nothing to rescue"
-  del accuracies[layer]
-  found = whitepaper_claims.verdicts("mobilenet_v1", accuracies)
+  answer = tables_of(accuracies=accuracies).answer
+  assert answer.startswith(
+    "Of 12 findings of the whitepaper, 10 show on net, 2"
+  )
+  assert "no counterpart" in tables_of(builder="vgg9").answer
+  del accuracies[layer.name]
+  found = claims.verdicts("mobilenet_v1", accuracies)
   assert len(found) == len(CLAIMS) - 2
 
 
@@ -137,139 +186,164 @@ def test_the_seeds_decide_by_a_one_sided_t_test():
   ):
     claim = CLAIM._replace(bound=bound)
     above, below = 0.5, -0.5
-    v = whitepaper_claims.verdict(claim, apart, above)
+    v = claims.verdict(claim, apart, above)
     assert v.is_above is is_above
     words = {True: "agrees", False: "does not agree", None: "undecided"}
     assert v.word == words[is_above]
     opposite = {True: "does not agree", False: "agrees", None: "undecided"}
-    word = whitepaper_claims.verdict(claim, apart, below).word
+    word = claims.verdict(claim, apart, below).word
     assert word == opposite[is_above]
-    assert whitepaper_claims.verdict(claim, apart, None).word == ""
+    assert claims.verdict(claim, apart, None).word == ""
 
 
 def test_undecided_claims_tell_how_many_seeds_are_above():
-  v = whitepaper_claims.verdict(CLAIM, [0.86, 0.0, 0.86], 0.7)
+  v = claims.verdict(CLAIM, [0.86, 0.0, 0.86], 0.7)
   assert v.is_above is None and v.word == "undecided"
   assert v.text == "more in 2 of 3 seeds"
 
 
 def test_one_seed_decides_nothing_and_equal_seeds_do():
-  assert whitepaper_claims.verdict(CLAIM, [0.5], 0.5).is_above is None
+  assert claims.verdict(CLAIM, [0.5], 0.5).is_above is None
   equal = CLAIM._replace(bound=0.25)
-  assert whitepaper_claims.verdict(equal, [0.25, 0.25], 0.5).is_above is False
-  assert whitepaper_claims.verdict(equal, [0.5, 0.5], 0.5).is_above is True
+  assert claims.verdict(equal, [0.25, 0.25], 0.5).is_above is False
+  assert claims.verdict(equal, [0.5, 0.5], 0.5).is_above is True
 
 
-def test_cells_lose_within_seeds():
-  accuracies = by_hand() | {FLOAT: [0.9, 0.7, 0.8]}
-  table = whitepaper.TABLES[-1]
-  ptq, *_, last = whitepaper.cells("mobilenet_v1", table, accuracies)
-  assert ptq.ours.value == pytest.approx(0.48)
-  lost = [0.9 - 0.47, 0.7 - 0.48, 0.8 - 0.49]
-  assert ptq.lost.value == pytest.approx(np.mean(lost))
-  assert ptq.lost.error == pytest.approx(np.std(lost, ddof=1) / math.sqrt(3))
-  assert ptq.published == 0.48
-  assert ptq.published_lost == pytest.approx(0.709 - 0.48)
-  assert last.published == 0.65
-  few = {FLOAT: accuracies[FLOAT]}
-  assert whitepaper.cells("mobilenet_v1", table, few) == [None] * 3
+def test_tables_lose_within_seeds():
+  accuracies = by_hand() | {"float": (0.9, 0.7, 0.8)}
+  table = page.table_of(cases.TABLES[-1], {"net": ("mobilenet_v1", accuracies)})
+  ours, lost, theirs, theirs_lost = table.rows
+  assert ours[0] == "net" and theirs[1:] == pytest.approx([70.9, 48, 64, 65])
+  assert ours[2].value == pytest.approx(48)
+  apart = 100 * np.array([0.47 - 0.9, 0.48 - 0.7, 0.49 - 0.8])
+  assert lost[2].value == pytest.approx(np.mean(apart))
+  assert lost[2].error == pytest.approx(np.std(apart, ddof=1) / math.sqrt(3))
+  assert theirs_lost[2] == pytest.approx(48 - 70.9)
+  # What is not published has no row.
+  alone = page.table_of(cases.TABLES[-1], {"net": ("vgg9", accuracies)})
+  assert len(alone.rows) == 2
 
 
-def test_smaller_networks_lose_more_where_all_seeds_say_so():
+def test_a_float_network_that_failed_is_drawn_with_those_above_it(tmp_path):
+  accuracies = by_hand() | {"float": (0.01, 0.02, 0.03)}
+  page.write(tables_of(accuracies=accuracies), Run(), tmp_path)
+  html = (tmp_path / "report.html").read_text()
+  assert "table 6: QAT W4A8: 63.00 ±0.00 points against float" in html
+  assert "836 times the range of the median one (dw, seed 2" in html
+
+
+def test_smaller_networks_lose_more_where_all_seeds_say_so(tmp_path):
   def run(net, builder, parameters, lost):
-    return whitepaper_collect.Run(
-      net,
-      builder,
-      (0, 1, 2),
-      parameters,
-      {FLOAT: [0.9] * 3, W4A8: [0.9 - x for x in lost]},
-    )
+    accuracies = by_hand(builder) | {
+      "float": (0.9,) * 3,
+      W4A8.name: tuple(0.9 - x for x in lost),
+    }
+    return tables_of(builder, accuracies, net=net, parameters=parameters)
 
   big = run("big", "resnet8", 900, (0.01, 0.02, 0.03))
   small = run("small", "mobilenet_v2", 100, (0.11, 0.12, 0.13))
   odd = run("odd", "vgg9", 500, (0.0, 0.05, 0.1))
-  first, second, third = whitepaper_collect.pairs([big, small, odd])
+  first, second, third = collect.pairs([big, small, odd])
   assert first.claim.title.startswith("lost by small - by odd")
   assert first.theirs is None and first.word == ""
   assert second.ours.value == pytest.approx(0.1) and second.word == "agrees"
   assert second.theirs == pytest.approx(0.719 - 0.62 - 0.752 + 0.732)
   assert third.claim.above == "odd loses more" and third.is_above is None
+  table = collect.claims_table([big, small, odd])
+  assert len(table.rows) == len(CLAIMS) and len(table.columns) == 4
+
+  # Read from workdirs, which must be of different networks and equal seeds
+  about = Run(settings={"experiment": "whitepaper"})
+  other = dataclasses.replace(small, seeds=(0, 1, 4))
+  for name, record in (("big", big), ("small", small), ("other", other)):
+    (tmp_path / name).mkdir()
+    experiment.save(tmp_path / name, record, about)
+  read = lambda *names: collect.read([tmp_path / name for name in names])
+  assert read("big", "small") == [big, small]
   with pytest.raises(ValueError, match="each of them once"):
-    whitepaper_collect.check([big, big])
+    read("big", "big")
   with pytest.raises(ValueError, match="the same for all"):
-    whitepaper_collect.check([big, small._replace(seeds=(0, 1, 4))])
+    read("big", "other")
+  with pytest.raises(ValueError, match="cannot be read"):
+    read("nowhere")
 
 
 def test_the_narrowest_network_is_held_against_the_widest():
-  def study(lost):
-    accuracies = {FLOAT: [0.9, 0.8, 0.7]}
-    found = [a - x for a, x in zip(accuracies[FLOAT], lost, strict=True)]
-    return Study(
-      tiny_whitepaper.separable(0.5), accuracies | {W4A8: found}, [], []
-    )
+  def network(lost):
+    in_float = (0.9, 0.8, 0.7)
+    found = tuple(a - x for a, x in zip(in_float, lost, strict=True))
+    return network_of({"float": in_float, W4A8.name: found})
 
   widths = {
-    0.5: study([0.05, 0.06, 0.07]),
-    1.0: study([0.01, 0.02, 0.03]),
-    0.25: study([0.31, 0.32, 0.33]),
+    0.5: network([0.05, 0.06, 0.07]),
+    1.0: network([0.01, 0.02, 0.03]),
+    0.25: network([0.31, 0.32, 0.33]),
   }
-  v = whitepaper_report._narrow_against_wide(widths)
+  v = dataclasses.replace(tables_of(), widths=widths).verdicts[-1]
   assert "width 0.25 - by width 1," in v.claim.title
   assert v.ours.value == pytest.approx(0.3) and v.is_above
-  assert v.text == "narrow networks lose more" and v.word == ""
+  assert v.text == "width 0.25 loses more" and v.word == ""
 
 
-def test_training_that_diverges_counts_as_chance_and_is_told():
-  config = tiny_whitepaper.get_config()
-  net, task, _ = whitepaper_settings.check(config)
-  told = []
-  lab = SimpleNamespace(
-    net=net, task=task, log=SimpleNamespace(say=told.append)
-  )
-  study = Study(net, {}, [], [])
-
-  def train(name, *rest):
+def test_training_that_diverges_counts_as_chance_and_is_told(
+  tmp_path, monkeypatch, capsys
+):
+  def diverges(lab, name, *_):
     raise Diverged(f"{name}: the loss of step 3 is not finite.")
 
-  args = lab, study, train, W4A8, "seed0-qat", None, None, None
-  assert whitepaper_pipeline._trained(*args) == 0.1
-  assert study.diverged == ["seed0-qat"] and "Counted as chance" in told[0]
-  (text,) = whitepaper_report._diverged([study, study])
-  assert text.count("seed0-qat") == 1
-  assert whitepaper_report._diverged([Study(net, {}, [], [])]) == []
-
-
-def test_a_picture_is_the_same_twice():
-  first = whitepaper_plots.losses("mobilenet_v1", by_hand())
-  assert first == whitepaper_plots.losses("mobilenet_v1", by_hand())
-  assert first.startswith(b"\x89PNG")
+  monkeypatch.setattr(
+    Lab, "float_network", lambda lab, *_: (variables(lab.net), 0.5)
+  )
+  monkeypatch.setattr(Lab, "run", diverges)
+  given = tiny_whitepaper.get_config()
+  given.seeds = (7,)
+  settings, lab = lab_cases.checked(given)
+  lab.open(tmp_path)
+  monkeypatch.setattr(cases, "CASES", (W4A8,))
+  results = pipeline.run(settings, lab)
+  name = f"seed7-{W4A8.name}"
+  assert results.network.accuracies == {"float": (0.5,), W4A8.name: (0.1,)}
+  assert results.network.diverged == (name,)
+  assert "Counted as chance" in capsys.readouterr().out
+  (text,) = (t for t in results.assumptions if "diverged" in t)
+  assert text.count(name) == 1  # the network is one of its widths, too
 
 
 WRONG = [
   ("seeds", (1, 1), "seeds.*different"),
-  ("widths", (0.5, -1.0), "widths.*positive"),
+  ("seeds", [[1, 2]], "seeds.*different"),
+  ("widths", (0.5, -1.0), "widths.*above 0"),
+  ("widths", (0.5, 0.5), "widths.*different positive"),
+  ("widths", (1e9,), "net.arguments.*features"),
   ("qat.freeze_share", 1.5, "freeze_share.*0 to 1"),
   ("qat.steps", 0, "qat.steps"),
+  ("qat.steps", 10**30, "qat.steps is 1000.*1 to 10"),
+  ("calibration_images", 10**30, "calibration_images is 1000.*1 to 10,000"),
   ("net.arguments", dict(), "widths.*has no width"),
 ]
 
 
 @pytest.mark.parametrize("name, value, message", WRONG)
 def test_wrong_settings_are_named(name, value, message):
-  config = tiny_whitepaper.get_config()
-  *path, last = name.split(".")
-  place = config
-  for part in path:
-    place = place[part]
-  place[last] = value
-  with pytest.raises(ConfigError, match=message):
-    whitepaper_settings.check(config)
+  given = tiny_whitepaper.get_config()
+  with given.ignore_type():
+    given.update_from_flattened_dict({name: value})
+  with pytest.raises(ConfigError, match=message) as caught:
+    lab_cases.checked(given)
+  assert "\n" not in str(caught.value)
+
+
+def test_words_of_the_config():
+  assert digits_whitepaper.get_config("resnet8").qat.steps == 150
+  with pytest.raises(ConfigError, match="'resnet9' after .*inception_v3"):
+    digits_whitepaper.get_config("resnet9")
 
 
 def test_networks_free_all_activations_but_the_image():
-  net = whitepaper_settings.check(tiny_whitepaper.get_config()).net
-  four = whitepaper_report.assignment(net, Case(PTQ, 8, 4))
-  assert four == {
+  settings, lab = lab_cases.checked(tiny_whitepaper.get_config())
+  (net,) = config.by_width(settings).values()
+  assert net.fixed_bits == {"input.out": 8} != lab.net.fixed_bits
+  assert pipeline._assignment(net, cases.W8A4) == {
     "input.out": 8,
     "conv.weight": 8,
     "conv.out": 4,
@@ -277,15 +351,6 @@ def test_networks_free_all_activations_but_the_image():
     "dw.out": 4,  # signed
     "classifier.weight": 8,
   }
-  counts = 72, 72, 80  # of weights, of the width 0.5
-  sizes = (
-    (FLOAT, 4 * sum(counts)),
-    (Case(QAT, 8, 4), sum(counts)),
-    (W4A8, sum(counts) // 2),
-    (Case(PTQ, None, 8), 4 * sum(counts)),
-  )
-  for case, size in sizes:
-    assert whitepaper_report.weight_bytes(net, case) == size
 
 
 def test_a_run_fills_every_table_and_resumes(tmp_path):
@@ -306,10 +371,16 @@ def test_a_run_fills_every_table_and_resumes(tmp_path):
     place = [0, 3].index(int(row["seed"]))
     found = result["accuracies"][row["case"]]
     assert float(row["accuracy"]) == found[place]
-  page = (first / "report.html").read_text()
-  for table in whitepaper.TABLES:
-    assert f"Table {table.number}: {table.title}" in page
+    assert int(row["weight_bytes"]) == weight_bytes(row["case"]), row
+
+  html = experiment_runs.page_again(first)
+  for table in cases.TABLES:
+    assert f"Table {table.number}: {table.title}" in html
     assert f"Table {table.number}: " in output
+  assert html.count("<svg") == 2
+  assert "<title>table 2: asym. per layer: " in html
+  assert "<title>width 0.5, 4-bit weights, trained: " in html
+
   # What was lost is made again, on what is left.
   second = tmp_path / "second"
   shutil.copytree(first, second)
@@ -322,7 +393,11 @@ def test_a_run_fills_every_table_and_resumes(tmp_path):
   for numbers in (expected, found):  # lines made again come last
     numbers["metrics.jsonl"] = sorted(numbers["metrics.jsonl"].splitlines())
   assert found == expected
-  read = whitepaper_collect.read(second)
-  assert read.seeds == (0, 3) and set(read.accuracies) == {FLOAT, *CASES}
-  with pytest.raises(ValueError, match="no finished run"):
-    whitepaper_collect.read(tmp_path)
+  (read,) = collect.read([second])
+  assert read.seeds == (0, 3) and set(read.network.accuracies) == names
+
+
+def weight_bytes(case):
+  """Of the tiny network of width 0.5, by hand."""
+  bits = int(case.split("-")[1].split("a")[0][1:]) if "-" in case else 32
+  return (72 + 72 + 80) * bits // 8

@@ -46,7 +46,7 @@ class Experiment(NamedTuple):
     check: (settings, lab): raises ConfigError for what cannot work; builds of
       the lab what the experiment needs, and trains nothing.
     run: (settings, lab) -> record; the whole method.
-    results: class of the record.
+    results: class of the record, or a union of classes.
     write: (record, run, workdir): writes page and pictures.
     tell: (record, log): prints the answer.
   """
@@ -54,13 +54,16 @@ class Experiment(NamedTuple):
   settings: type[Settings]
   check: Callable[[Any, Lab], None]
   run: Callable[[Any, Lab], Results]
-  results: type
+  results: Any
   write: Callable[[Any, Run, Path], None]
   tell: Callable[[Any, Log], None]
 
 
-def run(given: ConfigDict, directory: Path) -> None:
+def run(given: ConfigDict, directory: Path) -> str:
   """Carries out an experiment in `directory`, or what is left of it to do.
+
+  Returns:
+    What of it failed, in one line; "" if nothing did.
 
   Raises:
     ConfigError: a setting at fault, before anything is written.
@@ -73,7 +76,7 @@ def run(given: ConfigDict, directory: Path) -> None:
   lab.open(directory)
   if workdir_lib.is_finished(directory):
     lab.log.say(f"{directory} is finished: see {directory / 'report.html'}")
-    return
+    return workdir_lib.failure(directory)
 
   # ---- The method, then its numbers, then what people look at
   results = experiment.run(settings, lab)
@@ -83,6 +86,7 @@ def run(given: ConfigDict, directory: Path) -> None:
   experiment.tell(results, lab.log)
   lab.log.say(f"Report: {directory / 'report.html'}")
   workdir_lib.finish(directory, results.summary())
+  return workdir_lib.failure(directory)
 
 
 def save(directory: Path, results: Results, about: Run) -> None:
@@ -136,5 +140,5 @@ def _about(settings, lab):
   )
 
 
-def _adapter(kind: type) -> pydantic.TypeAdapter:
+def _adapter(kind: Any) -> pydantic.TypeAdapter:
   return pydantic.TypeAdapter(kind)

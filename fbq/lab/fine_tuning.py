@@ -17,7 +17,7 @@ from fbq import norms, precision
 from fbq.config import brought
 from fbq.lab.calibration import ranges_at
 from fbq.lab.lab import Lab
-from fbq.lab.settings import FineTuning, Qat, Stage
+from fbq.lab.settings import Distilled, FineTuning, Qat, Stage
 from fbq.model import Model
 from fbq.nets.graph import Net
 from fbq.ptq.folding import fold
@@ -56,10 +56,14 @@ def recipe_of(qat: Qat) -> Recipe:
 
 def options_of(qat: Qat) -> dict[str, Any]:
   """`distillation` and `smoothing` of a recipe."""
-  rule = None
-  if qat.distillation:
-    rule = Distillation(qat.distillation, qat.temperature)
-  return {"distillation": rule, "smoothing": qat.smoothing}
+  return {"distillation": distillation_of(qat), "smoothing": qat.smoothing}
+
+
+def distillation_of(settings: Distilled) -> Distillation | None:
+  """The distillation that settings stand for; None where it counts nothing."""
+  if not settings.distillation:
+    return None
+  return Distillation(settings.distillation, settings.temperature)
 
 
 def starts(

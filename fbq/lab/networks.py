@@ -9,33 +9,33 @@ from fbq.lab.settings import NetSettings
 _LARGEST = 2**31  # numbers in a tensor
 
 
-def build(settings: NetSettings) -> nets.Net:
+def build(settings: NetSettings, where: str = "net") -> nets.Net:
   """The network; whether it fits the data, the data set asks.
+
+  Args:
+    settings: builder and its arguments.
+    where: name of these settings in messages.
 
   Raises:
     ConfigError: an unknown builder, arguments that it does not take, or a
       network that nothing could hold.
   """
   name = settings.builder
-  make = brought("net", name, "net.builder")
-  require(callable(make), "net.builder", name, "a function that gives a Net")
+  make = brought("net", name, f"{where}.builder")
+  taken = "a function that gives a Net"
+  require(callable(make), f"{where}.builder", name, taken)
   try:
     net = make(**settings.arguments)
   except (ValueError, TypeError, ArithmeticError, MemoryError) as error:
-    raise ConfigError(f"config.net.builder {name!r}: {error}") from error
-  require(
-    isinstance(net, nets.Net),
-    "net.builder",
-    name,
-    "a function that gives a Net",
-  )
+    raise ConfigError(f"config.{where}.builder {name!r}: {error}") from error
+  require(isinstance(net, nets.Net), f"{where}.builder", name, taken)
 
   # Sizes that come of senseless arguments, such as 10^30 channels
   for layer, shape in net.shapes.items():
     whole = all(type(side) is int and side >= 1 for side in shape)
     require(
       whole and math.prod(shape) < _LARGEST,
-      "net.arguments",
+      f"{where}.arguments",
       settings.arguments,
       f"whole numbers of features, of which {layer} would have {shape}",
     )
@@ -43,7 +43,7 @@ def build(settings: NetSettings) -> nets.Net:
   for node in net.nodes:
     require(
       type(node.stride) is int and 1 <= node.stride <= most,
-      "net.arguments",
+      f"{where}.arguments",
       settings.arguments,
       f"strides of 1 to {most}, the size of the image; {node.name} has "
       f"{node.stride}",

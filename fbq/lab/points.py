@@ -35,6 +35,11 @@ def digest(net: Net, assignment: Mapping[str, int]) -> str:
   ).hexdigest()[:10]
 
 
+def training_of(net: Net, assignment: Mapping[str, int]) -> str:
+  """Name of the fine-tuning of an assignment; equal for equal ones."""
+  return f"fine-tune-{digest(net, assignment)}"
+
+
 def file_of(name: str) -> str:
   """The name of a point as that of a file."""
   return name.replace("/", "-").replace("%", "")
@@ -67,12 +72,12 @@ def fine_tuned(
     found: assignments by name.
     key: random key of the batches, the same for all.
   """
-  cases = {name: digest(lab.net, bits) for name, bits in found.items()}
-  different: dict[str, str] = {}  # by digest, the first name
-  for name, case in cases.items():
-    different.setdefault(case, name)
+  runs = {name: training_of(lab.net, bits) for name, bits in found.items()}
+  different: dict[str, str] = {}  # name of a run -> the first point with it
+  for name, run in runs.items():
+    different.setdefault(run, name)
   trained = fine_tune.train_many(
-    [f"fine-tune-{case}" for case in different],
+    list(different),
     variables,
     starts,
     [found[name] for name in different.values()],
@@ -80,16 +85,14 @@ def fine_tuned(
   )
 
   # Each is told when it is done: on a CPU they are trained one by one.
-  accuracies: dict[str, float] = {}  # by digest
-  for (case, name), (_, results) in zip(
-    different.items(), trained, strict=True
-  ):
-    accuracies[case] = results["test_accuracy"]
+  accuracies: dict[str, float] = {}  # by name of the run
+  for (run, name), (_, results) in zip(different.items(), trained, strict=True):
+    accuracies[run] = results["test_accuracy"]
     lab.log.say(
       f"[{len(accuracies)}/{len(different)}] {name}: test accuracy "
-      f"{accuracies[case]:.2%}"
+      f"{accuracies[run]:.2%}"
     )
-  return {name: accuracies[case] for name, case in cases.items()}
+  return {name: accuracies[run] for name, run in runs.items()}
 
 
 def assignments(

@@ -107,15 +107,20 @@ class FineTuning(Stage):
   "Rate of the ranges; what it is of, the rule says."
 
 
-class Qat(Settings):
-  """How a network is trained quantized, see `fbq.quantizers.qat_rules`."""
+class Distilled(Settings):
+  """Training towards the float network's answers."""
 
-  method: str = "log_lsq"
-  "Rule of training: a short name, or 'package.module:attribute'."
   distillation: Share = 0.0
   "Share of the float network's answers in the loss."
   temperature: float = Field(1.0, gt=0, le=1e3)
   "What softens the float network's answers."
+
+
+class Qat(Distilled):
+  """How a network is trained quantized, see `fbq.quantizers.qat_rules`."""
+
+  method: str = "log_lsq"
+  "Rule of training: a short name, or 'package.module:attribute'."
   smoothing: BelowOne = 0.0
   "Decay of averages of the weights, which are then evaluated; 0 for none."
 

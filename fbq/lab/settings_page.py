@@ -11,8 +11,8 @@ _HEAD = """# Settings
 
 Every setting of every experiment, made by `python -m fbq.lab.settings_page`.
 `python main.py --config=... --settings` shows those of one config with their
-values; `--config.NAME=VALUE` changes one, and `--config.search.steps=400` one in
-a group. A default that is empty must be given.
+values; `--config.NAME=VALUE` changes one, `--config.search.steps=400` one in a
+group. A default that is empty must be given.
 """
 _SHARED = {
   Training: "Every experiment that trains",

@@ -1,48 +1,38 @@
-"""A point of a finished run, of Free Bits or exact choices, as it was left."""
+"""A fine-tuned point of a finished run, as it was left: what is deployed.
 
-import hashlib
-import json
+Of any experiment whose record tells "points" and the "recommended" one, as
+`fbq.lab.points` does, and whose settings have `fine_tuning` and `qat`.
+"""
+
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from fbq import precision
+from fbq.config import ConfigError, require
 from fbq.deploy.trained import deployable
-from fbq.experiments import (
-  exact_settings,
-  free_bits_settings,
-  settings,
-  stage_settings,
-  task,
-)
-from fbq.experiments.fine_tuning import FineTuner, recipe_of
-from fbq.experiments.stages import Lab, digest
+from fbq.lab import finished
+from fbq.lab.fine_tuning import FineTuner, recipe_of
+from fbq.lab.finished import FinishedRun
+from fbq.lab.points import file_of, training_of
 from fbq.nets import Net
-from fbq.train.checkpoints import Checkpoints
-from fbq.train.log import Log, Stopwatch
-from fbq.train.loop import Trainer
 
 BEST = "best"
-SETTINGS = {
-  "free_bits": free_bits_settings.SETTINGS,
-  "exact": exact_settings.SETTINGS,
-}
 
 
 class TrainedPoint(NamedTuple):
   """A fine-tuned assignment of a run.
 
   Attributes:
-    name: of the point in the run.
-    net: of the run.
+    name: name of the point in the run.
+    net: network of the run, as it is deployed.
     assignment: bits of every site.
     variables: after fine-tuning: params, batch_stats, ranges.
-    images, labels: that the run was tested on.
-    accuracy: that the run reports.
+    images, labels: test set of the run.
+    accuracy: test accuracy that the run reports.
   """
 
   name: str
@@ -54,137 +44,73 @@ class TrainedPoint(NamedTuple):
   accuracy: float
 
 
-class Found(NamedTuple):
-  """A point of a finished run, before anything is loaded.
-
-  Attributes:
-    directory: workdir of the run.
-    claim: its configuration.
-    name: of the point.
-    path: of its assignment.
-    sha256: of the run's results, which an export belongs to.
-  """
-
-  directory: Path
-  claim: dict[str, Any]
-  name: str
-  path: Path
-  sha256: str
-
-
-def find(directory: Path, point: str) -> Found:
-  """Looks a point up, without loading it.
+def find(run: FinishedRun, point: str) -> tuple[str, dict[str, int]]:
+  """Name of a point and its bits of every site.
 
   Args:
-    directory: workdir of the run.
-    point: its name, or "best" for the recommended one.
+    run: run that ends in points.
+    point: name of the point, or "best" for the recommended one.
 
   Raises:
-    ConfigError: no finished run of such a kind, or no such point.
+    ConfigError: the run ends in no points, has none of this name, or its file
+      is damaged.
   """
-  directory = Path(directory)
-  claim, result, sha256 = read_run(directory)
-  if claim.get("experiment") not in SETTINGS or "points" not in result:
-    raise settings.ConfigError(
-      f"config.source: {directory} holds a run of "
-      f"{claim.get('experiment')!r}, expected one of {[*SETTINGS, 'bitq']}"
+  directory, settings = run.lab.workdir, run.lab.settings
+  summary = run.results.summary()
+  is_tuned = hasattr(settings, "fine_tuning") and hasattr(settings, "qat")
+  if not is_tuned or not {"points", "recommended"} <= set(summary):
+    raise ConfigError(
+      f"config.source, {directory}: a run of {settings.experiment!r} ends in "
+      "no fine-tuned points; expected one whose results tell points and the "
+      "recommended one, and whose settings have fine_tuning and qat"
     )
-  name = result["recommended"] if point == BEST else point
-  file = name.replace("/", "-").replace("%", "")
-  path = directory / "precision" / f"{file}.json"
-  if not path.is_file():
-    raise settings.ConfigError(
-      f"config.point is {point!r}, expected 'best' or one of "
-      f"{', '.join(sorted(result['points']))}"
-    )
-  return Found(directory, claim, name, path, sha256)
+  name = summary["recommended"] if point == BEST else point
+  path = directory / "precision" / f"{file_of(name)}.json"
+  known = ", ".join(sorted(summary["points"]))
+  require(os.path.isfile(path), "point", point, f"{BEST!r} or one of {known}")
+  try:
+    return name, precision.from_json(run.lab.net, path)
+  except ValueError as error:
+    raise ConfigError(f"config.source: {error}") from error
 
 
-def read_run(directory: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
-  """Configuration and results of a finished run, and a digest of the latter.
+def load(run: FinishedRun, point: str) -> TrainedPoint:
+  """A point with its variables and the run's test images, see `find`.
 
   Raises:
-    ConfigError: no finished run.
-  """
-  claim = _read(directory / "config.json")
-  result = _read(directory / "result.json")
-  content = (directory / "result.json").read_bytes()
-  return claim, result, hashlib.sha256(content).hexdigest()
-
-
-def load(found: Found, log: Log) -> TrainedPoint:
-  """The point that was found, with its variables and the run's test images.
-
-  Raises:
-    ConfigError: its network is missing, or the run was made with settings that
-      this version does not know.
+    ConfigError: there is no such point, its network is missing, or it cannot
+      be deployed.
     CheckpointError: its checkpoint is damaged.
   """
-  claim = settings.without_digests(found.claim)
-  settings.check_keys(claim, SETTINGS[claim["experiment"]])
-  config = ConfigDict(claim)
-  net = stage_settings.build_net(config)
-  data = task.build(config, net)
-  assignment = precision.from_json(net, found.path)
-  fingerprint = settings.fingerprint(found.claim)
-  lab = Lab(config, net, data, found.directory, fingerprint, log, Stopwatch())
-  tuner = FineTuner(lab, recipe_of(config.qat))
-  name = f"fine-tune-{digest(net, assignment)}"
-  variables, results = _restore(tuner, name, lab.bits(assignment))
-  scheme, norm, *_ = tuner.recipe
-  net, variables = deployable(net, scheme, norm, tuner.final(variables))
-  return TrainedPoint(
-    found.name, net, assignment, variables, *lab.test, results["test_accuracy"]
-  )
+  name, assignment = find(run, point)
+  lab, settings = run.lab, run.lab.settings
+  tuner = FineTuner(lab, recipe_of(settings.qat), settings.fine_tuning)
 
-
-def _restore(tuner, name, bits):
-  """Variables and results of a finished fine-tuning."""
-  images = jnp.zeros((1, *tuner.lab.net.input_shape))
+  # The checkpoint, in the shapes of what was trained
+  images = jnp.zeros((1, *lab.net.input_shape))
+  bits = lab.bits(assignment)
   shapes = jax.eval_shape(
     lambda: tuner.model.init(jax.random.key(0), images, False, data=bits)
   )
-  kinds = ("params", "batch_stats", tuner.recipe.scheme.collection)
-  like = {kind: shapes.get(kind, {}) for kind in kinds}
-  return restore(tuner.lab, name, tuner.trainer, like)
+  scheme, norm, *_ = tuner.recipe
+  kinds = ("params", "batch_stats", scheme.collection)
+  variables, results = finished.restored(
+    lab,
+    training_of(lab.net, assignment),
+    tuner.trainer,
+    {kind: shapes.get(kind, {}) for kind in kinds},
+  )
 
-
-def restore(
-  lab: Lab, name: str, trainer: Trainer, shapes: Any
-) -> tuple[Mapping[str, Any], dict[str, float]]:
-  """Variables and results of a finished training.
-
-  Args:
-    lab: of the run it was part of.
-    name: of the training.
-    trainer: of it.
-    shapes: of its variables.
-
-  Raises:
-    ConfigError: its checkpoint is missing.
-    CheckpointError: its checkpoint is damaged.
-  """
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-  directory = lab.workdir / "checkpoints" / name
-  if not directory.is_dir():
-    raise settings.ConfigError(
-      f"config.source: {directory} is missing, a trained network; run the "
-      "search again in another workdir"
-    )
-  checkpoints = Checkpoints(directory, f"{lab.fingerprint}:{name}")
+  # In the form that is lowered to integers
   try:
-    state, results = checkpoints.restore(trainer.steps, trainer.start(zeros))
-  finally:
-    checkpoints.close()
-  return state.variables, results
-
-
-def _read(path):
-  try:
-    return json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise settings.ConfigError(
-      f"config.source: {path.parent} is no finished run: {error}; give the "
-      "workdir of a run of configs/digits_free_bits.py, digits_exact.py or "
-      "digits_bitq.py"
-    ) from error
+    net, variables = deployable(lab.net, scheme, norm, tuner.final(variables))
+  except ValueError as error:
+    raise ConfigError(f"config.source, {lab.workdir}: {error}") from error
+  return TrainedPoint(
+    name,
+    net,
+    assignment,
+    variables,
+    *lab.test,
+    accuracy=results["test_accuracy"],
+  )

@@ -11,18 +11,21 @@ from typing import Any
 from fbq.config import ConfigError, Settings
 from fbq.files import user_path, write_atomically
 
-# Setting of a file -> what a claim calls its digest.
+# Setting of a file, or of the workdir of a run -> name of its digest in claims.
 _DIGESTS = {
   "measured_latency": "measured_sha256",
   "float_checkpoint": "checkpoint_sha256",
+  "source": "source_sha256",
 }
 FORMAT = 2  # of workdirs; other ones are refused
+RESULT = "result.json"  # the mark that all is done
 
 
 def claim_of(settings: Settings) -> dict[str, Any]:
   """The settings of a run, and digests of the files that they name.
 
-  The content of such a file counts, not its name alone.
+  The content of such a file counts, not its name alone; that of a run is its
+  result.json.
 
   Raises:
     ConfigError: a file cannot be read.
@@ -30,9 +33,10 @@ def claim_of(settings: Settings) -> dict[str, Any]:
   claim = {"fbq": FORMAT, **settings.model_dump(mode="json")}
   for setting, digest in _DIGESTS.items():
     if claim.get(setting):
+      path = user_path(claim[setting])
       try:
-        content = user_path(claim[setting]).read_bytes()
-      except OSError as error:
+        content = (path / RESULT if path.is_dir() else path).read_bytes()
+      except (OSError, ValueError) as error:
         raise ConfigError(f"config.{setting}: {error}") from error
       claim[digest] = hashlib.sha256(content).hexdigest()
   return claim
@@ -70,7 +74,7 @@ def claim_workdir(workdir: Path, claim: Mapping) -> str:
     if path in given or not given - unfinished:
       _lock(lock)
     if path in given:
-      _compare(path, claim)
+      _compare(workdir, claim)
       unfinished |= {*workdir.glob("*.writing"), *workdir.glob("*/*.writing")}
     elif given - unfinished:
       raise ConfigError(
@@ -101,24 +105,37 @@ def _lock(path: Path) -> None:
     ) from None
 
 
-def _compare(path, claim):
-  """Raises ConfigError unless the file holds the same configuration."""
+def read_claim(workdir: Path) -> dict[str, Any]:
+  """What the config.json of a workdir says.
+
+  Raises:
+    ConfigError: it is missing or damaged, or of another version of fbq.
+  """
+  path = workdir / "config.json"
   try:
     found = json.loads(path.read_text())
-  except ValueError as error:
-    raise ConfigError(
-      f"{path} is damaged: {error}; use another --workdir, or delete this one"
-    ) from error
+  except (OSError, ValueError) as error:
+    raise ConfigError(f"{path} cannot be read: {error}") from error
   if not isinstance(found, dict) or found.get("fbq") != FORMAT:
     raise ConfigError(
-      f"workdir {path.parent} was made by another version of fbq, which this "
-      "one cannot resume; use another --workdir, or delete this one"
+      f"workdir {workdir} was made by another version of fbq, which this one "
+      "cannot read"
     )
+  return found
+
+
+def _compare(workdir, claim):
+  """Raises ConfigError unless a workdir is of the same configuration."""
+  advice = "use another --workdir, or delete this one"
+  try:
+    found = read_claim(workdir)
+  except ConfigError as error:
+    raise ConfigError(f"{error}; {advice}") from error
   changed = _differences(found, claim)
   if changed:
     raise ConfigError(
-      f"workdir {path.parent} belongs to another configuration; it differs in "
-      f"{'; '.join(changed[:4])}. Use another --workdir, or delete this one."
+      f"workdir {workdir} belongs to another configuration; it differs in "
+      f"{'; '.join(changed[:4])}; {advice}"
     )
 
 
@@ -137,11 +154,27 @@ def _differences(found, expected, where="config"):
 
 def is_finished(workdir: Path) -> bool:
   """Whether all of a run is done."""
-  return (workdir / "result.json").exists()
+  return (workdir / RESULT).exists()
 
 
 def finish(workdir: Path, summary: Mapping[str, Any]) -> None:
   """Writes result.json, the mark that all is done."""
-  write_atomically(
-    workdir / "result.json", json.dumps(summary, indent=1) + "\n"
-  )
+  write_atomically(workdir / RESULT, json.dumps(summary, indent=1) + "\n")
+
+
+def failure(workdir: Path) -> str:
+  """What of a finished run failed, in one line; "" if nothing did.
+
+  Parts that may fail alone stand in result.json: "failed": {part: reason}.
+  """
+  try:
+    failed = json.loads((workdir / RESULT).read_text()).get("failed", {})
+  except (ValueError, AttributeError) as error:
+    raise ConfigError(
+      f"{workdir / RESULT} is damaged: {error}; delete it, and what is missing "
+      "is made again"
+    ) from error
+  if not failed:
+    return ""
+  reasons = "; ".join(f"{part}: {reason}" for part, reason in failed.items())
+  return f"{len(failed)} failed, all else is in {workdir}: {reasons}"

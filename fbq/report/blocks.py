@@ -129,6 +129,16 @@ class Column:
     _expect("column", self.heading, "kind", self.kind, KINDS)
 
 
+def note(text: str) -> Text:
+  """Small print, as below a table."""
+  return Text(text, note=True)
+
+
+def percents(heading: str) -> Column:
+  """A column of percents or points, such as `means.Mean.cell`."""
+  return number(heading, "{:.2f}")
+
+
 def number(heading: str, format: str = "{:,}", group: str = "") -> Column:
   """A column of numbers."""
   return Column(heading, "number", format, group)

@@ -69,12 +69,13 @@ def views(table: Table) -> list[list[View]]:
 
 
 def printed(table: Table, title: str = ""):
-  """The same table as a `rich.table.Table`, for a terminal."""
+  """The same table as a `rich.table.Table`, without texts of many words."""
   from rich.table import Table as Printed
   from rich.text import Text
 
-  shown = Printed(title=title)
-  for column in table.columns:
+  kept = [i for i, c in enumerate(table.columns) if c.kind != "long"]
+  shown = Printed(title=title or table.label)
+  for column in (table.columns[i] for i in kept):
     is_number = column.kind in ("number", "bar")
     shown.add_column(
       Text(column.heading),
@@ -84,7 +85,7 @@ def printed(table: Table, title: str = ""):
   for i, row in enumerate(views(table)):
     is_best = bool(table.marks) and table.marks[i] == "best"
     # As `Text`, in which rich finds no markup, whatever a name contains.
-    words = [Text(view.words) for view in row]
+    words = [Text(row[j].words) for j in kept]
     shown.add_row(*words, style="bold" if is_best else None)
   return shown
 

@@ -4,7 +4,6 @@ Pictures are embedded, style and script are inline and nothing is loaded from
 elsewhere, so a page can be mailed. Every text is escaped.
 """
 
-import base64
 import importlib.resources
 import json
 import os
@@ -158,32 +157,3 @@ def _kind(block: Block) -> str:
       f"{[kind.__name__ for kind in typing.get_args(Block)]}"
     )
   return type(block).__name__
-
-
-def render(template: str, **values: object) -> str:
-  """A page by a template of its own; goes with the last page that has one."""
-  import jinja2
-
-  folder = importlib.resources.files("fbq.report")
-  environment = jinja2.Environment(
-    loader=jinja2.FunctionLoader(
-      lambda name: (folder / name).read_text("utf-8")
-    ),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  environment.filters.update(
-    grouped=lambda number: f"{number:,}",
-    percent=lambda value, digits=2: f"{value * 100:.{digits}f}",
-    signed=lambda value, digits=1: f"{value * 100:+z.{digits}f}",
-    duration=duration,
-    embedded=_embedded,
-    pretty=lambda value: json.dumps(value, indent=2, sort_keys=True),
-  )
-  return environment.get_template(template).render(**values)
-
-
-def _embedded(png: bytes) -> str:
-  return base64.b64encode(png).decode()

@@ -96,8 +96,8 @@ def train_points(
   One after the other the results are those of separate runs, bit for bit.
   Together they differ by the order of sums alone, which training amplifies:
   below 1e-4 of the largest parameter after 3 steps (`tests/points_test.py`). As
-  many are trained at once as the device has memory for. A checkpoint then holds
-  all of these; one made by the other way is refused.
+  many are trained at once as the device has memory for. On their way these have
+  one checkpoint for all; in the end each has its own, as if trained alone.
 
   Args:
     names, variables, runs, directories, fingerprints, finishes: one of each for
@@ -110,6 +110,7 @@ def train_points(
   Raises:
     CheckpointError: a damaged or foreign checkpoint.
     Diverged: the loss of a run is not finite.
+    OutOfMemory: not even one run fits the device.
   """
   if together is None:
     alone = backend.is_cpu() or jax.process_count() > 1 or len(names) == 1
@@ -120,23 +121,66 @@ def train_points(
       yield train(name, trainer, start, run, log, directory, mark, finish)
     return
 
-  count = runs_at_once(trainer, variables, runs)
+  # How many fit is asked only where something is left to train.
+  columns = list(zip(variables, directories, fingerprints, strict=True))
+  done = [_finished(trainer, *column) for column in columns]
+  count = len(names)
+  if None in done:
+    count = runs_at_once(trainer, variables, runs)
+
   for first in range(0, len(names), count):
     own = slice(first, first + count)
-
-    # One checkpoint for all: they have taken the same number of steps.
-    checkpoints = Checkpoints(directories[first], "&".join(fingerprints[own]))
-    size = f"{len(names[own])} runs of {trainer.batch_size} images a step"
-    try:
-      with memory.told(names[first], size, MEMORY_CURE):
-        states = _train_together(
-          names[own], trainer, variables[own], runs[own], log, checkpoints
-        )
-    finally:
-      checkpoints.close()
+    if None not in done[own]:
+      yield from done[own]
+      continue
+    name = f"{directories[first].name}-and-{len(names[own]) - 1}-more"
+    states = _train_chunk(
+      names[own],
+      trainer,
+      variables[own],
+      runs[own],
+      log,
+      directories[first].with_name(name),
+      "&".join(fingerprints[own]),
+    )
     for i, finish in enumerate(finishes[own]):
-      trained = point(states.variables, i)
-      yield trained, finish(trained)
+      state = point(states, i)
+      results = finish(state.variables)
+      _keep(trainer, state, results, *columns[first + i][1:])
+      yield state.variables, results
+
+
+def _finished(trainer, variables, directory, fingerprint) -> Results | None:
+  """What a run that is done has left."""
+  checkpoints = Checkpoints(directory, fingerprint)
+  try:
+    if checkpoints.latest() != trainer.steps:
+      return None
+    like = trainer.start(variables)
+    state, results = checkpoints.restore(trainer.steps, like)
+    return jax.tree.map(jnp.array, state).variables, results
+  finally:
+    checkpoints.close()
+
+
+def _keep(trainer, state, results, directory, fingerprint):
+  """Leaves a run as `loop.train` does."""
+  checkpoints = Checkpoints(directory, fingerprint)
+  try:
+    checkpoints.save(trainer.steps, state, results)
+  finally:
+    checkpoints.close()
+
+
+def _train_chunk(names, trainer, variables, runs, log, directory, fingerprint):
+  """States after training together; continues from their checkpoint."""
+  checkpoints = Checkpoints(directory, fingerprint)
+  size = f"{len(names)} runs of {trainer.batch_size} images a step"
+  try:
+    with memory.told(names[0], size, MEMORY_CURE):
+      return _train_together(names, trainer, variables, runs, log, checkpoints)
+  finally:
+    checkpoints.close()
 
 
 def runs_at_once(

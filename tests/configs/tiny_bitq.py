@@ -5,38 +5,38 @@ python main.py --config=tests/configs/tiny_bitq.py --workdir=runs/tiny
 
 from ml_collections import ConfigDict
 
-from configs import digits_bitq
+from fbq.config import configured
 from fbq.nets import Net, Node
 from fbq.nets.graph import INPUT
-from tests.configs import tiny
 
 
 def get_config() -> ConfigDict:
-  """The keys of configs/digits_bitq.py for a tiny network."""
-  config, base = digits_bitq.get_config(), tiny.get_config()
-  for key in ("data", "float_training"):
-    config[key] = base[key]
-  config.net = dict(builder="tests.configs.tiny_bitq:residual", arguments={})
-  config.words = dict(
-    Long=dict(bits=16, exponent_bits=(2, 6), block_sizes=(1, 8)),
-    Short=dict(bits=8, exponent_bits=(2, 4, 6), block_sizes=(1, 8)),
+  """Values for a tiny network."""
+  net = dict(builder="tests.configs.tiny_bitq:residual", arguments={})
+  stage = dict(batch_size=8, learning_rate=1e-2)
+  return configured(
+    "bitq",
+    net=net,
+    data=dict(
+      name="digits",
+      renders_per_test_image=1,
+      difficulty=dict(fragments=0),
+    ),
+    words=dict(
+      Long=dict(bits=16, exponent_bits=(2, 6), block_sizes=(1, 8)),
+      Short=dict(bits=8, exponent_bits=(2, 4, 6), block_sizes=(1, 8)),
+    ),
+    published=("BSFP",),
+    alphas=(0.0, 0.2, 3.0),
+    memory_bytes=512,
+    float_training=dict(stage, steps=12, weight_decay=1e-4),
+    validation_images=360,
+    losses=dict(noise_images=8, measured_formats=3, held_out=6, assignments=4),
+    qat=dict(stage, steps=4, distillation=0.5),
+    sweep=dict(net, memory_kib=(0.5, 4)),
+    checkpoint_every=4,
+    log_every=2,
   )
-  config.published = ("BSFP",)
-  config.alphas, config.alpha = (0.0, 0.2, 3.0), 0.2
-  config.memory_bytes = 512
-  config.validation_images = 360
-  config.losses = dict(
-    noise_images=8, measured_formats=3, held_out=6, assignments=4
-  )
-  config.qat.steps, config.qat.batch_size = 4, 8
-  config.qat.distillation = 0.5
-  config.sweep = dict(
-    builder="tests.configs.tiny_bitq:residual",
-    arguments={},
-    memory_kilobytes=(0.5, 4),
-  )
-  config.checkpoint_every, config.log_every = 4, 2
-  return config
 
 
 def residual() -> Net:

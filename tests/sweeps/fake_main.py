@@ -18,7 +18,8 @@ def main(arguments):
   steps = int(given.get("config.steps", "3"))
   step_s = float(given.get("config.step_s", "0.01"))
   mood = given.get("config.mood", "good")
-  if workdir.exists() and not (workdir / "config.json").exists():
+  given_files = {path.name for path in workdir.glob("*")} - {".lock"}
+  if given_files and "config.json" not in given_files:
     sys.exit("error: workdir is not empty")  # as main.py has it
   workdir.mkdir(parents=True, exist_ok=True)
   (workdir / "config.json").write_text(json.dumps(given))
@@ -38,6 +39,8 @@ def main(arguments):
     say(witness, f"step {done + 1}")
     with state.open("a") as file:
       file.write(".")
+  if mood == "late":
+    sys.exit("error: diverged")
   (workdir / "results.csv").write_text(
     "name,cycles,accuracy\n"
     f"8/8,{1000 + int(given.get('config.seed', 0))},0.9\n"
@@ -47,6 +50,8 @@ def main(arguments):
   temporary = workdir / "result.tmp"
   temporary.write_text(json.dumps({"steps": steps}))
   temporary.replace(workdir / "result.json")
+  if mood == "killed late":
+    os.kill(os.getpid(), 9)
   return 0
 
 

@@ -6,11 +6,11 @@ which everyone has; differences between strategies are taken within a seed.
 
 import collections
 import dataclasses
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from fbq.report import records
+from fbq.report import means, records
+from fbq.report.means import Mean
 from fbq.search import pareto
 
 BASELINE = "uniform"
@@ -40,29 +40,6 @@ class Tuned:
     where = f"{self.strategy} {self.setting} of seed {self.seed}"
     records.whole(self.cycles, f"{where}: cycles", 1)
     records.fraction(self.accuracy, f"{where}: accuracy")
-
-
-@dataclasses.dataclass(frozen=True)
-class Mean:
-  """A mean over seeds with its standard error.
-
-  Attributes:
-    value: the mean.
-    error: standard error; NaN for a single seed.
-    count: seeds that have a number at all.
-  """
-
-  value: float
-  error: float
-  count: int
-
-  def __str__(self):
-    error = "" if math.isnan(self.error) else f" ±{self.error * 100:.2f}"
-    return f"{self.value * 100:.2f}{error}"
-
-  def of(self, seeds: int) -> str:
-    """The same, and for how many of the seeds, where not for all."""
-    return f"{self}" + f" ({self.count}/{seeds})" * (self.count < seeds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,9 +142,9 @@ def standings(
     Standing(
       strategy=name,
       best=rows[name],
-      hypervolume=_known(mean(volumes[name])),
-      behind=_known(
-        mean([a - b for a, b in zip(leader, volumes[name], strict=True)])
+      hypervolume=means.mean(volumes[name]),
+      behind=means.mean(
+        [a - b for a, b in zip(leader, volumes[name], strict=True)]
       ),
       search_steps=search_steps.get(name, 0.0),
       assignments=len(
@@ -184,17 +161,7 @@ def standings(
 
 def mean(values: Sequence[float]) -> Mean | None:
   """Mean and standard error; None of nothing."""
-  if not values:
-    return None
-  error = math.nan
-  if len(values) > 1:
-    error = statistics.stdev(values) / math.sqrt(len(values))
-  return Mean(statistics.fmean(values), error, len(values))
-
-
-def _known(value: Mean | None) -> Mean:
-  assert value is not None
-  return value
+  return means.mean(values) if values else None
 
 
 def verdict(standings_: Sequence[Standing], seeds: int) -> str:

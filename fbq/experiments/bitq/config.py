@@ -1,0 +1,163 @@
+"""What a BitQ run can be set to, and its checks before any training."""
+
+import functools
+from typing import Any
+
+from pydantic import Field
+
+from fbq.config import (
+  ConfigError,
+  NotNegative,
+  Seed,
+  Settings,
+  checked,
+  require,
+)
+from fbq.lab import networks
+from fbq.lab.lab import Lab
+from fbq.lab.settings import Distilled, NetSettings, Stage, Training
+from fbq.schemes import published_formats
+from hwsim.bfp import BlockFormat, MovementTable, bitq_format, movement_table
+from hwsim.bfp.formats import BLOCK_SIZES, SHARED_EXPONENT_BITS
+from hwsim.workload import Workload
+
+
+def _different(kind: Any, most: int, text: str, fits=lambda given: True) -> Any:
+  """The type of one to `most` different values that fit."""
+  return checked(
+    tuple[kind, ...],
+    lambda given: (
+      0 < len(given) <= most
+      and len(set(given)) == len(given)
+      and all(map(fits, given))
+    ),
+    f"different {text}, {most} at most",
+  )
+
+
+class Word(Settings):
+  """The formats <SE, BS> of a word length: every pair of the two."""
+
+  bits: int = Field(ge=3, le=26)
+  "Bits of an element and its shared exponent together: q_b of eq. 6."
+  exponent_bits: _different(
+    int, 8, "whole numbers, 1 to 8", lambda bits: 1 <= bits <= 8
+  )
+  "Widths SE of a shared exponent."
+  block_sizes: _different(
+    int, 12, "whole numbers, 1 to 65,536", lambda size: 1 <= size <= 1 << 16
+  )
+  "Elements BS that share one."
+
+  @property
+  def grid(self) -> tuple[BlockFormat, ...]:
+    """All of the formats."""
+    pairs = ((se, bs) for se in self.exponent_bits for bs in self.block_sizes)
+    return tuple(bitq_format(self.bits, *pair) for pair in pairs)
+
+
+class LossPlan(Settings):
+  """How the loss of every format of every tensor is told from a few."""
+
+  noise_images: int = Field(32, ge=1, le=10**7)
+  "Calibration images whose noise is computed in every format."
+  measured_formats: int = Field(4, ge=2, le=1000)
+  "Formats of each tensor that are measured; the others follow from noise."
+  held_out: int = Field(48, ge=2, le=10**6)
+  "Further (tensor, format) pairs, measured to check the predictions."
+  assignments: int = Field(24, ge=2, le=10**6)
+  "Random networks, measured to check sums over tensors."
+
+
+class FormatTraining(Distilled, Stage):
+  """Training at given formats, which have no ranges to learn."""
+
+
+class Sweep(NetSettings):
+  """A network that is costed over sizes of memory and not trained."""
+
+  memory_kib: _different(
+    float, 100, "numbers, 0.012 to 2^30", lambda kib: 0.012 <= kib <= 2**30
+  ) = (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+  "Sizes of SRAM in KiB; 0.012 hold three FP32 numbers."
+
+
+class BitQ(Training):
+  """BitQ: losses of formats, exact choice, training, recommendation."""
+
+  seed: Seed = 0
+  "Seed of everything that is drawn."
+  words: checked(
+    dict[str, Word],
+    lambda words: words and all(name.isalnum() for name in words),
+    "{name of letters and digits: {bits, exponent_bits, block_sizes}}",
+  ) = {
+    f"BitQ{bits}": Word(bits=bits, exponent_bits=se, block_sizes=BLOCK_SIZES)
+    for bits, se in SHARED_EXPONENT_BITS.items()
+  }
+  "Formats to choose from, by word length; by default table 2 of the paper."
+  published: checked(
+    tuple[str, ...],
+    lambda names: set(names) <= set(published_formats.NAMES),
+    f"some of {', '.join(published_formats.NAMES)}",
+  ) = published_formats.NAMES
+  "Published formats that are trained beside."
+  alphas: _different(NotNegative, 26, "numbers, none negative") = (
+    *(0.015, 0.05, 0.15, 0.2, 0.25, 1.5, 3.0),
+  )
+  "Weights of data movement in eq. 1; an optimum for each."
+  alpha: NotNegative = 0.2
+  "The one of alphas for which a network is recommended."
+  front_resolution: float = Field(0.01, ge=1e-6, lt=1)
+  "Error of the predicted front, as a share of the largest movement."
+  memory_bytes: int = Field(2048, ge=12, le=2**40)
+  "SRAM in which tiles lie; 12 bytes hold three FP32 numbers."
+  register_bytes: int = Field(512, ge=12, le=2**40)
+  "Registers, likewise."
+  calibration_images: int = Field(360, ge=1, le=10**7)
+  "Training images on which losses and exponents are measured."
+  losses: LossPlan = LossPlan()
+  "Measurements of losses."
+  validation_images: int = Field(1440, ge=1, le=10**7)
+  "Images of the training split by which networks are chosen."
+  qat: FormatTraining = FormatTraining()
+  "Training of every network at its formats, from the float network."
+  sweep: Sweep = Sweep(builder="resnet18")
+  "Costs of another network over sizes of memory."
+
+  @property
+  def shortest(self) -> str:
+    """Name of the word of the fewest bits."""
+    return min(self.words, key=lambda name: self.words[name].bits)
+
+
+@functools.lru_cache(maxsize=8)
+def movement(
+  word: Word, workload: Workload, memory_bytes: int
+) -> MovementTable:
+  """What every layer moves at every format of a word; seconds at first."""
+  return movement_table(workload, word.grid, 8 * memory_bytes)
+
+
+def check(settings: BitQ, lab: Lab) -> None:
+  """Raises ConfigError for what cannot work; trains nothing."""
+  batch, most = lab.task.batch, settings.calibration_images
+  for name in ("calibration_images", "validation_images"):
+    count = getattr(settings, name)
+    expected = f"a multiple of {batch}, the images evaluated at a time"
+    require(count % batch == 0, name, count, expected)
+  images = settings.losses.noise_images
+  expected = f"at most calibration_images, {most}"
+  require(images <= most, "losses.noise_images", images, expected)
+  alpha, alphas = settings.alpha, settings.alphas
+  require(alpha in alphas, "alpha", alpha, f"one of alphas, {alphas}")
+  name = settings.shortest
+  widths = settings.words[name].exponent_bits
+  expected = "two or more for the shortest word, to measure what noise costs"
+  require(len(widths) >= 2, f"words.{name}.exponent_bits", widths, expected)
+  networks.build(settings.sweep, "sweep")
+  for name, word in settings.words.items():
+    try:
+      movement(word, lab.net.workload, settings.memory_bytes)
+    except (ValueError, OverflowError) as error:
+      raise ConfigError(f"config.words.{name}: {error}") from error

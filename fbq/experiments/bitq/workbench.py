@@ -1,0 +1,127 @@
+"""Training and judging of block formats: one compiled step for each scheme."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fbq.lab.fine_tuning import distillation_of
+from fbq.lab.lab import Lab
+from fbq.model import Model
+from fbq.schemes.block_float import BlockFloat, Data
+from fbq.schemes.published_formats import NOT_TRAINED, BlockCandidate
+from fbq.search.format_losses import FormatJudge
+from fbq.train import steps
+
+Images = tuple[jax.Array, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Workbench:
+  """Trains and judges candidates, all from the same float network.
+
+  Attributes:
+    lab: network, data and settings; "qat" is the plan of the training.
+    schemes: what is compiled, by name, see `published_formats.schemes`.
+    variables: variables of the float network.
+    tops: int32 [S], largest exponents of its activations.
+    key: random key of the batches of every training.
+    validation: images and labels of the training split, to choose by.
+  """
+
+  lab: Lab
+  schemes: Mapping[str, BlockFloat]
+  variables: Mapping[str, Any]
+  tops: np.ndarray
+  key: jax.Array
+  validation: Images
+
+  @functools.lru_cache(maxsize=8)  # noqa: B019  lives as long as the process
+  def forward(self, scheme: str):
+    """Compiled (variables, images, rows int32 [S, 3]) -> logits."""
+    model = Model(self.lab.net, self.schemes[scheme])
+    logits = steps.compile_once(
+      lambda v, x, d: model.apply(v, x, train=False, data=d)
+    )
+    tops = jnp.asarray(self.tops)
+    return lambda v, x, rows: logits(
+      v, x, Data(jnp.asarray(rows, jnp.int32), tops)
+    )
+
+  @functools.lru_cache(maxsize=8)  # noqa: B019
+  def _trainer(self, scheme: str):
+    plan = self.lab.settings.qat
+    return self.lab.trainer(
+      plan,
+      Model(self.lab.net, self.schemes[scheme]),
+      ("params",),
+      distillation=distillation_of(plan),
+    )
+
+  def judge(self, scheme: str, images: Images, variables=None) -> FormatJudge:
+    """Judge of the float network, or of other variables."""
+    return FormatJudge(
+      self.lab.net,
+      self.forward(scheme),
+      self.variables if variables is None else variables,
+      images[0],
+      np.asarray(images[1]),
+      self.lab.task.batch,
+    )
+
+  def untrained(self, candidate: BlockCandidate) -> float | None:
+    """Test accuracy of the float network's weights in a candidate's formats."""
+    if candidate.scheme == NOT_TRAINED:
+      return None
+    return self._tested(candidate, self.variables)
+
+  def trained(self, candidate: BlockCandidate) -> dict[str, float]:
+    """Accuracies after training, {} of a candidate that is only priced."""
+    if candidate.scheme == NOT_TRAINED:
+      return {}
+    _, results = self.lab.run(
+      training_of(candidate),
+      "quantization-aware training",
+      self._trainer(candidate.scheme),
+      self.variables,
+      {
+        "key": self.key,
+        "formats": jnp.asarray(candidate.rows, jnp.int32),
+        "tops": jnp.asarray(self.tops),
+        "teacher": {
+          kind: self.variables[kind] for kind in ("params", "batch_stats")
+        },
+      },
+      lambda variables: self._accuracies(candidate, variables),
+    )
+    return results
+
+  def _accuracies(self, candidate, variables):
+    judge = self.judge(candidate.scheme, self.validation, variables)
+    return {
+      "validation": judge.accuracy(candidate.rows),
+      "test": self._tested(candidate, variables),
+    }
+
+  def _tested(self, candidate, variables):
+    """By the program of `judge`, batch by batch: test sets can be large."""
+    forward = self.forward(candidate.scheme)
+
+    def correct(variables, images, labels, weights, rows):
+      chosen = np.asarray(forward(variables, images, rows)).argmax(-1)
+      is_right = chosen == np.asarray(labels)
+      return np.sum(is_right & (np.asarray(weights) > 0))
+
+    batches = self.lab.task.test_batches()
+    return steps.accuracy(correct, variables, batches, candidate.rows)
+
+
+def training_of(candidate: BlockCandidate) -> str:
+  """Name of a candidate's training: equal for equal rows, trained once."""
+  digest = hashlib.sha256(candidate.rows.tobytes()).hexdigest()[:10]
+  return f"qat-{candidate.scheme}-{digest}"

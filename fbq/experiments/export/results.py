@@ -1,0 +1,171 @@
+"""What an export left, and how faithful it is to the trained network."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from fbq.deploy.faithful import LayerReport
+
+
+@dataclasses.dataclass(frozen=True)
+class Integers:
+  """A network in integers against the trained one, on the test images.
+
+  Attributes:
+    same_class: images of which both predict the same class.
+    accuracy: test accuracy of the integers, 0 to 1.
+    layers: reports of all layers but the last.
+  """
+
+  same_class: int
+  accuracy: float
+  layers: tuple[LayerReport, ...]
+
+  def total(self, field: str) -> int:
+    """The sum of a number of `LayerReport`, or of a count by difference."""
+    values = (getattr(layer, field) for layer in self.layers)
+    return sum(v if isinstance(v, int) else sum(v.values()) for v in values)
+
+
+@dataclasses.dataclass(frozen=True)
+class IntegerExport:
+  """A point in integers.
+
+  Attributes:
+    network, point: names for the reader.
+    reported_accuracy: test accuracy that the run reports, 0 to 1.
+    images: number of test images.
+    sizes: bytes, see `fbq.deploy.artifact.sizes`; {} if nothing was written.
+    failed: {part: reason} of what could not be made.
+    requantization_bits: width of what was written.
+    widths: by width of the requantization, those that could be made.
+    bits: {layer: (bits of its input, bits of its weights)}.
+    onnx: "bytes" of constants, and images classified as the trained network
+      does: "same_class", faithfully, "same_class_fast", with integer kernels.
+  """
+
+  network: str
+  point: str
+  reported_accuracy: float
+  images: int
+  sizes: dict[str, int]
+  failed: dict[str, str]
+  requantization_bits: int
+  widths: dict[int, Integers]
+  bits: dict[str, tuple[int, int | None]]
+  onnx: dict[str, int]
+
+  @property
+  def written(self) -> Integers | None:
+    """The integers in the width that was asked for; None if they failed."""
+    return self.widths.get(self.requantization_bits)
+
+  @property
+  def accuracy(self) -> float:
+    """Test accuracy of the written integers, 0 to 1."""
+    return self.written.accuracy if self.written else math.nan
+
+  def table(self) -> Iterator[Sequence[Any]]:
+    """Rows of results.csv: headings, then every layer in every width."""
+    fields = [
+      *("op", "shift", "values", "off_by", "end_to_end", "float_noise"),
+      *("channels", "equal_channels", "reachable", "differing", "largest"),
+      "cause",
+    ]
+    yield ["requantization_bits", "layer", "input_bits", "weight_bits", *fields]
+    for width, integers in self.widths.items():
+      for layer in integers.layers:
+        values = [getattr(layer, field) for field in fields]
+        yield [
+          width,
+          layer.layer,
+          *self.bits[layer.layer],
+          *(sum(v.values()) if isinstance(v, dict) else v for v in values),
+        ]
+
+  def summary(self) -> dict[str, Any]:
+    """What result.json says; "failed" only if something did."""
+    written = self.written
+    onnx: dict[str, Any] = dict(self.onnx)
+    for part, what in (("ONNX", "written"), ("ONNX Runtime", "run")):
+      if part in self.failed:
+        onnx["error"] = f"not {what}: {self.failed[part]}"
+    return {
+      "network": self.network,
+      "point": self.point,
+      "requantization_bits": self.requantization_bits,
+      "same_class": {str(w): x.same_class for w, x in self.widths.items()},
+      "images": self.images,
+      "sizes": self.sizes,
+      "dory": (
+        f"not written: {self.failed['DORY']}"
+        if "DORY" in self.failed
+        else "written; form, arithmetic and golden tensors hold the contract"
+      ),
+      "onnx": onnx,
+      "layers": {
+        layer.layer: {
+          "off_by": {str(n): count for n, count in layer.off_by.items()},
+          "proven_equal_channels": layer.equal_channels,
+          "channels": layer.channels,
+        }
+        for layer in (written.layers if written else ())
+      },
+      **({"failed": self.failed} if self.failed else {}),
+    }
+
+
+class BlockTensor(NamedTuple):
+  """A tensor in block floating point.
+
+  Attributes:
+    name: site of a kernel, or name of an activation.
+    format: bits X of an element, bits SE of an exponent and elements BS that
+      share one; None for float32.
+    bytes: bytes of it, packed; of an activation for one image.
+  """
+
+  name: str
+  format: tuple[int, int, int] | None
+  bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockExport:
+  """A network of block formats as packed codes and exponents.
+
+  Attributes:
+    network, point, reported_accuracy, images, failed: see `IntegerExport`.
+    sizes: bytes, see `fbq.deploy.block_artifact.sizes`.
+    accuracy: test accuracy, 0 to 1.
+    logits: number of logits that were compared bit for bit.
+    tensors: every tensor of the network.
+  """
+
+  network: str
+  point: str
+  reported_accuracy: float
+  images: int
+  sizes: dict[str, int]
+  failed: dict[str, str]
+  accuracy: float
+  logits: int
+  tensors: tuple[BlockTensor, ...]
+
+  def table(self) -> Iterator[Sequence[Any]]:
+    """Rows of results.csv: headings, then every tensor."""
+    yield ["tensor", "element_bits", "exponent_bits", "block_size", "bytes"]
+    for tensor in self.tensors:
+      yield [tensor.name, *(tensor.format or (None,) * 3), tensor.bytes]
+
+  def summary(self) -> dict[str, Any]:
+    """What result.json says; "failed" only if something did."""
+    return {
+      "network": self.network,
+      "point": self.point,
+      "accuracy": self.accuracy,
+      "reported_accuracy": self.reported_accuracy,
+      "sizes": self.sizes,
+      **({"failed": self.failed} if self.failed else {}),
+    }

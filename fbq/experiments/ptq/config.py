@@ -1,0 +1,84 @@
+"""What post-training quantization can be set to, and its checks."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from fbq.config import Count, NotNegative, Positive, Settings, require
+from fbq.lab.lab import Lab
+from fbq.lab.settings import BelowOne, Seeds, Training
+
+
+class Rounding(Settings):
+  """AdaRound of every layer."""
+
+  steps: int = Field(400, ge=0, le=10**9)
+  "Steps of each layer; 0 leaves AdaRound out."
+  batch_size: Count = 32
+  "Images of a step, of those that correction_batches holds."
+  learning_rate: Positive = 0.03
+  "Rate of what the roundings are made of."
+  strength: NotNegative = 0.01
+  "Weight of the term that drives roundings up or down."
+
+
+class PostTraining(Training):
+  """Recipes that quantize float networks without training."""
+
+  seeds: Seeds = (0, 1, 2)
+  "Seeds of the float networks and of what they are shown."
+  studies: tuple[
+    Literal[
+      "granularity", "widths", "weight_rules", "activation_rules", "steps"
+    ],
+    ...,
+  ] = ("granularity", "widths", "weight_rules", "activation_rules", "steps")
+  "Tables of recipes that are tried, each once; widths must be among them."
+  calibration_batch: Count = 32
+  "Images of a calibration batch; divides calibration_images."
+  validation_images: int = Field(720, ge=1, le=10**7)
+  "Images of the training split to choose a recipe by."
+  percent: float = Field(99.99, gt=50, le=100)
+  "Percentage of numbers in the ranges of the rule percentile."
+  decay: BelowOne = 0.9
+  "Decay of the rule moving_average, from one calibration batch to the next."
+  correction_batches: Count = 8
+  "Calibration batches that bias correction and AdaRound see."
+  rounding: Rounding = Rounding()
+  "AdaRound, which takes longer than all else."
+  tolerance: BelowOne = 0.01
+  "Agreement with the float network that the recommended recipe may lose."
+
+
+def check(settings: PostTraining, lab: Lab) -> None:
+  """Raises ConfigError for what cannot work; trains nothing."""
+  tried, batch = settings.studies, settings.calibration_batch
+  require(
+    "widths" in tried and len(set(tried)) == len(tried),
+    "studies",
+    tried,
+    "each once, and 'widths' among them",
+  )
+  require(
+    settings.calibration_images % batch == 0,
+    "calibration_images",
+    settings.calibration_images,
+    f"a multiple of calibration_batch, {batch}",
+  )
+  batches, few = (
+    settings.calibration_images // batch,
+    settings.correction_batches,
+  )
+  require(
+    few <= batches,
+    "correction_batches",
+    few,
+    f"1 to {batches}, the batches of calibration",
+  )
+  require(
+    settings.rounding.batch_size <= few * batch,
+    "rounding.batch_size",
+    settings.rounding.batch_size,
+    f"1 to {few * batch}, the images of correction_batches",
+  )
+  _ = lab.task

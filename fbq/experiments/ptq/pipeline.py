@@ -1,0 +1,198 @@
+"""Post-training quantization of a float network, and which recipe to use.
+
+For each seed a float network, calibrated in one pass; then every recipe of
+`tables`, none of which trains the network. Recipes are chosen by images of the
+training split, without labels; accuracies are those of test images.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import pydantic
+
+from fbq.experiments.ptq.config import PostTraining
+from fbq.experiments.ptq.results import (
+  LayerNumbers,
+  QuantizedNetwork,
+  RecipeNumbers,
+  TriedRecipes,
+)
+from fbq.experiments.ptq.tables import BASE, recipes, tables
+from fbq.files import write_atomically
+from fbq.lab.lab import Lab
+from fbq.ptq import adaround, folding, sqnr
+from fbq.ptq.bench import Bench, Quantized
+from fbq.ptq.recipes import RangeOptions, Recipe
+from fbq.schemes import gridded
+from fbq.search.sensitivity import compare
+
+_SENSITIVE_BITS = 4
+
+
+def run(settings: PostTraining, lab: Lab) -> TriedRecipes:
+  """Every recipe on the float networks of all seeds."""
+  tried = tables(settings.studies, settings.rounding.steps > 0)
+  kept = pydantic.TypeAdapter(QuantizedNetwork)
+  folder = lab.workdir / "seeds"
+  folder.mkdir(exist_ok=True)
+
+  networks = {}
+  for seed in settings.seeds:
+    # ---- A float network
+    keys = jax.random.split(jax.random.key(seed), 5)
+    variables, accuracy = lab.float_network(f"seed{seed}-float", keys[:2])
+
+    # ---- All recipes, and a look at the layers of the first network; kept in
+    # a file of the seed, as recipes are not resumed in the middle
+    path, is_first = folder / f"{seed}.json", seed == settings.seeds[0]
+    if not path.exists():
+      seconds = layers = None
+      if is_first:  # before anything is compiled
+        seconds = _seconds(settings, lab, variables, keys)
+      bench = _bench(settings, lab, variables, keys)
+      validation = _validation(settings, lab, keys[3])
+      with lab.clock.measure("recipes"):
+        numbers = _numbers(lab, bench, recipes(tried), *validation)
+      if is_first:
+        with lab.clock.measure("layers"):
+          layers = _look_at_layers(bench, *validation)
+      network = QuantizedNetwork(accuracy, numbers, seconds, layers)
+      plain = kept.dump_python(network, mode="json")
+      write_atomically(path, json.dumps(plain) + "\n")
+    networks[seed] = kept.validate_python(json.loads(path.read_text()))
+
+  # ---- The record
+  return TriedRecipes(
+    lab.net.name,
+    tried,
+    networks,
+    settings.tolerance,
+    _assumptions(settings, lab),
+  )
+
+
+def _bench(
+  settings: PostTraining, lab: Lab, variables: Mapping[str, Any], keys
+) -> Bench:
+  """The bench of a float network; `keys` are the five of its seed."""
+  images, _ = lab.calibration_set(keys[2])
+  size, rounding = settings.calibration_batch, settings.rounding
+  return Bench(
+    lab.net,
+    {kind: variables[kind] for kind in ("params", "batch_stats")},
+    [images[i : i + size] for i in range(0, len(images), size)],
+    RangeOptions(settings.percent, settings.decay),
+    adaround.Settings(
+      rounding.steps,
+      rounding.batch_size,
+      rounding.learning_rate,
+      rounding.strength,
+    ),
+    keys[4],
+    settings.correction_batches,
+  )
+
+
+def _seconds(settings, lab, variables, keys) -> dict[str, float]:
+  """Wall time from a float network to grids, folding and calibration included.
+
+  Twice: everything is compiled in the first one.
+  """
+  found = {}
+  for name in ("compiled on the way", "compiled before"):
+    bench = _bench(settings, lab, variables, keys)
+    jax.block_until_ready(bench.batches)
+    start = time.perf_counter()
+    jax.block_until_ready(bench.apply(BASE).data)
+    found[name] = time.perf_counter() - start
+  return found
+
+
+def _validation(settings, lab, key) -> tuple[jax.Array, int]:
+  """Images of the training split, a multiple of the batch of the test set."""
+  batch = lab.task.batch
+  count = -(-settings.validation_images // batch) * batch
+  return lab.calibration_set(key, count)[0], batch
+
+
+def _numbers(
+  lab: Lab, bench: Bench, tried: Sequence[Recipe], images: jax.Array, batch: int
+) -> tuple[RecipeNumbers, ...]:
+  """What each recipe came to; `images` are for validation, `batch` at once."""
+  reference = bench.logits(bench.in_float(), images, batch)
+  labels, rows = np.argmax(reference, axis=-1), []
+
+  with lab.log.bar(f"recipes of {lab.net.name}", len(tried), 0) as move:
+    for recipe in tried:
+      quantized = bench.apply(recipe)
+      logits = bench.logits(quantized, images, batch)
+      right, count = 0, 0.0
+      for x, y, weights in lab.task.test_batches():
+        hits = bench.logits(quantized, x, batch).argmax(-1) == np.asarray(y)
+        right += float(hits @ np.asarray(weights))
+        count += float(np.sum(weights))
+      agreement = float(np.mean(np.argmax(logits, axis=-1) == labels))
+      kl = compare(reference, logits, labels).kl
+      rows.append(RecipeNumbers(right / count, kl, agreement))
+      move(len(rows), {"accuracy": right / count})
+  return tuple(rows)
+
+
+def _look_at_layers(
+  bench: Bench, images: jax.Array, batch: int
+) -> LayerNumbers:
+  """What quantization does to each layer; arguments of `_numbers`."""
+  # What the weights keep
+  net, variables = bench.folded
+  params = {
+    "unfolded": (bench.net, bench.variables["params"]),
+    "folded": (net, variables["params"]),
+    "equalized": (net, bench.equalized["params"]),
+  }
+  noise = {
+    name: tuple(sqnr.report(*pair, forms=("affine",)))
+    for name, pair in params.items()
+  }
+
+  # How far one tensor alone at few bits moves the outputs
+  reference = bench.logits(bench.in_float(), images, batch)
+  labels = np.argmax(reference, axis=-1)
+  bits = dict(weight_bits=_SENSITIVE_BITS, activation_bits=_SENSITIVE_BITS)
+  grids = bench.apply(Recipe(**bits, weight_rule=BASE.weight_rule)).data
+  in_float = gridded.data(net, {})
+  weights, activations = {}, {}
+  for site in net.workload.sites:
+    is_weight = site.endswith(".weight")
+    if is_weight or site not in net.fixed_bits:
+      one = Quantized(net, variables, {**in_float, site: grids[site]})
+      logits = bench.logits(one, images, batch)
+      found = weights if is_weight else activations
+      found[site] = compare(reference, logits, labels).kl
+  spreads = folding.spreads(bench.net, bench.variables)
+  return LayerNumbers(noise, tuple(spreads), weights, activations)
+
+
+def _assumptions(settings: PostTraining, lab: Lab) -> tuple[str, ...]:
+  """Sentences about what the numbers rest on."""
+  rounding = settings.rounding
+  return (
+    f"{len(settings.seeds)} float networks, "
+    f"{lab.task.steps(settings.float_training)} steps each; ± is the standard "
+    "error over them.",
+    f"Ranges from {settings.calibration_images} images of the training split "
+    f"in batches of {settings.calibration_batch}; bias correction and AdaRound "
+    f"see {settings.correction_batches} of the batches. No labels are used.",
+    f"Recipes are chosen by {settings.validation_images} or a few more other "
+    "renders of training images, not by test images; the network was trained "
+    "on their sources, so it is surer of them than of test images.",
+    f"Percentile: {settings.percent:g} %. Moving average: decay "
+    f"{settings.decay:g} a batch. AdaRound: {rounding.steps} steps of "
+    f"{rounding.batch_size} images for each layer.",
+    "The image keeps 8 bits from 0 to 1, adders and signed tensors 8 bits; "
+    "biases and logits stay in float, as 32-bit integers hold them.",
+    lab.task.about_test,
+  )

@@ -1,0 +1,224 @@
+"""Published block floating point formats as configurations of one training.
+
+Each is trained with the blocks and the rounding of its authors and priced by
+X + e / BS bits per element, whatever they leave out: all of them quantize every
+tensor here, though FlexBlock leaves the first, the downsampling and the last
+layers in FP32. Where a paper has several modes, the one meant is said; BitQ
+(arXiv 2409.17093, table 3) labels DBPS and FlexBlock "16-bit" and FAST and BSFP
+"8-bit" without telling the mode. Facts and sources: docs/facts/bitq.md 4.3.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fbq import block_formats
+from fbq.nets.graph import Net
+from fbq.schemes.block_float import BlockFloat
+from hwsim.bfp.formats import FP32, BlockFormat, block_format
+
+GRID, VECTORS, WINDOWS, SAMPLES = "grid", "vectors", "windows", "samples"
+NOT_TRAINED = "not trained"
+
+NAMES = (
+  *("FlexBlock FB24", "FlexBlock FB16", "FlexBlock FB12", "DBPS"),
+  *("FAST high", "FAST low", "MSFP-16", "MSFP-12", "MXINT8"),
+  *("HBFP12", "HBFP8", "BSFP"),
+)
+
+# Channels of a block of FlexBlock, whose window is 3 x 3 -> bits X. The code
+# keeps a sign besides the 16, 8 and 4 bits of the names.
+_FLEXBLOCK = {"FB24": (17, 6), "FB16": (9, 12), "FB12": (5, 24)}
+_FAST = "quoted g and m; e recalled"
+# Name -> word, (X, e, block), source, mode.
+_VECTORS = {
+  "FAST high": (8, (5, 3, 16), _FAST, "m = 4 throughout"),
+  "FAST low": (8, (3, 3, 16), _FAST, "m = 2 throughout"),
+  "MSFP-16": (16, (8, 8, 16), "recalled", "X = 8, blocks of 16"),
+  "MSFP-12": (8, (4, 8, 16), "recalled", "X = 4, blocks of 16"),
+  "MXINT8": (8, (8, 8, 32), "quoted (microxcaling)", "X = 8, blocks of 32"),
+}
+_DBPS_ZEROED = 0.1  # share of elements that a tensor may lose to zero
+_HBFP_TILE = 24
+
+
+def schemes(sizes: Iterable[int]) -> dict[str, BlockFloat]:
+  """What is compiled, by name: the schemes that candidates are trained in.
+
+  Args:
+    sizes: block sizes of the searched formats.
+  """
+  return {
+    GRID: BlockFloat(tuple(sorted({1, *sizes}))),
+    VECTORS: BlockFloat((16, 32), spans_kernel=False),
+    WINDOWS: BlockFloat((6, 12, 24), "floor", 3),
+    SAMPLES: BlockFloat((0, _HBFP_TILE), "even", 0),
+  }
+
+
+class BlockCandidate(NamedTuple):
+  """A network with a format for every tensor, on its way to training.
+
+  Attributes:
+    name: unique.
+    family: "BitQ", "uniform", "published" or "ablation".
+    word: bits that its authors, or BitQ, label it with.
+    formats: {site: format}, what is priced.
+    rows: int32 [S, 3], what is trained: X, exponent bits, block size.
+    scheme: name of what it is trained in, or `NOT_TRAINED`.
+    source: where its numbers are from.
+    text: the formats in words.
+  """
+
+  name: str
+  family: str
+  word: int
+  formats: Mapping[str, BlockFormat]
+  rows: np.ndarray
+  scheme: str = GRID
+  source: str = ""
+  text: str = ""
+
+
+def of_formats(
+  net: Net,
+  name: str,
+  family: str,
+  word: int,
+  formats: Mapping[str, BlockFormat],
+  **more: str,
+) -> BlockCandidate:
+  """A candidate of formats that are trained as they are priced.
+
+  Args:
+    net: network whose tensors have the formats.
+    name, family, word, formats: see `BlockCandidate`.
+    **more: its other attributes.
+  """
+  rows = block_formats.to_array(net, formats)
+  return BlockCandidate(name, family, word, formats, rows, **more)
+
+
+def published(
+  net: Net,
+  names: Sequence[str],
+  zeroed: Callable[[list], Mapping[str, np.ndarray]],
+) -> list[BlockCandidate]:
+  """FP32 and the published formats of the given `NAMES`.
+
+  Args:
+    net: the network.
+    names: names of the formats.
+    zeroed: (list of (X, SE, block size)) -> {site: share of elements that each
+      of them turns to zero in the scheme `WINDOWS`}; for DBPS.
+  """
+  makers = {
+    **{f"FlexBlock {mode}": _flexblock for mode in _FLEXBLOCK},
+    "DBPS": lambda net, name: _dbps(net, zeroed),
+    **dict.fromkeys(_VECTORS, _vectors),
+    "HBFP12": lambda net, name: _hbfp(net, 12),
+    "HBFP8": lambda net, name: _hbfp(net, 8),
+    "BSFP": lambda net, name: _bsfp(net),
+  }
+  fp32 = block_formats.uniform(net, FP32)
+  found = [of_formats(net, "FP32", "published", 32, fp32, text="32 bits")]
+  return found + [makers[name](net, name) for name in names]
+
+
+def _flexblock(net, name):
+  bits, channels = _FLEXBLOCK[name.split()[1]]
+  return _in_windows(
+    net,
+    name,
+    dict.fromkeys(net.workload.sites, (bits, channels)),
+    "quoted (BFPsim); e = 8 bits; all layers quantized",
+    f"static mode: X = {bits}, blocks of {channels} channels x 3 x 3, cut off",
+  )
+
+
+def _vectors(net, name):
+  """A uniform format whose blocks lie along the input channels."""
+  word, numbers, source, text = _VECTORS[name]
+  format_ = block_format(*numbers, spans_kernel=False)
+  formats = block_formats.uniform(net, format_)
+  more = dict(scheme=VECTORS, source=source, text=text)
+  return of_formats(net, name, "published", word, formats, **more)
+
+
+def _in_windows(net, name, chosen, source, text):
+  """A candidate of FlexBlock's blocks: (X, channels) of every site."""
+  rows, formats = [], {}
+  for site in net.workload.sites:
+    bits, channels = chosen[site]
+    rows.append((bits, 8, channels))
+    is_weight = site.endswith(".weight")
+    size = channels if is_weight else 9 * channels
+    formats[site] = block_format(bits, 8, size, spans_kernel=is_weight)
+  more = WINDOWS, source, text
+  rows = np.array(rows, np.int32)
+  return BlockCandidate(name, "published", 16, formats, rows, *more)
+
+
+def _dbps(net, zeroed):
+  """For every tensor the cheapest format that turns few elements to zero."""
+  choices = sorted(
+    ((bits, size) for bits, _ in _FLEXBLOCK.values() for size in (24, 12, 6)),
+    key=lambda choice: choice[0] + 8 / (9 * choice[1]),
+  )
+  chosen = {}
+  for site, lost in zeroed([(bits, 8, size) for bits, size in choices]).items():
+    allowed = np.flatnonzero(lost <= _DBPS_ZEROED)
+    chosen[site] = choices[allowed[0] if len(allowed) else -1]
+  return _in_windows(
+    net,
+    "DBPS",
+    chosen,
+    "inferred: FlexBlock's formats and its zero-setting error",
+    "for each tensor the cheapest of X = 5, 9, 17 and 24, 12, 6 channels x 3 x "
+    f"3 with at most {_DBPS_ZEROED:.0%} of its elements lost to zero",
+  )
+
+
+def _hbfp(net, mantissa_bits):
+  """Samples share an exponent, and tiles of 24 x 24 weights."""
+  bits, workload = mantissa_bits + 1, net.workload
+  count = {}
+  for layer, reads in zip(workload.layers, workload.input_sites, strict=True):
+    for site in reads:
+      count.setdefault(site, math.ceil(layer.in_count / len(reads)))
+  rows, formats = [], {}
+  for site in workload.sites:
+    is_weight = site.endswith(".weight")
+    size = _HBFP_TILE**2 if is_weight else count.get(site, 1)
+    rows.append((bits, 8, _HBFP_TILE if is_weight else 0))
+    formats[site] = block_format(bits, 10, size, spans_kernel=False)
+  return BlockCandidate(
+    f"HBFP{mantissa_bits}",
+    "published",
+    16 if mantissa_bits > 8 else 8,
+    formats,
+    np.array(rows, np.int32),
+    SAMPLES,
+    "quoted; weights trained in blocks of 24 kernels, not tiles of 24 x 24",
+    f"X = {bits}, one exponent for a sample",
+  )
+
+
+def _bsfp(net):
+  """Weights of two subwords with a scale each: no block format of one sum."""
+  formats = {}
+  for site in net.workload.sites:
+    bits, exponent = (4, 16) if site.endswith(".weight") else (8, 8)
+    formats[site] = block_format(bits, exponent, 16, spans_kernel=False)
+  return BlockCandidate(
+    "BSFP",
+    "published",
+    8,
+    formats,
+    np.zeros((len(formats), 3), np.int32),
+    NOT_TRAINED,
+    "inferred from a summary of the paper; priced only",
+    "weights of 4 bits in two subwords with 8-bit scales, activations MSFP-16",
+  )

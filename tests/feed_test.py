@@ -18,7 +18,7 @@ from fbq.data import cifar as cifar_module
 from fbq.data import order, resident, sources
 from fbq.lab import data, task
 from fbq.model import Model
-from fbq.train import feed, optimizer, points, steps
+from fbq.train import feed, many, optimizer, steps
 from fbq.train.log import Log
 from fbq.train.loop import Diverged, Trainer, train
 from tests.configs import tiny
@@ -161,7 +161,7 @@ def test_runs_of_one_seed_together_read_their_batches_once(tmp_path):
   files = Files()
   runs = [{"key": jax.random.key(seed)} for seed in (5, 6, 5)]
   single = [run(tmp_path / f"{s}", fed_by(Files()), seed=s) for s in (5, 6)]
-  ended = points.train_points(
+  ended = many.train_points(
     ["a", "b", "c"],
     fed_by(files),
     [start()] * 3,

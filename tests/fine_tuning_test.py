@@ -21,7 +21,7 @@ from fbq.lab.settings import Qat
 from fbq.model import Model
 from fbq.quantizers import qat_rules
 from fbq.schemes.fixed import Fixed, Form
-from fbq.train import points, steps
+from fbq.train import many, steps
 from fbq.train.distillation import Distillation
 from tests.configs import tiny
 
@@ -210,9 +210,9 @@ def test_assignments_together_end_as_each_alone(at_once, tmp_path, monkeypatch):
       images, _ = lab.calibration_set(jax.random.key(1))
       ranges, _ = calibration.calibrate(lab.net, start, images)
     if kind == "together":
-      together = functools.partial(points.train_points, together=True)
+      together = functools.partial(many.train_points, together=True)
       monkeypatch.setattr("fbq.lab.lab.train_points", together)
-      monkeypatch.setattr(points, "runs_at_once", lambda *_: at_once)
+      monkeypatch.setattr(many, "runs_at_once", lambda *_: at_once)
     tuner = fine_tuning.FineTuner(
       lab, fine_tuning.recipe_of(settings.qat), settings.fine_tuning
     )

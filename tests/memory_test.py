@@ -6,7 +6,7 @@ import jax
 import pytest
 from feed_test import Files, fed_by, run, start
 
-from fbq.train import memory, points
+from fbq.train import many, memory, points
 from fbq.train.log import Log
 from fbq.train.memory import OutOfMemory
 
@@ -28,7 +28,7 @@ def test_a_training_that_does_not_fit_is_named_with_its_batch(tmp_path):
 
 def test_runs_that_do_not_fit_together_are_counted(tmp_path, monkeypatch):
   monkeypatch.setattr(points, "points_step", lambda *_: full)
-  found = points.train_points(
+  found = many.train_points(
     ["a", "b"],
     fed_by(Files()),
     [start()] * 2,
@@ -52,10 +52,10 @@ def test_other_errors_stay_what_they_are():
 def test_as_many_runs_as_fit_are_trained_at_once(monkeypatch):
   """By the memory that XLA says the program takes."""
   trainer, runs = fed_by(Files()), [{"key": jax.random.key(5)}] * 5
-  needed = functools.partial(points.needed_bytes, trainer, [start()] * 5, runs)
-  assert points.runs_at_once(trainer, [start()] * 5, runs) == 5
+  needed = functools.partial(many.needed_bytes, trainer, [start()] * 5, runs)
+  assert many.runs_at_once(trainer, [start()] * 5, runs) == 5
   one, three, five = (needed(count) for count in (1, 3, 5))
   assert one < three < five
   for room, count in ((five, 5), (five - 1, 3), (three - 1, 2), (1, 1)):
-    monkeypatch.setattr(points, "room", lambda room=room: room)
-    assert points.runs_at_once(trainer, [start()] * 5, runs) == count
+    monkeypatch.setattr(many, "room", lambda room=room: room)
+    assert many.runs_at_once(trainer, [start()] * 5, runs) == count

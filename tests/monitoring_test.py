@@ -89,9 +89,9 @@ def test_compilation_is_told_in_the_line_after_it():
     seconds = [meter.read().get("compile_seconds") for _ in range(2)]
     assert 0 < seconds[0] <= passed and seconds[1] is None
     outer(jnp.ones(3))  # compiled before
-    assert compiled() == seconds[0]
+    assert compiled() == 0
   jax.jit(jnp.cosh)(jnp.ones(3))
-  assert compiled() == seconds[0]
+  assert compiled() == 0
 
 
 SCRIPT = """

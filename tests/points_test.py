@@ -15,7 +15,7 @@ from fbq.model import Model
 from fbq.nets import Net, Node
 from fbq.schemes.fractional import Fractional
 from fbq.schemes.groups import gate_groups
-from fbq.train import optimizer, parallel, points, regularizers, steps
+from fbq.train import many, optimizer, parallel, points, regularizers, steps
 from fbq.train.log import Log
 from fbq.train.loop import Diverged, Trainer
 from hwsim import proxies
@@ -72,7 +72,7 @@ root = pathlib.Path(tempfile.mkdtemp())
 
 def train(kind, together, step=step):
   (root / kind).mkdir(exist_ok=True)
-  return list(points.train_points(
+  return list(many.train_points(
     names,
     trainer(step),
     [start] * POINTS,

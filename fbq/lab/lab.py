@@ -24,7 +24,7 @@ from fbq.train import memory, optimizer, parallel, steps
 from fbq.train.distillation import Distillation
 from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer, train
-from fbq.train.points import train_points
+from fbq.train.many import train_points
 
 
 class Lab:

@@ -10,6 +10,11 @@ class OutOfMemory(MemoryError):
   """The device has no memory left; the message says what to lower."""
 
 
+def is_exhausted(error: jax.errors.JaxRuntimeError) -> bool:
+  """Whether an error of jax says that memory does not suffice."""
+  return "RESOURCE_EXHAUSTED" in str(error)
+
+
 @contextlib.contextmanager
 def told(stage: str, size: str, cure: str) -> Iterator[None]:
   """Within, an error of memory names what was at work and what to do.
@@ -25,7 +30,7 @@ def told(stage: str, size: str, cure: str) -> Iterator[None]:
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
-    if "RESOURCE_EXHAUSTED" not in str(error):
+    if not is_exhausted(error):
       raise
     raise OutOfMemory(
       f"{stage}: the device has not enough memory for {size}; {cure}"

@@ -137,7 +137,7 @@ def keep_programs(directory: str) -> None:
 
 @contextlib.contextmanager
 def compilation() -> Iterator[Callable[[], float]]:
-  """Yields a function: seconds that tracing and compiling have taken within.
+  """Yields a function: seconds of tracing and compiling since it was last called.
 
   Reading a program from the cache of compiled ones counts too.
   """
@@ -149,9 +149,16 @@ def compilation() -> Iterator[Callable[[], float]]:
     if event.startswith("/jax/core/compile/"):
       spans[:] = [span for span in spans if span[0] < start] + [(start, end)]
 
+  told = 0.0
+
+  def since() -> float:
+    nonlocal told
+    before, told = told, sum(end - start for start, end in spans)
+    return told - before
+
   jax.monitoring.register_event_time_span_listener(listen)
   try:
-    yield lambda: sum(end - start for start, end in spans)
+    yield since
   finally:
     jax.monitoring.unregister_event_time_span_listener(listen)
 
@@ -173,10 +180,10 @@ class Meter:
     Args:
       batch_size: images of a step, over all devices and runs.
       is_fed: whether steps are given their images, and may wait for them.
-      compiled: seconds of compilation so far, from `compilation`.
+      compiled: seconds of compilation since the last call, see `compilation`.
     """
     self._batch_size, self._is_fed = batch_size, is_fed
-    self._compiled, self._told_compiled = compiled, 0.0
+    self._compiled = compiled
     self._reset()
 
   def _reset(self):
@@ -214,10 +221,8 @@ class Meter:
       if self._is_fed:
         told["waiting"] = self._waited / seconds
     self._reset()
-    compiled = self._compiled()
-    if compiled > self._told_compiled:
-      told["compile_seconds"] = compiled - self._told_compiled
-      self._told_compiled = compiled
+    if compiling := self._compiled():
+      told["compile_seconds"] = compiling
     memory = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in memory:
       told["device_bytes"] = memory["peak_bytes_in_use"]

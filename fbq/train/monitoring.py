@@ -137,7 +137,7 @@ def keep_programs(directory: str) -> None:
 
 @contextlib.contextmanager
 def compilation() -> Iterator[Callable[[], float]]:
-  """Yields a function: seconds of tracing and compiling since it was last called.
+  """Yields a function: seconds of tracing and compiling since its last call.
 
   Reading a program from the cache of compiled ones counts too.
   """

@@ -53,10 +53,17 @@ def keep(x: Array, unit: Array | float, compute_dtype: str) -> Kept:
 
   Args:
     x: float32 tensor.
-    unit: positive; what quantized numbers are multiples of, else 1. A constant
-      to gradients, since the value does not depend on it.
+    unit: not 0; what quantized numbers are multiples of, else 1. A constant to
+      gradients, since the value does not depend on it.
     compute_dtype: one of `TYPES`.
+
+  Raises:
+    ValueError: another type.
   """
+  if compute_dtype not in TYPES:
+    raise ValueError(
+      f"compute_dtype is {compute_dtype!r}, expected one of {TYPES}"
+    )
   if compute_dtype == FLOAT32:
     return Kept(x, None)
   unit = jax.lax.stop_gradient(jnp.asarray(unit, jnp.float32))

@@ -192,3 +192,9 @@ def test_float32_products_are_fast_in_training_and_exact_elsewhere():
           for part in ("HIGHEST", "DEFAULT")
           if part in line
         } == {found}
+
+
+def test_other_types_are_refused():
+  message = "compute_dtype is 'float16', expected one of .*'bfloat16'"
+  with pytest.raises(ValueError, match=message):
+    halves.keep(jnp.ones(3), 1.0, "float16")

@@ -16,7 +16,7 @@ be given on the command line. `fbq.config_words.table` lists them for people.
 import difflib
 import numbers
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self, TypeVar
 
 import pydantic
@@ -24,8 +24,10 @@ from ml_collections import ConfigDict
 from pydantic import Field
 
 from fbq import doors
+from fbq.config_words import Check as Check
 from fbq.config_words import Chosen as Chosen
-from fbq.config_words import Expected, default_of, group_of, shown, words
+from fbq.config_words import Expected as Expected
+from fbq.config_words import default_of, group_of, shown, words
 
 S = TypeVar("S", bound="Settings")
 LARGEST = 10**9  # of counts: nothing that is counted here has more
@@ -65,12 +67,6 @@ def require(condition: bool, name: str, value: Any, expected: str) -> None:
     raise ConfigError(f"config.{name} is {shown(value)}, expected {expected}")
 
 
-def expect(condition: bool, expected: str) -> None:
-  """`require` for validators, where pydantic knows the name and the value."""
-  if not condition:
-    raise ValueError(expected)
-
-
 def brought(kind: str, name: Any, setting: str) -> Any:
   """What stands behind the name in a setting, see `fbq.doors`.
 
@@ -83,7 +79,7 @@ def brought(kind: str, name: Any, setting: str) -> Any:
     raise ConfigError(f"config.{setting}: {error}") from error
 
 
-def of(kind: type[S], given: Mapping, where: str = "config") -> S:
+def of(kind: type[S], given: Mapping | ConfigDict, where: str = "config") -> S:
   """The settings `given` as an object of `kind`, complete and checked.
 
   Args:
@@ -168,21 +164,6 @@ def _completed(kind, given):
     elif name in given or not field.is_required():
       complete[name] = value if name in given else default
   return complete | {k: v for k, v in given.items() if k not in complete}
-
-
-def checked(kind: Any, check: Callable[[Any], bool], text: str) -> Any:
-  """The type `kind` of values for which `check` holds; `text` says which."""
-
-  def validate(value):
-    expect(bool(check(value)), text)
-    return value
-
-  return Annotated[kind, pydantic.AfterValidator(validate), Expected(text)]
-
-
-def described(kind: Any, text: str) -> Any:
-  """The type `kind`, of which messages say `text`."""
-  return Annotated[kind, Expected(text)]
 
 
 # ---- Conversion and messages

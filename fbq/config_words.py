@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import annotated_types
 import pydantic
+import pydantic.fields
+from pydantic_core import core_schema
 
 
 class Chosen(NamedTuple):
@@ -24,6 +26,28 @@ class Expected(NamedTuple):
   """Metadata of a type: what it takes, for people."""
 
   text: str
+
+
+class Check(NamedTuple):
+  """Metadata of a type: what must hold of its values.
+
+  Attributes:
+    holds: (value of the type) -> whether it can be used.
+    text: what can, for people.
+  """
+
+  holds: Callable[[Any], object]
+  text: str
+
+  def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+    return core_schema.no_info_after_validator_function(
+      self._checked, handler(source)
+    )
+
+  def _checked(self, value):
+    if not self.holds(value):
+      raise ValueError(self.text)
+    return value
 
 
 class Row(NamedTuple):
@@ -108,7 +132,7 @@ def words(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     fields = [m.metadata for m in more if hasattr(m, "metadata")]
     plain = [m for m in more if not hasattr(m, "metadata")]
     return words(base, (*plain, *itertools.chain(*fields), *metadata))
-  said = [m.text for m in metadata if isinstance(m, Expected)]
+  said = [m.text for m in metadata if isinstance(m, Expected | Check)]
   if said:
     return said[-1]
   if origin is Literal:

@@ -18,8 +18,8 @@ _RULES = "fbq.quantizers.qat_rules"
 #   experiment   `fbq.lab.experiment.Experiment`
 #   net          a function (**net.arguments) -> `fbq.nets.Net`
 #   data         `fbq.lab.data.DataSet`
-#   layout       a function (net) -> {module of the checkpoint: node},
-#                see `fbq.train.torch_names`
+#   layout       a function (net) -> {node: its module in a checkpoint}, see
+#                `fbq.train.layouts.layout_of`
 #   target       `hwsim.pulp.Target`, or another target of hwsim
 #   rule         `fbq.quantizers.qat_rules.Rule`
 #   strategy     `fbq.lab.strategies.Search` or `Valuation`
@@ -43,6 +43,12 @@ KNOWN: dict[str, dict[str, str]] = {
     "cifar100": "fbq.lab.data:CIFAR",
     "digits": "fbq.lab.data:DIGITS",
     "imagenet": "fbq.lab.data:IMAGENET",
+  },
+  "layout": {
+    "fbq": "fbq.train.layouts:fbq",
+    "flax": "fbq.train.layouts:flax",
+    "torch": "fbq.train.layouts:torch",
+    "torchvision": "fbq.train.torch_names:layout",
   },
   "rule": {
     name: f"{_RULES}:{name.upper()}"

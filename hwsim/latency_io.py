@@ -15,7 +15,6 @@ import csv
 import dataclasses
 import json
 import os
-import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -53,7 +52,7 @@ class _Key(NamedTuple):
 
 def save(table: LatencyTable, path: str | os.PathLike) -> None:
   """Writes a table to a .csv or .json file, replacing it in one step."""
-  path = pathlib.Path(os.path.expanduser(path))
+  path = reading.user_path(path)
   rows = list(_rows(table))
   part = path.with_name(path.name + ".part")
   if _kind(path) == "csv":
@@ -104,7 +103,7 @@ def load(
     ValueError: the file cannot be read, a row is wrong or double (names the
       line), or a layer or a precision of the workload is missing.
   """
-  path = pathlib.Path(os.path.expanduser(path))
+  path = reading.user_path(path)
   rows = _read(path)
   target = next(iter(rows.values())).target
   quantized = tuple(site is not None for site in workload.output_sites)
@@ -149,7 +148,7 @@ def merge(
       that the table does not have (names the line), or a layer of the file has
       no row at the width of outputs.
   """
-  path = pathlib.Path(os.path.expanduser(path))
+  path = reading.user_path(path)
   rows = _read(path)
   known = {layer.geometry for layer in table.layers}
   for key, row in rows.items():

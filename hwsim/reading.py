@@ -27,13 +27,18 @@ _SEPARATORS = ",;\t"
 _LARGEST = 2**53  # sums of a thousand of them fit in 64 bits
 
 
+def user_path(path: str | os.PathLike) -> pathlib.Path:
+  """The path that a user wrote; `~` is the home directory."""
+  return pathlib.Path(os.path.expanduser(path))
+
+
 def text_of(path: str | os.PathLike) -> str:
   """The text of a file: UTF-8, or what its byte order mark says.
 
   Raises:
     ValueError: it cannot be read, or is no text.
   """
-  path = pathlib.Path(os.path.expanduser(path))
+  path = user_path(path)
   try:
     content = path.read_bytes()
   except (OSError, ValueError) as error:

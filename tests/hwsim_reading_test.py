@@ -237,6 +237,11 @@ def test_a_home_directory_is_a_place_of_tables(text, tmp_path, monkeypatch):
   np.testing.assert_array_equal(found.cycles, TABLE.cycles)
 
 
+def test_the_home_of_nobody_is_no_traceback():
+  with pytest.raises(ValueError, match="~nobody-of-this-name/board.csv cannot"):
+    latency_io.load("~nobody-of-this-name/board.csv", NET)
+
+
 def test_what_a_message_shows_is_short():
   assert reading.shown("a") == "'a'"
   assert len(reading.shown("a" * 10**6)) < 70

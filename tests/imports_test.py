@@ -50,8 +50,16 @@ MAY_IMPORT = {
   "fbq.report": ("fbq.search", "fbq.precision", "fbq.files", "hwsim"),
   "fbq.lab": (
     *METHOD,
-    *("fbq.config", "fbq.doors", "fbq.files", "fbq.norms", "fbq.schemes"),
-    *("fbq.model", "fbq.data", "fbq.train", "fbq.search", "fbq.ptq"),
+    *("fbq.config", "fbq.config_words", "fbq.doors", "fbq.files"),
+    *(
+      "fbq.norms",
+      "fbq.schemes",
+      "fbq.model",
+      "fbq.data",
+      "fbq.train",
+      "fbq.search",
+      "fbq.ptq",
+    ),
     *("fbq.deploy", "fbq.report"),
   ),
   "launch": ("fbq.report.picture", "fbq.search.pareto", "fbq.files"),

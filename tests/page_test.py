@@ -181,12 +181,14 @@ def test_a_terminal_shows_the_same_table():
   columns = [Column("name"), number("n\n%", "{:.1f}"), Column("bits", "bits")]
   rows = [["[bold]x[/no]", Cell(2.0, error=0.25), (8, None)], ["y", None, 4]]
   rows.append([Cell("z", note="= also"), 1234.5, None])
+  columns.append(Column("why", "long"))  # left to the page
+  rows = [[*row, "because"] for row in rows]
   out = io.StringIO()
   printed = cells.printed(Table(columns, rows, ["best", "", ""]), "title")
   rich.console.Console(file=out, width=80).print(printed)
   for said in ("title", "[bold]x[/no]", "2.0 ± 0.2", "8 / –", "z = also"):
     assert said in out.getvalue(), said
-  assert out.getvalue().count("–") == 3
+  assert out.getvalue().count("–") == 3 and "because" not in out.getvalue()
 
 
 def test_headings_have_a_scope_and_tables_a_region_to_focus():
@@ -265,12 +267,15 @@ def test_the_commit_is_that_of_a_checkout_or_nothing():
 @pytest.mark.parametrize(
   ("make", "message"),
   [
-    (lambda: Column("a", "percent"), "column 'a': kind is 'percent'.*'number'"),
+    (lambda: Column("a", kind="percent"), "kind\n.*'number'.*'percent'"),
     (
       lambda: Table([Column("a")], [["b", "c"]]),
       "'a': row 0 has 2 .*expected 1",
     ),
-    (lambda: Table([Column("a")], [["b"]], ["x"]), "mark is 'x'.*'best'"),
+    (
+      lambda: Table([Column("a")], [["b"]], marks=["x"]),
+      "marks.0\n.*'best'.*'x'",
+    ),
     (lambda: Table([Column("a")], [["b"]], ["best"] * 2), "2 marks for 1 rows"),
   ],
 )

@@ -7,7 +7,8 @@ import pytest
 import torch_cases
 
 from fbq.config import ConfigError
-from fbq.lab import workdir
+from fbq.lab import pretrained, workdir
+from fbq.train import torch_names
 from tests.configs import tiny_folder
 
 WIDTH = 1 / 16
@@ -95,3 +96,36 @@ def test_the_content_of_a_checkpoint_is_part_of_the_claim(
   np.savez(other, **state)
   changed = workdir.claim_of(settings.with_(float_checkpoint=other))
   assert changed["checkpoint_sha256"] != claim["checkpoint_sha256"]
+
+
+def shuffled(net):
+  """The layout of a checkpoint whose modules have other names."""
+  return {
+    name: f"m.{name}" for node in net.node for name in (node, f"{node}_norm")
+  } | {"classifier": "head"}
+
+
+def test_a_layout_comes_in_by_its_name(lab_and_oracle, config, tmp_path):
+  names = torch_names.layout(lab_and_oracle[0].net)
+  with np.load(config.float_checkpoint) as file:
+    state = {key: file[key] for key in file.files}
+  for node, modules in names.modules.items():
+    new = "head" if node == "classifier" else f"m.{node}"
+    for old, name in ((modules.weights, new), (modules.norm, f"{new}_norm")):
+      keys = [key for key in state if key.rpartition(".")[0] == old]
+      state |= {name + key.removeprefix(old): state.pop(key) for key in keys}
+  other = config.copy_and_resolve_references()
+  other.float_checkpoint = str(tmp_path / "other.npz")
+  np.savez(other.float_checkpoint, **state)
+  with pytest.raises(ConfigError, match="config.checkpoint_layout"):
+    lab_cases.checked(other)
+  other.checkpoint_layout = f"{__name__}:shuffled"
+  _, lab = lab_cases.checked(other)
+  expected, _ = pretrained.load(lab_and_oracle[0].settings, lab.net)
+  found, _ = pretrained.load(lab.settings, lab.net)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+  for given in ("torch", "flax", "fbq", "no.such:thing", "torchvisions"):
+    other.checkpoint_layout = given
+    with pytest.raises(ConfigError, match="checkpoint") as error:
+      lab_cases.checked(other)
+    assert len(str(error.value)) < 1500

@@ -37,8 +37,6 @@ FILES = {
   "layers.svg",
   "shares.svg",
   "roofline.svg",
-  "precision.svg",
-  "l2_budget.svg",
 }
 
 
@@ -289,9 +287,7 @@ def test_waiting_of_a_depthwise_layer_by_hand():
 
 
 def gain(layer, before, after, target=XPULPNN_V1):
-  both = [
-    pipeline.cost(layer, (*bits, 8), True, target) for bits in (before, after)
-  ]
+  both = [pipeline.cost(layer, (*bits, 8), target) for bits in (before, after)]
   assert both[1].cycles < both[0].cycles
   for row in both:
     assert sum(row.parts.values()) == row.cycles

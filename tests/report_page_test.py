@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from report_points import TEST_COUNT, make, points
+from report_points import make, points, report
 
 from fbq.report import (
   Change,
@@ -18,33 +18,15 @@ from fbq.report import (
   plots,
   points_page,
   recommend,
-  tables,
+  sentences,
 )
-from fbq.report.assignments import Assignments
 from fbq.report.run import Run
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def report(some_points=None, **others):
-  values = dict(
-    network="net",
-    target="cluster",
-    test_count=TEST_COUNT,
-    float_accuracy=0.97,
-    points=tuple(some_points or points()),
-    layers={},
-    changes={},
-    reference="8/8",
-    tolerance=0.005,
-    clock_hertz=None,
-    assumptions=(),
-  )
-  return Assignments(**values | others)
-
-
 def html(results):
-  shown = points_page.blocks(results)
+  shown = points_page.content(results)
   return page.html(*points_page.heading(results), shown, Run())
 
 
@@ -55,87 +37,83 @@ def titles(svg):
   return [e.text for e in ElementTree.fromstring(svg).iter(f"{SVG}title")]
 
 
+def texts(svg):
+  return {e.text for e in ElementTree.fromstring(svg).iter(f"{SVG}text")}
+
+
 def test_every_point_and_arrow_of_the_picture_has_its_numbers():
-  some = [*points(), make("<b>&", 620, 0.945, aliases=("other",))]
-  svg = plots.front(some, TEST_COUNT, 0.97, "locked-0.03+fb")
-  found = titles(svg)
-  for point in some:
-    said = plots.said(point, TEST_COUNT)
+  odd = make("<b>&", 620, 0.945, aliases=("other",))
+  results = report([*points(), odd])
+  found = titles(plots.front(results))
+  for point in results.points:
+    said = plots.said(results, point)
     assert found.count(said) == 1, said
-  best = points()[4]
-  assert f"recommended: {plots.said(best, TEST_COUNT)}" in found
+  assert f"recommended: {plots.said(results, results.best.point)}" in found
   assert "<b>& = other: 620 cycles, 94.50% ± 0.60; weights: 4 bits" in (
-    plots.said(some[-1], TEST_COUNT)
+    plots.said(results, odd)
   )
   arrow = "free-0.1 to free-0.1+fb: 640 to 600 cycles, 93.00% to 94.00%"
   assert found.count(arrow) == 1
-  assert len(found) == len(some) + 1 + 2
+  assert len(found) == len(results.points) + 1 + 2
 
 
 def test_the_same_points_give_the_same_picture():
-  drawn = [
-    plots.front(points(), TEST_COUNT, 0.97, "locked-0.03+fb") for _ in range(2)
-  ]
+  drawn = [plots.front(report()) for _ in range(2)]
   assert drawn[0] == drawn[1]
-  assert drawn[0] != plots.front(points(), TEST_COUNT, 0.97)
+  assert drawn[0] != plots.front(report(float_accuracy=0.96))
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_picture_of_few_points_with_odd_names(count):
   some = [make("$x^$", 5, 1.0), make("a_{b}$", 5, 1.0)][:count]
-  svg = plots.front(some, 10, title="$")
-  texts = {e.text for e in ElementTree.fromstring(svg).iter(f"{SVG}text")}
-  assert {"$", *(point.name for point in some[:1])} <= texts
+  svg = plots.front(report(some, reference="$x^$", network="$", test_count=10))
+  assert {"$ on cluster", *(point.name for point in some[:1])} <= texts(svg)
 
 
-def test_picture_refuses_impossible_numbers():
-  with pytest.raises(ValueError, match="float_accuracy is nan"):
-    plots.front(points(), TEST_COUNT, float("nan"))
-  with pytest.raises(ValueError, match="test_count is 0"):
-    plots.front(points(), 0)
-  with pytest.raises(ValueError, match="no point is called 'nobody'"):
-    plots.front(points(), TEST_COUNT, recommended="nobody")
+def test_an_outlier_does_not_squeeze_the_others():
+  """It is drawn at the edge, and its name says how accurate it is."""
+  assert 0.80 < plots.least_shown(report()) < 0.93
+  found = texts(plots.front(report()))
+  assert "2/2: 80.0%" in found and "8/8" in found
+  assert "60" not in found and "96" in found  # ticks of the axis
+  near = report([p for p in points() if p.name != "2/2"])
+  assert plots.least_shown(near) < 0.93
+  assert not any("as written" in text for text in texts(plots.front(near)))
 
 
-def test_accuracy_axis_breaks_below_an_outlier_only():
-  low, high = plots.accuracy_ranges(points(), TEST_COUNT, 0.97)
-  assert low[0] < 80 < low[1] < high[0] < 93 and high[1] > 97
-  low, high = plots.accuracy_ranges(points()[:2] + points()[3:], TEST_COUNT)
-  assert low is None and high[0] < 93 and high[1] > 96
+def test_what_the_answer_is_about_is_named_and_the_legend_tells_arrows():
+  found = texts(plots.front(report()))
+  front = {"2/2: 80.0%", "free-0.1+fb", "locked-0.03+fb", "8/8"}
+  assert front | {"locked-0.03", "what the pass made of it"} <= found
+  assert not {"free-0.1", "4/4"} & found
 
 
 def test_names_in_the_picture_do_not_overlap():
   rng = np.random.default_rng(0)
   markers = rng.uniform(0, 1, (14, 2)).tolist()
   figure = Figure(figsize=(9, 5), dpi=100)
-  canvas = FigureCanvasAgg(figure)
+  FigureCanvasAgg(figure)
   axes = figure.add_subplot()
-  canvas.draw()
-  wanted = [
-    labels.Label(f"point-{n}", x, y, "black", essential=n < 4)
+  named = [
+    labels.Label(f"point-{n}", x, y, "black")
     for n, (x, y) in enumerate(markers)
   ]
-  left_out = labels.place(axes, wanted, markers, [])
+  labels.place(axes, named, markers)
   boxes = [text.get_window_extent() for text in axes.texts]
-  assert len(boxes) + len(left_out) == 14 and len(boxes) >= 12
+  assert len(boxes) == 14
   for one, other in itertools.combinations(boxes, 2):
     assert not one.overlaps(other)
   for marker in axes.transData.transform(markers):
     assert not any(box.contains(*marker) for box in boxes)
+  assert all(axes.bbox.containsx(x) for box in boxes for x in (box.x0, box.x1))
 
 
-def test_name_without_room_is_left_out_unless_essential():
+def test_a_name_without_room_is_written_nevertheless():
   figure = Figure(figsize=(3, 3), dpi=100)
-  canvas = FigureCanvasAgg(figure)
+  FigureCanvasAgg(figure)
   axes = figure.add_subplot()
-  canvas.draw()
   crowd = np.random.default_rng(0).uniform(0, 1, (400, 2)).tolist()
-  wanted = [
-    labels.Label("must be here", 0.5, 0.5, "black", essential=True),
-    labels.Label("may be left out", 0.5, 0.5, "black", essential=False),
-  ]
-  left = labels.place(axes, wanted, crowd, [])
-  assert left == ["may be left out"]
+  labels.place(axes, [labels.Label("must be here", 0.5, 0.5, "black")], crowd)
   assert [text.get_text() for text in axes.texts] == ["must be here"]
 
 
@@ -159,7 +137,7 @@ def full_report(name="locked-0.03+fb"):
 
 def test_page_answers_first_and_shows_everything():
   text = " ".join(html(full_report()).split())
-  answer = tables.sentence(recommend(points()), "net", "cluster")
+  answer = sentences.answer(recommend(points()), "net", "cluster")
   assert text.index(answer) < text.index("<svg")
   for said in (
     "no unpacking",
@@ -199,10 +177,6 @@ def test_page_without_anything_optional():
   assert "conv.weight" in text  # Bits of tensors for lack of layers.
 
 
-def test_report_refuses_what_does_not_belong():
-  with pytest.raises(ValueError, match="layers has entries for .'nobody'"):
-    report(layers={"nobody": ()})
-  with pytest.raises(ValueError, match="clock_hertz is 0"):
-    report(clock_hertz=0)
+def test_a_page_without_its_reference_is_refused():
   with pytest.raises(ValueError, match="no point is called '16/16'"):
-    points_page.blocks(report(reference="16/16"))
+    points_page.content(report(reference="16/16"))

@@ -1,6 +1,7 @@
 """Points of a made-up network, for the tests of the report."""
 
 from fbq.report import Point
+from fbq.report.assignments import Assignments
 
 TEST_COUNT = 1440
 
@@ -27,3 +28,20 @@ def points():
     make("free-0.1", 640, 0.93, aliases=("free-0.2", "free-0.3")),
     make("free-0.1+fb", 600, 0.94, "free_bits", "free-0.2"),
   ]
+
+
+def report(some=None, **others):
+  values = dict(
+    network="net",
+    target="cluster",
+    test_count=TEST_COUNT,
+    float_accuracy=0.97,
+    points=tuple(some or points()),
+    layers={},
+    changes={},
+    reference="8/8",
+    tolerance=0.005,
+    clock_hertz=None,
+    assumptions=(),
+  )
+  return Assignments(**values | others)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from fbq.data import DataError
+from fbq.files import user_path
 
 PIXELS = 3 * 32 * 32
 
@@ -120,7 +121,7 @@ def find(directory: str | Path, name: str) -> tuple[PublishedForm, Path]:
   Raises:
     DataError: none is there, or a folder lacks a file.
   """
-  directory, forms = Path(directory), FORMS[name]
+  directory, forms = user_path(directory), FORMS[name]
   for form in forms:
     for folder in (directory / form.folder, directory):
       wanted = [folder / file for file in (*form.train, *form.test)]

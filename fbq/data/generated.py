@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fbq.data import DataError, cifar_files
+from fbq.files import user_path
 
 MARK = "generated.txt"
 
@@ -47,7 +48,7 @@ def write(
   Raises:
     DataError: the directory holds something else.
   """
-  directory = Path(directory).absolute()
+  directory = user_path(directory).absolute()
   text = f"{name}: {classes} classes, {train} and {test} images\n"
   mark = directory / MARK
   if mark.is_file() and mark.read_text() == text:

@@ -47,7 +47,7 @@ def convert(
     DataError: missing or damaged images.
   """
   # All that can be wrong is said before the first image is copied.
-  source, target = Path(source), Path(target)
+  source, target = user_path(source), user_path(target)
   if (source / image_files.INDEX).is_file():
     raise ValueError(f"--source={source} is converted already")
   names = image_files.classes(source)
@@ -175,8 +175,8 @@ def main(arguments=None) -> int:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("--source", required=True, type=user_path)
-  parser.add_argument("--target", required=True, type=user_path)
+  parser.add_argument("--source", required=True, type=Path)
+  parser.add_argument("--target", required=True, type=Path)
   parser.add_argument("--shards", type=int, default=256)
   parser.add_argument("--splits", default=",".join(image_files.SPLITS))
   parser.add_argument("--decode", action="store_true")

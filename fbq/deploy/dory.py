@@ -19,6 +19,7 @@ from fbq import ops
 from fbq.deploy import integer
 from fbq.deploy.integer import IntegerNet
 from fbq.deploy.lowering import UnsupportedError
+from fbq.files import user_path
 from fbq.nets.graph import INPUT
 
 OPSET = 11  # Gemm without a bias; Clip keeps its bounds as attributes
@@ -150,7 +151,7 @@ def write(network: IntegerNet, directory: Path, image: np.ndarray) -> None:
   """
   # The model first: what DORY cannot take leaves no half-written directory.
   model = build(network)
-  directory = Path(directory)
+  directory = user_path(directory)
   directory.mkdir(parents=True, exist_ok=True)
   (directory / "network.onnx").write_bytes(model.SerializeToString())
   config = {

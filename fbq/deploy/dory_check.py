@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fbq.deploy import dory_replay
+from fbq.files import user_path
 
 ACCEPTED = set(
   "Conv Pad Mul Add Div Constant AveragePool GlobalAveragePool MaxPool Cast "
@@ -48,7 +49,7 @@ class DoryLayer(NamedTuple):
 
 def problems(directory: Path) -> list[str]:
   """What DORY would refuse or misread in a directory; empty if nothing."""
-  directory = Path(directory)
+  directory = user_path(directory)
   try:
     config = json.loads((directory / "config.json").read_text())
   except (OSError, ValueError) as error:

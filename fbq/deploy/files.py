@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from fbq.files import user_path
 from fbq.nets.graph import Net, Node
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ def write(
     entries: entries of network.json, besides kind and digests.
     arrays: arrays of weights.npz by name.
   """
-  directory = Path(directory)
+  directory = user_path(directory)
   directory.mkdir(parents=True, exist_ok=True)
   buffer = io.BytesIO()
   np.savez(buffer, allow_pickle=False, **arrays)
@@ -77,7 +78,7 @@ def read(
   Raises:
     ArtifactError: a file is missing, damaged, altered, or of another kind.
   """
-  directory = Path(directory)
+  directory = user_path(directory)
   manifest, arrays = _sealed(directory, kind)
   try:
     return make(manifest, arrays)

@@ -270,7 +270,7 @@ def _largest_shift(affine, reach, width):
   raise ValueError(
     f"no shift keeps {width}-bit requantization from overflowing: channel "
     f"{worst} has slope {affine.slope[worst]:.4g} and offset "
-    f"{affine.offset[worst]:.4g} codes"
+    f"{affine.offset[worst]:.4g} codes" + "; 64 bits hold more" * (width == 32)
   )
 
 

@@ -128,21 +128,21 @@ def assignments(
     settings.uniform_baselines,
   )
   return Assignments(
-    net.name,
-    costs.name,
-    lab.task.test_count,
-    float_accuracy,
-    tuple(points),
-    {p.name: tuple(_layers(net, costs.table, p.precision)) for p in points},
-    {
+    network=net.name,
+    target=costs.name,
+    test_count=lab.task.test_count,
+    float_accuracy=float_accuracy,
+    points=tuple(points),
+    layers={p.name: _layers(net, costs.table, p.precision) for p in points},
+    changes={
       p.name: tuple(_change(net, costs, change) for change in raises[p.name])
       for p in points
       if p.name in raises
     },
-    REFERENCE,
-    settings.tolerance,
-    costs.target.frequency_hz if costs.target else None,
-    tuple(_assumptions(costs.table, lab.task.about_test)),
+    reference=REFERENCE,
+    tolerance=settings.tolerance,
+    clock_hertz=costs.target.frequency_hz if costs.target else None,
+    assumptions=tuple(_assumptions(costs.table, lab.task.about_test)),
   )
 
 
@@ -190,27 +190,25 @@ def _layers(net, table, assignment):
   """What each layer of one point costs."""
   cycles = layer_cycles(table, net.workload, assignment)
   total = int(cycles.sum())
-  rows = []
-  for layer, reads, writes, count in zip(
-    net.workload.layers,
-    net.workload.input_sites,
-    net.workload.output_sites,
-    cycles,
-    strict=True,
-  ):
-    rows.append(
-      LayerRow(
-        layer=layer.name,
-        op=layer.op,
-        in_bits=assignment[reads[0]],
-        weight_bits=assignment.get(net.workload.weight_site(layer)),
-        out_bits=None if writes is None else assignment[writes],
-        macs=layer.macs,
-        cycles=int(count),
-        share=float(count) / total,
-      )
+  return tuple(
+    LayerRow(
+      layer=layer.name,
+      op=layer.op,
+      in_bits=assignment[reads[0]],
+      weight_bits=assignment.get(net.workload.weight_site(layer)),
+      out_bits=None if writes is None else assignment[writes],
+      macs=layer.macs,
+      cycles=int(count),
+      share=float(count) / total,
     )
-  return rows
+    for layer, reads, writes, count in zip(
+      net.workload.layers,
+      net.workload.input_sites,
+      net.workload.output_sites,
+      cycles,
+      strict=True,
+    )
+  )
 
 
 def _change(net: Net, costs: Costs, change: Raise) -> Change:

@@ -6,8 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fbq.config import ConfigError, Settings
-from fbq.files import user_path
+from fbq.config import ConfigError, Settings, brought
 from fbq.lab.settings import Training
 from fbq.model import Model
 from fbq.nets.graph import Net
@@ -28,12 +27,16 @@ def load(
 
   Raises:
     ConfigError: the file cannot be read, or anything in it or in the network
-      has no counterpart; lists all of it.
+      has no counterpart; lists the first of it.
   """
-  mean_and_std = settings.checkpoint_images or None
+  given = settings.checkpoint_layout
+  names = brought("layout", given, "checkpoint_layout") if given else None
+  mean_and_std: Any = settings.checkpoint_images or None  # a pair
   try:
-    state = torch_weights.read(user_path(settings.float_checkpoint))
-    return torch_weights.load(net, state, _zeros(net), normalized=mean_and_std)
+    state = torch_weights.read(settings.float_checkpoint)
+    return torch_weights.load(
+      net, state, _zeros(net), names=names, normalized=mean_and_std
+    )
   except (ValueError, TypeError, ModuleNotFoundError) as error:
     raise ConfigError(
       f"config.float_checkpoint is {settings.float_checkpoint!r}: {error}"

@@ -1,7 +1,7 @@
 """Settings that experiments share: network, data, stages, target."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
@@ -9,6 +9,7 @@ from pydantic import Field
 
 from fbq import precision
 from fbq.config import (
+  Check,
   Chosen,
   Count,
   NotNegative,
@@ -16,8 +17,6 @@ from fbq.config import (
   Seed,
   Settings,
   Share,
-  checked,
-  expect,
   require,
 )
 
@@ -63,23 +62,27 @@ def _differ(values) -> bool:
   return bool(values) and len(set(values)) == len(values)
 
 
-Seeds = checked(
-  tuple[Seed, ...], _differ, "different whole numbers, 0 to 2^32 - 1"
-)
-Bits = checked(int, lambda b: b in precision.BITS, f"one of {precision.BITS}")
-Baselines = checked(
+Seeds = Annotated[
+  tuple[Seed, ...], Check(_differ, "different whole numbers, 0 to 2^32 - 1")
+]
+Bits = Annotated[
+  int, Check(lambda b: b in precision.BITS, f"one of {precision.BITS}")
+]
+Baselines = Annotated[
   tuple[int, ...],
-  lambda bits: _differ(bits) and 8 in bits and set(bits) <= {*precision.BITS},
-  f"some of {precision.BITS}, 8 among them: the report compares with it",
-)
+  Check(
+    lambda bits: _differ(bits) and 8 in bits and set(bits) <= {*precision.BITS},
+    f"some of {precision.BITS}, 8 among them: the report compares with it",
+  ),
+]
 
 
 class Stage(Settings):
   """A stage of training: its length, its batches, its rates."""
 
-  steps: checked(
-    int | str, _is_length, "a number of steps, 1 to 10^9, or 'n epochs'"
-  ) = 200
+  steps: Annotated[
+    int | str, Check(_is_length, "a number of steps, 1 to 10^9, or 'n epochs'")
+  ] = 200
   "Steps of the stage, or 'n epochs'."
   batch_size: int = Field(32, ge=2, le=2**20)
   "Images of a step, over all devices."
@@ -89,9 +92,9 @@ class Stage(Settings):
   "Weight decay, added to the gradient of the weights."
   warmup: BelowOne = 0.05
   "Share of the steps in which the rates rise from 0."
-  drops: checked(
-    tuple[float, ...], _rise, "rising shares of the steps, in (0, 1)"
-  ) = ()
+  drops: Annotated[
+    tuple[float, ...], Check(_rise, "rising shares of the steps, in (0, 1)")
+  ] = ()
   "Shares of the steps after each of which the rates fall to a tenth; (): they \
   follow a cosine to 0."
   compute_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -172,13 +175,15 @@ class Training(Settings):
   "File of a float network's weights (.npz, .safetensors); '': it is trained."
   checkpoint_layout: str = ""
   "How the checkpoint names its weights; '': told from names and shapes."
-  checkpoint_images: checked(
+  checkpoint_images: Annotated[
     tuple[tuple[float, ...], ...],
-    lambda pair: (
-      len(pair) in (0, 2) and all(len(part) in (1, 3) for part in pair)
+    Check(
+      lambda pair: (
+        len(pair) in (0, 2) and all(len(part) in (1, 3) for part in pair)
+      ),
+      "(mean, std), each of one or three colours, or ()",
     ),
-    "(mean, std), each of one or three colours, or ()",
-  ) = ()
+  ] = ()
   "(mean, std) by colour of the images that the checkpoint was trained on, as \
   (x - mean) / std; (): images from 0 to 1."
   calibration_images: int = Field(256, ge=1, le=10**7)
@@ -222,11 +227,3 @@ class Judged(Settings):
   "Bits of the uniform networks beside."
   tolerance: BelowOne = 0.005
   "Accuracy that the recommended point may lose."
-
-
-def expect_rules(rules: Mapping | tuple) -> None:
-  """Raises unless they are pairs (regular expression, bits)."""
-  expect(
-    all(len(r) == 2 and isinstance(r[0], str) for r in rules),
-    "pairs (regular expression, bits)",
-  )

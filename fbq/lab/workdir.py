@@ -30,7 +30,7 @@ def claim_of(settings: Settings) -> dict[str, Any]:
   Raises:
     ConfigError: a file cannot be read.
   """
-  claim = {"fbq": FORMAT, **settings.model_dump(mode="json")}
+  claim: dict[str, Any] = {"fbq": FORMAT, **settings.model_dump(mode="json")}
   for setting, digest in _DIGESTS.items():
     if claim.get(setting):
       path = user_path(claim[setting])

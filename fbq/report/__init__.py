@@ -1,8 +1,6 @@
-"""Results for people: a table, a picture and a page that answer one question.
+"""Results for people: pages made of blocks, pictures, and records of points.
 
-Which precision should each tensor of this network have, so that it runs fastest
-on this hardware at the accuracy I need? The records that everything here reads
-are in `records`; nothing here trains, searches or costs.
+Nothing here trains, searches or costs, and nothing knows an experiment.
 """
 
 from fbq.report.records import Change as Change

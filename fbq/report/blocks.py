@@ -4,16 +4,13 @@ A page is a list of blocks; `page.write` makes HTML of it and escapes every
 text. Values of tables are plain numbers and texts: their column formats them.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
-KINDS = ("text", "soft", "long", "sign", "number", "bits", "bar")
-MARKS = ("", "best", "like")
+import pydantic
 
 
-@dataclasses.dataclass(frozen=True)
-class Text:
+class Text(NamedTuple):
   """A paragraph.
 
   Attributes:
@@ -27,8 +24,12 @@ class Text:
   note: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Answer:
+def note(text: str) -> Text:
+  """Small print, as below a table."""
+  return Text(text, note=True)
+
+
+class Answer(NamedTuple):
   """The answer to the question of the page, in a box.
 
   Attributes:
@@ -40,43 +41,37 @@ class Answer:
   more: "Sequence[Text | Links]" = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Figures:
+class Figures(NamedTuple):
   """Key numbers side by side: (number, what it is)."""
 
   items: Sequence[tuple[str, str]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Bullets:
+class Bullets(NamedTuple):
   """A list of sentences."""
 
   items: Sequence[str]
 
 
-@dataclasses.dataclass(frozen=True)
-class Links:
+class Links(NamedTuple):
   """Links side by side: (text, address), "#anchor" within the page."""
 
   items: Sequence[tuple[str, str]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Code:
+class Code(NamedTuple):
   """Text to be read or copied letter by letter."""
 
   text: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
   """Names and values, one pair below the other."""
 
   items: Mapping[str, object]
 
 
-@dataclasses.dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
   """A picture.
 
   Attributes:
@@ -107,31 +102,25 @@ class Cell(NamedTuple):
   href: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class Column:
   """One column of a table.
 
   Attributes:
     heading: may have line breaks.
-    kind: "text", "soft" (less important), "long" (text of many words), "sign"
-      (a symbol), "number", "bits" (bit-widths: a number, None or several of
-      them) or "bar" (a number as a bar, and as a text).
-    format: of numbers, as for `str.format`. None is shown as a dash.
+    kind: "soft": less important; "long": text of many words; "sign": a symbol;
+      "bits": bit-widths, a number, None or several of them; "bar": a number as
+      a bar, and as a text.
+    format: how numbers are written, for `str.format`. None is shown as a dash.
     group: heading above it, shared by neighbours that have the same one.
   """
 
   heading: str
-  kind: str = "text"
+  kind: Literal["text", "soft", "long", "sign", "number", "bits", "bar"] = (
+    "text"
+  )
   format: str = "{:,}"
   group: str = ""
-
-  def __post_init__(self):
-    _expect("column", self.heading, "kind", self.kind, KINDS)
-
-
-def note(text: str) -> Text:
-  """Small print, as below a table."""
-  return Text(text, note=True)
 
 
 def percents(heading: str) -> Column:
@@ -144,7 +133,7 @@ def number(heading: str, format: str = "{:,}", group: str = "") -> Column:
   return Column(heading, "number", format, group)
 
 
-@dataclasses.dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class Table:
   """A table, which readers sort by its headings.
 
@@ -162,21 +151,24 @@ class Table:
 
   columns: Sequence[Column]
   rows: Sequence[Sequence[object]]
-  marks: Sequence[str] = ()
+  marks: Sequence[Literal["", "best", "like"]] = ()
   label: str = ""
 
   @classmethod
   def of(
     cls,
     items: Iterable[Any],
-    *columns: tuple[Column, Callable[[Any], object]],
-    marks: Callable[[Any], str] | None = None,
+    *columns: tuple[Column | str, Callable[[Any], object]],
+    marks: Callable[[Any], Any] | None = None,
     label: str = "",
   ) -> Self:
-    """A row for each item: every column with the value that it shows of it."""
+    """A row for each item: every column with the value that it shows of it.
+
+    A heading alone is a column of texts.
+    """
     items = list(items)
     return cls(
-      [column for column, _ in columns],
+      [Column(c) if isinstance(c, str) else c for c, _ in columns],
       [[value(item) for _, value in columns] for item in items],
       [marks(item) for item in items] if marks else (),
       label,
@@ -184,10 +176,10 @@ class Table:
 
   def __post_init__(self):
     name = self.label or ", ".join(column.heading for column in self.columns)
-    for number, row in enumerate(self.rows):
+    for i, row in enumerate(self.rows):
       if len(row) != len(self.columns):
         raise ValueError(
-          f"table {name!r}: row {number} has {len(row)} values, expected "
+          f"table {name!r}: row {i} has {len(row)} values, expected "
           f"{len(self.columns)}, one per column"
         )
     if self.marks and len(self.marks) != len(self.rows):
@@ -195,12 +187,9 @@ class Table:
         f"table {name!r}: {len(self.marks)} marks for {len(self.rows)} rows, "
         "expected one per row or none"
       )
-    for mark in self.marks:
-      _expect("table", name, "mark", mark, MARKS)
 
 
-@dataclasses.dataclass(frozen=True)
-class Details:
+class Details(NamedTuple):
   """Blocks that a click shows.
 
   Attributes:
@@ -214,8 +203,7 @@ class Details:
   note: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
   """Blocks under a heading; sections within sections have smaller ones.
 
   Attributes:
@@ -229,23 +217,5 @@ class Section:
   anchor: str = ""
 
 
-Block = (
-  Text
-  | Answer
-  | Figures
-  | Bullets
-  | Links
-  | Code
-  | Facts
-  | Picture
-  | Table
-  | Details
-  | Section
-)
-
-
-def _expect(what, name, field, given, known):
-  if given not in known:
-    raise ValueError(
-      f"{what} {name!r}: {field} is {given!r}, expected one of {known}"
-    )
+Plain = Text | Answer | Figures | Bullets | Links | Code | Facts | Picture
+Block = Plain | Table | Details | Section

@@ -1,4 +1,4 @@
-"""Cells of tables as the template writes them."""
+"""Cells of tables as the template and the terminal write them."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ class View(NamedTuple):
 
   Attributes:
     tag: "th" for the name of the row, else "td".
-    kind: of its column, see `Column`.
+    kind: kind of its column, see `Column`.
     text: in words or digits; "" beside chips.
     chips: bit-widths.
     sort: by what rows are sorted; None: by what the cell shows.
@@ -69,23 +69,26 @@ def views(table: Table) -> list[list[View]]:
 
 
 def printed(table: Table, title: str = ""):
-  """The same table as a `rich.table.Table`, without texts of many words."""
+  """A `rich.table.Table` of what matters most, for 80 letters a line.
+
+  Columns of kind "soft" and "long" are left to the page.
+  """
   from rich.table import Table as Printed
   from rich.text import Text
 
-  kept = [i for i, c in enumerate(table.columns) if c.kind != "long"]
-  shown = Printed(title=title or table.label)
-  for column in (table.columns[i] for i in kept):
-    is_number = column.kind in ("number", "bar")
+  shown = Printed(title=title or table.label, box=None, padding=(0, 1, 0, 0))
+  kept = [c.kind not in ("soft", "long") for c in table.columns]
+  for column in itertools.compress(table.columns, kept):
     shown.add_column(
       Text(column.heading),
-      justify="right" if is_number else "left",
-      no_wrap=is_number,
+      justify="right" if column.kind in ("number", "bar") else "left",
+      no_wrap=column.kind != "text",
+      overflow="fold",
     )
   for i, row in enumerate(views(table)):
     is_best = bool(table.marks) and table.marks[i] == "best"
     # As `Text`, in which rich finds no markup, whatever a name contains.
-    words = [Text(row[j].words) for j in kept]
+    words = [Text(view.words) for view in itertools.compress(row, kept)]
     shown.add_row(*words, style="bold" if is_best else None)
   return shown
 

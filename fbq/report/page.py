@@ -115,14 +115,13 @@ def _pictures(blocks: Sequence[Block]) -> Iterator[Picture]:
 
 def _about(run: Run, files: Sequence[str]) -> Section:
   """How the results came about, what else there is and how to go on."""
-  facts = dict(run.facts)
-  if run.commit:
-    facts["commit"] = run.commit
-  if run.seeds:
-    facts["seeds"] = ", ".join(map(str, run.seeds))
-  if run.stages:
-    facts["wall time"] = duration(sum(run.stages.values()))
-  folders: dict[str, list[str]] = {}
+  more = {
+    "commit": run.commit,
+    "seeds": ", ".join(map(str, run.seeds)),
+    "wall time": duration(sum(run.stages.values())) if run.stages else "",
+  }
+  facts = {**run.facts, **{name: text for name, text in more.items() if text}}
+  folders: dict[str, list[str]] = {"": []}
   for name in files:
     folders.setdefault(name.rpartition("/")[0], []).append(name)
   parts: list[Block] = []
@@ -133,7 +132,7 @@ def _about(run: Run, files: Sequence[str]) -> Section:
   if run.next:
     command, words = run.next
     parts += [Text(words), Code(command)]
-  parts += [Facts(facts), _links(folders.pop("", []))]
+  parts += [Facts(facts), _links(folders.pop(""))]
   for folder, names in folders.items():
     parts.append(Details(f"{len(names)} files in {folder}/", [_links(names)]))
   if run.stages:

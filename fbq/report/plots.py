@@ -3,166 +3,61 @@
 Every point and every arrow tells its numbers to the mouse.
 """
 
-import itertools
-from collections.abc import Sequence
-
 import numpy as np
 
-from fbq.report import labels, picture, records, tables
+from fbq.report import labels, picture, records, sentences
+from fbq.report.assignments import Assignments
 from fbq.report.records import Point
 
 _STYLES = {
-  "search": ("o", picture.BLUE, "precision search"),
+  "search": ("o", picture.BLUE, "precision search (bar: 1 standard error)"),
   "free_bits": ("D", picture.VERMILION, "after the Free Bits pass"),
   "baseline": ("s", picture.SOFT, "uniform baseline"),
 }
 
 
-def front(
-  points: Sequence[Point],
-  test_count: int,
-  float_accuracy: float | None = None,
-  recommended: str | None = None,
-  title: str = "",
-) -> str:
+def front(results: Assignments) -> str:
   """SVG of accuracy over cycles.
 
-  Where a few points lie far below the others the accuracy axis is broken, so
-  that the ones worth having can be told apart.
-
-  Args:
-    points: of one network on one target.
-    test_count: test images, for the error bars (binomial standard error).
-    float_accuracy: of the network before quantization, 0 to 1; a dashed line.
-    recommended: name of the point to be marked with a star.
-    title: heading of the picture.
-
-  Raises:
-    ValueError: points do not fit together or a number is impossible.
+  Points far less accurate than the others (`least_shown`) are in a band at the
+  lower edge, and their names say how accurate they are.
   """
-  by_name = records.check(points)
-  if recommended is not None and recommended not in by_name:
-    raise ValueError(f"no point is called {recommended!r}: {list(by_name)}")
-  if float_accuracy is not None:
-    float_accuracy = records.fraction(float_accuracy, "float_accuracy")
-  best = by_name.get(recommended) if recommended else None
-
-  # One panel, or a large one above a small one where the axis is broken.
+  points, best = records.by_cycles(results.points), results.best.point
   figure = picture.new(9, 6)
-  low, high = accuracy_ranges(points, test_count, float_accuracy)
-  if low is None:
-    panels, limits = [figure.subplots()], [high]
-  else:
-    panels = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    limits = [high, low]
-    _break(*panels)
-  for axes, (bottom, top) in zip(panels, limits, strict=True):
-    axes.set_ylim(bottom, top)
-    _draw(axes, points, by_name, test_count, float_accuracy)
-    if best is not None:
-      _star(axes, best, test_count)
-
-  # What is around the panels.
-  if title:
-    panels[0].set_title(title, loc="left", fontsize=11, parse_math=False)
-  panels[-1].set_xlabel("cycles per image (millions), fewer is faster")
-  figure.supylabel("test accuracy (%)", fontsize=10)
-  picture.legend(figure, panels[0], 3, "lower center")
-
-  # Names last, as they need to know where everything else is.
-  figure.canvas.draw()
-  for axes in panels:
-    _name_points(axes, points, by_name, best, float_accuracy)
-  return picture.svg(
-    figure,
-    "Test accuracy over cycles per image of every assignment; the table has "
-    "the same numbers.",
-  )
-
-
-def said(point: Point, test_count: int) -> str:
-  """A point in one line: name, cycles, accuracy, bits."""
-  error = records.standard_error(point.accuracy, test_count)
-  names = " = ".join((point.name, *point.aliases))
-  return (
-    f"{names}: {point.cycles:,} cycles, {point.accuracy:.2%} "
-    f"± {100 * error:.2f}; {tables.bits_in_words(point.precision)}"
-  )
-
-
-def accuracy_ranges(points, test_count, float_accuracy=None):
-  """Limits in percent of the lower panel, or None, and of the upper one.
-
-  The axis breaks at the largest step between neighbouring accuracies if that is
-  more than half of their range and more than 5 points, with at least half of
-  the points above it.
-  """
-  spread = [
-    (p.accuracy * 100, records.standard_error(p.accuracy, test_count) * 100)
-    for p in points
-  ]
-  spread.sort()
-  if float_accuracy is not None:
-    spread.append((float_accuracy * 100, 0.0))
-
-  def limits(group):
-    least = min(value - error for value, error in group)
-    most = max(value + error for value, error in group)
-    margin = 0.06 * (most - least) + 0.15
-    return least - margin, most + margin
-
-  values = np.sort([value for value, _ in spread])
-  steps = np.diff(values)
-  if len(steps):
-    place = int(np.argmax(steps))
-    step = steps[place]
-    if (
-      step > 5
-      and step > 0.5 * (values[-1] - values[0])
-      and 2 * (place + 1) <= len(values)
-    ):
-      below = [pair for pair in spread if pair[0] <= values[place]]
-      above = [pair for pair in spread if pair[0] > values[place]]
-      return limits(below), limits(above)
-  return None, limits(spread)
-
-
-def _break(upper, lower):
-  """Marks where the accuracy axis is broken."""
-  upper.spines.bottom.set_visible(False)
-  lower.spines.top.set_visible(False)
-  upper.tick_params(bottom=False, labelbottom=False)
-  marks = dict(
-    marker=[(-1, -0.5), (1, 0.5)],
-    markersize=9,
-    linestyle="none",
-    color="black",
-    markeredgewidth=1,
-    clip_on=False,
-  )
-  upper.plot([0], [0], transform=upper.transAxes, **marks)
-  lower.plot([0], [1], transform=lower.transAxes, **marks)
-
-
-def _place(point: Point) -> tuple[float, float]:
-  """Millions of cycles, accuracy in percent."""
-  return point.cycles / 1e6, point.accuracy * 100
-
-
-def _draw(axes, points, by_name, test_count, float_accuracy):
-  """Everything but the names, within the limits of a panel."""
+  axes = figure.subplots()
   picture.bare(axes, "both")
-  cycles = np.asarray([point.cycles for point in points]) / 1e6
-  margin = 0.05 * (cycles.max() - cycles.min()) or 0.1 * cycles.max()
-  right = cycles.max() + margin
-  axes.set_xlim(cycles.min() - margin, right)
+
+  # Limits: the accuracies worth telling apart, with their error bars.
+  least = least_shown(results)
+  shown = [p for p in points if p.accuracy >= least]
+  ends = [
+    100 * p.accuracy + s * results.error(p) for p in shown for s in (-1, 1)
+  ]
+  ends.append(100 * results.float_accuracy)
+  margin = 0.06 * (max(ends) - min(ends)) + 0.15
+  low, edge = min(ends) - margin, min(ends) - 2 * margin
+  axes.set_ylim(low, min(max(ends) + margin, 101))
+  if len(shown) < len(points):
+    axes.set_ylim(bottom=low - 2 * margin)
+    axes.axhspan(
+      *(low - 2 * margin, low),
+      color=picture.GRID,
+      linewidth=0,
+      label="less accurate than the axis tells: as written",
+    )
+  cycles = [point.cycles / 1e6 for point in points]
+  margin = 0.05 * (cycles[-1] - cycles[0]) or 0.1 * cycles[-1]
+  axes.set_xlim(cycles[0] - margin, cycles[-1] + margin)
+
+  def place(point):
+    is_shown = point.accuracy >= least
+    return point.cycles / 1e6, 100 * point.accuracy if is_shown else edge
 
   # The front, as steps to the right edge, and the float network.
-  mask = records.on_front(points)
-  ends = {_place(p) for p, keep in zip(points, mask, strict=True) if keep}
-  xs, ys = zip(*sorted(ends), strict=True)
+  best_names = records.front(points)
+  xs, ys = zip(*(place(p) for p in points if p.name in best_names), strict=True)
   axes.step(
-    [*xs, right],
+    [*xs, cycles[-1] + margin],
     [*ys, ys[-1]],
     where="post",
     color=picture.GREEN,
@@ -171,53 +66,112 @@ def _draw(axes, points, by_name, test_count, float_accuracy):
     zorder=1.5,
     label="front: nothing faster is as accurate",
   )
-  if float_accuracy is not None:
-    axes.axhline(
-      float_accuracy * 100,
-      color=picture.GREY,
-      linestyle=(0, (5, 4)),
-      linewidth=1.2,
-      zorder=1,
-      label=f"float network ({float_accuracy:.2%})",
-    )
+  axes.axhline(
+    100 * results.float_accuracy,
+    color=picture.GREY,
+    linestyle=(0, (5, 4)),
+    linewidth=1.2,
+    zorder=1,
+    label=f"float network ({results.float_accuracy:.2%})",
+  )
 
   # Arrows before points, which lie on them.
+  by_name = results.by_name
   for point in points:
     if point.parent is not None:
-      _arrow(axes, by_name[point.parent], point)
-  for kind, (marker, color, name) in _STYLES.items():
-    label = f"{name} (bar: 1 standard error)" if kind == "search" else name
+      _arrow(axes, by_name[point.parent], point, place)
+  if any(point.parent is not None for point in points):
+    style = dict(color=picture.VERMILION, linewidth=0.9, marker=">")
+    axes.plot([], [], label="what the pass made of it", markersize=4, **style)
+  for kind, (marker, color, label) in _STYLES.items():
     group = [point for point in points if point.kind == kind]
-    shown = _within(axes, group)
-    if group:
-      bars = axes.errorbar(
-        [_place(point)[0] for point in shown],
-        [_place(point)[1] for point in shown],
-        yerr=[
-          100 * records.standard_error(point.accuracy, test_count)
-          for point in shown
-        ],
-        fmt=marker,
-        color=color,
-        ecolor=color + "55",
-        elinewidth=1.2,
-        markersize=6.5,
-        markeredgecolor="white",
-        markeredgewidth=0.7,
-        zorder=3,
-        label=label,
+    if not group:
+      continue
+    xs, ys = zip(*map(place, group), strict=True)
+    bars = axes.errorbar(
+      xs,
+      ys,
+      [results.error(p) if p.accuracy >= least else 0 for p in group],
+      fmt=marker,
+      color=color,
+      elinewidth=1,
+      markersize=6.5,
+      markeredgecolor=picture.PAGE,
+      markeredgewidth=0.7,
+      zorder=3,
+      label=label,
+    )
+    picture.title(bars[0], [said(results, point) for point in group])
+  (star,) = axes.plot(
+    *place(best),
+    "*",
+    color=picture.AMBER,
+    markeredgecolor=picture.INK,
+    markeredgewidth=0.6,
+    markersize=17,
+    zorder=5,
+    label="recommended",
+  )
+  picture.title(star, [f"recommended: {said(results, best)}"])
+
+  # What is around, then the names of what the answer is about.
+  picture.heading(axes, f"{results.network} on {results.target}")
+  axes.set_xlabel("cycles per image (millions), fewer is faster")
+  axes.set_ylabel("test accuracy (%)")
+  picture.legend(figure, axes, 3, "lower center")
+  names = {best.name, best.parent, results.reference, *best_names}
+  names |= {point.name for point in points if point.accuracy < least}
+  named = [p for p in points if names & {p.name, *p.aliases}]
+  labels.place(
+    axes,
+    [
+      labels.Label(
+        p.name + f": {p.accuracy:.1%}" * (p.accuracy < least),
+        *place(p),
+        _STYLES[p.kind][1],
+        p == best,
       )
-      picture.title(bars[0], [said(point, test_count) for point in shown])
+      for p in sorted(named, key=lambda p: p != best)
+    ],
+    [place(point) for point in points],
+  )
+  return picture.svg(
+    figure,
+    "Test accuracy over cycles per image of every assignment; the table has "
+    "the same numbers.",
+  )
 
 
-def _arrow(axes, source, point):
+def said(results: Assignments, point: Point) -> str:
+  """A point in one line: name, cycles, accuracy, bits."""
+  names = " = ".join((point.name, *point.aliases))
+  return (
+    f"{names}: {point.cycles:,} cycles, {point.accuracy:.2%} "
+    f"± {results.error(point):.2f}; {sentences.bits_in_words(point.precision)}"
+  )
+
+
+def least_shown(results: Assignments) -> float:
+  """The accuracy from which the axis tells points apart.
+
+  The lower fence of a box plot, 1.5 interquartile ranges below the lower
+  quartile, but no more than the reference and the recommended point have.
+  """
+  accuracies = [point.accuracy for point in results.points]
+  lower, upper = np.percentile(accuracies, (25, 75))
+  best = results.best
+  fence = lower - 1.5 * max(upper - lower, 0.01)
+  return float(min(fence, best.point.accuracy, best.reference.accuracy))
+
+
+def _arrow(axes, source, point, place):
   arrow = axes.annotate(
     "",
-    xy=_place(point),
-    xytext=_place(source),
+    xy=place(point),
+    xytext=place(source),
     arrowprops=dict(
       arrowstyle="-|>",
-      color=_STYLES["free_bits"][1],
+      color=picture.VERMILION,
       linewidth=0.9,
       alpha=0.7,
       shrinkA=4,
@@ -225,75 +179,8 @@ def _arrow(axes, source, point):
     ),
     zorder=1.8,
   )
-  # Where the axis is broken, an arrow from below the break ends at it.
-  arrow.arrow_patch.set_clip_box(axes.bbox)
   picture.title(
     arrow.arrow_patch,
     f"{source.name} to {point.name}: {source.cycles:,} to {point.cycles:,} "
     f"cycles, {source.accuracy:.2%} to {point.accuracy:.2%}",
-  )
-
-
-def _star(axes, best, test_count):
-  shown = _within(axes, [best])
-  (star,) = axes.plot(
-    [_place(point)[0] for point in shown],
-    [_place(point)[1] for point in shown],
-    "*",
-    color=picture.AMBER,
-    markeredgecolor="black",
-    markeredgewidth=0.6,
-    markersize=17,
-    zorder=5,
-    label="recommended",
-  )
-  titles = [f"recommended: {said(point, test_count)}" for point in shown]
-  picture.title(star, titles)
-
-
-def _within(axes, points):
-  """The points that a panel shows."""
-  low, high = axes.get_ylim()
-  return [point for point in points if low <= _place(point)[1] <= high]
-
-
-def _name_points(axes, points, by_name, best, float_accuracy):
-  """Names the points of a panel, what matters most first.
-
-  The recommended point, the baselines and the front always get a name; of the
-  others, those whose name would cover something do not: the table has them.
-  """
-  mask = dict(zip(map(id, points), records.on_front(points), strict=True))
-
-  # Names should rather not cover the front, arrows and the float network.
-  front = sorted(_place(point) for point in points if mask[id(point)])
-  corners = [front[0]]
-  for (_, y0), (x1, y1) in itertools.pairwise(front):
-    corners += [(x1, y0), (x1, y1)]
-  corners.append((axes.get_xlim()[1], front[-1][1]))
-  lines = [corners]
-  for point in points:
-    if point.parent is not None:
-      lines.append([_place(by_name[point.parent]), _place(point)])
-  if float_accuracy is not None:
-    lines.append([(x, 100 * float_accuracy) for x in axes.get_xlim()])
-
-  def rank(point):
-    kinds = point is best, point.kind == "baseline", mask[id(point)]
-    return [not first for first in kinds], point.cycles, point.name
-
-  labels.place(
-    axes,
-    [
-      labels.Label(
-        point.name,
-        *_place(point),
-        color=_STYLES[point.kind][1],
-        essential=not all(rank(point)[0]),
-        bold=point is best,
-      )
-      for point in sorted(_within(axes, points), key=rank)
-    ],
-    [_place(point) for point in points],
-    lines,
   )

@@ -35,12 +35,15 @@ class Layout(NamedTuple):
     norm_epsilon: number that the checkpoint's batch norms add to variances.
     unused: regular expression of the keys that our network has no use for.
     note: what differs between the two networks beside names; "" if nothing.
+    style: one of `fbq.train.layout_keys.STYLES`: how arrays of a module are
+      called and shaped.
   """
 
   modules: Mapping[str, Modules]
   norm_epsilon: float = 1e-5
   unused: str = r"(?!)"
   note: str = ""
+  style: str = "torch"
 
 
 RELU6 = (
@@ -67,13 +70,12 @@ def layout(net: Net) -> Layout:
   Raises:
     ValueError: none is known; says how to give one.
   """
-  family = net.name.split("-")[0]
-  if family not in _LAYOUTS:
+  if (family := net.name.split("-")[0]) not in FAMILIES:
     raise ValueError(
       f"no PyTorch names are known for net {net.name!r}, only for "
-      f"{sorted(_LAYOUTS)}; pass a Layout that has them"
+      f"{sorted(FAMILIES)}; give a layout that has them"
     )
-  return _LAYOUTS[family](net)
+  return FAMILIES[family](net)
 
 
 def _mobilenet_v1(net):
@@ -170,7 +172,7 @@ def _convnext(net):
   return Layout(modules)
 
 
-_LAYOUTS = {
+FAMILIES = {
   "convnext": _convnext,
   "googlenet": _googlenet,
   "mobilenet_v1": _mobilenet_v1,

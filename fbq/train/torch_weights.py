@@ -1,4 +1,4 @@
-"""Float checkpoints from PyTorch, loaded by name into a network's variables.
+"""Float checkpoints of frameworks, loaded by name into a network's variables.
 
 A checkpoint is a file of named arrays, .safetensors or .npz, made where PyTorch
 is:
@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax import dtypes
 
-from fbq.nets.graph import INPUT, Net
-from fbq.nets.node import Node
-from fbq.train.torch_names import Layout, layout
+from fbq.files import user_path
+from fbq.nets.graph import Net
+from fbq.train import image_norm, layout_keys, layouts
 
 NORM_EPSILON = 1e-5  # of `fbq.model`'s batch norm
+_SHOWN = 5  # keys of a message
 
 
 class Report(NamedTuple):
@@ -51,20 +53,16 @@ class Report(NamedTuple):
     return "\n".join(lines + [f"note: {self.note}"] * bool(self.note))
 
 
-class _Leaf(NamedTuple):
-  path: tuple[str, ...]  # in the variables
-  key: str  # in the checkpoint
-  kind: str  # "kernel", "vector", "variance"
-  node: Node
-
-
 def read(path: str | Path) -> dict[str, np.ndarray]:
-  """{key: array} of a .safetensors or .npz file.
+  """{key: array} of a .safetensors or .npz file, keys without wrappers.
+
+  What PyTorch's DataParallel and compile put into names is left out, and so are
+  Flax's collections; see `layout_keys.plain`.
 
   Raises:
     ValueError: missing, damaged or of another kind; names the file.
   """
-  path = Path(path)
+  path = user_path(path)
   if path.suffix not in (".safetensors", ".npz"):
     raise ValueError(
       f"checkpoint {path}: expected .safetensors or .npz; with PyTorch: "
@@ -89,9 +87,20 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     raise
   except Exception as error:  # Damaged archives raise a dozen kinds.
     raise ValueError(
-      f"checkpoint {path} is damaged: {type(error).__name__}: {error}"
+      f"checkpoint {path} is damaged: {type(error).__name__}: "
+      f"{str(error)[:200]}"
     ) from error
-  return _without_wrapper(state)
+
+  found, names = {}, {}
+  for key, value in state.items():
+    short = layout_keys.plain(key)
+    if short in found:
+      raise ValueError(
+        f"checkpoint {path} has both {names[short]!r} and {key!r}, which are "
+        "the same but for wrappers: save one of them alone"
+      )
+    found[short], names[short] = value, key
+  return found
 
 
 def load(
@@ -99,59 +108,75 @@ def load(
   state: Mapping[str, np.ndarray],
   variables: Mapping[str, Any],
   allow_missing: bool = False,
-  names: Layout | None = None,
+  names: Any = None,
   normalized: tuple[Any, Any] | None = None,
 ) -> tuple[dict[str, Any], Report]:
   """`variables` with the checkpoint's numbers, and a report of all of them.
 
+  Keys may have a prefix, such as "model."; what stands beside it is not needed.
+
   Args:
     net: the network.
-    state: PyTorch's state dict as arrays, from `read`.
+    state: a state dict as arrays, from `read`.
     variables: "params" and, with batch norm, "batch_stats" as initialized;
       other collections stay. Shapes are checked against these.
     allow_missing: whether leaves that the checkpoint lacks are kept, and keys
       that the network lacks left aside, instead of raising.
-    names: layout of the checkpoint, where the network's own is not known or not
-      meant.
+    names: layout of the checkpoint, as `layouts.layout_of` takes it; derived
+      if None.
     normalized: (mean, std) per channel of the images that the checkpoint was
       trained on, as (x - mean) / std with x in [0, 1], such as
-      `torch_names.NORMALIZED`; folded into the first convolution, so that ours
-      reads x. Exact but where that convolution's window reaches over the
-      border: there zeros mean black for us, and the mean colour for it.
+      `torch_names.NORMALIZED`; folded into the layers that read the image, see
+      `image_norm.folded`.
 
   Raises:
-    ValueError: anything unmatched, wrong shapes, numbers that are not finite;
-      lists them all.
+    ValueError: no layout, anything unmatched, wrong shapes or types, numbers
+      that are not finite, negative variances; lists the first of them.
   """
-  names = names or layout(net)
+  names = layouts.layout_of(net, state, names)
+  plan = list(layout_keys.plan(net, names))
+  prefix, _ = layout_keys.prefix_of(state, [leaf.key for leaf in plan])
+
+  # Every leaf is found, of the right shape, and a number.
   found = {tuple(path): leaf for path, leaf in _leaves(variables)}
   matched, missing, wrong, loaded, used = [], [], [], {}, set()
-  for leaf in _plan(net, names):
-    name = "/".join(leaf.path)
+  for leaf in plan:
+    name, key = "/".join(leaf.path), prefix + leaf.key
     if leaf.path not in found:
       raise ValueError(
         f"variables have no {name}: they are not those of {net.name}"
       )
     shape = np.shape(found.pop(leaf.path))
-    if leaf.key not in state:
-      missing.append(f"{name} ({leaf.key})")
+    if key not in state:
+      missing.append(f"{name} ({key})")
       continue
-    used.add(leaf.key)
-    value = _convert(net, leaf, np.asarray(state[leaf.key]), names)
-    if value is None or value.shape != shape:
-      wrong.append(
-        f"{leaf.key} has shape {state[leaf.key].shape}, which does not make "
-        f"{name} {shape}"
-      )
-    elif not np.isfinite(value).all():
-      wrong.append(f"{leaf.key} has values that are not finite")
+    used.add(key)
+    value, problem = _value(net, leaf, state[key], names, shape)
+    if problem:
+      wrong.append(f"{key} {problem}")
     else:
       loaded[leaf.path] = value
-      matched.append((name, leaf.key, shape))
+      matched.append((name, key, shape))
+
+  # A bias before a batch norm, which ours has not, is a part of its mean.
+  for leaf in plan:
+    key = prefix + layout_keys.bias_key(names, leaf.node)
+    if leaf.path[-1] != "mean" or leaf.node.bias or key not in state:
+      continue
+    used.add(key)
+    if (mean := loaded.get(leaf.path)) is None:
+      continue
+    bias, problem = _value(net, leaf, state[key], names, mean.shape)
+    if problem:
+      wrong.append(f"{key} {problem}")
+    else:
+      loaded[leaf.path] = mean - bias
+      matched.append(("/".join(leaf.path), key, bias.shape))
+
   missing += ["/".join(path) for path in found]
   rest = [key for key in state if key not in used]
-  unused = [k for k in rest if _is_unused(k, names)]
-  unmatched = [k for k in rest if not _is_unused(k, names)]
+  unused = [k for k in rest if _is_unused(k, state[k], prefix, names)]
+  unmatched = [k for k in rest if k not in set(unused)]
   report = Report(
     tuple(matched),
     tuple(missing),
@@ -159,32 +184,39 @@ def load(
     tuple(unused),
     names.note,
   )
+  where = f"checkpoint for {net.name}" + f", prefix {prefix!r}" * bool(prefix)
   if wrong:
-    raise ValueError(f"checkpoint for {net.name}: " + "; ".join(wrong))
+    raise ValueError(f"{where}: {_some(wrong, '; ')}")
   if (missing or unmatched) and not allow_missing:
     raise ValueError(
-      f"checkpoint for {net.name}: the network's {missing} are not in it, its "
-      f"{unmatched} are not in the network; pass allow_missing to go on"
+      f"{where}: {len(missing)} variables of the network are not in it "
+      f"({_some(missing)}) and {len(unmatched)} of its arrays are not in the "
+      f"network ({_some(unmatched)}); give the checkpoint of this network, or "
+      "a layout that says where each is (config.checkpoint_layout)"
     )
+
   result = _replaced(variables, loaded)
   if normalized is not None:
-    result = _folded(net, result, *normalized)
+    result = image_norm.folded(net, result, *normalized)
   return result, report
 
 
-def _without_wrapper(state):
-  """Without the prefix that PyTorch's DataParallel puts before every key."""
-  prefix = "module."
-  if state and all(key.startswith(prefix) for key in state):
-    return {key.removeprefix(prefix): value for key, value in state.items()}
-  return dict(state)
+def _some(items, separator=", "):
+  """The first of many, so that a message is no page."""
+  shown = [item if len(item) < 200 else item[:200] + ".." for item in items]
+  more = len(items) - _SHOWN
+  shown = shown[:_SHOWN] + [f"and {more} more"] * (more > 0)
+  return separator.join(shown) or "none"
 
 
-def _is_unused(key, names):
-  # A count that PyTorch keeps for batch norms without momentum.
-  if key.endswith(".num_batches_tracked"):
+def _is_unused(key, value, prefix, names):
+  """Whether a key is of something else than weights."""
+  if not key.startswith(prefix) or layout_keys.is_of_optimizer(key):
     return True
-  return re.fullmatch(names.unused, key) is not None
+  # A step, an epoch, or what PyTorch counts for norms without momentum.
+  if np.ndim(value) == 0 or key.endswith(".num_batches_tracked"):
+    return True
+  return re.fullmatch(names.unused, key.removeprefix(prefix)) is not None
 
 
 def _leaves(tree, path=()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -198,58 +230,45 @@ def _leaves(tree, path=()) -> Iterator[tuple[tuple[str, ...], Any]]:
       yield (*path, key), value
 
 
-def _plan(net: Net, names: Layout) -> Iterator[_Leaf]:
-  """Every leaf of nodes that have modules, with where it comes from."""
-  for node in net.nodes:
-    if node.name not in names.modules:
-      continue
-    modules = names.modules[node.name]
-    norm = f"{node.name}_norm"
-
-    def of_norm(module, node=node, norm=norm):
-      yield _Leaf(("params", norm, "scale"), f"{module}.weight", "vector", node)
-      yield _Leaf(("params", norm, "bias"), f"{module}.bias", "vector", node)
-
-    if node.op == "layer_norm":
-      yield from of_norm(modules.weights)
-      continue
-    kernel = ("params", f"{node.name}_kernel")
-    yield _Leaf(kernel, f"{modules.weights}.weight", "kernel", node)
-    if node.bias:
-      bias = ("params", f"{node.name}_bias")
-      yield _Leaf(bias, f"{modules.weights}.bias", "vector", node)
-    if node.layer_scale:
-      scale = ("params", f"{node.name}_scale")
-      yield _Leaf(scale, modules.scale, "vector", node)
-    if node.norm:
-      yield from of_norm(modules.norm)
-      for name, key, kind in (
-        ("mean", "running_mean", "vector"),
-        ("var", "running_var", "variance"),
-      ):
-        path = ("batch_stats", norm, name)
-        yield _Leaf(path, f"{modules.norm}.{key}", kind, node)
-
-
-def _convert(net, leaf, value, names) -> np.ndarray | None:
-  """`value` in our layout, float32; None where it cannot be."""
-  value = value.astype(np.float32)
+def _value(net, leaf, given, names, shape) -> tuple[np.ndarray, str]:
+  """(an array in our layout, float32, what is wrong with it or "")."""
+  given = np.asarray(given)
+  if not dtypes.issubdtype(given.dtype, np.floating):
+    return given, f"has numbers of type {given.dtype}, expected floats"
+  with np.errstate(over="ignore"):
+    value = given.astype(np.float32)
+  if not np.isfinite(value).all():
+    return value, "has values that are not finite"
   if leaf.kind == "kernel":
-    return _kernel(net, leaf.node, value)
+    value = _kernel(net, leaf.node, value, names.style)
+  else:
+    value = value.reshape(-1)  # a layer scale is [C, 1, 1]
+  if value is None or value.shape != shape:
+    return given, (
+      f"has shape {given.shape}, which does not make {'/'.join(leaf.path)} "
+      f"{shape}"
+    )
   if leaf.kind == "variance":
+    if value.min() < 0:
+      return value, f"has a negative variance, {value.min():.4g}"
     # Ours adds its own epsilon: the sum is as it was trained.
     value = value + np.float32(names.norm_epsilon - NORM_EPSILON)
-  return value.reshape(-1)  # a layer scale is [C, 1, 1]
+  return value, ""
 
 
-def _kernel(net, node, value):
-  if node.op == "linear" and value.ndim == 2:
+def _kernel(net, node, value, style):
+  """A kernel as ours, [h, w, I, O] or [I, O]; None where it cannot be."""
+  if style != "torch" or not value.size:
+    return value
+  if node.op == "linear" and value.ndim in (2, 4):
     height, width, channels = net.shapes[node.inputs[0]]
-    if value.shape[1] != height * width * channels:
+    if value[0].size != height * width * channels:
       return None
     # PyTorch flattens channels first, we flatten them last.
     parts = value.reshape(-1, channels, height, width)
     return parts.transpose(2, 3, 1, 0).reshape(-1, len(value))
+  if node.op == "channel_conv" and value.ndim == 3:  # one of one channel
+    return value.transpose(2, 1, 0)[None]
   if value.ndim == 2:  # a linear layer over channels is a 1x1 convolution
     value = value[:, :, None, None]
   if node.op in ("conv", "depthwise") and value.ndim == 4:
@@ -264,41 +283,3 @@ def _replaced(tree, loaded, path=()):
     else loaded.get((*path, key), value)
     for key, value in tree.items()
   }
-
-
-def _folded(net, variables, mean, std):
-  """Variables of a network that reads x instead of (x - mean) / std."""
-  mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-  channels = net.input_shape[2]
-  if mean.shape != (channels,) or std.shape != (channels,) or (std <= 0).any():
-    raise ValueError(
-      f"normalized is ({mean}, {std}), expected mean and positive std of "
-      f"{channels} channels"
-    )
-  readers = [node for node in net.nodes if INPUT in node.inputs]
-  params = dict(variables["params"])
-  stats = dict(variables.get("batch_stats", {}))
-  for node in readers:
-    if node.op != "conv":
-      raise ValueError(
-        f"net {net.name!r}: {node.name!r} ({node.op}) reads the image; only a "
-        "convolution can take a normalization"
-      )
-    name, norm = f"{node.name}_kernel", f"{node.name}_norm"
-    kernel = np.asarray(params[name], np.float64) / std[:, None]
-    shift = np.einsum("hwio,i->o", kernel, mean)
-    params[name] = kernel.astype(np.float32)
-    if node.norm:
-      moved = np.asarray(stats[norm]["mean"], np.float64) + shift
-      stats[norm] = {**stats[norm], "mean": moved.astype(np.float32)}
-    elif node.bias:
-      name = f"{node.name}_bias"
-      moved = np.asarray(params[name], np.float64) - shift
-      params[name] = moved.astype(np.float32)
-    else:
-      raise ValueError(
-        f"net {net.name!r}: {node.name!r} has neither a norm nor a bias to "
-        "take a normalization"
-      )
-  result = {**variables, "params": params}
-  return result | ({"batch_stats": stats} if stats else {})

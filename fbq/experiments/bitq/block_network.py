@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fbq.report import records
+from fbq.report.records import Fraction
 from hwsim.bfp import BlockFormat
 
 ACCURACIES = ("test", "validation", "untrained_test")
@@ -51,17 +52,12 @@ class BlockNetwork:
   scheme: str
   training: str
   moves: Movement
-  test: float | None
-  validation: float | None
-  untrained_test: float | None
+  test: Fraction | None
+  validation: Fraction | None
+  untrained_test: Fraction | None
   divergence: float | None
   source: str
   text: str
-
-  def __post_init__(self):
-    for field in ACCURACIES:
-      if getattr(self, field) is not None:
-        records.fraction(getattr(self, field), f"{self.name}: {field}")
 
   @property
   def kib(self) -> float:

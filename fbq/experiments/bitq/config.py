@@ -1,18 +1,11 @@
 """What a BitQ run can be set to, and its checks before any training."""
 
 import functools
-from typing import Any
+from typing import Annotated
 
 from pydantic import Field
 
-from fbq.config import (
-  ConfigError,
-  NotNegative,
-  Seed,
-  Settings,
-  checked,
-  require,
-)
+from fbq.config import Check, ConfigError, NotNegative, Seed, Settings, require
 from fbq.lab import networks
 from fbq.lab.lab import Lab
 from fbq.lab.settings import Distilled, NetSettings, Stage, Training
@@ -22,12 +15,11 @@ from hwsim.bfp.formats import BLOCK_SIZES, SHARED_EXPONENT_BITS
 from hwsim.workload import Workload
 
 
-def _different(kind: Any, most: int, text: str, fits=lambda given: True) -> Any:
-  """The type of one to `most` different values that fit."""
-  return checked(
-    tuple[kind, ...],
+def _different(most: int, text: str, fits=lambda value: True) -> Check:
+  """Check of a tuple: one to `most` different values, each of which fits."""
+  return Check(
     lambda given: (
-      0 < len(given) <= most
+      1 <= len(given) <= most
       and len(set(given)) == len(given)
       and all(map(fits, given))
     ),
@@ -40,13 +32,17 @@ class Word(Settings):
 
   bits: int = Field(ge=3, le=26)
   "Bits of an element and its shared exponent together: q_b of eq. 6."
-  exponent_bits: _different(
-    int, 8, "whole numbers, 1 to 8", lambda bits: 1 <= bits <= 8
-  )
+  exponent_bits: Annotated[
+    tuple[int, ...],
+    _different(8, "whole numbers, 1 to 8", lambda bits: 1 <= bits <= 8),
+  ]
   "Widths SE of a shared exponent."
-  block_sizes: _different(
-    int, 12, "whole numbers, 1 to 65,536", lambda size: 1 <= size <= 1 << 16
-  )
+  block_sizes: Annotated[
+    tuple[int, ...],
+    _different(
+      12, "whole numbers, 1 to 65,536", lambda size: 1 <= size <= 1 << 16
+    ),
+  ]
   "Elements BS that share one."
 
   @property
@@ -76,9 +72,12 @@ class FormatTraining(Distilled, Stage):
 class Sweep(NetSettings):
   """A network that is costed over sizes of memory and not trained."""
 
-  memory_kib: _different(
-    float, 100, "numbers, 0.012 to 2^30", lambda kib: 0.012 <= kib <= 2**30
-  ) = (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+  memory_kib: Annotated[
+    tuple[float, ...],
+    _different(
+      100, "numbers, 0.012 to 2^30", lambda kib: 0.012 <= kib <= 2**30
+    ),
+  ] = (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
   "Sizes of SRAM in KiB; 0.012 hold three FP32 numbers."
 
 
@@ -87,24 +86,28 @@ class BitQ(Training):
 
   seed: Seed = 0
   "Seed of everything that is drawn."
-  words: checked(
+  words: Annotated[
     dict[str, Word],
-    lambda words: words and all(name.isalnum() for name in words),
-    "{name of letters and digits: {bits, exponent_bits, block_sizes}}",
-  ) = {
+    Check(
+      lambda words: words and all(name.isalnum() for name in words),
+      "{name of letters and digits: {bits, exponent_bits, block_sizes}}",
+    ),
+  ] = {
     f"BitQ{bits}": Word(bits=bits, exponent_bits=se, block_sizes=BLOCK_SIZES)
     for bits, se in SHARED_EXPONENT_BITS.items()
   }
   "Formats to choose from, by word length; by default table 2 of the paper."
-  published: checked(
+  published: Annotated[
     tuple[str, ...],
-    lambda names: set(names) <= set(published_formats.NAMES),
-    f"some of {', '.join(published_formats.NAMES)}",
-  ) = published_formats.NAMES
+    Check(
+      lambda names: set(names) <= set(published_formats.NAMES),
+      f"some of {', '.join(published_formats.NAMES)}",
+    ),
+  ] = published_formats.NAMES
   "Published formats that are trained beside."
-  alphas: _different(NotNegative, 26, "numbers, none negative") = (
-    *(0.015, 0.05, 0.15, 0.2, 0.25, 1.5, 3.0),
-  )
+  alphas: Annotated[
+    tuple[NotNegative, ...], _different(26, "numbers, none negative")
+  ] = (0.015, 0.05, 0.15, 0.2, 0.25, 1.5, 3.0)
   "Weights of data movement in eq. 1; an optimum for each."
   alpha: NotNegative = 0.2
   "The one of alphas for which a network is recommended."

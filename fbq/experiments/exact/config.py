@@ -6,20 +6,22 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fbq import precision
-from fbq.config import ConfigError, Seed, Settings, checked, described
+from fbq.config import Check, ConfigError, Expected, Seed, Settings
 from fbq.lab import fine_tuning
 from fbq.lab.lab import Lab
 from fbq.lab.settings import Judged, OnTarget, Training
 from fbq.search import constraints, exact, problem
 
 Budget = Annotated[float, Field(gt=0, le=1)]
-Budgets = checked(
+Budgets = Annotated[
   tuple[Budget, ...],
-  lambda shares: (
-    bool(shares) and len({f"{s:.0%}" for s in shares}) == len(shares)
+  Check(
+    lambda shares: (
+      bool(shares) and len({f"{s:.0%}" for s in shares}) == len(shares)
+    ),
+    "shares of the cycles at 8 bits, above 0 to 1, 1 % apart",
   ),
-  "shares of the cycles at 8 bits, above 0 to 1, 1 % apart",
-)
+]
 Bytes = Annotated[int, Field(ge=1, le=10**12)]
 
 
@@ -45,15 +47,15 @@ class Exact(Judged, OnTarget, Training):
   "Budgets, as shares of the cycles at 8 bits."
   limits: Limits = Limits()
   "Limits on memory."
-  bounds: described(
+  bounds: Annotated[
     tuple[tuple[str, int, int], ...],
-    "triples (regular expression, least bits, most bits)",
-  ) = ()
+    Expected("triples (regular expression, least bits, most bits)"),
+  ] = ()
   "(regular expression over tensors, least bits, most bits)."
-  ties: described(
+  ties: Annotated[
     tuple[str | tuple[str, ...], ...],
-    "regular expressions, or lists of tensors",
-  ) = ()
+    Expected("regular expressions, or lists of tensors"),
+  ] = ()
   "Regular expressions, or lists of tensors, that share one precision."
 
 

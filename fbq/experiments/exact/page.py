@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fbq.experiments.exact.results import Chosen
-from fbq.report import page, picture, points_page, tables
+from fbq.report import page, picture, points_page
 from fbq.report.blocks import (
   Block,
   Column,
@@ -30,18 +30,14 @@ def write(results: Chosen, run: Run, workdir: Path) -> None:
   page.write(
     workdir / "report.html",
     *points_page.heading(found),
-    [*points_page.blocks(found), _choice(results)],
+    [*points_page.content(found), _choice(results)],
     points_page.about(found, run, workdir),
   )
 
 
 def tell(results: Chosen, log: Log) -> None:
   """Prints the table of all assignments and the answer."""
-  found = results.assignments
-  log.console.print(
-    tables.results_table(found.points, found.best, found.test_count)
-  )
-  log.say(tables.summary(found.best))
+  points_page.tell(results.assignments, log)
 
 
 def _choice(results: Chosen) -> Block:

@@ -1,31 +1,27 @@
 """What a Free Bits run can be set to, and its checks before any training."""
 
+from typing import Annotated
+
 from fbq import precision
-from fbq.config import (
-  ConfigError,
-  NotNegative,
-  Positive,
-  Seed,
-  checked,
-  described,
-)
+from fbq.config import Check, ConfigError, Expected, NotNegative, Positive, Seed
 from fbq.lab import fine_tuning
 from fbq.lab.lab import Lab
 from fbq.lab.settings import Bits, Judged, OnTarget, Stage, Training
 
-Strengths = checked(
+Strengths = Annotated[
   tuple[NotNegative, ...],
-  lambda given: len({f"{s:g}" for s in given}) == len(given),
-  "numbers from 0 on that differ in six digits",
-)
-Locked = checked(
+  Check(
+    lambda given: len({f"{s:g}" for s in given}) == len(given),
+    "numbers from 0 on that differ in six digits",
+  ),
+]
+Locked = Annotated[
   tuple[bool, ...],
-  lambda given: len(set(given)) == len(given),
-  "some of True and False",
-)
-Rules = described(
-  tuple[tuple[str, int], ...], "pairs (regular expression, bits)"
-)
+  Check(lambda given: len(set(given)) == len(given), "some of True and False"),
+]
+Rules = Annotated[
+  tuple[tuple[str, int], ...], Expected("pairs (regular expression, bits)")
+]
 
 
 class Search(Stage):

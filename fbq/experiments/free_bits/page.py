@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fbq.report import page, points_page, tables
+from fbq.report import page, points_page
 from fbq.report.assignments import Assignments
 from fbq.report.run import Run
 from fbq.train.log import Log
@@ -13,14 +13,11 @@ def write(results: Assignments, run: Run, workdir: Path) -> None:
   page.write(
     workdir / "report.html",
     *points_page.heading(results),
-    points_page.blocks(results),
+    points_page.content(results),
     points_page.about(results, run, workdir),
   )
 
 
 def tell(results: Assignments, log: Log) -> None:
   """Prints the table of all assignments and the answer."""
-  log.console.print(
-    tables.results_table(results.points, results.best, results.test_count)
-  )
-  log.say(tables.summary(results.best))
+  points_page.tell(results, log)

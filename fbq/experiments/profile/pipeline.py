@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from fbq import nets, precision
-from fbq.experiments.profile import claims, config
+from fbq.experiments.profile import config
 from fbq.experiments.profile.causes import explain
 from fbq.experiments.profile.config import Profiling
 from fbq.experiments.profile.results import (
   UNIFORM,
-  Budget,
   Cost,
   Gain,
   Profile,
@@ -33,79 +32,77 @@ from hwsim.pulp.roofline import least_bytes, peak_macs_per_cycle
 from hwsim.workload import Layer, Workload
 
 _simulate = functools.lru_cache(maxsize=100_000)(simulate)
-PUBLISHED_SOURCE = "slides of Free Bits (arXiv 2307.02894)"
-# Change of cycles against 8/8 of MobileNetV1-0.75-224, by target.
+# Change of cycles against 8/8 of MobileNetV1-0.75-224 on the slides of Free
+# Bits (arXiv 2307.02894), by target.
 PUBLISHED = {("xpulpnn_v1", "4/4"): -0.323, ("xpulpnn_v1", "4/4+FB"): -0.371}
 
 
 def run(settings: Profiling, lab: Lab) -> Profile:
   """The profile of a network on a target, beside other targets."""
-  net = lab.net
+  net, work = lab.net, lab.net.workload
   target, targets = config.compared(settings)
 
-  # ---- Every layer at every precision
+  # ---- Every layer at every precision that its tensors can have
   with lab.clock.measure("layers"):
-    table = latency_table(net.workload, target)
+    table = latency_table(work, target)
     latency_io.save(table, lab.workdir / "latency_table.csv")
     costs = [
-      cost for each in targets for cost in every_cost(net.workload, each)
+      cost(layer, (a, w, o), each)
+      for each in targets
+      for layer, out_bits in _layers(work)
+      for a in BITS
+      for w in (BITS if layer.has_weights else (8,))
+      for o in (BITS if out_bits == 8 else (out_bits,))
     ]
 
   # ---- Whole networks, and what Free Bits raises
   with lab.clock.measure("networks"):
-    is_published = net == nets.mobilenet_v1(0.75, 224)
     networks = [whole for each in targets for whole in wholes(net, each)]
-    if is_published:
-      networks = [
-        whole._replace(
-          published=PUBLISHED.get((short(whole.target), whole.name))
-        )
-        for whole in networks
-      ]
     found_gains = gains(net, target)
 
   # ---- The part of L2 that code takes is a property of the application
   with lab.clock.measure("L2 sweep"):
     default = target.l2_budget_bytes
     sizes = {default, *(default + by for by in settings.l2_sweep_bytes)}
-    budgets = [
-      _budget(net, target, size)
+    budgets = {
+      size: _with_l2(net, target, size)
       for size in sorted(sizes)
       if 0 < size <= target.l2_bytes
-    ]
+    }
 
-  # ---- The record, and what it says to the claims of others
-  constants = dataclasses.asdict(target)
-  del constants["name"]
-  profile = Profile(
+  return Profile(
     network=net.name,
     target=target.name,
     targets=tuple(each.name for each in targets),
-    layers=tuple(layer.name for layer in net.workload.layers),
+    layers=tuple(layer.name for layer in work.layers),
     costs=tuple(costs),
     uniform={
-      name: tuple(
-        (cost.in_bits, cost.weight_bits)
-        for cost in layer_costs(net, _uniform(net, name), target)
-      )
-      for name in UNIFORM
+      name: tuple(row.both for row in layer_costs(net, bits, target))
+      for name, (bits, _) in assignments(net, target).items()
+      if name in UNIFORM
     },
     wholes=tuple(networks),
     gains=tuple(found_gains),
-    budgets=tuple(budgets),
-    peaks={each.name: _peaks(each) for each in targets},
-    published_source=PUBLISHED_SOURCE if is_published else "",
-    constants=constants,
-    overridden=tuple(settings.target_overrides),
-  )
-  return dataclasses.replace(
-    profile,
-    answer=claims.answer(profile),
-    statements=tuple(claims.statements(profile)),
+    budgets=budgets,
+    l2_bytes=default,
+    peaks={
+      op: {
+        name: peak_macs_per_cycle(op, int(name[0]), int(name[2]), target)
+        for name in UNIFORM
+      }
+      for op in ("conv", "depthwise")
+    },
+    constants=dataclasses.asdict(target),
   )
 
 
-# ---- One layer
+# ---- Layers
+
+
+def _layers(work: Workload) -> Iterator[tuple[Layer, int]]:
+  """Every layer with the bits of its output: 8, as published, or 32."""
+  for layer, site in zip(work.layers, work.output_sites, strict=True):
+    yield layer, 32 if site is None else 8
 
 
 def kind_of(layer: Layer) -> str:
@@ -117,71 +114,40 @@ def kind_of(layer: Layer) -> str:
 
 
 def cost(
-  layer: Layer, bits: tuple[int, int, int], quantized: bool, target: Target
+  layer: Layer, bits: tuple[int, int | None, int], target: Target
 ) -> Cost:
-  """One layer at (input, weight, output) bits; 32 if not quantized."""
+  """One layer at (input, weight, output) bits."""
   in_bits, weight_bits, out_bits = bits
-  out_bits = out_bits if quantized else 32
-  weight_bits = weight_bits if layer.has_weights else 8
-  cycles = _simulate(layer.geometry, in_bits, weight_bits, out_bits, target)
+  known = weight_bits if weight_bits and layer.has_weights else 8
   return Cost(
-    target=target.name,
-    layer=layer.name,
-    kind=kind_of(layer),
-    in_bits=in_bits,
-    weight_bits=weight_bits if layer.has_weights else None,
-    out_bits=out_bits,
-    macs=layer.macs,
-    least_bytes=least_bytes(layer, in_bits, weight_bits, out_bits),
-    cycles=cycles.total,
-    compute=cycles.compute,
-    dma=cycles.dma,
-    overhead=cycles.overhead,
-    l3=cycles.l3,
-    waiting=cycles.waiting,
+    target.name,
+    layer.name,
+    kind_of(layer),
+    in_bits,
+    known if layer.has_weights else None,
+    out_bits,
+    layer.macs,
+    least_bytes(layer, in_bits, known, out_bits),
+    *_simulate(layer.geometry, in_bits, known, out_bits, target),
   )
 
 
-def every_cost(workload: Workload, target: Target) -> Iterator[Cost]:
-  """Every layer at every precision that its tensors can have."""
-  for layer, site in zip(workload.layers, workload.output_sites, strict=True):
-    for in_bits in BITS:
-      for weight_bits in BITS if layer.has_weights else (8,):
-        for out_bits in BITS if site is not None else (32,):
-          bits = in_bits, weight_bits, out_bits
-          yield cost(layer, bits, site is not None, target)
-
-
-# ---- Whole networks, whose outputs are timed at 8 bits, as published
-
-
-def cycles_at_8(workload: Workload, target: Target) -> np.ndarray:
-  """Cycles int64[L, A, W]."""
-  return np.array(
-    [
-      [
-        [cost(layer, (a, w, 8), site is not None, target).cycles for w in BITS]
-        for a in BITS
-      ]
-      for layer, site in zip(
-        workload.layers, workload.output_sites, strict=True
-      )
-    ]
-  )
-
-
-def _uniform(net: Net, name: str) -> dict[str, int]:
-  return precision.uniform(net, int(name[0]))
+# ---- Whole networks
 
 
 def assignments(
   net: Net, target: Target
 ) -> dict[str, tuple[dict[str, int], list[Raise]]]:
   """Name -> (assignment, what Free Bits changed): uniform ones, then raised."""
-  cycles = cycles_at_8(net.workload, target)
+  cycles = np.array(
+    [
+      [[cost(layer, (a, w, out), target).cycles for w in BITS] for a in BITS]
+      for layer, out in _layers(net.workload)
+    ]
+  )
   found = {}
   for name in UNIFORM:
-    found[name] = _uniform(net, name), []
+    found[name] = precision.uniform(net, int(name[0])), []
     if name != "8/8":
       found[f"{name}+FB"] = free_bits(net.workload, cycles, found[name][0])
   return found
@@ -192,77 +158,47 @@ def layer_costs(
 ) -> list[Cost]:
   """The layers of a network under an assignment."""
   work = net.workload
-  return [
-    cost(
-      layer,
-      (
-        max(assignment[site] for site in reads),
-        assignment.get(work.weight_site(layer), 8),
-        8,
-      ),
-      writes is not None,
-      target,
-    )
-    for layer, reads, writes in zip(
-      work.layers, work.input_sites, work.output_sites, strict=True
-    )
-  ]
+  rows = []
+  for (layer, out), reads in zip(_layers(work), work.input_sites, strict=True):
+    in_bits = max(assignment[site] for site in reads)
+    weight_bits = assignment.get(work.weight_site(layer))
+    rows.append(cost(layer, (in_bits, weight_bits, out), target))
+  return rows
 
 
 def wholes(net: Net, target: Target) -> list[Whole]:
   """The uniform networks and their Free Bits ones on a target."""
-  found = assignments(net, target)
-  totals = {
-    name: sum(row.cycles for row in layer_costs(net, assignment, target))
-    for name, (assignment, _) in found.items()
-  }
-  return [
-    Whole(
-      target.name,
-      name,
-      total,
-      total / totals["8/8"] - 1,
-      raised=len(found[name][1]),
-    )
-    for name, total in totals.items()
-  ]
+  published = PUBLISHED if net == nets.mobilenet_v1(0.75, 224) else {}
+  rows = []
+  for name, (assignment, raised) in assignments(net, target).items():
+    total = sum(row.cycles for row in layer_costs(net, assignment, target))
+    change = total / (rows[0].cycles if rows else total) - 1
+    known = published.get((short(target.name), name))
+    rows.append(Whole(target.name, name, total, change, known, len(raised)))
+  return rows
 
 
-def _budget(net: Net, target: Target, size: int) -> Budget:
-  """Cycles with `size` bytes of L2 left to tensors."""
+def _with_l2(net: Net, target: Target, size: int) -> dict[str, int]:
+  """Cycles of every network with `size` bytes of L2 left to tensors."""
   reserved = target.l2_bytes - size
   changed = dataclasses.replace(target, code_reserved_bytes=reserved)
   try:
-    cycles = {w.name: w.cycles for w in wholes(net, changed)}
+    return {whole.name: whole.cycles for whole in wholes(net, changed)}
   except ValueError:  # a layer fits no tiling
-    cycles = {}
-  return Budget(size, cycles, size == target.l2_budget_bytes)
+    return {}
 
 
 def gains(net: Net, target: Target) -> list[Gain]:
   """Layers that Free Bits makes faster by raising uniform 4 and 2 bits."""
   found = assignments(net, target)
+  layers = {layer.name: (layer, out) for layer, out in _layers(net.workload)}
   rows = []
   for start in UNIFORM[1:]:
     for change in found[f"{start}+FB"][1]:
-      index = net.workload.index[change.layer]
-      layer = net.workload.layers[index]
-      quantized = net.workload.output_sites[index] is not None
-      before, after = (
-        cost(layer, (a, w or 8, 8), quantized, target)
-        for a, w in (change.before, change.after)
-      )
+      layer, out = layers[change.layer]
+      before = cost(layer, (*change.before, out), target)
+      after = cost(layer, (*change.after, out), target)
       if after.cycles < before.cycles:
         why = explain(layer, before, after, target)
         rows.append(Gain(start, before, after, why))
   return rows
-
-
-def _peaks(target):
-  return {
-    op: {
-      name: peak_macs_per_cycle(op, int(name[0]), int(name[2]), target)
-      for name in UNIFORM
-    }
-    for op in ("conv", "depthwise")
-  }

@@ -1,7 +1,8 @@
 """The record of a profile: costs of layers, whole networks, causes.
 
 Cycles are of one image; bits of weights are None where a layer has none, bits
-of an output that is not quantized are 32.
+of an output that is not quantized are 32. Networks are called "8/8", "4/4" and
+"2/2", with "+FB" after the Free Bits pass.
 """
 
 import dataclasses
@@ -19,12 +20,7 @@ class Cost(NamedTuple):
   Attributes:
     kind: "convolution", "pointwise", "depthwise", "linear", "add" or "pool".
     least_bytes: every tensor once, packed.
-    cycles: the sum of `compute`, `dma`, `overhead` and `l3`.
-    compute: kernels. `waiting` is the part of it that the average core waits
-      for the slowest.
-    dma: L2 <-> L1 transfers that no kernel hides.
-    overhead: software of layers and tiles.
-    l3: L3 <-> L2 transfers that nothing hides.
+    cycles, ...: as in `hwsim.pulp.LayerCycles`.
   """
 
   target: str
@@ -56,16 +52,13 @@ class Cost(NamedTuple):
   @property
   def bits(self) -> str:
     """The same in letters, for instance '8/4'."""
-    weights = "-" if self.weight_bits is None else self.weight_bits
-    return f"{self.in_bits}/{weights}"
+    return f"{self.in_bits}/{self.weight_bits or '-'}"
 
 
 class Whole(NamedTuple):
   """A network under one assignment on one target.
 
   Attributes:
-    name: "8/8", "4/4", "2/2", or one of these with "+FB" after the Free Bits
-      pass.
     change: of cycles against 8/8 on the same target, as a fraction.
     published: the same as published, or None.
     raised: layers that the pass changed.
@@ -83,7 +76,7 @@ class Gain(NamedTuple):
   """A layer that is faster at a higher precision.
 
   Attributes:
-    start: the uniform assignment it was raised from.
+    start: the uniform network it was raised from.
     before, after: the same layer at both precisions.
     why: where the cycles went, in words.
   """
@@ -92,32 +85,6 @@ class Gain(NamedTuple):
   before: Cost
   after: Cost
   why: str
-
-
-class Budget(NamedTuple):
-  """Cycles of the whole network for one part of L2 left to tensors, bytes.
-
-  `cycles` maps the names of `Whole` to cycles; empty where a layer does not
-  fit.
-  """
-
-  size: int
-  cycles: dict[str, int]
-  is_default: bool = False
-
-
-class Statement(NamedTuple):
-  """A claim of the Free Bits slides and what this profile says to it.
-
-  Attributes:
-    claim: as published, in short.
-    finding: the numbers in a sentence.
-    numbers: the same by name, for result.json.
-  """
-
-  claim: str
-  finding: str
-  numbers: dict[str, float]
 
 
 def short(target: str) -> str:
@@ -134,18 +101,16 @@ class Profile:
     targets: names of all targets compared, `target` among them.
     layers: names in the order they run.
     costs: every layer at every precision on every target.
-    uniform: by name of a uniform assignment, (input, weight) bits of each layer
-      in that network, whose fixed tensors keep their bits.
+    uniform: by name of a uniform network, (input, weight) bits of each layer;
+      fixed tensors keep theirs.
     wholes: networks, target by target.
     gains: layers faster at a higher precision, on `target`.
-    budgets: the sweep of L2, ascending.
-    peaks: MAC/cycle of inner loops by target, then "conv" or "depthwise", then
-      name of a uniform assignment.
-    published_source: where the published figures are from, or "".
+    budgets: bytes of L2 left to tensors -> cycles of every network by name;
+      none where a layer does not fit.
+    l2_bytes: what is left to tensors everywhere else.
+    peaks: MAC/cycle of inner loops by "conv" or "depthwise", then by name of a
+      uniform network.
     constants: fields of the target.
-    overridden: names of those that the settings set.
-    answer: the profile in two or three sentences.
-    statements: claims of others, and what this profile says to them.
   """
 
   network: str
@@ -156,31 +121,25 @@ class Profile:
   uniform: dict[str, tuple[tuple[int, int | None], ...]]
   wholes: tuple[Whole, ...]
   gains: tuple[Gain, ...]
-  budgets: tuple[Budget, ...]
-  peaks: dict[str, dict[str, dict[str, float]]]
-  published_source: str
+  budgets: dict[int, dict[str, int]]
+  l2_bytes: int
+  peaks: dict[str, dict[str, float]]
   constants: dict[str, int | float | str]
-  overridden: tuple[str, ...]
-  answer: str = ""
-  statements: tuple[Statement, ...] = ()
 
   @functools.cached_property
-  def _at_8(self) -> Mapping[tuple, Cost]:
-    """Costs with outputs of 8 bits, or of 32 where they are not quantized."""
-    return {
-      (c.target, c.layer, c.in_bits, c.weight_bits): c
-      for c in self.costs
-      if c.out_bits >= 8
-    }
+  def at_8(self) -> Mapping[tuple, Cost]:
+    """(target, layer, input, weight bits) -> cost with an output of 8 bits.
 
-  def shown(self, target: str) -> list[Cost]:
-    """Every layer at every precision of inputs and weights on a target."""
-    return [c for c in self._at_8.values() if c.target == target]
+    Of 32 where it is not quantized.
+    """
+    return {
+      (c.target, c.layer, *c.both): c for c in self.costs if c.out_bits >= 8
+    }
 
   def in_uniform(self, target: str, name: str) -> list[Cost]:
     """The layers of a uniform network."""
     return [
-      self._at_8[target, layer, *bits]
+      self.at_8[target, layer, *bits]
       for layer, bits in zip(self.layers, self.uniform[name], strict=True)
     ]
 
@@ -192,25 +151,24 @@ class Profile:
     """A number of the target."""
     return float(self.constants[name])
 
+  @property
   def kinds(self) -> list[str]:
     """Kinds of layers with weights, in the order the network meets them."""
     return list(
       dict.fromkeys(c.kind for c in self.costs if c.weight_bits is not None)
     )
 
-  def relative(
-    self, target: str, kind: str, in_bits: int, weight_bits: int
-  ) -> float:
-    """Cycles of all layers of a kind, over those at 8/8."""
+  def relative(self, target: str, kind: str, *bits: int) -> float:
+    """Cycles of all layers of a kind at (input, weight) bits over 8/8."""
 
-    def total(*bits):
+    def total(bits):
       return sum(
         cost.cycles
-        for cost in self.shown(target)
-        if (cost.kind, cost.in_bits, cost.weight_bits) == (kind, *bits)
+        for cost in self.at_8.values()
+        if (cost.target, cost.kind, cost.both) == (target, kind, bits)
       )
 
-    return total(in_bits, weight_bits) / total(8, 8)
+    return total(bits) / total((8, 8))
 
   def table(self) -> Iterator[Sequence[Any]]:
     """Rows of results.csv, the headings first; "-" for bits of no weights."""
@@ -225,11 +183,91 @@ class Profile:
       "target": self.target,
       "networks": [whole._asdict() for whole in self.wholes],
       "statements": [
-        {"claim": each.claim, "numbers": each.numbers}
-        for each in self.statements
+        {"claim": claim, "numbers": numbers}
+        for claim, _, numbers in statements(self)
       ],
       "l2_budgets": [
-        {"bytes": each.size, "is_default": each.is_default, **each.cycles}
-        for each in self.budgets
+        {"bytes": size, "is_default": size == self.l2_bytes, **cycles}
+        for size, cycles in self.budgets.items()
       ],
     }
+
+
+# ---- What a profile says in words
+
+
+def answer(profile: Profile) -> str:
+  """The profile in two or three sentences."""
+  eight, four, free = map(profile.whole, ("8/8", "4/4", "4/4+FB"))
+  clock = profile.constant("frequency_hz")
+  macs = sum(c.macs for c in profile.in_uniform(profile.target, "8/8"))
+  own = [w for w in profile.wholes if w.target == profile.target]
+  best = min(own, key=lambda w: w.cycles)
+  sentence = (
+    f"At 8 bits everywhere an image takes {eight.cycles:,} cycles on "
+    f"{short(profile.target)}: {eight.cycles / clock * 1e3:,.1f} ms at "
+    f"{clock / 1e6:g} MHz, {macs / eight.cycles:.2f} MAC/cycle. "
+    f"4 bits change that by {four.change:+.1%}, and by {free.change:+.1%} once "
+    f"Free Bits has raised {free.raised} layers."
+  )
+  if best.name not in ("4/4", "4/4+FB"):
+    sentence += f" Fastest is {best.name}: {best.change:+.1%}."
+  return sentence
+
+
+def statements(profile: Profile) -> list[tuple[str, str, dict[str, float]]]:
+  """Three claims of the Free Bits slides, and what this profile says to each.
+
+  Each is (claim, the numbers in a sentence, the numbers by name); ratios are of
+  all targets.
+  """
+
+  def ratios(kinds, ratio):
+    numbers = {
+      f"{short(target)} {kind}": round(ratio(target, kind), 4)
+      for target in profile.targets
+      for kind in kinds
+      if kind in profile.kinds
+    }
+    return "; ".join(f"{k} {n:.2f}x" for k, n in numbers.items()), numbers
+
+  said, numbers = ratios(
+    ("convolution", "pointwise"), lambda *of: profile.relative(*of, 8, 4)
+  )
+  narrow = (
+    "Weights narrower than activations ruin performance on XPulpNNv1",
+    f"Cycles at 8/4 over those at 8/8: {said}. XPulpNNv1 unpacks such weights "
+    "in software inside the inner loop, XPulpV2 all that is below 8 bits; "
+    "XPulpNNv2 decodes mixtures in hardware.",
+    numbers,
+  )
+  claim = "Depthwise layers gain less from fewer bits"
+  depthwise = claim, "This network has no depthwise layers.", {}
+  if "depthwise" in profile.kinds:
+    other = "pointwise" if "pointwise" in profile.kinds else "convolution"
+    said, numbers = ratios(
+      ("depthwise", other), lambda *of: 1 / profile.relative(*of, 4, 4)
+    )
+    depthwise = (
+      claim,
+      f"Speed at 4/4 over that at 8/8: {said}. Depthwise kernels compute at 8 "
+      "bits whatever the operands, so only transfers and tiles get smaller.",
+      numbers,
+    )
+  numbers, parts = {}, []
+  for start in UNIFORM[1:]:
+    found = [gain for gain in profile.gains if gain.start == start]
+    saved = sum(gain.before.cycles - gain.after.cycles for gain in found)
+    share = saved / profile.whole(start).cycles
+    numbers |= {
+      f"{start} layers": len(found),
+      f"{start} cycles saved": saved,
+      f"{start} share": round(share, 4),
+    }
+    parts.append(
+      f"of {len(profile.layers)} layers at {start}, {len(found)} are faster at "
+      f"more bits, {saved:,} cycles in all ({share:.1%} of the network)"
+    )
+  said = f"On {short(profile.target)}, {'; '.join(parts)}."
+  higher = "Some layers run faster at higher precision", said, numbers
+  return [narrow, depthwise, higher]

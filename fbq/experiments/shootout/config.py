@@ -5,13 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from fbq import doors
-from fbq.config import (
-  Positive,
-  Settings,
-  brought,
-  checked,
-  require,
-)
+from fbq.config import Check, Positive, Settings, brought, require
 from fbq.lab import fine_tuning
 from fbq.lab.lab import Lab
 from fbq.lab.settings import (
@@ -82,15 +76,16 @@ class Shootout(OnTarget, Training):
   "Training of the float network."
   search: SearchStage = SearchStage(learning_rate=5e-3)
   "Searches by training."
-  strategies: checked(dict[str, Plan], bool, "at least one strategy")
+  strategies: Annotated[dict[str, Plan], Check(bool, "at least one strategy")]
   "What is tried, by name."
   fine_tuning: Tuning = Tuning()
   "Training of every assignment from the float network."
   qat: Qat = Qat()
   "Rule of that training."
-  budgets: checked(
-    tuple[Budget, ...], bool, "shares of the cycles at 8 bits, above 0 to 1"
-  ) = (0.78, 0.84, 0.9)
+  budgets: Annotated[
+    tuple[Budget, ...],
+    Check(bool, "shares of the cycles at 8 bits, above 0 to 1"),
+  ] = (0.78, 0.84, 0.9)
   "Latencies at which accuracies are compared."
   least_accuracy: BelowOne = 0.9
   "Accuracy below which an assignment covers no area."

@@ -78,14 +78,13 @@ def _points(tuned, reference, test_count) -> dict[str, list[Mark]]:
     errors = cycles.error, accuracy.error
     if len(group) == 1:  # no spread over seeds: the binomial one
       errors = 0.0, records.standard_error(accuracy.value, test_count)
-    numbers = [
-      100 * n for n in (cycles.value, errors[0], accuracy.value, errors[1])
-    ]
+    x, y = 100 * cycles.value, 100 * accuracy.value
     title = (
-      f"{strategy}, {setting}: {numbers[0]:.2f} % of the cycles, "
-      f"{numbers[2]:.2f} ± {numbers[3]:.2f} %"
+      f"{strategy}, {setting}: {x:.2f} % of the cycles, {y:.2f} ± "
+      f"{100 * errors[1]:.2f} %"
     )
-    points[strategy].append(Mark(*numbers, title))
+    mark = Mark(x, 100 * errors[0], y, 100 * errors[1], title)
+    points[strategy].append(mark)
   return {name: sorted(group) for name, group in points.items()}
 
 

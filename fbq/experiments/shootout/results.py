@@ -96,8 +96,8 @@ class Outcomes:
       "float_accuracies": list(self.float_accuracies),
       "standings": {
         s.strategy: {
-          "hypervolume": dataclasses.asdict(s.hypervolume),
-          "behind": dataclasses.asdict(s.behind),
+          "hypervolume": s.hypervolume._asdict(),
+          "behind": s.behind._asdict(),
           "search_steps": s.search_steps,
         }
         for s in rows

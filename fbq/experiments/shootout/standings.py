@@ -9,14 +9,17 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 
-from fbq.report import means, records
+import pydantic
+
+from fbq.report import means
 from fbq.report.means import Mean
+from fbq.report.records import Fraction
 from fbq.search import pareto
 
 BASELINE = "uniform"
 
 
-@dataclasses.dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class Tuned:
   """One assignment that a strategy found, fine-tuned.
 
@@ -32,14 +35,9 @@ class Tuned:
   strategy: str
   seed: int
   setting: str
-  cycles: int
-  accuracy: float
+  cycles: pydantic.PositiveInt
+  accuracy: Fraction
   precision: Mapping[str, int]
-
-  def __post_init__(self):
-    where = f"{self.strategy} {self.setting} of seed {self.seed}"
-    records.whole(self.cycles, f"{where}: cycles", 1)
-    records.fraction(self.accuracy, f"{where}: accuracy")
 
 
 @dataclasses.dataclass(frozen=True)

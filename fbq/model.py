@@ -135,7 +135,8 @@ class Model(nn.Module):
       return halves.keep(x, unit, self.compute_dtype)
 
     # The table, row by row. Names of variables are the nodes'.
-    tensors = {INPUT: keep(activate(images, INPUT), INPUT)}
+    x = activate(images, INPUT)
+    tensors = {INPUT: keep(x, INPUT)}
     for node in self.net.nodes:
       inputs = [tensors[name] for name in node.inputs]
       if node.norm and self.norm == norms.CORRECT:

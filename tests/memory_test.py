@@ -23,14 +23,14 @@ def test_a_training_that_does_not_fit_is_named_with_its_batch(tmp_path):
     "batch_size of this stage, or set its compute_dtype to 'bfloat16'$"
   )
   with pytest.raises(OutOfMemory, match=expected):
-    run(tmp_path, fed_by(Files(), step=full))
+    run(tmp_path, fed_by(Files(), step=full)._replace(batch_size=6))
 
 
 def test_runs_that_do_not_fit_together_are_counted(tmp_path, monkeypatch):
   monkeypatch.setattr(points, "points_step", lambda *_: full)
   found = many.train_points(
     ["a", "b"],
-    fed_by(Files()),
+    fed_by(Files())._replace(batch_size=6),
     [start()] * 2,
     [{"key": jax.random.key(5)}] * 2,
     Log(tmp_path / "metrics.jsonl"),

@@ -70,5 +70,5 @@ def source(config) -> Source:
     shape,
     classes,
     *(functools.partial(getattr(module, f), config) for f in functions),
-    resident,
+    resident=resident,
   )

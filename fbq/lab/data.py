@@ -256,6 +256,7 @@ def _files(settings: _Files, net: Net) -> Task:
   # Put there once, whatever trains on it.
   @functools.lru_cache(maxsize=1)
   def pixels(mesh):
+    assert tested.resident is not None
     return feed.hold(tested.resident(), mesh)
 
   def draws(batch_size, mesh):

@@ -244,7 +244,8 @@ class _FixedMinMaxQuantizer(NamedTuple):
     if form.quantizes == "weights":
       return 1.0
     if site != INPUT_SITE and signed and form.activations == "affine":
-      return affine.grid(*self.ends[site], bits, "affine").step
+      low, high = self.ends[site][0], self.ends[site][1]
+      return affine.grid(low, high, bits, "affine").step
     return uniform.step(self._range(site), bits, signed)
 
   def _range(self, site):

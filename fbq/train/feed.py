@@ -46,8 +46,8 @@ def nothing(run: Run, start_step: int) -> Iterator[Iterator[tuple]]:
 
 
 def from_host(
-  batches: Callable[[int, int], Iterator[Batch]],
-  place: Callable[[Batch], Batch] = jax.device_put,
+  batches: Callable[[int, int], Iterator[Any]],
+  place: Callable[[Any], Batch] = jax.device_put,
   ahead: int = 2,
 ) -> Feed:
   """The feed of a step that is given its batch.
@@ -56,8 +56,8 @@ def from_host(
     batches: (seed, start_step) -> endless batches; number `n` is a function of
       the seed and of `n` alone, as `fbq.data` promises, so a run that resumes,
       or looks for its first bad step, sees what it saw.
-    place: puts a batch of numpy arrays where the step wants it; called in the
-      thread that reads ahead.
+    place: puts a batch of numpy arrays, or what it is made of, where the step
+      wants it; called in the thread that reads ahead.
     ahead: batches read before they are asked for.
   """
 
@@ -82,8 +82,10 @@ def from_device(
     held: what batches are drawn from.
     mesh: mesh over which batches are spread; None is one device.
   """
-  placed = {} if mesh is None else {"out_shardings": parallel.by_row(mesh)}
-  cut = jax.jit(functools.partial(resident.cut, padding=held.padding), **placed)
+  cut = jax.jit(
+    functools.partial(resident.cut, padding=held.padding),
+    out_shardings=None if mesh is None else parallel.by_row(mesh),
+  )
   everywhere = mesh and parallel.everywhere(mesh)
 
   def place(drawn):

@@ -145,9 +145,10 @@ def compilation() -> Iterator[Callable[[], float]]:
 
   # What is compiled inside of another trace ends before it: the outer one
   # takes the place of the inner ones.
-  def listen(event: str, start: float, end: float, **_):
+  def listen(event: str, start_time: float, end_time: float, **_):
     if event.startswith("/jax/core/compile/"):
-      spans[:] = [span for span in spans if span[0] < start] + [(start, end)]
+      before = [span for span in spans if span[0] < start_time]
+      spans[:] = [*before, (start_time, end_time)]
 
   told = 0.0
 

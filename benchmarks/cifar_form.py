@@ -18,8 +18,8 @@ def get_config(size: str = "full") -> ConfigDict:
       arguments=dict(channels=4, resolution=32, colours=3, classes=10),
     )
     for stage in ("float_training", "search", "fine_tuning"):
-      config[stage].steps = 8
-    config.data.generated = dict(classes=10, train=8, test=10)
+      config[stage].steps = "3 epochs"
+    config.data.update(generated=dict(classes=10, train=8, test=10))
     return config
   config = cifar_free_bits.get_config("resnet8,cifar10")
   for stage, epochs in (
@@ -28,6 +28,6 @@ def get_config(size: str = "full") -> ConfigDict:
     ("fine_tuning", 4),
   ):
     config[stage].update(steps=f"{epochs} epochs", batch_size=128)
-  config.data.generated = dict(classes=10, train=10_000, test=10_000)
+  config.data.update(generated=dict(classes=10, train=10_000, test=10_000))
   config.search.locked = (True, False)
   return config

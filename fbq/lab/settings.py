@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic import Field
@@ -97,6 +97,10 @@ class Stage(Settings):
   ] = ()
   "Shares of the steps after each of which the rates fall to a tenth; (): they \
   follow a cosine to 0."
+  compute_dtype: Literal["float32", "bfloat16"] = "float32"
+  "What is multiplied and kept between layers in training; all else, and every \
+  evaluation, is float32. On a GPU, products of float32 keep 11 bits of their \
+  operands in training (TF32), all 24 elsewhere."
 
 
 class FineTuning(Stage):

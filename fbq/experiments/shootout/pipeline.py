@@ -120,7 +120,7 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
         f"search: {name}",
         trainers[name],
         [_search_start(settings, net, scheme, start)] * len(values),
-        [_search_data(settings, search, value, start) for value in values],
+        [_search_data(settings, search, v, start) for v in values],
       )
       gates[name] = ended[len(ended) // 2]
       for setting, end in zip(values, ended, strict=True):
@@ -163,7 +163,9 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
   with lab.clock.measure("timing of steps"):
     first = started[settings.seeds[0]]
     float_run = {"key": jax.random.key(0)}
-    cases = {"float": (lab.float_trainer, first.variables, float_run)}
+    cases: dict[str, Any] = {
+      "float": (lab.float_trainer, first.variables, float_run)
+    }
     for name, search in searches.items():
       setting = settings.strategies[name].settings[0]
       begin = _search_start(settings, net, schemes[name], first)

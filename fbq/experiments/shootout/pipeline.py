@@ -127,7 +127,7 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
         searched = scheme.assignment(net, end)
         if search.has_budget:
           shares = scheme.distribution(end, None)
-          worth = value.from_shares(net, scheme.groups, shares)
+          worth = value.from_shares(net, scheme.groups, np.asarray(shares))
           [searched] = choose(worth, [setting])
         said = label(setting, search.has_budget)
         candidates.append(candidate(name, seed, said, searched))

@@ -302,13 +302,13 @@ def test_the_narrowest_network_is_held_against_the_widest():
 def test_training_that_diverges_counts_as_chance_and_is_told(
   tmp_path, monkeypatch, capsys
 ):
-  def diverges(lab, name, *_):
+  def diverges(tuner, name, *_):
     raise Diverged(f"{name}: the loss of step 3 is not finite.")
 
   monkeypatch.setattr(
     Lab, "float_network", lambda lab, *_: (variables(lab.net), 0.5)
   )
-  monkeypatch.setattr(Lab, "run", diverges)
+  monkeypatch.setattr(pipeline.FineTuner, "train", diverges)
   given = tiny_whitepaper.get_config()
   given.seeds = (7,)
   settings, lab = lab_cases.checked(given)

@@ -8,19 +8,17 @@ error over them, and get a table of every network that they share.
 
 import argparse
 import json
-import math
-import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from fbq.config import ConfigError
-from fbq.experiments.bitq.block_network import BlockNetwork
-from fbq.experiments.bitq.results import BitQResults
+from fbq.experiments.bitq.results import BitQResults, BlockNetwork
 from fbq.lab import experiment
 from fbq.report import cells
-from fbq.report.blocks import Column, Table, number
+from fbq.report import means as means_lib
+from fbq.report.blocks import Cell, Column, Table, number, percents
 
 # Column of table 3 -> our network, or word, that stands for it; which modes it
 # ran, the paper does not say.
@@ -28,10 +26,10 @@ COLUMNS = {
   "FP32": "FP32",
   "DBPS": "DBPS",
   "FlexBlock": "FlexBlock FB16",
-  "BitQ16": "BitQ16",
+  "BitQ16": "BitQ16 recommended",
   "FAST": "FAST high",
   "BSFP": "BSFP",
-  "BitQ8": "BitQ8",
+  "BitQ8": "BitQ8 recommended",
 }
 # Table 3 of arXiv 2409.17093, top-1 on ImageNet in percent, by what builds the
 # network: ECA-MobileNetV2, and ConvNeXt-L.
@@ -78,25 +76,19 @@ def read(workdir: Path) -> CollectedRun:
     for word in results.words
     for optimum in word.optima
   }
-  networks = {
-    name: network
-    for name, network in results.by_name.items()
-    if name not in searched.values()
-  }
-  searched |= {f"{w} recommended": n for w, n in results.recommended.items()}
-  networks |= {name: results.by_name[n] for name, n in searched.items()}
+  names = {n: n for n in results.by_name if n not in searched.values()}
+  names |= {f"{w} recommended": n for w, n in results.recommended.items()}
   settings = json.loads(json.dumps(run.settings))
-  data = settings["data"]
   seeds = (
     settings.pop("seed"),
-    *(data.pop(name, None) for name in ("split_seed", "test_seed")),
+    *(settings["data"].pop(name, None) for name in ("split_seed", "test_seed")),
   )
   return CollectedRun(
     results.network,
     settings["net"]["builder"],
     json.dumps(settings, sort_keys=True),
     seeds,
-    networks,
+    {k: results.by_name[name] for k, name in (names | searched).items()},
   )
 
 
@@ -118,71 +110,61 @@ def grouped(runs: Sequence[CollectedRun]) -> list[list[CollectedRun]]:
   return list(groups.values())
 
 
-def _mean(
-  group: Sequence[CollectedRun],
-  name: str,
-  value: Callable[[BlockNetwork, CollectedRun], float],
-  digits: int,
-) -> str:
-  """Mean and standard error of a network over runs; a dash for none."""
-  if any(name not in run.networks for run in group):
-    return "–"
-  values = [value(run.networks[name], run) for run in group]
-  if any(map(math.isnan, values)):
-    return "–"
-  text = f"{statistics.fmean(values):.{digits}f}"
-  if len(values) == 1:
-    return text
-  error = statistics.stdev(values) / math.sqrt(len(values))
-  return f"{text} ±{error:.{digits}f}"
+Value = Callable[[BlockNetwork, CollectedRun], float | None]
+_ACCURACY: Value = lambda n, run: None if n.test is None else n.percent
+_ENERGY: Value = lambda n, run: (
+  100 * n.moves.joules / run.networks["FP32"].moves.joules
+)
 
 
-# (network, its run) -> number, and how many digits of it are shown.
-_ACCURACY = lambda n, run: math.nan if n.test is None else n.percent, 2
-_SHARE = lambda n, run: n.moves.joules / run.networks["FP32"].moves.joules, 3
-_ENERGY = lambda n, run: 1e6 * n.moves.joules, 1
-_TRAFFIC = lambda n, run: n.kib, 1
+def _mean(group: Sequence[CollectedRun], name: str, value: Value) -> Cell:
+  """Mean and standard error of a network over runs; empty without one."""
+  found = [run.networks.get(name) for run in group]
+  values = [n and value(n, run) for n, run in zip(found, group, strict=True)]
+  if None in values:
+    return Cell(None)
+  mean = means_lib.mean(values)
+  return Cell(mean.value, error=mean.error)
 
 
 def table_3(groups: Sequence[Sequence[CollectedRun]]) -> Table:
   """Accuracy, energy as a share of FP32's, and the paper's accuracy."""
-  rows = []
+  rows, names = [], COLUMNS.values()
   for group in groups:
-    names = [
-      name if name in group[0].networks else f"{name} recommended"
-      for name in COLUMNS.values()
-    ]
     published = TABLE_3.get(group[0].builder, [None] * len(names))
     rows += [
-      [group[0].net, *(_mean(group, name, *_ACCURACY) for name in names)],
-      ["  energy", *(_mean(group, name, *_SHARE) for name in names)],
+      [group[0].net, *(_mean(group, name, _ACCURACY) for name in names)],
+      ["  energy", *(_mean(group, name, _ENERGY) for name in names)],
       ["  published", *published],
     ]
-  columns = [number(name, "{:.2f}") for name in COLUMNS]
-  marks = ["best", "", ""] * len(groups)
-  return Table([Column("network"), *columns], rows, marks)
+  return Table(
+    [Column("network"), *map(percents, COLUMNS)],
+    rows,
+    ["best", "", ""] * len(groups),
+    "Test accuracy %, energy of data movement in % of FP32's, and the paper's "
+    "top-1 % on ImageNet at full size",
+  )
 
 
 def means(group: Sequence[CollectedRun]) -> Table:
   """All networks that several runs share, most moved first."""
-  first = group[0].networks
-  shared = [n for n in first if all(n in run.networks for run in group)]
-  moved = {
-    name: statistics.fmean(run.networks[name].kib for run in group)
-    for name in shared
-  }
-  values = {
-    "DRAM KiB": _TRAFFIC,
-    "energy µJ": _ENERGY,
-    "of FP32": _SHARE,
-    "accuracy %": _ACCURACY,
-  }
-  return Table(
-    [Column("network"), *map(number, values)],
-    [
-      [name, *(_mean(group, name, *value) for value in values.values())]
-      for name in sorted(shared, key=lambda name: -moved[name])
-    ],
+
+  def column(value: Value):
+    return lambda name: _mean(group, name, value)
+
+  traffic = column(lambda n, run: n.moves.kib)
+  shared = set.intersection(*(set(run.networks) for run in group))
+  return Table.of(
+    sorted(shared, key=lambda name: (-traffic(name).value, name)),
+    ("network", lambda name: name),
+    (number("DRAM KiB", "{:,.1f}"), traffic),
+    (
+      number("energy µJ", "{:.1f}"),
+      column(lambda n, run: 1e6 * n.moves.joules),
+    ),
+    (percents("of FP32 %"), column(_ENERGY)),
+    (percents("accuracy %"), column(_ACCURACY)),
+    label=f"{group[0].net}: means and standard errors of {len(group)} runs",
   )
 
 
@@ -195,16 +177,10 @@ def main() -> None:
     groups = grouped([read(path) for path in parser.parse_args().workdirs])
   except ConfigError as error:
     sys.exit(f"error: {error}")
+  tables = [table_3(groups), *(means(g) for g in groups if len(g) > 1)]
   console = Console(width=None if sys.stdout.isatty() else 120)
-  title = (
-    "Test accuracy %, energy of data movement against FP32, and the paper's "
-    "top-1 % on ImageNet at full size"
-  )
-  console.print(cells.printed(table_3(groups), title))
-  for group in groups:
-    if len(group) > 1:
-      title = f"{group[0].net}: means and standard errors of {len(group)} runs"
-      console.print(cells.printed(means(group), title))
+  for table in tables:
+    console.print(cells.printed(table))
 
 
 if __name__ == "__main__":

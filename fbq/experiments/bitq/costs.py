@@ -5,10 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fbq import block_formats
-from fbq.experiments.bitq.block_network import BlockNetwork, Movement
 from fbq.experiments.bitq.choices import shown
 from fbq.experiments.bitq.config import BitQ
-from fbq.experiments.bitq.results import LayerMovement, MemorySweep
+from fbq.experiments.bitq.results import (
+  BlockNetwork,
+  LayerMovement,
+  MemorySweep,
+  Movement,
+)
 from fbq.lab import networks
 from fbq.nets.graph import Net
 from hwsim.bfp import (
@@ -42,11 +46,8 @@ def layers(
   rows = []
   for traffic in network_traffic(workload, formats, memories):
     i = workload.index[traffic.name]
-    sites = (
-      workload.input_sites[i][0],
-      workload.weight_site(workload.layers[i]),
-      workload.output_sites[i],
-    )
+    inputs, outputs = workload.input_sites[i][0], workload.output_sites[i]
+    sites = inputs, workload.weight_site(workload.layers[i]), outputs
     rows.append(
       LayerMovement(
         traffic.name,
@@ -80,15 +81,15 @@ def sweep(settings: BitQ, recommended: Sequence[BlockNetwork]) -> MemorySweep:
     for f in (nearest, narrowest) if word.bits <= 8 else (narrowest,):
       formats[f"{name} {shown(f)}"] = f
 
-  def moved(format_, memory_bits):
-    memories = Memories(memory_bits)
-    one = block_formats.uniform(net, format_)
-    return movement(network_traffic(net.workload, one, memories), memories)
-
   ratios, joules = {}, {}
   for name, format_ in formats.items():
-    once = moved(format_, _UNLIMITED).dram_bits
-    found = [moved(format_, int(kib * 8192)) for kib in sizes]
-    ratios[name] = tuple(each.dram_bits / once for each in found)
+    one = block_formats.uniform(net, format_)
+    once, *found = (
+      movement(network_traffic(net.workload, one, memories), memories)
+      for memories in map(
+        Memories, (_UNLIMITED, *(int(s * 8192) for s in sizes))
+      )
+    )
+    ratios[name] = tuple(each.dram_bits / once.dram_bits for each in found)
     joules[name] = tuple(each.joules for each in found)
   return MemorySweep(net.name, sizes, ratios, joules)

@@ -76,9 +76,6 @@ def record(networks, words, **more):
     losses="losses of formats: good",
     passes=7,
     mixed=(5, 0.9, 0.01),
-    sweep=results.MemorySweep(
-      "large", (8.0, 16.0), {"FP32": (2.0, 1.0)}, {"FP32": (2e-3, 1e-3)}
-    ),
     grid=BlockFloat((1, 8)),
     tops=(0, 2, 0),
   )

@@ -225,11 +225,6 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
   )
   error = np.median(np.abs(agreement.predicted - agreement.measured))
 
-  # ---- Where tiling matters: a network of full size over sizes of memory
-  with measure("memory sweep"):
-    best = [found[word.recommended] for word in chosen]
-    sweep = costs.sweep(settings, best)
-
   return results.BitQResults(
     net.name,
     lab.task.test_count,
@@ -243,7 +238,6 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
     lost.text,
     lost.passes,
     (len(mixed), agreement.spearman, float(error)),
-    sweep,
     schemes[GRID],
     tuple(tops.tolist()),
   )

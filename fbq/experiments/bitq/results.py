@@ -174,23 +174,6 @@ class WordResults:
 
 
 @dataclasses.dataclass(frozen=True)
-class MemorySweep:
-  """Costs of a network of full size, which is not trained.
-
-  Attributes:
-    network: name of the network.
-    kib: sizes of SRAM in KiB.
-    ratios: formats -> DRAM traffic over moving every tensor once, by size.
-    joules: formats -> energy of an image, by size.
-  """
-
-  network: str
-  kib: tuple[float, ...]
-  ratios: dict[str, tuple[float, ...]]
-  joules: dict[str, tuple[float, ...]]
-
-
-@dataclasses.dataclass(frozen=True)
 class BitQResults:
   """Everything a BitQ run found.
 
@@ -209,7 +192,6 @@ class BitQResults:
     mixed: of mixed networks that were trained their number, the rank
       correlation of predicted and measured losses of accuracy, and the median
       difference.
-    sweep: where tiling matters.
     grid: scheme in which searched formats are trained.
     tops: largest exponent of every activation, in the order of the sites.
   """
@@ -226,7 +208,6 @@ class BitQResults:
   losses: str
   passes: int
   mixed: tuple[int, float, float]
-  sweep: MemorySweep
   grid: BlockFloat
   tops: tuple[int, ...]
 

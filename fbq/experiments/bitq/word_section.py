@@ -89,23 +89,14 @@ def section(results: BitQResults, word: WordResults) -> Section:
 
 def _layers(word: WordResults) -> Table:
   """Formats and data movement of every layer."""
-  tensors = list(enumerate(("input", "weights", "output")))
   return Table.of(
     word.layers,
     ("layer", lambda x: x.name),
     *(
       (Column(name, "bits"), lambda x, i=i: _format(x.formats[i]))
-      for i, name in tensors
-    ),
-    *(
-      (
-        number(f"{name}\nKiB", "{:,.1f}"),
-        lambda x, i=i: x.moves.tensor_bits[i] / 8192,
-      )
-      for i, name in tensors
+      for i, name in enumerate(("input", "weights", "output"))
     ),
     (Column("DRAM traffic, KiB", "bar", "{:,.1f}"), lambda x: x.moves.kib),
-    (number("SRAM\nKiB", "{:,.1f}"), lambda x: x.moves.sram_bits / 8192),
     (number("energy\nµJ", "{:.2f}"), lambda x: 1e6 * x.moves.joules),
     (Column("tile n, k, c, h, w, r, s", "soft"), lambda x: x.tile),
   )

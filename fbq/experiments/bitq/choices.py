@@ -1,14 +1,23 @@
-"""Which formats a BitQ run tries: uniform ones, fronts, ablations."""
+"""Which formats a BitQ run tries, and what they move."""
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from fbq.experiments.bitq.config import Word
+from fbq.experiments.bitq.results import LayerMovement, Movement
+from fbq.nets.graph import Net
 from fbq.search import bitq, pareto_sets
-from hwsim.bfp import BlockFormat, MovementTable
+from hwsim.bfp import (
+  BlockFormat,
+  Memories,
+  MovementTable,
+  Traffic,
+  network_traffic,
+)
 
 _NO_TRADE_OFF = 1e-9  # alpha that only decides between equal losses
 
@@ -82,3 +91,35 @@ def bits_alone(table: MovementTable) -> MovementTable:
       w = np.array([int(p * per_bit) for p in weights[i]])
       units[i] = a[:, None, None] + w[:, None] + a
   return dataclasses.replace(table, units=units, per_bit=per_bit)
+
+
+def movement(traffic: Sequence[Traffic], memories: Memories) -> Movement:
+  """What all layers move."""
+  inputs, weights, outputs = zip(*(t.tensor_bits for t in traffic), strict=True)
+  return Movement(
+    float(sum(t.dram_bits for t in traffic)),
+    float(sum(t.sram_bits for t in traffic)),
+    sum(t.joules(memories) for t in traffic),
+    (float(sum(inputs)), float(sum(weights)), float(sum(outputs))),
+  )
+
+
+def layers(
+  net: Net, formats: Mapping[str, BlockFormat], memories: Memories
+) -> tuple[LayerMovement, ...]:
+  """What every layer with weights moves."""
+  workload = net.workload
+  rows = []
+  for traffic in network_traffic(workload, formats, memories):
+    i = workload.index[traffic.name]
+    inputs, outputs = workload.input_sites[i][0], workload.output_sites[i]
+    sites = inputs, workload.weight_site(workload.layers[i]), outputs
+    rows.append(
+      LayerMovement(
+        traffic.name,
+        tuple(None if site is None else formats[site] for site in sites),
+        movement([traffic], memories),
+        " ".join(map(str, traffic.tile[1:])),
+      )
+    )
+  return tuple(rows)

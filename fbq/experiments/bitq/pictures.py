@@ -2,7 +2,7 @@
 
 import itertools
 
-from fbq.experiments.bitq.results import BitQResults, BlockNetwork
+from fbq.experiments.bitq.results import BitQResults
 from fbq.report import labels, picture
 
 _FAMILIES = {
@@ -12,22 +12,17 @@ _FAMILIES = {
   "ablation": picture.AMBER,
 }
 _COLORS = picture.BLUE, picture.GREEN, picture.PURPLE, picture.SKY
-_SHOWN = 12  # points of accuracy below the best
-
-
-def split(
-  results: BitQResults,
-) -> tuple[list[BlockNetwork], list[BlockNetwork]]:
-  """The trained networks that the front shows, and those far below them."""
-  trained = [n for n in results.networks if n.test is not None]
-  least = max(n.percent for n in trained) - _SHOWN
-  near = [n for n in trained if n.percent >= least]
-  return near, [n for n in trained if n.percent < least]
+SHOWN = 12  # points of accuracy below the best
 
 
 def front(results: BitQResults) -> str:
-  """SVG of test accuracy over DRAM traffic, with every predicted front."""
-  near, _ = split(results)
+  """SVG of test accuracy over DRAM traffic, with every predicted front.
+
+  Networks far below the best one are in the table only.
+  """
+  trained = [n for n in results.networks if n.test is not None]
+  least = max(n.percent for n in trained) - SHOWN
+  near = [n for n in trained if n.percent >= least]
   fp32 = results.by_name["FP32"].percent
   figure = picture.new(10.5, 6)
   axes = figure.subplots()

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from fbq import block_formats
-from fbq.experiments.bitq import choices, costs, results
+from fbq.experiments.bitq import choices, results
 from fbq.experiments.bitq.choices import shown
 from fbq.experiments.bitq.config import BitQ, movement
 from fbq.experiments.bitq.results import BlockNetwork, best_of
@@ -84,7 +84,7 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
     is_searched = all(f in lost.divergence[s] for s, f in c.formats.items())
     found[c.name] = network = BlockNetwork(
       **{k: v for k, v in c._asdict().items() if k != "rows"},
-      moves=costs.movement(traffic, memories),
+      moves=choices.movement(traffic, memories),
       divergence=lost.of(c.formats) if is_searched else None,
       **bench.trained(c),
     )
@@ -213,7 +213,7 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
         front_error,
         ablations,
         best.name,
-        costs.layers(net, best.formats, memories),
+        choices.layers(net, best.formats, memories),
       )
     )
 

@@ -112,12 +112,8 @@ def best_of(
   alpha: float,
 ) -> BlockNetwork:
   """The one of least `objective`; of equals the one that moves less."""
-
-  def order(n):
-    value = objective(n, fp32, largest_bits, alpha)
-    return value, n.moves.dram_bits, n.name
-
-  return min(networks, key=order)
+  eq_1 = lambda n: objective(n, fp32, largest_bits, alpha)
+  return min(networks, key=lambda n: (eq_1(n), n.moves.dram_bits, n.name))
 
 
 class LayerMovement(NamedTuple):
@@ -231,14 +227,11 @@ class BitQResults:
     ]
     for n in self.networks:
       *moved, tensor_bits = n.moves
-      accuracies = [getattr(n, column) for column in _ACCURACIES]
-      formats = [n.formats[site] for site in sites]
       yield [
-        *(n.name, n.family, n.word, *moved, *accuracies, n.divergence),
-        *(*tensor_bits, n.source),
-        *(
-          f"{f.element_bits}+{f.exponent_bits}/{f.block_size}" for f in formats
-        ),
+        *(n.name, n.family, n.word, *moved),
+        *(getattr(n, column) for column in _ACCURACIES),
+        *(n.divergence, *tensor_bits, n.source),
+        *("{}+{}/{}".format(*n.formats[site][:3]) for site in sites),
       ]
 
   def summary(self) -> Mapping[str, Any]:

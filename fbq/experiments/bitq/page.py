@@ -122,9 +122,8 @@ def _blocks(results: BitQResults, settings) -> list[Block]:
         Picture(pictures.front(results), "front.svg"),
         note(
           "Bars: one binomial standard error. Lines: the whole front as "
-          "predicted. Stars: recommended, chosen by accuracy on images of the "
-          f"training split. What is {pictures.SHOWN} points below the best is "
-          "in the table only."
+          f"predicted. What is {pictures.SHOWN} points below the best is in "
+          "the table only."
         ),
       ],
     ),
@@ -232,11 +231,9 @@ def _word(results: BitQResults, word: WordResults) -> Section:
           _ablation(results, word),
           note(
             "Our reading of what the paper leaves open; the joules of its "
-            "table 4 are 32 times what these energies give. Without QAT: "
-            "losses are those before training, and nothing is trained. Without "
-            "data movement: bits per element of a layer's tensors take its "
-            "place. Without trade-off: movement only decides between equal "
-            "losses."
+            "table 4 are 32 times what these energies give. Without QAT "
+            "nothing is trained; without data movement bits per element take "
+            "its place; without trade-off it decides between equal losses."
           ),
         ],
       ),

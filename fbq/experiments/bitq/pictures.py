@@ -42,14 +42,12 @@ def front(results: BitQResults) -> str:
 
   # Networks by family, the recommended ones once more as stars
   chosen = [n for n in near if n.name in results.recommended.values()]
-  star = dict(markersize=15, markeredgecolor=picture.INK, zorder=4)
-  for label, group, color, style in (
-    *(
-      (family, [n for n in near if n.family == family], color, dict(fmt="o"))
-      for family, color in _FAMILIES.items()
-    ),
-    ("recommended", chosen, picture.BLUE, dict(star, fmt="*")),
-  ):
+  groups = [
+    (family, [n for n in near if n.family == family], color, "o", 5, 2)
+    for family, color in _FAMILIES.items()
+  ]
+  groups.append(("recommended", chosen, picture.BLUE, "*", 15, 4))
+  for label, group, color, marker, size, layer in groups:
     if not group:
       continue
     errors = [n.percent_error(results.test_count) for n in group]
@@ -57,17 +55,22 @@ def front(results: BitQResults) -> str:
       [n.moves.kib for n in group],
       [n.percent for n in group],
       errors,
+      fmt=marker,
+      color=color,
+      markersize=size,
+      markeredgecolor=picture.INK if group is chosen else color,
       elinewidth=0.8,
       label=label,
-      color=color,
-      **{"markersize": 5, **style},
+      zorder=layer,
     )
-    titles = [
-      f"{n.name}: {n.moves.kib:,.1f} KiB, {n.percent:.2f} ± {error:.2f} %; "
-      f"{n.words}"
-      for n, error in zip(group, errors, strict=True)
-    ]
-    picture.title(marks, titles)
+    picture.title(
+      marks,
+      [
+        f"{n.name}: {n.moves.kib:,.1f} KiB, {n.percent:.2f} ± {error:.2f} %; "
+        f"{n.words}"
+        for n, error in zip(group, errors, strict=True)
+      ],
+    )
 
   # Limits
   xs, ys = [n.moves.kib for n in near], [n.percent for n in near]

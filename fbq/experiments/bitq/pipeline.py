@@ -6,7 +6,6 @@ alphas, training of everything found beside uniform and published formats, and
 the choice by eq. 1 with measured accuracies.
 """
 
-import functools
 import json
 import re
 
@@ -24,7 +23,12 @@ from fbq.lab.calibration import activations
 from fbq.lab.lab import Lab
 from fbq.nets.graph import INPUT_SITE
 from fbq.schemes import published_formats
-from fbq.schemes.published_formats import GRID, WINDOWS, BlockCandidate
+from fbq.schemes.published_formats import (
+  GRID,
+  WINDOWS,
+  BlockCandidate,
+  of_formats,
+)
 from fbq.search import bitq, block_noise, format_losses, predicted_losses
 from fbq.search.predicted_losses import KINDS, FormatLosses, kind_of
 from hwsim.bfp import Memories, network_traffic
@@ -33,9 +37,9 @@ from hwsim.bfp import Memories, network_traffic
 def run(settings: BitQ, lab: Lab) -> results.BitQResults:
   """Block formats of a network: chosen, trained, costed, compared."""
   net, words, measure = lab.net, settings.words, lab.clock.measure
+  sites = net.workload.sites
   memories = Memories(8 * settings.memory_bytes, 8 * settings.register_bytes)
   keys = jax.random.split(jax.random.key(settings.seed), 5)
-  candidate = functools.partial(published_formats.of_formats, net)
 
   # ---- Float network
   variables, float_accuracy = lab.float_network("float", keys[:2])
@@ -98,6 +102,9 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
     lab.log.say(f"{c.name}: {moved}, test accuracy {accuracy}")
     return network
 
+  def tried(name, family, bits, formats) -> BlockNetwork:
+    return confirm(of_formats(net, name, family, bits, formats))
+
   # ---- Published and uniform formats
   with measure("calibration"):
     published = published_formats.published(
@@ -105,50 +112,43 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
       settings.published,
       lambda rows: {s: n.zeroed for s, n in noises(rows, WINDOWS).items()},
     )
-  uniform = {
-    name: [
-      candidate(
+  for c in published:
+    confirm(c)
+  fp32, uniform = found["FP32"], {}
+  for name, word in words.items():
+    uniform[name] = [
+      tried(
         f"{name} uniform {shown(f)}",
         "uniform",
         word.bits,
-        block_formats.uniform(net, f),
+        dict.fromkeys(sites, f),
       )
       for f in choices.uniform(word)
     ]
-    for name, word in words.items()
-  }
-  every_uniform = [c for group in uniform.values() for c in group]
-  for c in (*published, *every_uniform):
-    confirm(c)
-  fp32 = found["FP32"]
 
   # ---- From nats to accuracy: training mends the noise of weights far better
   # than that of activations, so each kind has a scale: of networks in which it
   # has one of the two coarsest uniform formats, and all else the finest
   name = settings.shortest
-  fine, *coarser = sorted(
-    choices.uniform(words[name]), key=lambda f: -f.element_bits
-  )
-  scales = {}
+  word, scales = words[name], {}
+  fine, *coarser = sorted(choices.uniform(word), key=lambda f: -f.element_bits)
   for kind in KINDS:
-    probes = [
-      candidate(
-        f"{name} {kind} {shown(f)}",
-        "uniform",
-        words[name].bits,
-        {s: f if kind_of(s) == kind else fine for s in net.workload.sites},
-      )
-      for f in coarser[-2:]
-    ]
+    probes = []
+    for f in coarser[-2:]:
+      formats = {s: f if kind_of(s) == kind else fine for s in sites}
+      probe = f"{name} {kind} {shown(f)}"
+      probes.append(tried(probe, "uniform", word.bits, formats))
     scales[kind] = format_losses.scale(
-      [lost.of_kind(c.formats, kind) for c in probes],
-      [confirm(c).drop(fp32) for c in probes],
+      [lost.of_kind(n.formats, kind) for n in probes],
+      [n.drop(fp32) for n in probes],
     )
-  judge = bench.judge(GRID, validation)
-  before = judge.accuracy(published[0].rows)
+  judge, every = bench.judge(GRID, validation), sum(uniform.values(), [])
+  accuracy, *accuracies = (
+    judge.accuracy(block_formats.to_array(net, n.formats))
+    for n in (fp32, *every)
+  )
   untrained = format_losses.scale(
-    [lost.of(c.formats) for c in every_uniform],
-    [before - judge.accuracy(c.rows) for c in every_uniform],
+    [lost.of(n.formats) for n in every], [accuracy - a for a in accuracies]
   )
   lab.log.say(
     "accuracy for one nat after training: "
@@ -179,35 +179,30 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
       ablated = choices.ablations(choice, raw, settings.alpha)
 
     # Several alphas may have the same optimum, which is trained once
-    searched, predicted = {}, []
+    letters, searched, predicted = {}, {}, []
     for alpha, formats, objective in zip(
       settings.alphas, optima.formats, optima.objective.tolist(), strict=True
     ):
-      key = tuple(formats.values())
-      if key not in searched:
-        letter = chr(ord("a") + len(searched))
-        searched[key] = candidate(
-          f"{name} {letter}", "BitQ", word.bits, formats
-        )
-      network = confirm(searched[key]).name
-      predicted.append(results.PredictedOptimum(alpha, network, objective))
+      new = chr(ord("a") + len(letters))
+      letter = letters.setdefault(tuple(formats.values()), new)
+      network = tried(f"{name} {letter}", "BitQ", word.bits, formats)
+      searched[network.name] = network
+      predicted.append(results.PredictedOptimum(alpha, network.name, objective))
     ablations = {
-      lacking: confirm(
-        candidate(f"{name} {lacking}", "ablation", word.bits, formats)
-      ).name
+      lacking: tried(f"{name} {lacking}", "ablation", word.bits, formats).name
       for lacking, formats in ablated.items()
     }
 
     # Predictions have done their part: what was measured decides
     candidates = [*searched.values(), *uniform[name]]
     largest = float(table.bits(choice.largest))
-    best = best_of(map(confirm, candidates), fp32, largest, settings.alpha)
+    best = best_of(candidates, fp32, largest, settings.alpha)
     chosen.append(
       results.WordResults(
         name,
         word.bits,
         largest,
-        tuple(c.name for c in candidates),
+        tuple(n.name for n in candidates),
         tuple(predicted),
         front,
         front_error,

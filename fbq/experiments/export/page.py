@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fbq.deploy.faithful import LayerReport
-from fbq.experiments.export.results import BlockExport, IntegerExport, Integers
+from fbq.experiments.export.results import BlockExport, IntegerExport
 from fbq.report import cells, page
 from fbq.report.blocks import (
   Answer,
@@ -11,7 +11,6 @@ from fbq.report.blocks import (
   Bullets,
   Cell,
   Column,
-  Details,
   Figures,
   Links,
   Section,
@@ -57,7 +56,7 @@ def write(results: Exported, run: Run, workdir: Path) -> None:
 def tell(results: Exported, log: Log) -> None:
   """Prints what was found of every layer, and the answer."""
   if isinstance(results, IntegerExport) and results.written:
-    log.console.print(cells.printed(_layers(results, results.written)))
+    log.console.print(cells.printed(_layers(results)))
   log.say(" ".join(_statements(results)))
 
 
@@ -111,7 +110,8 @@ def _integers(results: IntegerExport) -> list[Block]:
     for form, file, reader in FORMS
   ]
   columns = [Column("form"), Column("file", "soft"), Column("read by", "long")]
-  onnx, files = results.onnx, [Table(columns, rows, label="files")]
+  files: list[Block] = [Table(columns, rows, label="files")]
+  onnx = results.onnx
   if "same_class" in onnx:
     files.append(
       Text(
@@ -124,10 +124,8 @@ def _integers(results: IntegerExport) -> list[Block]:
   blocks: list[Block] = [Section("What runs where", files)]
   if results.widths:
     blocks.append(Section("Requantization", [_widths(results)]))
-  for width, integers in results.widths.items():
-    kind = Section if integers is results.written else Details
-    shown = [_layers(results, integers), note(_LAYERS)]
-    blocks.append(kind(f"Layers with {width}-bit requantization", shown))
+  if results.written:
+    blocks.append(Section("Layers", [_layers(results), note(_LAYERS)]))
   return blocks
 
 
@@ -151,10 +149,10 @@ def _widths(results: IntegerExport) -> Table:
   )
 
 
-def _layers(results: IntegerExport, integers: Integers) -> Table:
-  """What is known of every layer."""
+def _layers(results: IntegerExport) -> Table:
+  """What is known of every layer in the width that was asked for."""
   return Table.of(
-    integers.layers,
+    results.written.layers if results.written else (),
     ("layer", lambda x: x.layer),
     (
       Column("bits\ninput / weight", "bits"),

@@ -9,7 +9,7 @@ from fbq.deploy.faithful import LayerReport
 
 
 @dataclasses.dataclass(frozen=True)
-class Exported:
+class ExportedPoint:
   """A point as files.
 
   Attributes:
@@ -50,7 +50,7 @@ class Integers:
 
 
 @dataclasses.dataclass(frozen=True)
-class IntegerExport(Exported):
+class IntegerExport(ExportedPoint):
   """A point in integers.
 
   Attributes:
@@ -138,7 +138,7 @@ class BlockTensor(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class BlockExport(Exported):
+class BlockExport(ExportedPoint):
   """A network of block formats as packed codes and exponents.
 
   Attributes:

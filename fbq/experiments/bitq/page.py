@@ -43,7 +43,6 @@ _TABLE_3 = {
   "mobilenet_v2": (72.56, 68.93, 70.25, 70.85, 70.15, 69.63, 69.85),
   "convnext": (85.82, 83.85, 83.87, 84.31, 83.82, 84.18, 84.26),
 }
-
 _KIB = number("DRAM\nKiB", "{:,.1f}")
 _TEST = percents("test accuracy\n%")
 # Table 4 of arXiv 2409.17093, ResNet-18, by bits: (top-1 in percent, joules) of
@@ -122,8 +121,8 @@ def _blocks(results: BitQResults, settings) -> list[Block]:
         Picture(pictures.front(results), "front.svg"),
         note(
           "Bars: one binomial standard error. Lines: the whole front as "
-          f"predicted. What is {pictures.SHOWN} points below the best is in "
-          "the table only."
+          f"predicted. What is {pictures.SHOWN} points less accurate than the "
+          "best is in the table only."
         ),
       ],
     ),
@@ -232,8 +231,9 @@ def _word(results: BitQResults, word: WordResults) -> Section:
           note(
             "Our reading of what the paper leaves open; the joules of its "
             "table 4 are 32 times what these energies give. Without QAT "
-            "nothing is trained; without data movement bits per element take "
-            "its place; without trade-off it decides between equal losses."
+            "nothing is trained, and losses are those before. Without data "
+            "movement bits per element take its place; without trade-off it "
+            "only decides between equal losses."
           ),
         ],
       ),

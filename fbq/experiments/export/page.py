@@ -49,7 +49,7 @@ def write(results: Exported, run: Run, workdir: Path) -> None:
     blocks.append(_figures(results))
   blocks += _integers(results) if is_integer else _formats(results)
   title = f"{results.network}, {results.point}, in {form}"
-  question = "Which numbers run on the device: the network that was trained?"
+  question = "Do the numbers on the device make the network that was trained?"
   page.write(workdir / "report.html", title, question, blocks, run)
 
 

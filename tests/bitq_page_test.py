@@ -41,7 +41,7 @@ def test_eq_1_weighs_accuracy_and_movement():
 
 
 def test_a_network_refuses_percents():
-  with pytest.raises(ValueError, match="BlockNetwork\ntest"):
+  with pytest.raises(ValueError, match="test\n.*less than or equal to 1"):
     network("one", 80, 97.0)
 
 

@@ -125,27 +125,6 @@ class BayesianBits:
     bits = gates.chosen_bits(logits, gates.BAYESIAN_BITS, self.ladder)
     return self.groups.assignment(net, np.asarray(bits))
 
-  def fixed_ranges(
-    self, net: Net, variables: Mapping[str, Any]
-  ) -> dict[str, Array]:
-    """Ranges with which `Fixed` computes what the thresholded gates do.
-
-    The original grid is symmetric: its step is 2 max / (2^b - 1) where
-    `uniform`'s is range / 2^(b-1), so the range of a weight grows by
-    2^b / (2^b - 1), and by a hair, so that -max itself does not round to the
-    one code that `Fixed` has more, its lowest; weights below -max do.
-    """
-    chosen = self.assignment(net, variables)
-    found = dict(variables["ranges"])
-    for node, layer in zip(net.nodes, net.workload.layers, strict=True):
-      if node.has_weights:
-        site = f"{node.name}.weight"
-        levels = 2.0 ** chosen[site]
-        growth = jnp.float32(levels / (levels - 1.0) * (1.0 + 1e-6))
-        shape = (layer.out_channels,) if node.op != "linear" else ()
-        found[site] = jnp.broadcast_to(found[site] * growth, shape)
-    return found
-
 
 class _BayesianBitsQuantizer(NamedTuple):
   """Gates [G, K - 1] of weights and of activations."""
@@ -158,17 +137,18 @@ class _BayesianBitsQuantizer(NamedTuple):
   ranges: Mapping[str, Array]
 
   def weight(self, kernel, node):
-    site = f"{node.name}.weight"
-    if self.scheme.faithful:
-      start = lambda: jnp.maximum(extremes.ends(kernel)[1], 1e-8)
-      max_ = self.call.variable("ranges", site, start)
-    else:
-      max_ = ranges.learned_weight_range(self.call, kernel, node)
+    site, max_ = f"{node.name}.weight", self._largest(kernel, node)
     z2 = jnp.ones((), kernel.dtype)
     if self.scheme.can_prune(node):
       z2 = self._channels(kernel, site)
     higher = self.weights[self.rows[site]]
     return residual_quantize(kernel, max_, [z2, *higher], True)
+
+  def _largest(self, kernel, node):
+    if not self.scheme.faithful:
+      return ranges.learned_weight_range(self.call, kernel, node)
+    start = lambda: jnp.maximum(extremes.ends(kernel)[1], 1e-8)
+    return self.call.variable("ranges", f"{node.name}.weight", start)
 
   def _channels(self, kernel, site):
     """Gates [O] of the output channels."""
@@ -194,6 +174,17 @@ class _BayesianBitsQuantizer(NamedTuple):
     z = self.activations[self.rows[site]]
     one = jnp.ones((), x.dtype)
     return residual_quantize(x, range_, [one, *z], signed)
+
+  # Of 8 bits; those of 2 and 4 are multiples of it.
+  def weight_unit(self, kernel, node):
+    return self._largest(kernel, node) * (2.0 / 255.0)
+
+  def activation_unit(self, site):
+    net, range_ = self.call.net, self.ranges[site]
+    if site in net.fixed_bits:
+      bits, signed = net.fixed_bits[site], net.is_signed[site]
+      return uniform.step(range_, bits, signed)
+    return range_ * ((2.0 if net.is_signed[site] else 1.0) / 255.0)
 
 
 def _uniform(key, shape):

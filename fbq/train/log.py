@@ -16,11 +16,13 @@ from rich.progress import (
   TimeRemainingColumn,
 )
 
+from fbq.files import write_atomically
 from fbq.train import monitoring, processes
 
 _SPEEDS = {
   "images_per_second": "{:,.0f} images/s",
   "waiting": "{:.0%} waiting",
+  "compile_seconds": "{:.1f} s compiling",
   "device_bytes": "{:,.0f} B on the device",
 }
 
@@ -54,9 +56,7 @@ class Log:
         entry = json.loads(line)
         if entry["stage"] != stage or entry["step"] <= step:
           kept.append(line)
-    temporary = self._path.with_suffix(".tmp")
-    temporary.write_text("".join(line + "\n" for line in kept))
-    os.replace(temporary, self._path)
+    write_atomically(self._path, "".join(line + "\n" for line in kept))
 
   def write(
     self, stage: str, step: int, speed: Mapping[str, float], **metrics: float

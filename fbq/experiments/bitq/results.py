@@ -4,12 +4,11 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import pydantic
+import pydantic.dataclasses
 
 from fbq.config import require
 from fbq.lab.block_point import TrainedFormats
-from fbq.report import records
-from fbq.report.records import Fraction
+from fbq.report.records import Fraction, standard_error
 from fbq.schemes.block_float import BlockFloat
 from fbq.schemes.published_formats import GRID
 from hwsim.bfp import BlockFormat
@@ -75,7 +74,7 @@ class BlockNetwork:
 
   def percent_error(self, test_count: int) -> float:
     """Binomial standard error of `percent`."""
-    return 100 * records.standard_error(self.percent / 100, test_count)
+    return 100 * standard_error(self.percent / 100, test_count)
 
   def drop(self, fp32: "BlockNetwork") -> float:
     """Validation accuracy that it loses against FP32, both trained."""

@@ -55,10 +55,8 @@ class Workbench:
 
   @functools.lru_cache(maxsize=8)  # noqa: B019
   def _trainer(self, scheme: str):
-    plan, model = (
-      self.lab.settings.qat,
-      Model(self.lab.net, self.schemes[scheme]),
-    )
+    plan = self.lab.settings.qat
+    model = Model(self.lab.net, self.schemes[scheme])
     return self.lab.trainer(
       plan, model, ("params",), distillation=distillation_of(plan)
     )

@@ -120,14 +120,14 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
         f"search: {name}",
         trainers[name],
         [_search_start(settings, net, scheme, start)] * len(values),
-        [_search_data(settings, search, value, start) for value in values],
+        [_search_data(settings, search, v, start) for v in values],
       )
       gates[name] = ended[len(ended) // 2]
       for setting, end in zip(values, ended, strict=True):
         searched = scheme.assignment(net, end)
         if search.has_budget:
           shares = scheme.distribution(end, None)
-          worth = value.from_shares(net, scheme.groups, shares)
+          worth = value.from_shares(net, scheme.groups, np.asarray(shares))
           [searched] = choose(worth, [setting])
         said = label(setting, search.has_budget)
         candidates.append(candidate(name, seed, said, searched))
@@ -163,7 +163,9 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
   with lab.clock.measure("timing of steps"):
     first = started[settings.seeds[0]]
     float_run = {"key": jax.random.key(0)}
-    cases = {"float": (lab.float_trainer, first.variables, float_run)}
+    cases: dict[str, Any] = {
+      "float": (lab.float_trainer, first.variables, float_run)
+    }
     for name, search in searches.items():
       setting = settings.strategies[name].settings[0]
       begin = _search_start(settings, net, schemes[name], first)

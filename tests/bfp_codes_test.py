@@ -74,7 +74,7 @@ def test_layout_of_the_bytes():
 )
 def test_size_is_that_of_equation_6(total, exponent_bits, size):
   """q = (q_b - SE) + SE / BS, BS Kw Ky for kernels, and 16 bits of bias."""
-  format_ = bfp.bitq_format(total, exponent_bits, size)
+  format_ = bfp.Format(total - exponent_bits, exponent_bits, size)
   count = 3 * 3 * 96 * 10
   for tile, block in (((1, 1, size, 1), size), ((0, 0, size, 1), 9 * size)):
     q = (total - exponent_bits) + exponent_bits / block

@@ -274,31 +274,6 @@ def test_stochastic_rounding_is_unbiased_and_stays_on_the_grid():
   assert (draw(5, 9) != draw(6, 9)).any()
 
 
-def test_compiled_equals_eager():
-  """Operation by operation, nothing is fused or reassociated."""
-  x, g = jnp.asarray(rows(9)), jnp.asarray(rows(8)[:, ::-1])
-  format_ = as_data(5, 3, 24)
-
-  def both(x, g, format_):
-    quantize = lambda x: bfp.quantize(x, format_, top=3, sizes=(24,))
-    y, vjp = jax.vjp(quantize, x)
-    return y, vjp(g)[0]
-
-  with jax.disable_jit():
-    expected = both(x, g, format_)
-  for a, b in zip(jax.jit(both)(x, g, format_), expected, strict=True):
-    bfp_oracle.assert_same_bits(a, b)
-
-
-def test_formats_batched_equal_formats_in_turn():
-  x = rows(6)
-  all_ = [(2, 8, 1), (9, 3, 16), (6, 5, 48), (16, 2, 0)]
-  batch = bfp.Format(*(jnp.int32(column) for column in zip(*all_, strict=True)))
-  quantize = lambda f: bfp.quantize(x, f, top=2, sizes=(1, 16, 48, 0))
-  for y, one in zip(jax.vmap(quantize)(batch), all_, strict=True):
-    bfp_oracle.assert_same_bits(y, quantize(as_data(*one)))
-
-
 @pytest.mark.parametrize(
   ("format_", "match"),
   [
@@ -335,12 +310,6 @@ def test_few_exponent_bits_are_as_good_as_8_within_their_range():
   few = compiled(2, "nearest")(x, as_data(5, 5, 8), jnp.int32(15))
   all_ = compiled(2, "nearest")(x, as_data(5, 8, 8), jnp.int32(15))
   bfp_oracle.assert_same_bits(few, all_)
-
-
-def test_exponent_that_leaves_no_mantissa_is_named():
-  assert bfp.bitq_format(16, 7, 24) == bfp.Format(9, 7, 24)
-  with pytest.raises(ValueError, match="7 exponent bits of 8 leave X = 1"):
-    bfp.bitq_format(8, 7, 16)
 
 
 @pytest.mark.parametrize(

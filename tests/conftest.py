@@ -7,6 +7,9 @@ import sys
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# What programs and the terminal library write is compared in lines, which it
+# would wrap where they hold a long path.
+os.environ["COLUMNS"] = "1000"
 
 
 @pytest.fixture

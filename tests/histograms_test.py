@@ -166,9 +166,24 @@ def test_kullback_leibler_is_best_of_all_clips(signed):
   every = divergence.divergences(counts, codes)
   # Negative numbers at an edge are counted in the bin below it: none here is.
   assert every[size - codes] == every.min()
-  # TensorRT's bins are others, and its clip is near.
-  exact = range_rules.kullback_leibler(x, 5, signed)
-  assert high == pytest.approx(exact.high, rel=0.25)
+
+
+def test_kullback_leibler_cuts_outliers_and_keeps_what_has_none():
+  x = np.random.default_rng(0).normal(size=20_000).astype(np.float32)
+  clip = lambda x, bits, signed: histogram_rules.kullback_leibler(
+    histogram([x]), bits, signed
+  )
+  far = np.append(x, np.float32([60.0, -60.0]))
+  low, high = clip(far, 8, True)
+  assert low == -high and 2.5 < high < 15
+  assert clip(far, 8, False).low == 0
+  even = np.linspace(0, 1, 20_000, dtype=np.float32)
+  assert clip(even, 8, False).high > 0.97
+  # The zeros of a ReLU change nothing.
+  zeros = np.append(far, np.zeros(50_000, np.float32))
+  assert clip(zeros, 8, True) == (low, high)
+  # 2,048 bins up to the largest, as many as codes: no bin to cut off.
+  assert clip(np.append(x, np.float32(32)), 11, False).high == 32
 
 
 @pytest.mark.parametrize("rule", histogram_rules.RULES)

@@ -1,14 +1,13 @@
 """The released code's level costs, against recorded runs of its solver."""
 
 import pytest
-from hwsim_networks import golden
-
-from hwsim.bfp.released import (
+from hwsim_bfp_released import (
   LEVELS,
   RELEASED_LOOPS,
   released_bottleneck,
   released_costs,
 )
+from hwsim_networks import golden
 
 RUNS = golden("bitq_golden.json")["released"]
 IDS = [level.tile for level in LEVELS]

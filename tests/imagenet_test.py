@@ -322,7 +322,7 @@ def test_a_stopped_conversion_goes_on_where_it_was(
 
   def fails_third(path, *arguments):
     if len(done) == 2:
-      path.with_suffix(".partial-1").write_bytes(b"half")
+      path.with_name(f"{path.name}.1.writing").write_bytes(b"half")
       raise KeyboardInterrupt
     done.append(path)
     write(path, *arguments)
@@ -337,7 +337,7 @@ def test_a_stopped_conversion_goes_on_where_it_was(
   lines = []
   to_array_record.convert(folder, tmp_path, 3, report=lines.append)
   assert sum("was there" in line for line in lines) == 2
-  assert not list(tmp_path.glob("*.partial-*"))
+  assert not list(tmp_path.glob("*.writing"))
   assert all(p.stat().st_mtime_ns == time for p, time in before.items())
   for split, count in (("train", 15), ("val", 9)):
     one = image_files.open_split(tmp_path, split)

@@ -145,28 +145,6 @@ def test_scaled_with_powers_of_two(x, format_, shift):
   bfp_oracle.assert_same_bits(scaled, apply(x, format_) * factor)
 
 
-def test_blocks_of_the_authors():
-  random = np.random.default_rng(5)
-  x = random.standard_normal((2, 3, 5, 8)).astype(np.float32)
-  x *= np.exp2(random.integers(-9, 9, x.shape))
-  bits = minifloat.Minifloat(2, 3)
-  flat = x.reshape(2, 15, 8)
-  for size, tile in (
-    (4, (1, 4, 4)),
-    (9, (1, 15, 8)),
-    (-1, (1, 15, 8)),
-    (0, (2, 15, 8)),
-  ):
-    y = minifloat.quantize_activations(x, bits, size, "nearest")
-    expected = oracle(flat, 2, 3, tile).reshape(x.shape)
-    bfp_oracle.assert_same_bits(y, expected)
-  tile = minifloat.weight_tile
-  assert tile((3, 3, 64, 128), 32) == (0, 0, 32, 32)
-  assert tile((3, 3, 16, 128), 32) == tile((3, 3, 16, 4), -1) == (0, 0, 0, 1)
-  assert tile((16, 10), 0) == (0, 0)
-  assert tile((16, 10), 16) == (16, 16)
-
-
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
 def test_block_with_a_value_that_is_not_finite_is_nan(bad):
   x = np.ones(SHAPE, np.float32)

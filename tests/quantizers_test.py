@@ -1,6 +1,5 @@
 """Plain quantizers against the authors' numbers, and their definition."""
 
-import chex
 import hypothesis
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -105,22 +104,6 @@ def test_uniform_properties(x, range_, bits, signed):
   )
   np.testing.assert_array_equal(y, (oracle * step).astype(np.float32))
   assert len(np.unique(oracle)) <= 2**bits
-
-
-def test_bits_are_data():
-  """One trace serves every precision, and jit gives what eager gives."""
-  chex.clear_trace_counter()
-  x = jnp.linspace(-1.5, 1.5, 101)
-  step = jax.jit(
-    chex.assert_max_traces(
-      lambda bits: uniform.quantize(x, jnp.float32(1), bits, True), n=1
-    )
-  )
-  for bits in (2, 4, 8):
-    np.testing.assert_array_equal(
-      step(jnp.int32(bits)),
-      uniform.quantize(x, jnp.float32(1), jnp.int32(bits), True),
-    )
 
 
 def test_lsq_gradient_of_range_is_that_of_the_straight_through_estimator():

@@ -20,10 +20,6 @@ RULES = {
   "least_squares_restricted": lambda x: range_rules.least_squares(
     x, 3, "restricted"
   ),
-  "kullback_leibler": lambda x: range_rules.kullback_leibler(x, 8, True),
-  "kullback_leibler_unsigned": lambda x: range_rules.kullback_leibler(
-    x, 8, False
-  ),
   "sawb": lambda x: range_rules.sawb(x, 4, "symmetric"),
 }
 RANDOM = np.random.default_rng(0)
@@ -135,22 +131,6 @@ def test_divergence_bin_by_bin(codes, size):
   assert found == pytest.approx(oracle_divergence(counts, size, codes))
 
 
-def test_kullback_leibler_cuts_outliers_and_keeps_what_has_none():
-  x = RANDOM.normal(size=20_000).astype(np.float32)
-  far = np.append(x, np.float32([60.0, -60.0]))
-  low, high = range_rules.kullback_leibler(far, 8, True)
-  assert low == -high and 2.5 < high < 15
-  assert range_rules.kullback_leibler(far, 8, False).low == 0
-  even = np.linspace(0, 1, 20_000, dtype=np.float32)
-  assert range_rules.kullback_leibler(even, 8, False).high > 0.97
-  # The zeros of a ReLU change nothing.
-  zeros = np.append(far, np.zeros(50_000, np.float32))
-  assert range_rules.kullback_leibler(zeros, 8, True) == (low, high)
-  # All of the codes: no bin to cut off.
-  whole = range_rules.kullback_leibler(far, 11, False)
-  assert whole.high == pytest.approx(60, rel=1e-6)
-
-
 @pytest.mark.parametrize("bits", [2, 3, 4])
 @pytest.mark.parametrize("form", ["symmetric", "restricted"])
 def test_sawb_is_near_the_least_error_on_a_normal_distribution(bits, form):
@@ -237,7 +217,6 @@ def test_columns_of_a_tensor():
   [
     (lambda x: range_rules.sawb(x, 16, "symmetric"), "16 bits"),
     (lambda x: range_rules.sawb(x, 4, "affine"), "form 'affine'"),
-    (lambda x: range_rules.kullback_leibler(x, 16, True), "2 to 11"),
     (lambda x: range_rules.percentile(x, 0.99, True), "expected above 50"),
     (lambda x: range_rules.moving_average([]), "0 batches"),
     (lambda x: range_rules.moving_average([x], 1.0), "decay 1.0"),

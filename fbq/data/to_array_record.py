@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from fbq.data import DataError, image_files, pictures
-from fbq.files import user_path
+from fbq.files import user_path, write_atomically
 
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
@@ -91,12 +91,12 @@ def convert(
       report(f"{path.name}: {len(rows):,} images, {state}")
 
   # Left by runs that were killed.
-  for left in target.glob("*.partial-*"):
+  for left in target.glob("*.writing"):
     left.unlink()
 
   # Last, so that a data set with an index is complete.
   result = target / image_files.INDEX
-  _replace(result, json.dumps(index, indent=1).encode())
+  write_atomically(result, json.dumps(index, indent=1))
   return result
 
 
@@ -117,7 +117,7 @@ def _claim(target: Path, plan: str) -> None:
         f"--target={target} holds {others[0]}, which no conversion here began; "
         "give an empty directory"
       )
-    _replace(path, plan.encode())
+    write_atomically(path, plan)
   elif path.read_text() != plan:
     raise ValueError(
       f"--target={target} was begun from other images, --shards or --splits; "
@@ -130,7 +130,7 @@ def _write(path, folder, rows, decode) -> None:
   import msgpack
   from array_record.python import array_record_module
 
-  partial = path.with_suffix(f".partial-{os.getpid()}")
+  partial = path.with_name(f"{path.name}.{os.getpid()}.writing")
   # Encoded images do not shrink, and groups of one can be read one by one.
   writer = array_record_module.ArrayRecordWriter(
     str(partial), "group_size:1,uncompressed"
@@ -154,13 +154,6 @@ def _write(path, folder, rows, decode) -> None:
     os.replace(partial, path)
   finally:
     partial.unlink(missing_ok=True)
-
-
-def _replace(path: Path, content: bytes) -> None:
-  partial = path.with_suffix(f".partial-{os.getpid()}")
-  partial.write_bytes(content)
-  _sync(partial)
-  os.replace(partial, path)
 
 
 def _sync(path: Path) -> None:

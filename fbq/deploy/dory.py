@@ -19,7 +19,7 @@ from fbq import ops
 from fbq.deploy import integer
 from fbq.deploy.integer import IntegerNet
 from fbq.deploy.lowering import UnsupportedError
-from fbq.files import user_path
+from fbq.files import user_path, write_atomically
 from fbq.nets.graph import INPUT
 
 OPSET = 11  # Gemm without a bias; Clip keeps its bounds as attributes
@@ -153,7 +153,7 @@ def write(network: IntegerNet, directory: Path, image: np.ndarray) -> None:
   model = build(network)
   directory = user_path(directory)
   directory.mkdir(parents=True, exist_ok=True)
-  (directory / "network.onnx").write_bytes(model.SerializeToString())
+  write_atomically(directory / "network.onnx", model.SerializeToString())
   config = {
     "onnx_file": "network.onnx",
     "BNRelu_bits": network.width,
@@ -163,7 +163,7 @@ def write(network: IntegerNet, directory: Path, image: np.ndarray) -> None:
     "input_signed": False,
   }
   text = json.dumps(config, indent=1) + "\n"
-  (directory / "config.json").write_text(text)
+  write_atomically(directory / "config.json", text)
 
   # Golden tensors of every layer, numbered as DORY numbers its layers.
   codes = jnp.asarray(image)[None]
@@ -181,7 +181,7 @@ def _write_golden(path, codes):
   """
   lines = [f"# {path.stem} {list(codes.shape)}"]
   lines += [f"{value}," for value in np.asarray(codes).ravel().tolist()]
-  path.write_text("\n".join(lines) + "\n")
+  write_atomically(path, "\n".join(lines) + "\n")
 
 
 class _DoryBuilder:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from fbq.files import user_path
+from fbq.files import user_path, write_atomically
 from fbq.nets.graph import Net, Node
 
 T = TypeVar("T")
@@ -57,9 +57,9 @@ def write(
     "weights_sha256": hashlib.sha256(content).hexdigest(),
   }
   manifest["sha256"] = _digest(manifest)
-  (directory / "weights.npz").write_bytes(content)
+  write_atomically(directory / "weights.npz", content)
   text = json.dumps(manifest, indent=1) + "\n"
-  (directory / "network.json").write_text(text)
+  write_atomically(directory / "network.json", text)
   return manifest
 
 

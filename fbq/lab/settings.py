@@ -194,7 +194,13 @@ class Training(Settings):
   "Steps between lines of metrics."
 
   @pydantic.model_validator(mode="after")
-  def _intervals(self) -> Self:
+  def _fit_together(self) -> Self:
+    require(
+      bool(self.float_checkpoint) or not self.checkpoint_layout,
+      "checkpoint_layout",
+      self.checkpoint_layout,
+      "'' where there is no float_checkpoint",
+    )
     require(
       self.checkpoint_every % self.log_every == 0,
       "checkpoint_every",

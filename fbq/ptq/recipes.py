@@ -1,7 +1,7 @@
 """Recipes of post-training quantization, and the grids that they say."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -237,8 +237,3 @@ def _grids(
     site: affine.Grid(*(part.reshape(np.shape(ranges[site].low)) for part in g))
     for site, g in zip(ranges, zip(*fields, strict=True), strict=True)
   }
-
-
-def different(recipes: Iterable[Recipe]) -> list[Recipe]:
-  """Each recipe once, in order."""
-  return [*dict.fromkeys(recipes)]

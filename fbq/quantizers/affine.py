@@ -120,6 +120,7 @@ def quantize(
       rounding.
     key: random key for stochastic rounding.
   """
+  uniform.check_broadcasts(x, **grid._asdict())
   noise = roundings.noise(rounding, key, jnp.shape(x))
   return _quantize(rounding, jnp.asarray(x), noise, grid)
 
@@ -131,6 +132,7 @@ def codes(
 
   Args: those of `quantize`.
   """
+  uniform.check_broadcasts(x, **grid._asdict())
   noise = roundings.noise(rounding, key, jnp.shape(x))
   return _codes(rounding, jnp.asarray(x), noise, grid).astype(jnp.int32)
 

@@ -53,6 +53,7 @@ def nested_quantize(
     Array of `x`'s shape; differentiable in `x`, `range_` and the gates.
   """
   z4, z8 = gates
+  uniform.check_broadcasts(x, range_=range_, z4=z4, z8=z8)
   return _nested(signed, faithful, x, range_, z4, z8)
 
 
@@ -174,6 +175,8 @@ def residual_quantize(
     Gradients: dx = g z2 [inside]; d max = sum g (y - z2 x [inside]) / max;
     those of the gates from the residuals.
   """
+  named = {f"gates[{i}]": gate for i, gate in enumerate(gates)}
+  uniform.check_broadcasts(x, max_=max_, **named)
   return _residual(signed, x, max_, tuple(gates))
 
 

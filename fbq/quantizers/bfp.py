@@ -56,23 +56,6 @@ class Format(NamedTuple):
   block_size: Array | int
 
 
-def bitq_format(total_bits: int, exponent_bits: int, block_size: int) -> Format:
-  """The format of BitQ's eq. 6: X = q_b - SE.
-
-  Raises:
-    ValueError: the exponent leaves no magnitude bit.
-  """
-  bits = total_bits - exponent_bits
-  if bits < 2:
-    raise ValueError(
-      f"{exponent_bits} exponent bits of {total_bits} leave X = {bits}, "
-      "expected at least 2: a sign and one bit of magnitude"
-    )
-  format_ = Format(bits, exponent_bits, block_size)
-  check_format(format_)
-  return format_
-
-
 def check_format(format_: Format, sizes: tuple[int, ...] | None = None) -> None:
   """Raises ValueError if a number of `format_` is out of range.
 

@@ -1,6 +1,7 @@
-"""The ranges of `range_rules` from a histogram in place of the numbers.
+"""Ranges from a histogram in place of the numbers.
 
-What a bin's width `w` (at most 1/2048 of the largest magnitude) can change:
+Where the rule is one of `range_rules`, what a bin's width `w` (at most 1/2048
+of the largest magnitude) can change:
 
   min_max, moving_average   nothing
   percentile                each end by w / 2 at most
@@ -105,8 +106,22 @@ def least_squares(histogram: Histogram, bits: int, form: str) -> Range:
 
 
 def kullback_leibler(histogram: Histogram, bits: int, signed: bool) -> Range:
-  """See `range_rules.kullback_leibler`."""
-  range_rules.check_codes(bits)
+  """The least divergence of histograms, as TensorRT calibrates activations.
+
+  Zeros are left out: every grid has them, and those of a ReLU would outweigh
+  the rest. Clips at the end of each bin are tried, from as many bins as there
+  are codes; for what is compared see `divergence.divergences`.
+
+  Args:
+    histogram: counts of the tensor's numbers.
+    bits: bits of the codes, 2 to 11.
+    signed: whether magnitudes of numbers of both signs have 2^(bits-1) codes;
+      else positive numbers have 2^bits, and negative ones are taken for 0.
+  """
+  if not 2 <= bits <= 11:
+    raise ValueError(
+      f"{bits} bits, expected 2 to 11: there can be as few as {BINS // 2} bins"
+    )
   counts = histogram.counts[BINS:]
   if signed:
     counts = counts + histogram.counts[:BINS][::-1]

@@ -67,8 +67,7 @@ def quantize(
     x: float32 tensor of any shape.
     format_: integers, or int32 arrays [] if they are to change from call to
       call.
-    tile: size of a block along every axis, 0 for a whole axis; see
-      `quantize_activations` and `weight_tile` for the authors' blocks.
+    tile: size of a block along every axis, 0 for a whole axis.
     rounding: see `roundings.to_integer`.
     key: random key for stochastic rounding.
 
@@ -88,47 +87,6 @@ def quantize(
   # Formats are data, so one compiled function serves all of them.
   bits = Minifloat(*(jnp.asarray(b, jnp.int32) for b in format_))
   return _compiled(tile, rounding, x, bits, noise)
-
-
-def quantize_activations(
-  x: Array,
-  format_: Minifloat,
-  size: int,
-  rounding: str = "stochastic",
-  key: Array | None = None,
-) -> Array:
-  """`quantize` of [B, H, W, C] in the authors' blocks.
-
-  Args:
-    x: float32 [B, H, W, C].
-    format_: see `quantize`.
-    size: blocks have `size` channels of `size` pixels of one sample, rows after
-      rows. One block for each sample if it is -1 or more than there are
-      channels, one for the whole batch if it is 0.
-    rounding: see `quantize`.
-    key: see `quantize`.
-  """
-  batch, height, width, channels = x.shape
-  flat = x.reshape(batch, height * width, channels)
-  tile = (1, size, size)
-  if size == 0:
-    tile = (0, 0, 0)
-  elif size == -1 or size > channels:
-    tile = (1, 0, 0)
-  return quantize(flat, format_, tile, rounding, key).reshape(x.shape)
-
-
-def weight_tile(shape: tuple[int, ...], size: int) -> blocks.Tile:
-  """The authors' blocks of an HWIO or [I, O] kernel, as a tile.
-
-  They have `size` input and `size` output channels, and the whole kernel. One
-  block for each output channel if `size` is -1 or more than there are input
-  channels, one for the whole tensor if it is 0.
-  """
-  whole = (0,) * (len(shape) - 2)
-  if size == -1 or size > shape[-2]:
-    return (*whole, 0, 1)
-  return (*whole, size, size)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

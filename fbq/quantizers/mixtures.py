@@ -39,6 +39,7 @@ def mixed_quantize(
     g (Q8 - Q2).
   """
   p4, p8 = shares
+  uniform.check_broadcasts(x, range_=range_, p4=p4, p8=p8)
   return _mixed(signed, x, range_, p4, p8)
 
 
@@ -120,6 +121,7 @@ def fractional_quantize(
     Array of `x`'s shape. Its gradient passes to `x` and the range through both
     quantizers, weighted as in the sum; to the index as sum g (Q_k+1 - Q_k).
   """
+  uniform.check_broadcasts(x, range_=range_, index=index)
   return _fractional(signed, x, range_, index)
 
 

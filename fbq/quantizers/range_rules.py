@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from fbq.quantizers import affine, calibration, divergence
+from fbq.quantizers import affine, calibration
 
-_HISTOGRAM_BINS = 2048  # TensorRT's
 # Statistics-aware weight binning (arXiv 1807.06964, eq. 6): codes -> (c1, c2)
 # of range = c1 sqrt(E[w^2]) - c2 E|w|. The paper has no more than 4 bits; these
 # are of quantlib (pact_controllers.py, `_sawb_asymm_lut`), whose odd numbers of
@@ -145,38 +144,6 @@ def least_squares(
   return widened(best * whole.low, best * whole.high)
 
 
-def kullback_leibler(x: np.ndarray, bits: int, signed: bool) -> Range:
-  """The least divergence of histograms, as TensorRT calibrates activations.
-
-  Magnitudes are counted in 2,048 bins up to the largest, zeros left out: every
-  grid has them, and those of a ReLU would outweigh the rest. Clips at the end
-  of each bin are tried, from as many bins as there are codes; for what is
-  compared see `divergence.divergences`.
-
-  Args:
-    x: [N, ...].
-    bits: bits of the codes, 2 to 11.
-    signed: whether magnitudes of numbers of both signs have 2^(bits-1) codes;
-      else positive numbers have 2^bits, and negative ones are taken for 0.
-  """
-  check_codes(bits)
-  x = calibration.checked(x)
-  magnitudes = np.abs(x) if signed else np.maximum(x, 0.0)
-  flat = magnitudes.reshape(len(x), -1)
-  codes = 2 ** (bits - 1) if signed else 2**bits
-  clips = [_clip(column, codes) for column in flat.T]
-  high = np.array(clips).reshape(x.shape[1:])
-  return widened(-high if signed else 0.0 * high, high)
-
-
-def check_codes(bits: int) -> None:
-  """Raises ValueError for more codes than a histogram has bins."""
-  if not 2 <= bits <= 11:
-    raise ValueError(
-      f"{bits} bits, expected 2 to 11 for {_HISTOGRAM_BINS} bins"
-    )
-
-
 def sawb(x: np.ndarray, bits: int, form: str) -> Range:
   """The range fitted to the first and second moments (SAWB, arXiv 1807.06964).
 
@@ -238,13 +205,3 @@ def widened(low: Any, high: Any) -> Range:
   high = np.maximum(high, 0.0)
   high = np.where(high - low < 1e-8, 1e-8, high)
   return Range(low.astype(np.float32), high.astype(np.float32))
-
-
-def _clip(magnitudes: np.ndarray, codes: int) -> float:
-  """Where to clip [N] magnitudes; 0 if all are 0."""
-  magnitudes = magnitudes[magnitudes > 0]
-  largest = float(magnitudes.max(initial=0.0))
-  if largest < 1e-8:
-    return 0.0
-  counts, edges = np.histogram(magnitudes, _HISTOGRAM_BINS, (0.0, largest))
-  return float(edges[divergence.best_clip(counts, codes)])

@@ -12,7 +12,9 @@ of the PULP kernels: no zero-point, so a product of codes needs no correction.
 
 import functools
 import math
+from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -28,6 +30,7 @@ def power_of_two(exponent: Array) -> Array:
 
 def grid(bits: Array, signed: bool) -> tuple[Array, Array, Array]:
   """Lowest code, highest code, and steps per range of `bits`-bit integers."""
+  chex.assert_type(bits, int)  # 4.7 would be taken for 4
   if signed:
     half = power_of_two(jnp.asarray(bits) - 1)
     return -half, half - 1.0, half
@@ -59,14 +62,28 @@ def quantize(
   Returns:
     Array of `x`'s shape. Its gradient passes to `x` where `x` is not clipped.
   """
+  check_broadcasts(x, range_=range_, bits=bits)
   low, high, steps = grid(bits, signed)
   return _quantize(rule, signed, x, range_ / steps, low, high)
 
 
 def codes(x: Array, range_: Array, bits: Array, signed: bool) -> Array:
   """The int32 codes of `quantize`: `quantize(x) == codes(x) * step` exactly."""
+  check_broadcasts(x, range_=range_, bits=bits)
   low, high, steps = grid(bits, signed)
   return round_to_codes(x, range_ / steps, low, high).astype(jnp.int32)
+
+
+def check_broadcasts(x: Array, **others: Any) -> None:
+  """Raises AssertionError unless each of `others` broadcasts to `x`'s shape.
+
+  What is wider than `x` would give a result that is, too: [5] and a range
+  [3, 1] are [3, 5], without a word.
+  """
+  for name, other in others.items():
+    chex.assert_is_broadcastable(
+      jnp.shape(other), jnp.shape(x), custom_message=f"{name}, against x"
+    )
 
 
 def round_to_codes(

@@ -5,9 +5,10 @@ text. Values of tables are plain numbers and texts: their column formats them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-import pydantic
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 
 class Text(NamedTuple):
@@ -102,7 +103,7 @@ class Cell(NamedTuple):
   href: str = ""
 
 
-@pydantic.dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Column:
   """One column of a table.
 
@@ -133,7 +134,7 @@ def number(heading: str, format: str = "{:,}", group: str = "") -> Column:
   return Column(heading, "number", format, group)
 
 
-@pydantic.dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Table:
   """A table, which readers sort by its headings.
 
@@ -151,7 +152,7 @@ class Table:
 
   columns: Sequence[Column]
   rows: Sequence[Sequence[object]]
-  marks: Sequence[Literal["", "best", "like"]] = ()
+  marks: Sequence[Annotated[str, Field(pattern="^(best|like|)$")]] = ()
   label: str = ""
 
   @classmethod

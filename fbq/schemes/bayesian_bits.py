@@ -125,27 +125,6 @@ class BayesianBits:
     bits = gates.chosen_bits(logits, gates.BAYESIAN_BITS, self.ladder)
     return self.groups.assignment(net, np.asarray(bits))
 
-  def fixed_ranges(
-    self, net: Net, variables: Mapping[str, Any]
-  ) -> dict[str, Array]:
-    """Ranges with which `Fixed` computes what the thresholded gates do.
-
-    The original grid is symmetric: its step is 2 max / (2^b - 1) where
-    `uniform`'s is range / 2^(b-1), so the range of a weight grows by
-    2^b / (2^b - 1), and by a hair, so that -max itself does not round to the
-    one code that `Fixed` has more, its lowest; weights below -max do.
-    """
-    chosen = self.assignment(net, variables)
-    found = dict(variables["ranges"])
-    for node, layer in zip(net.nodes, net.workload.layers, strict=True):
-      if node.has_weights:
-        site = f"{node.name}.weight"
-        levels = 2.0 ** chosen[site]
-        growth = jnp.float32(levels / (levels - 1.0) * (1.0 + 1e-6))
-        shape = (layer.out_channels,) if node.op != "linear" else ()
-        found[site] = jnp.broadcast_to(found[site] * growth, shape)
-    return found
-
 
 class _BayesianBitsQuantizer(NamedTuple):
   """Gates [G, K - 1] of weights and of activations."""

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import chex
 import jax
 
 from fbq.nets.graph import Node
@@ -69,7 +70,14 @@ class BlockFloat:
         "a model in block floating point was given no formats: pass "
         "`block_float.Data` of every site of the workload"
       )
-    place = {site: i for i, site in enumerate(call.net.workload.sites)}
+    # One row too few would be taken for the last one's, without a word.
+    sites = call.net.workload.sites
+    chex.assert_shape(
+      [call.data.formats, call.data.tops],
+      [(len(sites), 3), (len(sites),)],
+      custom_message="formats and tops, one for every site of the workload",
+    )
+    place = {site: i for i, site in enumerate(sites)}
     return _BlockFloatQuantizer(self, call, place)
 
 

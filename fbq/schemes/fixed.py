@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -107,6 +108,13 @@ class Fixed:
         "a model of fixed precision was given no bits: pass int [S], the "
         "precision of every site of the workload"
       )
+    # One number too few would be taken for the last one's, without a word.
+    chex.assert_shape(
+      call.data,
+      (len(call.net.workload.sites),),
+      custom_message="bits, one for every site of the workload",
+    )
+
     # Not zip: iterating over more than a hundred fails while tracing.
     bits = {
       site: call.data[i] for i, site in enumerate(call.net.workload.sites)

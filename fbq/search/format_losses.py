@@ -18,6 +18,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import chex
 import numpy as np
 
 from fbq import block_formats
@@ -56,6 +57,8 @@ class FormatJudge:
       raise ValueError(
         f"{len(self.images)} images, expected a multiple of {self.batch}"
       )
+    # Labels [N, 1] would be compared with every prediction, without a word.
+    chex.assert_shape(self.labels, (len(self.images),))
 
   def logits(self, rows: np.ndarray) -> np.ndarray:
     """float64 [N, classes] at formats int32 [S, 3].

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import chex
 import numpy as np
 
 from fbq.search import constraints
@@ -202,9 +203,16 @@ def layer_factors(workload: Workload, table: np.ndarray) -> tuple[Factor, ...]:
 
 def score(problem: Problem, bits: np.ndarray, error: int = 0) -> Candidates:
   """Candidates from bits uint8 [P, S] of every site of the workload."""
-  bits = np.asarray(bits, np.uint8)
   sites = problem.workload.sites
-  level = dict(zip(sites, np.searchsorted(BITS, bits).T, strict=True))
+  chex.assert_shape(bits, (None, len(sites)))
+  levels = np.searchsorted(BITS, bits)
+  if (np.take(BITS, levels, mode="clip") != bits).any():  # 3, taken for 4
+    raise ValueError(
+      f"candidates of {np.setdiff1d(bits, BITS)[:8].tolist()} bits, expected "
+      f"{BITS}"
+    )
+  bits = np.asarray(bits, np.uint8)
+  level = dict(zip(sites, levels.T, strict=True))
 
   def total(factors, kind):
     result = np.zeros(len(bits), kind)

@@ -5,9 +5,10 @@ calibration set are compared with those of a reference. One compiled function
 serves all: precisions and ranges are data.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import chex
 import numpy as np
 
 from fbq import precision
@@ -39,13 +40,11 @@ class Sensitivities(NamedTuple):
   Attributes:
     changes: {site: {bits: change}}; fixed sites have their own bits only.
     reference: logits [N, classes] of the network compared with.
-    reference_loss: mean cross-entropy of the reference.
     passes: forward passes over the calibration set that were made.
   """
 
   changes: dict[str, dict[int, OutputChange]]
   reference: np.ndarray
-  reference_loss: float
   passes: int
 
   def of(self, metric: str) -> dict[str, dict[int, float]]:
@@ -110,66 +109,15 @@ def sensitivities(
       logits = judge.logits({**base, site: b})
       changes[site][b] = compare(reference, logits, judge.labels)
       passes += 1
-  loss = float(cross_entropies(reference, judge.labels).mean())
-  return Sensitivities(changes, reference, loss, passes)
-
-
-class Additivity(NamedTuple):
-  """How well sums over sites predict what whole assignments do.
-
-  Attributes:
-    predicted: [P], for each assignment the sum of the changes of its sites.
-    measured: [P] change of the assignment.
-    spearman: rank correlation of the two, 1 if the order is the same.
-  """
-
-  predicted: np.ndarray
-  measured: np.ndarray
-  spearman: float
-
-
-def additivity(
-  judge: Judge,
-  found: Sensitivities,
-  assignments: Sequence[Mapping[str, int]],
-  metric: str = "loss",
-) -> Additivity:
-  """Compares sums of `metric` with measured values: one pass each of `P`.
-
-  Args:
-    judge: network and images that `found` was measured with.
-    found: the sensitivities.
-    assignments: complete assignments.
-    metric: "loss" or "kl" or "mse".
-
-  Raises:
-    ValueError: fewer than two values, or all alike: ranks mean nothing.
-  """
-  from scipy import stats
-
-  # The same metric summed over sites and measured for the whole.
-  table = found.of(metric)
-  predicted, measured = [], []
-  for i, assignment in enumerate(assignments):
-    precision.check_assignment(judge.net, assignment, f"assignment {i}")
-    predicted.append(sum(table[s][b] for s, b in assignment.items()))
-    change = compare(found.reference, judge.logits(assignment), judge.labels)
-    measured.append(getattr(change, metric))
-
-  # Ranks of equal numbers say nothing, and scipy would answer NaN.
-  if len(set(predicted)) < 2 or len(set(measured)) < 2:
-    raise ValueError(
-      f"{len(assignments)} assignments of predicted {metric} {predicted[:3]} "
-      f"and measured {measured[:3]}: expected two different ones at least"
-    )
-  rank = float(stats.spearmanr(predicted, measured).statistic)
-  return Additivity(np.array(predicted), np.array(measured), rank)
+  return Sensitivities(changes, reference, passes)
 
 
 def compare(
   reference: np.ndarray, logits: np.ndarray, labels: np.ndarray
 ) -> OutputChange:
   """The change from `reference` to `logits`, both float64 [N, classes]."""
+  chex.assert_equal_shape([reference, logits])
+  chex.assert_shape(labels, (len(logits),))
   log_p, log_q = _log_softmax(reference), _log_softmax(logits)
   loss = cross_entropies(logits, labels) - cross_entropies(reference, labels)
   # Not below 0 for any image, whatever rounding says.

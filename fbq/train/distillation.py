@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -36,6 +37,7 @@ class Distillation(NamedTuple):
       teacher: logits [B, classes] of the float network, a constant to
         gradients.
     """
+    chex.assert_equal_shape([student, teacher])
     targets = jax.nn.softmax(teacher / self.temperature)
     softened = [
       jax.nn.log_softmax(logits / self.temperature)

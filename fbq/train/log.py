@@ -16,6 +16,7 @@ from rich.progress import (
   TimeRemainingColumn,
 )
 
+from fbq.files import write_atomically
 from fbq.train import monitoring, processes
 
 _SPEEDS = {
@@ -55,9 +56,7 @@ class Log:
         entry = json.loads(line)
         if entry["stage"] != stage or entry["step"] <= step:
           kept.append(line)
-    temporary = self._path.with_suffix(".tmp")
-    temporary.write_text("".join(line + "\n" for line in kept))
-    os.replace(temporary, self._path)
+    write_atomically(self._path, "".join(line + "\n" for line in kept))
 
   def write(
     self, stage: str, step: int, speed: Mapping[str, float], **metrics: float

@@ -6,8 +6,7 @@ loss times the run's strength. All take as long as `bops_regularizer`: a few
 products of arrays of L layers' precisions.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,6 @@ from hwsim.latency_table import BITS
 from hwsim.workload import Workload
 
 Array = jax.Array
-Variables = Mapping[str, Any]
 Regularizer = Callable[..., Array]
 
 

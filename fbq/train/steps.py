@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -150,6 +151,7 @@ def train_step(
 
   def loss_of(values, state, run, batch, noise_key):
     images, labels = batch
+    check_batch(images, labels)
     logits, updates = model.apply(
       {**state.variables, **values},
       images,
@@ -246,11 +248,24 @@ def evaluator(model: Model) -> Callable[..., Array]:
   """
 
   def correct(variables, images, labels, weights, data=None):
+    check_batch(images, labels, weights)
     logits = model.apply(variables, images, train=False, data=data)
     is_right = jnp.argmax(jnp.asarray(logits), -1) == labels
     return jnp.sum(is_right & (weights > 0))
 
   return compile_once(correct)
+
+
+def check_batch(images: Array, *of_images: Array) -> None:
+  """Raises AssertionError unless images are [B, H, W, C] and all else is [B].
+
+  Labels [B, 1] would be compared with every prediction, without a word.
+  """
+  chex.assert_rank(images, 4)
+  for array in of_images:
+    chex.assert_shape(
+      array, (len(images),), custom_message="labels, one for each image"
+    )
 
 
 def accuracy(

@@ -247,6 +247,10 @@ def score(table: MovementTable, codes: np.ndarray) -> np.ndarray:
     table: movement table of `L` layers.
     codes: int32[P, L] of `encode`.
   """
+  if codes.ndim != 2 or codes.shape[1] != len(table.layers):
+    raise ValueError(
+      f"codes has shape {codes.shape}, expected [P, {len(table.layers)}]"
+    )
   flat = table.units.reshape(len(table.layers), -1)
   total = np.zeros(len(codes), np.int64)
   for layer, code in zip(flat, codes.T, strict=True):

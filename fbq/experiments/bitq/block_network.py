@@ -1,11 +1,11 @@
 """A network of block formats, and the choice among several by eq. 1."""
 
-import dataclasses
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from fbq.report import records
-from fbq.report.records import Fraction
+from pydantic.dataclasses import dataclass
+
+from fbq.report.records import Fraction, standard_error
 from hwsim.bfp import BlockFormat
 
 ACCURACIES = ("test", "validation", "untrained_test")
@@ -27,7 +27,7 @@ class Movement(NamedTuple):
   tensor_bits: tuple[float, float, float]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class BlockNetwork:
   """A network of block formats, trained and costed.
 
@@ -72,7 +72,7 @@ class BlockNetwork:
 
   def percent_error(self, test_count: int) -> float:
     """Binomial standard error of `percent`."""
-    return 100 * records.standard_error(self.percent / 100, test_count)
+    return 100 * standard_error(self.percent / 100, test_count)
 
   @property
   def words(self) -> str:

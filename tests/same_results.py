@@ -42,7 +42,7 @@ def compare(before: pathlib.Path, after: pathlib.Path) -> list[str]:
   """What differs, a line each."""
   different = []
   for folder in sorted(p for p in before.iterdir() if p.name != "cache"):
-    for name, read in (("results.csv", _table), ("result.json", _json)):
+    for name, read in (("results.csv", _table), ("result.json", untimed)):
       old, new = folder / name, after / folder.name / name
       if not old.exists():
         continue
@@ -61,15 +61,15 @@ def _table(path):
   return [[row[i] for i in kept if i < len(row)] for row in rows]
 
 
-def _json(path):
-  """The text, without timed entries."""
+def untimed(path: pathlib.Path) -> str:
+  """The text of a JSON file, without timed entries."""
 
-  def untimed(value):
+  def kept(value):
     if isinstance(value, dict):
-      return {k: untimed(v) for k, v in value.items() if k not in TIMED}
-    return [untimed(v) for v in value] if isinstance(value, list) else value
+      return {k: kept(v) for k, v in value.items() if k not in TIMED}
+    return [kept(v) for v in value] if isinstance(value, list) else value
 
-  return json.dumps(untimed(json.loads(path.read_text())))
+  return json.dumps(kept(json.loads(path.read_text())))
 
 
 if __name__ == "__main__":

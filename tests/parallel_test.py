@@ -158,7 +158,7 @@ mesh = parallel.mesh_of(BATCH, len(runs))
 given = lambda: (
   points.stack([start_of(start)] * 4, mesh), points.stack(runs, mesh)
 )
-program = points.points_step(step_for(None), mesh).lower(*given()).compile()
+program = points.points_step(step_for(None), mesh, 4).lower(*given()).compile()
 ended = repeated(program, *given())
 report["points"] = {
   "mesh": mesh.devices.shape,

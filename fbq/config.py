@@ -125,11 +125,14 @@ def chosen(text: str, **choices: Sequence[str] | str) -> dict[str, str]:
   """
   found = {}
   for word in filter(None, text.split(",")):
+    # A bare word belongs to the choice that has it
     name, equals, value = word.partition("=")
     if not equals:
       value = word
       names = [n for n, c in choices.items() if not isinstance(c, str)]
       name = next((n for n in names if word in choices[n]), "")
+
+    # What chooses nothing is told with all that would
     known = choices.get(name, ())
     if name not in choices or not (isinstance(known, str) or value in known):
       takes = "; ".join(
@@ -143,6 +146,7 @@ def chosen(text: str, **choices: Sequence[str] | str) -> dict[str, str]:
     if name in found:
       raise ConfigError(f"{word!r} after the config's colon: {name} twice")
     found[name] = value
+
   return {
     name: found.get(name, known if isinstance(known, str) else known[0])
     for name, known in choices.items()

@@ -85,16 +85,20 @@ def table(
     default = defaults.get(name, default_of(field))
     value = getattr(values, name, None)
     each = _each(field.annotation)
-    if each is not None:  # a dict of groups
+    # A dict of groups is shown by its names, where there are any
+    if each is not None:
       named = value or {"NAME": None}
       for key, item in named.items():
         yield from table(each, f"{prefix}{name}.{key}.", {}, item)
       continue
+
+    # What a group is may depend on its values, as that of a data set
     group = type(value) if isinstance(value, pydantic.BaseModel) else None
     group = group or group_of(field.annotation)
     if group is not None and default is not None:
       yield from table(group, f"{prefix}{name}.", default, value)
       continue
+
     is_needed = field.is_required() and name not in defaults
     yield Row(
       f"{prefix}{name}",

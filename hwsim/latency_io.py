@@ -107,6 +107,8 @@ def load(
   rows = _read(path)
   target = next(iter(rows.values())).target
   quantized = tuple(site is not None for site in workload.output_sites)
+
+  # Every precision of every layer, or none: nothing is there to fill gaps
   cycles = np.empty((len(workload.layers), *[len(BITS)] * 3), np.int64)
   provenance = []
   for i, (layer, q) in enumerate(zip(workload.layers, quantized, strict=True)):
@@ -122,6 +124,7 @@ def load(
       cycles[i][place[:2] if one else place] = row.cycles
       kinds.add(row.provenance)
     provenance.append("/".join(sorted(kinds)))
+
   return LatencyTable(
     target, workload.layers, quantized, cycles, tuple(provenance)
   )

@@ -46,6 +46,7 @@ class LatencyTable:
   provenance: tuple[str, ...]
 
   def __post_init__(self):
+    # A copy: what is frozen here must not be frozen for its maker
     cycles = np.array(self.cycles)
     shape = (len(self.layers), len(BITS), len(BITS), len(BITS))
     if cycles.dtype != np.int64 or cycles.shape != shape:
@@ -60,6 +61,8 @@ class LatencyTable:
           f"{len(getattr(self, field))} entries for "
           f"{len(self.layers)} layers"
         )
+
+    # Sums over layers are only as sound as each entry
     low = cycles.reshape(len(self.layers), -1).min(axis=1, initial=0)
     if low.min(initial=0) < 0:
       name = self.layers[int(np.argmin(low))].name
@@ -74,6 +77,7 @@ class LatencyTable:
             f"latency table: layer {layer.name!r} has no tensor for axis "
             f"{'AWO'[axis]}, expected cycles that are constant along it"
           )
+
     cycles.setflags(write=False)
     object.__setattr__(self, "cycles", cycles)
 
@@ -148,6 +152,8 @@ def encode(
     )
   if output_bits != "site":
     _index(output_bits, "output bits")
+
+  # As many candidates at a time as stay in cache
   codes = _aligned((len(bits), len(workload.layers)))
   for start in range(0, len(bits), _CACHED):
     chunk = slice(start, start + _CACHED)

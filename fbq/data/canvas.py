@@ -50,6 +50,7 @@ class Difficulty:
   fragment_contrast: tuple[float, float] = (0.2, 0.5)
 
   def __post_init__(self):
+    # Ranges first: what is compared below has to be two numbers each
     limits = {
       "size": (0.1, 1.0),
       "background": (0.0, 1.0),
@@ -72,6 +73,8 @@ class Difficulty:
           f"{least} <= low <= high <= {most}"
         )
       object.__setattr__(self, field, pair)
+
+    # Each alone within its limits, but no digit could be read
     if not all(isinstance(rows, int) for rows in self.fragment_rows):
       raise ValueError(
         f"difficulty: fragment_rows is {self.fragment_rows}, expected whole "
@@ -87,6 +90,8 @@ class Difficulty:
         f"difficulty: background up to {self.background[1]} and contrast up to "
         f"{self.contrast[1]} exceed white (1); lower one of them"
       )
+
+    # Single numbers
     if not _is_finite(self.noise) or not 0 <= self.noise <= 1:
       raise ValueError(
         f"difficulty: noise is {self.noise!r}, expected a standard deviation "
@@ -206,12 +211,15 @@ def paint(
 
 
 def _paint(scene, images, resolution, difficulty):
+  # The digit: interpolation along rows, then along columns
   ink = (
     _weights(resolution, scene.top, scene.scale)
     @ images[scene.index]
     @ _weights(resolution, scene.left, scene.scale).T
   )
   canvas = ink * scene.contrast
+
+  # Fragments, behind the digit: they show where there is no ink
   if difficulty.fragments:
     weights = jax.vmap(_weights, in_axes=(None, 0, 0, 0, 0))
     down = weights(
@@ -234,6 +242,7 @@ def _paint(scene, images, resolution, difficulty):
     clutter = jnp.einsum("fpi,fij,fqj->pq", down, pieces, across)
     most = difficulty.fragment_contrast[1] * scene.contrast
     canvas = canvas + (1 - ink) * jnp.minimum(clutter, most)
+
   canvas = canvas + scene.background + scene.noise
   return jnp.clip(canvas, 0, 1)[:, :, None]
 

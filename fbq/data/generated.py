@@ -50,6 +50,8 @@ def write(
   """
   directory = user_path(directory).absolute()
   text = f"{name}: {classes} classes, {train} and {test} images\n"
+
+  # What was made by the same command is taken, all else is somebody's
   mark = directory / MARK
   if mark.is_file() and mark.read_text() == text:
     return
@@ -58,6 +60,7 @@ def write(
       f"{directory} exists and does not hold generated images of "
       f"{text.strip()!r}; give another data.directory, or delete it"
     )
+
   # Whole or not at all, also where two runs begin at once.
   unfinished = directory.with_name(f"{directory.name}.{os.getpid()}.writing")
   shutil.rmtree(unfinished, ignore_errors=True)

@@ -74,8 +74,9 @@ def lower(
     ValueError: variables or assignment do not fit the network, or variables
       are not finite.
   """
+  # Before anything is lowered. NaN would become some code or other, the same
+  # in every comparison.
   check_supported(net)
-  # NaN would become some code or other, the same in every comparison.
   check_numbers(variables)
   precision.check_assignment(net, assignment)
   for site in variables.get("ranges", ()):
@@ -85,6 +86,8 @@ def lower(
         "in the step of the latter: these variables are of another network, "
         "which had a step for each; train it again"
       )
+
+  # In the order of the network: a layer reads the steps of those before it
   lowering = _Lowering(net, _numpy(variables), dict(assignment), width)
   for node in net.nodes:
     lowering.add(node)

@@ -91,10 +91,14 @@ class _Builder:
     float_ = self.onnx.TensorProto.FLOAT
     height, width, channels = net.input_shape
     last = net.nodes[-1].name
+
+    # Tensors by node, in the order of the network
     names = {INPUT: self._requantize(INPUT, INPUT)}
     for node in net.nodes:
       inputs = [names[name] for name in node.inputs]
       names[node.name] = self._add(node, inputs)
+
+    # The batch is left open; the rest is what the network was trained for
     graph = helper.make_graph(
       self.nodes,
       net.name,
@@ -110,6 +114,8 @@ class _Builder:
       ],
       self.constants,
     )
+
+    # Checked with shapes: a runtime would say less of what is wrong
     model = helper.make_model(
       graph,
       opset_imports=[helper.make_opsetid("", OPSET)],
@@ -145,6 +151,8 @@ class _Builder:
     if not node.is_output:  # in codes
       scale, bias = (x * network.step(node.name) for x in (scale, bias))
     scale = scale / in_step  # of a weight's code, batch norm included
+
+    # ONNX has channels first; a product reads a whole image as one row
     weight = part["weight"]
     if node.op == "linear":
       height, width, channels = network.net.shapes[node.inputs[0]]
@@ -154,6 +162,8 @@ class _Builder:
     weight = weight.transpose(3, 2, 0, 1)
     if node.op == "linear":
       weight = weight.reshape(len(weight), -1)
+
+    # The bias is an input of the same operator, in the steps of its sums
     inputs = [
       *inputs,
       self._weight(node.name, weight, scale),

@@ -30,7 +30,7 @@ def calibrate(net: Net, variables, images):
 
   Args:
     net: the network.
-    variables: of its float model.
+    variables: variables of the float network.
     images: [N, H, W, C].
   """
   tensors = activations(net, variables, images)

@@ -33,8 +33,8 @@ class Recipe(NamedTuple):
 
   Attributes:
     scheme: rule and grids.
-    norm: of `norms.MODES`.
-    freeze_share: of the steps after which batch norms of "correct_then_freeze"
+    norm: how batch norms are trained, one of `norms.MODES`.
+    freeze_share: share of steps after which norms of "correct_then_freeze"
       stand still.
     distillation: from the float network, if any.
     smoothing: decay of averages of what is trained, which are then what is
@@ -80,15 +80,19 @@ def starts(
 
   Args:
     net: the network.
-    variables: of its float model.
+    variables: variables of the float network.
     tensors: activation site -> values before quantizers, of
-      `stages.activations`.
-    recipe: of the training.
-    calibrated: of `stages.calibrate`, which are those of the default recipe.
+      `calibration.activations`.
+    recipe: how the network will be trained.
+    calibrated: ranges of `calibration.calibrate`, which the default recipe has.
   """
+  # The default recipe starts where calibration ended
   scheme = recipe.scheme
   if calibrated and (scheme, recipe.norm) == (Fixed(), norms.ABSORB):
     return calibrated
+
+  # Rules that learn nothing follow the ends of activations; the others start
+  # from weights as they are quantized, folded where norms are
   if not scheme.learns_ranges:
     ends = site_ends(net, tensors)
     found = {site: dict.fromkeys(precision.BITS, e) for site, e in ends.items()}
@@ -100,6 +104,8 @@ def starts(
     found = site_ranges(
       net, params, tensors, start=start, per_channel=per_channel
     )
+
+  # A recipe may quantize weights or activations alone
   kind = {"weights": True, "activations": False}.get(scheme.form.quantizes)
   return {
     site: by_bits

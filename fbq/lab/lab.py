@@ -119,9 +119,13 @@ class Lab:
     """
     model = model.clone(compute_dtype=stage.compute_dtype)
     count = self.task.steps(stage) + more_steps
+
+    # Looking the images up may take long where there are many files
     with self.clock.measure("data"):
       mesh = self._mesh(stage.batch_size)
       sample, feed = self.task.draws(stage.batch_size, mesh)
+
+    # The schedule ends with the stage, so it has to know the number of steps
     updates = optimizer.make(
       count,
       stage.learning_rate,
@@ -130,6 +134,7 @@ class Lab:
       stage.drops,
       **options,
     )
+
     return Trainer(
       model,
       steps.train_step(
@@ -174,7 +179,7 @@ class Lab:
     """(variables, results) of one run, or of what of it is left to do.
 
     Args:
-      name: of the run, unique in the workdir.
+      name: name of the run, unique in the workdir.
       stage: whose time is measured.
       trainer, variables, run, finish: see `fbq.train.loop.train`.
     """
@@ -274,7 +279,7 @@ class Lab:
     """`count` images and labels of the training split, as they are tested.
 
     Args:
-      key: of the choice.
+      key: random key of the choice.
       count: by default the setting "calibration_images".
     """
     count = count or self.settings.calibration_images

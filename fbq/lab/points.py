@@ -127,6 +127,8 @@ def assignments(
     parents,
     settings.uniform_baselines,
   )
+
+  # Names beside values: a record of ten fields is read by them
   return Assignments(
     network=net.name,
     target=costs.name,
@@ -148,6 +150,7 @@ def assignments(
 
 def _points(net, table, found, accuracies, details, parents, uniform):
   """One point for each different assignment; the first name is its name."""
+  # Baselines give their name to what is found again, then what was searched
   baselines = {f"{bits}/{bits}" for bits in uniform}
   order = sorted(
     found, key=lambda name: (name not in baselines, name in parents)
@@ -156,6 +159,8 @@ def _points(net, table, found, accuracies, details, parents, uniform):
   for name in order:
     key = tuple(precision_lib.to_array(net, found[name]))
     same.setdefault(key, []).append(name)
+
+  # Costs are those of the assignment alone, whoever found it
   points = []
   for name, *aliases in same.values():
     kind = (

@@ -71,6 +71,8 @@ def claim_workdir(workdir: Path, claim: Mapping) -> str:
     workdir.mkdir(parents=True, exist_ok=True)
     unfinished = set(workdir.glob("config.json.*.writing"))  # of a killed run
     given = set(workdir.iterdir()) - {lock}
+
+    # Locked before it is read, but never what is somebody else's
     if path in given or not given - unfinished:
       _lock(lock)
     if path in given:
@@ -83,6 +85,8 @@ def claim_workdir(workdir: Path, claim: Mapping) -> str:
       )
     else:
       write_atomically(path, json.dumps(claim, indent=1) + "\n")
+
+    # What a killed process was writing is written again
     for leftover in unfinished:
       leftover.unlink(missing_ok=True)
   except OSError as error:

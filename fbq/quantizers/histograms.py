@@ -128,6 +128,8 @@ def merge(name: str, batches: Sequence[Batch]) -> Histogram:
         f"{name}: values of batch {i} are not finite, from {batch.low} to "
         f"{batch.high}; look at the calibration images and the weights"
       )
+
+  # Bins as wide as those of the widest batch: the others' are joined by twos
   exponent = max(int(batch.exponent) for batch in batches)
   counts = np.zeros(2 * BINS, np.int64)
   for batch in batches:
@@ -137,6 +139,8 @@ def merge(name: str, batches: Sequence[Batch]) -> Histogram:
     sums = batch.counts.astype(np.int64).reshape(-1, 2**doublings).sum(axis=1)
     start = BINS - len(sums) // 2
     counts[start : start + len(sums)] += sums
+
+  # Ends by batch stay: moving averages are made of them
   lows = np.array([batch.low for batch in batches], np.float32)
   highs = np.array([batch.high for batch in batches], np.float32)
   return Histogram(

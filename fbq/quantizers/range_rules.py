@@ -126,10 +126,14 @@ def least_squares(
   if shares is None:
     shares = calibration.shares(bits, form == "symmetric")
   shares = np.sort(np.asarray(shares, np.float32))
+
+  # What is shrunk: symmetric grids reach as far on both sides
   whole = min_max(x)
   if form in ("symmetric", "restricted"):
     largest = np.maximum(-whole.low, whole.high)
     whole = Range(-largest, largest)
+
+  # The error of every share; of equals the last is the widest
   scale = shares.reshape(-1, *[1] * whole.low.ndim)
   tried = _grid(Range(scale * whole.low, scale * whole.high), bits, form)
   errors = np.stack(

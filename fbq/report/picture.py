@@ -103,7 +103,7 @@ def title(artist, titles: str | Sequence[str]) -> None:
   Args:
     artist: an arrow, a text or a bar; or a line or collection of marks, or all
       bars of one call of `axes.bar`.
-    titles: of the whole artist, or one for each of its marks.
+    titles: title of the whole artist, or one for each of its marks.
   """
   if isinstance(artist, tuple):
     for bar, text in zip(artist, titles, strict=True):

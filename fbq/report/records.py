@@ -29,7 +29,7 @@ class Point:
     cycles: per image.
     accuracy: on the test set.
     bops: bit operations per image.
-    weight_bytes: of all weights.
+    weight_bytes: bytes of all weights.
     peak_activation_bytes: most that live at one time.
     detail: what else to say about it, e.g. {"gates": "locked"}.
     aliases: names of other searches that found the same assignment.

@@ -18,9 +18,9 @@ class Run:
   Attributes:
     command: with which it was started.
     next: command that goes on from here, and the words before it.
-    commit: of the code, with "+" if files were changed; "" without a checkout.
+    commit: commit of the code, "+" if changed; "" without a checkout.
     facts: date, machine, versions and what else there is to say, by name.
-    seeds: of all that is random.
+    seeds: seeds of all that is random.
     stages: wall time in seconds of each stage.
     settings: all of them, resolved.
     assumptions: sentences about what the numbers rest on.

@@ -46,7 +46,7 @@ def best(
 
   Args:
     model: with `C` costs.
-    steps: of `elimination.plan`.
+    steps: order of elimination, from `elimination.plan`.
     limits: int64 [C], most of each cost.
 
   Raises:

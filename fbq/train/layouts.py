@@ -41,11 +41,14 @@ def layout_of(
   Raises:
     ValueError: it cannot be derived, or what is given is no layout.
   """
+  # Derived, made by a function, or given as it is
   if given is None:
     return _derived(net, state)
   found = _called(given, net) if callable(given) else given
   if isinstance(found, Layout):
     return found
+
+  # A mapping is checked whole: a name misspelt would leave a layer at zero
   if not isinstance(found, Mapping) or not all(
     isinstance(value, str | Modules) for value in found.values()
   ):
@@ -59,6 +62,7 @@ def layout_of(
       f"the layout for {net.name} has {unknown[:5]}, which are no nodes of it; "
       f"those are {', '.join(list(net.node)[:5])}, .."
     )
+
   return Layout(
     {
       name: value

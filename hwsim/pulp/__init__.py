@@ -40,7 +40,8 @@ def latency_table(workload: Workload, target: Target) -> LatencyTable:
     ValueError: a layer fits no tiling of the target, or asks for an operator or
       an activation function that its kernels do not have.
   """
-  for layer in workload.layers:  # before any is timed
+  # All that cannot run is found before anything is timed
+  for layer in workload.layers:
     check_op(layer, target)
   for name, function in workload.functions:
     raise ValueError(
@@ -48,6 +49,8 @@ def latency_table(workload: Workload, target: Target) -> LatencyTable:
       f"nothing, not in {function}; take a network without it, or load a table "
       "that was measured on a board (hwsim.latency_io.load)"
     )
+
+  # Equal geometries come out of a cache, whatever their names
   quantized = tuple(site is not None for site in workload.output_sites)
   cycles = []
   for layer, q in zip(workload.layers, quantized, strict=True):
@@ -56,6 +59,7 @@ def latency_table(workload: Workload, target: Target) -> LatencyTable:
     except ValueError:
       # Again with the name, which the cache leaves out.
       cycles.append(layer_table(layer, q, target))
+
   return LatencyTable(
     target.name,
     workload.layers,

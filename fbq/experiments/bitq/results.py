@@ -144,7 +144,7 @@ class WordResults:
   """What was found for one word length.
 
   Attributes:
-    name, bits: of the word.
+    name, bits: name and length of the word.
     largest_bits: data movement of the widest formats.
     candidates: names of trained networks to choose among: optima, uniform ones.
     optima: predicted optimum of every alpha.

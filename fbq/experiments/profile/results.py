@@ -59,7 +59,7 @@ class Whole(NamedTuple):
   """A network under one assignment on one target.
 
   Attributes:
-    change: of cycles against 8/8 on the same target, as a fraction.
+    change: change of cycles against 8/8 on the same target, as a fraction.
     published: the same as published, or None.
     raised: layers that the pass changed.
   """

@@ -55,7 +55,7 @@ class QuantizedNetwork:
   Attributes:
     in_float: test accuracy before.
     recipes: numbers of each recipe, in the order of `tables.recipes`.
-    layers: of the first seed alone.
+    layers: layers of the first seed alone.
   """
 
   in_float: float

@@ -24,9 +24,9 @@ class Tuned:
   """One assignment that a strategy found, fine-tuned.
 
   Attributes:
-    strategy: that found it.
-    seed: of training, search and fine-tuning.
-    setting: what it was asked for, e.g. "0.006" or "80 %".
+    strategy: name of the strategy that found it.
+    seed: seed of training, search and fine-tuning.
+    setting: what the strategy was asked for, e.g. "0.006" or "80 %".
     cycles: per image.
     accuracy: on the test set, 0 to 1.
     precision: bits of every site.
@@ -81,7 +81,7 @@ def standings(
   """Every strategy, the largest mean hypervolume first.
 
   Args:
-    outcomes: of all strategies and seeds; those of strategy "uniform" and
+    outcomes: assignments of all strategies and seeds; those of "uniform" and
       setting "8/8" are the reference.
     budgets: latencies as shares of the reference's cycles.
     least_accuracy: below it, an assignment covers no area.

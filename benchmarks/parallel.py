@@ -85,9 +85,10 @@ def kind_of(net, name):
   return Model(net, scheme), ("params", "gates"), cost
 
 
-def prepared(net, name, batch, mesh):
+def prepared(net, name, batch, mesh, compute_dtype="float32"):
   """(compiled step, function that makes a state, data of a run)."""
   model, kinds, cost = kind_of(net, name)
+  model = model.clone(compute_dtype=compute_dtype)
   updates = optimizer.make(1000, 0.01, gate_learning_rate=0.01)
   height, _, channels = net.input_shape
   if channels == 1:
@@ -180,7 +181,7 @@ def points_table(rounds):
   for count in (1, 4, 16):
     mesh = parallel.mesh_of(64, count)
     together = Training(
-      points.points_step(step, mesh),
+      points.points_step(step, mesh, count),
       points.stack([start()] * count, mesh),
       points.stack([run] * count, mesh),
     )

@@ -21,7 +21,7 @@ more L1 than the target has, see configs/profile_pulp.py.
 
 from ml_collections import ConfigDict
 
-from configs import imagenet_free_bits
+from fbq.config import chosen, configured
 
 NETS = {
   "resnet8": dict(width=1.0, resolution=32),
@@ -30,42 +30,43 @@ NETS = {
 CLASSES = {"cifar10": 10, "cifar100": 100}
 
 
-def get_config(arguments: str = "resnet8,cifar10") -> ConfigDict:
-  """Values only; see fbq/experiments/free_bits/ for what they do."""
-  chosen = dict(net="resnet8", data="cifar10", size="full")
-  choices = dict(net=NETS, data=CLASSES, size=("smoke",))
-  for part in arguments.split(","):
-    kinds = [kind for kind, known in choices.items() if part in known]
-    if not kinds:
-      raise ValueError(
-        f"{part!r}: expected a net, {list(NETS)}, a data set, {list(CLASSES)}, "
-        "or smoke, joined by commas"
-      )
-    chosen[kinds[0]] = part
-  classes = CLASSES[chosen["data"]]
-  config = imagenet_free_bits.get_config()
-  config.net = dict(
-    builder=chosen["net"], arguments={**NETS[chosen["net"]], "classes": classes}
+def get_config(words: str = "") -> ConfigDict:
+  """Values that differ from the defaults; --settings lists all."""
+  found = chosen(
+    words, net=tuple(NETS), data=tuple(CLASSES), size=("full", "smoke")
   )
-  config.data = ConfigDict(dict(name=chosen["data"], directory=chosen["data"]))
-  config.float_training.update(
-    steps="200 epochs", batch_size=128, weight_decay=5e-4, warmup=0.02
+  name, data = found["net"], found["data"]
+  config = configured(
+    "free_bits",
+    net=dict(builder=name, arguments={**NETS[name], "classes": CLASSES[data]}),
+    data=dict(name=data, directory=data),
+    float_training=dict(
+      steps="200 epochs",
+      batch_size=128,
+      learning_rate=0.1,
+      weight_decay=5e-4,
+      warmup=0.02,
+    ),
+    calibration_images=512,
+    search=dict(
+      steps="20 epochs",
+      batch_size=128,
+      learning_rate=1e-3,
+      warmup=0.0,
+      strengths=(0.01, 0.03, 0.1),
+      gate_learning_rate=1e-3,
+    ),
+    fine_tuning=dict(
+      steps="20 epochs",
+      batch_size=128,
+      learning_rate=1e-2,
+      warmup=0.0,
+      range_learning_rate=1e-2,
+    ),
+    checkpoint_every=2000,
+    log_every=100,
   )
-  config.float_training.drops = ()  # a cosine
-  config.checkpoint_images = ()
-  config.calibration_images = 512
-  config.search.update(
-    steps="20 epochs", batch_size=128, strengths=(0.01, 0.03, 0.1)
-  )
-  config.search.gate_learning_rate = 1e-3
-  config.fine_tuning.update(
-    steps="20 epochs", batch_size=128, learning_rate=1e-2
-  )
-  config.fine_tuning.drops = config.search.drops = ()
-  config.qat.method = "log_lsq"
-  config.fine_tuning.range_learning_rate = 1e-2
-  config.checkpoint_every, config.log_every = 2000, 100
-  return smoke(config) if chosen["size"] == "smoke" else config
+  return smoke(config) if found["size"] == "smoke" else config
 
 
 def smoke(config: ConfigDict) -> ConfigDict:

@@ -36,6 +36,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fbq.config import chosen, configured
+
 _TORCHVISION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # Epochs after which rates fall to a tenth, as shares of all.
 _DROPS_100 = (0.4, 0.7, 0.9)
@@ -58,71 +60,44 @@ NETS: dict[str, tuple[float, dict[str, Any]]] = {
 }
 
 
-def get_config(arguments: str = "mobilenet_v1") -> ConfigDict:
-  """Values only; see fbq/experiments/free_bits/ for what they do."""
-  wanted = arguments.split(",")
-  names = [name for name in wanted if name != "smoke"] or ["mobilenet_v1"]
-  if len(names) > 1 or names[0] not in NETS:
-    raise ValueError(
-      f"{arguments!r}: expected one of {list(NETS)}, and ,smoke for a small run"
-    )
-  width, fine_tuning = NETS[names[0]]
-  config = ConfigDict(
-    dict(
-      experiment="free_bits",
-      seed=0,
-      net=dict(
-        builder=names[0],
-        arguments=dict(width=width, resolution=224, classes=1000),
-      ),
-      data=dict(
-        name="imagenet",
-        directory="imagenet",
-        evaluation_batch=250,
-        threads=16,  # that decode
-        workers=0,  # or processes, see fbq/data/imagenet.py
-      ),
-      target="xpulpnn_v1",
-      measured_latency="",
-      float_checkpoint="",
-      checkpoint_images=_TORCHVISION,  # (): images from 0 to 1
-      float_training=dict(
-        steps="100 epochs",
-        batch_size=256,
-        learning_rate=0.1,
-        weight_decay=4e-5,
-        warmup=0.0,
-        drops=_DROPS_100,
-      ),
-      calibration_images=128,  # their activations take 2 GB
-      search=dict(
-        steps="11 epochs",
-        batch_size=256,
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        warmup=0.0,
-        drops=_DROPS_11,
-        strengths=(0.05, 0.1, 0.18, 0.36),  # the authors': 0.18
-        locked=(True, False),
-        gate_learning_rate=1e-4,
-        range_bits=4,
-        faithful=False,
-      ),
-      fine_tuning=dict(
-        **fine_tuning,
-        warmup=0.0,
-        drops=_DROPS_11,
-        range_learning_rate=1e-3,
-      ),
-      qat=dict(method="tqt", distillation=0.0, temperature=1.0, smoothing=0.0),
-      rules=(),
-      uniform_baselines=(8, 4, 2),
-      tolerance=0.005,
-      checkpoint_every=5000,
-      log_every=100,
-    )
+def get_config(words: str = "") -> ConfigDict:
+  """Values that differ from the defaults; --settings lists all."""
+  found = chosen(words, net=tuple(NETS), size=("full", "smoke"))
+  name = found["net"]
+  width, fine_tuning = NETS[name]
+  config = configured(
+    "free_bits",
+    net=dict(
+      builder=name, arguments=dict(width=width, resolution=224, classes=1000)
+    ),
+    data=dict(name="imagenet", directory="imagenet", threads=16),
+    checkpoint_images=_TORCHVISION,  # (): images from 0 to 1
+    float_training=dict(
+      steps="100 epochs",
+      batch_size=256,
+      learning_rate=0.1,
+      weight_decay=4e-5,
+      warmup=0.0,
+      drops=_DROPS_100,
+    ),
+    calibration_images=128,  # their activations take 2 GB
+    search=dict(
+      steps="11 epochs",
+      batch_size=256,
+      learning_rate=1e-3,
+      warmup=0.0,
+      drops=_DROPS_11,
+      strengths=(0.05, 0.1, 0.18, 0.36),  # the authors': 0.18
+      gate_learning_rate=1e-4,
+    ),
+    fine_tuning=dict(
+      **fine_tuning, warmup=0.0, drops=_DROPS_11, range_learning_rate=1e-3
+    ),
+    qat=dict(method="tqt"),
+    checkpoint_every=5000,
+    log_every=100,
   )
-  return smoke(config) if "smoke" in wanted else config
+  return smoke(config) if found["size"] == "smoke" else config
 
 
 def smoke(config: ConfigDict) -> ConfigDict:

@@ -27,7 +27,7 @@ from fbq import doors
 from fbq.config_words import Check as Check
 from fbq.config_words import Chosen as Chosen
 from fbq.config_words import Expected as Expected
-from fbq.config_words import default_of, group_of, shown, words
+from fbq.config_words import cut, default_of, group_of, shown, words
 
 S = TypeVar("S", bound="Settings")
 LARGEST = 10**9  # of counts: nothing that is counted here has more
@@ -220,7 +220,7 @@ def _sentence(kind, error, given, where):
   if problem["type"] == "missing":
     return f"{name} is missing, expected {takes}"
   if own is not None:
-    takes = str(own)
+    takes = cut(str(own))
   type_name = f" ({type(value).__name__})" * problem["type"].endswith("_type")
   return f"{name} is {shown(value)}{type_name}, expected {takes}"
 

@@ -209,7 +209,14 @@ def _dumped(value):
   return value
 
 
-def shown(value):
+def shown(value: Any) -> str:
   """`value` as Python writes it, on one line and not endless."""
-  text = " ".join(repr(value).split())
-  return text if len(text) <= 200 else f"{text[:150]} ... ({len(text)} letters)"
+  return cut(repr(value))
+
+
+def cut(text: str, most: int = 400) -> str:
+  """A text on one line and of at most about so many letters."""
+  text = " ".join(text.split())
+  if len(text) <= most:
+    return text
+  return f"{text[: most - 100]} ... ({len(text)} letters)"

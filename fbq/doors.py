@@ -94,8 +94,8 @@ def resolve(kind: str, name: str) -> Any:
     DoorError: an unknown short name, a module that cannot be imported, an
       attribute that it does not have, or one of another kind.
   """
-  name = str(name)
-  place = KNOWN[kind].get(name, name)
+  place = KNOWN[kind].get(str(name), str(name))
+  name = str(name)[:200]  # for messages
   module, colon, attribute = place.partition(":")
   if not (colon and module and attribute):
     raise DoorError(f"{kind} {name!r} is not known{_hint(kind, name)}")

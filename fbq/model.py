@@ -18,7 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fbq import norms, ops
+from fbq import backend, halves, norms, ops
 from fbq.nets.graph import INPUT, Net, Node
 from fbq.schemes.scheme import Call, Quantizer, Scheme
 
@@ -45,6 +45,12 @@ class _Folded(NamedTuple):
   def activation(self, x, site):
     return self.quantizer.activation(x, site)
 
+  def weight_unit(self, kernel, node):
+    return self.quantizer.weight_unit(kernel * self.fold, node) / self.fold
+
+  def activation_unit(self, site):
+    return self.quantizer.activation_unit(site)
+
 
 class Model(nn.Module):
   """Interprets a `Net`.
@@ -55,12 +61,15 @@ class Model(nn.Module):
     norm: what batch norms do in training, one of `norms.MODES`.
     axis_name: axis over which plain batch norms average under `jax.pmap`;
       without, a batch spread over devices has one mean all the same.
+    compute_dtype: what is multiplied and kept between operators, one of
+      `halves.TYPES`.
   """
 
   net: Net
   scheme: Scheme | None = None
   norm: str = norms.ABSORB
   axis_name: str | None = None
+  compute_dtype: str = halves.FLOAT32
 
   @nn.compact
   def __call__(
@@ -86,12 +95,24 @@ class Model(nn.Module):
 
     Every tensor is also sown as "intermediates" under its node's name, before
     its ReLU and its quantizer, for calibration and for finding the first bad
-    value.
+    value. Products are exact to float32 but in training, see
+    `backend.products`.
     """
+    with backend.products(exact=not train):
+      return self._interpret(images, train, data, noise, frozen)
+
+  def _interpret(self, images, train, data, noise, frozen):
     # Without a scheme every tensor stays in floating point.
     quantizer = None
     if self.scheme is not None:
-      variable = lambda *args: self.variable(*args).value
+      # flax makes a variable once, a quantizer may ask for it twice.
+      made = {}
+
+      def variable(kind, name, *start):
+        if (kind, name) not in made:
+          made[kind, name] = self.variable(kind, name, *start).value
+        return made[kind, name]
+
       quantizer = self.scheme.quantizer(
         Call(self.net, variable, train, len(images), data, noise, self._update)
       )
@@ -105,8 +126,17 @@ class Model(nn.Module):
         x = nn.relu(x)  # else done by the unsigned quantizer, which clips at 0
       return x if name in self.net.parts else quantizer.activation(x, site)
 
+    # What is quantized is kept by its codes, where numbers are halves.
+    def keep(x, name):
+      unit, site = 1.0, self.net.site_of[name]
+      is_quantized = quantizer and site and name not in self.net.parts
+      if is_quantized and self.compute_dtype != halves.FLOAT32:
+        unit = quantizer.activation_unit(site)
+      return halves.keep(x, unit, self.compute_dtype)
+
     # The table, row by row. Names of variables are the nodes'.
-    tensors = {INPUT: activate(images, INPUT)}
+    x = activate(images, INPUT)
+    tensors = {INPUT: keep(x, INPUT)}
     for node in self.net.nodes:
       inputs = [tensors[name] for name in node.inputs]
       if node.norm and self.norm == norms.CORRECT:
@@ -132,25 +162,26 @@ class Model(nn.Module):
       if node.activation in _SMOOTH:
         x = _SMOOTH[node.activation](x)
       self.sow("intermediates", node.name, x)
-      tensors[node.name] = activate(x, node.name, node.activation == "relu")
-    return tensors[self.net.nodes[-1].name]
+      x = activate(x, node.name, node.activation == "relu")
+      tensors[node.name] = keep(x, node.name)
+    return x
 
   def _update(self, collection: str, name: str, value: Array) -> None:
     if self.is_mutable_collection(collection):
       self.put_variable(collection, name, value)
 
   def _compute(
-    self, node: Node, inputs: list[Array], quantizer: Quantizer | None
+    self, node: Node, inputs: list[halves.Kept], quantizer: Quantizer | None
   ) -> Array:
-    x = inputs[0]
     if node.has_weights:
-      return self._multiply(node, x, quantizer)
+      return self._multiply(node, inputs[0], quantizer)
+    x, *others = (kept.value for kept in inputs)
     if node.op == "add":
-      return x + inputs[1]
+      return x + others[0]
     if node.op == "scale":
-      return x * inputs[1]
+      return x * others[0]
     if node.op == "concat":
-      return jnp.concatenate(inputs, axis=-1)
+      return jnp.concatenate([x, *others], axis=-1)
     if node.op == "layer_norm":
       return nn.LayerNorm(epsilon=1e-6, name=f"{node.name}_norm")(x)
     pool = nn.avg_pool if node.op == "avg_pool" else nn.max_pool
@@ -161,9 +192,9 @@ class Model(nn.Module):
     return x
 
   def _multiply(
-    self, node: Node, x: Array, quantizer: Quantizer | None
+    self, node: Node, kept: halves.Kept, quantizer: Quantizer | None
   ) -> Array:
-    """`x` by the kernel of a node with weights, bias and layer scale too."""
+    """A tensor by the kernel of its node; bias and layer scale follow."""
     # Started so that outputs have the variance of inputs behind a ReLU (He et
     # al., arXiv 1502.01852).
     layer = self.net.workload.layers[self.net.workload.index[node.name]]
@@ -174,20 +205,26 @@ class Model(nn.Module):
       nn.initializers.normal((2.0 / (math.prod(window) * inputs)) ** 0.5),
       (*(() if node.op == "linear" else window), inputs, layer.out_channels),
     )
+    unit = 1.0
     if quantizer is not None:
+      if self.compute_dtype != halves.FLOAT32:
+        unit = quantizer.weight_unit(kernel, node)
       kernel = quantizer.weight(kernel, node)
 
     # `ops` takes what is fast on the device at hand: on a CPU a grouped
     # convolution takes 5 to 46 times as long as shifted products.
-    if node.op == "linear":
-      x = x.reshape(len(x), -1) @ kernel
-    elif node.op == "depthwise":
-      x = ops.depthwise(x, kernel, node.stride, node.padding)
-    elif node.op == "channel_conv":  # channels are pixels of one channel
-      row = x.reshape(len(x), 1, -1, 1)
-      x = ops.conv(row, kernel, 1, layer.padding).reshape(x.shape)
-    else:
-      x = ops.conv(x, kernel, node.stride, node.padding)
+    def multiply(x, kernel):
+      if node.op == "linear":
+        return x.reshape(len(x), -1) @ kernel
+      if node.op == "depthwise":
+        return ops.depthwise(x, kernel, node.stride, node.padding)
+      if node.op == "channel_conv":  # channels are pixels of one channel
+        row = x.reshape(len(x), 1, -1, 1)
+        return ops.conv(row, kernel, 1, layer.padding).reshape(x.shape)
+      return ops.conv(x, kernel, node.stride, node.padding)
+
+    kernel = halves.keep(kernel, unit, self.compute_dtype)
+    x = halves.product(multiply, kept, kernel)
 
     # Bias and layer scale come after the multiplication, in this order.
     if node.bias:

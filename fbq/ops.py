@@ -6,6 +6,10 @@ of them for a 7x7), and a convolution whose output is smaller than its kernel is
 200 times slower than shifted products. On a GPU the library's convolutions win.
 `benchmarks/choices.py` measures both. Patches of 2x2 pixels that do not overlap
 take 0.7 of a convolution's time as a matrix product.
+
+Off the CPU no matrix product reads a strided slice: XLA's GPU compiler fuses
+the two and then aborts the process (jax 0.11.2, "Check failed:
+subdim_size_accumulator == dim_size").
 """
 
 import functools
@@ -14,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
+
+from fbq import backend
 
 Array = jax.Array
 # Pixels of zeros on all four sides, or at (top, bottom, left, right).
@@ -34,10 +40,12 @@ def conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
   """Convolution of [B, H, W, I] with [h, w, I, O], zeros around."""
   height, width, inputs, outputs = kernel.shape
   rows, columns = edges(padding)
-  if height == width == 1 and not any((*rows, *columns)):
+  on_cpu = backend.is_cpu()
+  is_product = height == width == 1 and not any((*rows, *columns))
+  if is_product and (on_cpu or stride == 1):
     return x[:, ::stride, ::stride, :] @ kernel.reshape(inputs, outputs)
   out_height = (x.shape[1] + sum(rows) - height) // stride + 1
-  if jax.default_backend() == "cpu" and (
+  if on_cpu and (
     inputs <= 4 or out_height < height or height == width == stride
   ):
     return patches(x, (height, width), stride, padding) @ kernel.reshape(
@@ -54,7 +62,8 @@ def conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
 
 def depthwise(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
   """Convolution of each channel of [B, H, W, C] with its own [h, w, 1, C]."""
-  if jax.default_backend() == "cpu":
+  # No GPU has a convolution of integers of 32 bits.
+  if backend.is_cpu() or jnp.issubdtype(x.dtype, jnp.integer):
     return _shifted_depthwise(stride, padding, x, kernel)
   return lax.conv_general_dilated(
     x,
@@ -71,7 +80,10 @@ def patches(
 ) -> Array:
   """The pixels under each tap: [B, H', W', h w C], taps in row-major order."""
   views = [view for _, _, view in _taps(_pad(x, padding), kernel, stride)]
-  return jnp.concatenate(views, axis=-1)
+  found = jnp.concatenate(views, axis=-1)
+  if backend.is_cpu() or stride == 1:
+    return found
+  return lax.optimization_barrier(found)  # what reads it is a matrix product
 
 
 def _pad(x: Array, padding: Padding) -> Array:

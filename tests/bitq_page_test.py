@@ -43,7 +43,7 @@ def test_eq_1_weighs_accuracy_and_movement():
 
 
 def test_a_network_refuses_percents():
-  with pytest.raises(ValueError, match="one: test"):
+  with pytest.raises(ValueError, match="test\n.*less than or equal to 1"):
     network("one", 80, 97.0)
 
 

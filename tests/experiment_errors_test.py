@@ -99,7 +99,7 @@ WRONG = [
   ({"net.arguments": {"resolution": 1e308}}, "whole numbers|cannot convert"),
   ({"net.builder": "mobilenet_v1", "net.arguments": {"stem_stride": 10**30}},
    "strides of 1 to 224|expected|whole numbers"),
-  ({"net.arguments": {"resolution": 4}}, "of 4x4x1, expected square grey .*8 p"),
+  ({"net.arguments": {"resolution": 4}}, "of 4x4x1, expected square grey .*8"),
   ({"net.builder": "resnet8", "net.arguments": {"resolution": 8}},
    r"of 8x8x3, expected square grey .*in_channels=1"),
   ({"net.builder": "resnet8",

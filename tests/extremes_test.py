@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fbq.nets import Net, Node
-from fbq.quantizers import bfp, blocks, extremes, histograms
+from fbq.quantizers import bfp, blocks, extremes, histograms, qat_rules
 from fbq.schemes import ranges
 from fbq.schemes.fixed import Fixed, Form
 from fbq.schemes.scheme import Call
@@ -80,7 +80,7 @@ def test_ranges_of_weights_that_have_nan_are_nan(name):
 @pytest.mark.parametrize("form", [Form(), Form("affine", "affine")])
 def test_min_max_ranges_of_data_that_have_nan_are_nan(form):
   """Both ends that a batch is seen to have, and weights' grids."""
-  scheme = Fixed("min_max", form)
+  scheme = Fixed(qat_rules.MIN_MAX, form)
   updates = {}
   call = Call(
     NET,

@@ -3,16 +3,22 @@
 import functools
 import itertools
 import threading
+import types
 
+import cifar_cases
 import experiment_runs
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fbq.data import order
+from fbq import backend
+from fbq import config as config_lib
+from fbq.data import cifar as cifar_module
+from fbq.data import order, resident, sources
+from fbq.lab import data, task
 from fbq.model import Model
-from fbq.train import feed, optimizer, points, steps
+from fbq.train import feed, many, optimizer, steps
 from fbq.train.log import Log
 from fbq.train.loop import Diverged, Trainer, train
 from tests.configs import tiny
@@ -155,7 +161,7 @@ def test_runs_of_one_seed_together_read_their_batches_once(tmp_path):
   files = Files()
   runs = [{"key": jax.random.key(seed)} for seed in (5, 6, 5)]
   single = [run(tmp_path / f"{s}", fed_by(Files()), seed=s) for s in (5, 6)]
-  ended = points.train_points(
+  ended = many.train_points(
     ["a", "b", "c"],
     fed_by(files),
     [start()] * 3,
@@ -163,9 +169,10 @@ def test_runs_of_one_seed_together_read_their_batches_once(tmp_path):
     Log(tmp_path / "metrics.jsonl"),
     [tmp_path / name for name in "abc"],
     ["mine"] * 3,
-    lambda v: {},
+    [lambda v: {}] * 3,
     together=True,
   )
+  ended = list(ended)
   assert sorted(files.starts) == [(5, 0), (6, 0)] and files.open == 0
   for (variables, _), expected in zip(
     ended, (single[0], single[1], single[0]), strict=True
@@ -244,3 +251,110 @@ def test_the_seed_of_a_run_is_that_of_its_key():
   assert feed.seed_of({"key": jax.random.key(7)}) == 7
   a, b = jax.random.split(jax.random.key(7))
   assert feed.seed_of({"key": a}) != feed.seed_of({"key": b})
+
+
+# ---- Images on the device
+
+
+def cifar(tmp_path, **more):
+  directory = tmp_path / "cifar"
+  if not directory.exists():
+    cifar_cases.write(directory, "cifar10", "binary", 5, 4)
+  rows = {"train": 5, "test": 4}
+  data = dict(name="cifar10", directory=str(directory), batch_size=6)
+  return types.SimpleNamespace(**data, rows=rows, **more)
+
+
+NORMAL = dict(mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))
+
+
+@pytest.mark.parametrize("settings", [{}, {"augment": False}, NORMAL], ids=str)
+def test_batches_cut_on_the_device_are_the_hosts(settings, tmp_path):
+  """Bit for bit, from any step on; pixels that are normalized too."""
+  source = sources.source(cifar(tmp_path, **settings))
+  held = source.resident()
+  for start in (0, 3):
+    fed = feed.from_device(feed.hold(held, None), held)
+    with fed({"key": jax.random.key(7)}, start) as given:
+      cuts = list(itertools.islice(given, 6))
+    made = itertools.islice(source.batches(7, start), 6)
+    for ((images, labels),), (expected, numbers) in zip(
+      cuts, made, strict=True
+    ):
+      assert isinstance(images, jax.Array)
+      np.testing.assert_array_equal(images, expected)
+      np.testing.assert_array_equal(labels, numbers)
+      assert (images.dtype, labels.dtype) == (np.float32, np.int32)
+
+
+def test_pixels_around_an_image_are_black_on_the_device_too():
+  """Every corner, both sides, against the host's crop."""
+  corners = np.array([(r, c) for r in range(9) for c in range(9)] * 2)
+  flips = np.repeat([False, True], 81)
+  random = np.random.default_rng(0)
+  images = random.integers(1, 256, (3, 8, 8, 2), dtype=np.uint8)
+  rows = random.integers(0, 3, 162)
+  numbers = np.tile(np.arange(256, dtype=np.float32)[:, None], 2)
+  pixels = resident.Pixels(images, np.arange(3, dtype=np.int32), numbers)
+  drawn = resident.Drawn(rows, corners, flips)
+  found, labels = jax.jit(functools.partial(resident.cut, padding=4))(
+    pixels, drawn
+  )
+  expected = cifar_module.augment(images[rows], corners, flips)
+  np.testing.assert_array_equal(found, expected)
+  np.testing.assert_array_equal(labels, rows)
+
+
+def test_files_lie_on_the_device_where_they_fit(tmp_path, monkeypatch):
+  """The same batches either way."""
+  given = vars(cifar(tmp_path))
+  del given["batch_size"]
+  settings = config_lib.of(data.CifarSettings, given)
+  found = []
+  for cpu, limit in ((True, 10**6), (False, 10**6), (False, 25 * 3072 - 1)):
+    monkeypatch.setattr(backend, "is_cpu", lambda cpu=cpu: cpu)
+    made = data.build(
+      settings.with_(device_bytes=limit), tiny.separable(4, 32, 3)
+    )
+    with monkeypatch.context() as patch:
+      held = []
+      hold = feed.hold
+      patch.setattr(
+        feed,
+        "hold",
+        lambda *a, hold=hold, held=held: held.append(1) or hold(*a),
+      )
+      sample, fed = made.draws(6, None)
+    assert len(held) == (not cpu and limit == 10**6)
+    with fed({"key": jax.random.key(2)}, 3) as steps_given:
+      found.append([sample(None, *next(steps_given)) for _ in range(4)])
+  for other in found[1:]:
+    jax.tree.map(np.testing.assert_array_equal, found[0], other)
+
+
+def test_arrays_lie_on_the_device_where_they_fit(monkeypatch):
+  pictures = np.random.default_rng(0).integers(
+    0, 256, (11, 4, 4, 1), dtype=np.uint8
+  )
+  split = pictures, np.arange(11) % 3
+  made = task.from_arrays(split, split, 3)
+  large = task.from_arrays(split, split, 3, device_bytes=11 * 16 - 1)
+  batches = []
+  for where, cpu in ((made, True), (made, False), (large, False)):
+    monkeypatch.setattr(backend, "is_cpu", lambda cpu=cpu: cpu)
+    held = []
+    hold = feed.hold
+    monkeypatch.setattr(
+      feed, "hold", lambda *a, hold=hold, held=held: held.append(1) or hold(*a)
+    )
+    for _ in range(2):  # two stages, one copy
+      sample, fed = where.draws(4, None)
+    assert len(held) == (where is made and not cpu)
+    monkeypatch.setattr(feed, "hold", hold)
+    with fed({"key": jax.random.key(2)}, 1) as given:
+      batches.append([sample(None, *g) for g in itertools.islice(given, 5)])
+  for other in batches[1:]:
+    for expected, found in zip(batches[0], other, strict=True):
+      for a, b in zip(expected, found, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)

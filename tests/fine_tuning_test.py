@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import lab_cases
 import numpy as np
 import optax
 import pytest
@@ -14,14 +15,15 @@ from fbq import norms, precision
 from fbq.config import ConfigError
 from fbq.deploy import lowering
 from fbq.deploy.trained import deployable
-from fbq.lab import fine_tuning
+from fbq.lab import calibration, fine_tuning
 from fbq.lab.fine_tuning import Recipe
 from fbq.lab.settings import Qat
 from fbq.model import Model
 from fbq.quantizers import qat_rules
 from fbq.schemes.fixed import Fixed, Form
-from fbq.train import steps
+from fbq.train import many, steps
 from fbq.train.distillation import Distillation
+from tests.configs import tiny
 
 KINDS = ("params", "batch_stats")
 START = {kind: calibrated()[kind] for kind in KINDS}
@@ -180,3 +182,44 @@ def test_what_has_no_integer_form_is_refused(form):
   variables = learned(Recipe(scheme))
   with pytest.raises(ValueError, match="variables have no ranges"):
     lowering.lower(NET, variables, MIXED)
+
+
+# ---- several assignments as one program --------------------------------------
+
+
+@pytest.mark.parametrize("at_once", [3, 2])
+def test_assignments_together_end_as_each_alone(at_once, tmp_path, monkeypatch):
+  """All at once, and in chunks where the memory is for two.
+
+  They differ by the order of sums, which 8 steps amplify: 1e-3 of the largest
+  weight, and the same number of test images right.
+  """
+  ended, start = {}, None
+  for kind in ("alone", "together"):
+    settings, lab = lab_cases.checked(tiny.get_config())
+    lab.open(tmp_path / kind)
+    if start is None:
+      start = calibration.initial_variables(Model(lab.net), jax.random.key(0))
+      images, _ = lab.calibration_set(jax.random.key(1))
+      ranges, _ = calibration.calibrate(lab.net, start, images)
+    if kind == "together":
+      together = functools.partial(many.train_points, together=True)
+      monkeypatch.setattr("fbq.lab.lab.train_points", together)
+      monkeypatch.setattr(many, "runs_at_once", lambda *_: at_once)
+    tuner = fine_tuning.FineTuner(
+      lab, fine_tuning.recipe_of(settings.qat), settings.fine_tuning
+    )
+    found = [precision.uniform(lab.net, bits) for bits in (8, 4, 2)]
+    names = [f"tune{i}" for i in range(3)]
+    key = jax.random.key(1)
+    ended[kind] = list(tuner.train_many(names, start, ranges, found, key))
+  for (alone, told), (together, also_told) in zip(
+    ended["alone"], ended["together"], strict=True
+  ):
+    assert told == also_told
+    for a, b in zip(
+      jax.tree.leaves(alone), jax.tree.leaves(together), strict=True
+    ):
+      assert np.abs(a - b).max() <= 1e-3 * max(1.0, np.abs(a).max())
+  kernels = [v["params"]["pw_kernel"] for v, _ in ended["together"]]
+  assert np.abs(kernels[0] - kernels[2]).max() > 1e-3

@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from fuzz import checkpoints, fuzzing, precision_files, tables
+from fuzz import checkpoints, fuzzing, precision_files, settings, tables
 
 
-@pytest.mark.parametrize("fuzzer", [tables, precision_files, checkpoints])
+@pytest.mark.parametrize(
+  "fuzzer", [tables, precision_files, checkpoints, settings]
+)
 def test_every_input_is_answered(fuzzer):
   counts = fuzzer.run(seed=0, count=120)
   assert counts.total() == 120

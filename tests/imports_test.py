@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 ROOMS = ("main", "hwsim", "fbq", "launch")
 METHOD = (
   *("fbq.precision", "fbq.block_formats", "fbq.nets", "fbq.quantizers"),
-  *("fbq.ops", "fbq.variables", "hwsim"),
+  *("fbq.ops", "fbq.backend", "fbq.variables", "hwsim"),
 )
 # Room -> what its files may import of this project, besides each other. The
 # first that a module's name begins with counts; a package's __init__, which
@@ -23,16 +23,18 @@ MAY_IMPORT = {
   "fbq.doors": (),
   "fbq.config": ("fbq.doors", "fbq.config_words"),
   "fbq.config_words": (),
+  "fbq.backend": (),
   "fbq.precision": METHOD,
   "fbq.block_formats": METHOD,
   "fbq.nets": METHOD,
   "fbq.quantizers": METHOD,
   "fbq.ops": METHOD,
   "fbq.variables": (),
+  "fbq.halves": ("fbq.backend",),
   "fbq.norms": (),
   "fbq.schemes": METHOD,
-  "fbq.model": (*METHOD, "fbq.schemes", "fbq.norms"),
-  "fbq.data": ("fbq.files",),
+  "fbq.model": (*METHOD, "fbq.schemes", "fbq.norms", "fbq.halves"),
+  "fbq.data": ("fbq.files", "fbq.backend"),
   "fbq.train": (
     *METHOD,
     *("fbq.schemes", "fbq.norms", "fbq.model", "fbq.data", "fbq.files"),

@@ -1,8 +1,12 @@
 """What a run tells of its speed is right, and where it was asked for."""
 
 import json
+import os
+import pathlib
 import struct
+import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +74,86 @@ def test_steps_that_draw_their_images_wait_for_none(monkeypatch):
     clock.now += 1
   assert meter.read()["images_per_second"] == 8
   assert "waiting" not in meter.read()
+
+
+def test_compilation_is_told_in_the_line_after_it():
+  @jax.jit
+  def outer(x):
+    return jax.jit(jnp.tanh)(x) + 1
+
+  with monitoring.compilation() as compiled:
+    meter = Meter(16, compiled=compiled)
+    start = time.perf_counter()
+    outer(jnp.ones(3))
+    passed = time.perf_counter() - start
+    seconds = [meter.read().get("compile_seconds") for _ in range(2)]
+    assert 0 < seconds[0] <= passed and seconds[1] is None
+    outer(jnp.ones(3))  # compiled before
+    assert compiled() == 0
+  jax.jit(jnp.cosh)(jnp.ones(3))
+  assert compiled() == 0
+
+
+SCRIPT = """
+import pathlib, sys
+import jax, jax.numpy as jnp
+from fbq.model import Model
+from fbq.train import loop, monitoring, optimizer, steps
+from fbq.train.log import Log
+from tests.configs import tiny
+
+cache, workdir, seed = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
+monitoring.keep_programs(cache)
+counts = {}
+jax.monitoring.register_event_listener(
+  lambda event, **_: counts.update({event: counts.get(event, 0) + 1})
+)
+net = tiny.separable(4)
+model, updates = Model(net), optimizer.make(2, 1e-2)
+
+def sample(key):
+  return jax.random.uniform(key, (4, 8, 8, 1)), jnp.arange(4)
+
+init = jax.jit(lambda k: model.init(k, jnp.zeros((1, 8, 8, 1)), False))
+trainer = loop.Trainer(
+  model,
+  steps.train_step(model, updates, ("params",), sample),
+  sample,
+  2,
+  lambda v: steps.initial_state(v, ("params",), updates),
+  2,
+  1,
+)
+workdir.mkdir()
+key = jax.random.key(seed)
+log = Log(workdir / "metrics.jsonl")
+loop.train("float", trainer, init(key), {"key": key}, log, workdir / "float",
+           "mine", lambda v: {})
+print(*(counts.get(f"/jax/compilation_cache/{what}", 0) for what in
+        ("compile_requests_use_cache", "cache_hits", "cache_misses")))
+"""
+
+
+def test_a_second_run_compiles_nothing(tmp_path):
+  """Of another seed, in another workdir and process."""
+  counts, lines = [], []
+  for seed in (0, 1):
+    workdir = tmp_path / f"run{seed}"
+    done = subprocess.run(
+      [sys.executable, "-c", SCRIPT, tmp_path / "cache", workdir, str(seed)],
+      env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[1])},
+      capture_output=True,
+      text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    counts.append([int(n) for n in done.stdout.split()[-3:]])
+    text = (workdir / "metrics.jsonl").read_text().splitlines()
+    lines.append([json.loads(line)["speed"] for line in text])
+  (asked, hits, misses), (asked_again, hits_again, misses_again) = counts
+  assert misses > 5 and hits + misses == asked
+  assert misses_again == 0 and hits_again == asked_again > 5
+  for first, second in lines:  # the step alone, before the first line
+    assert first["compile_seconds"] > 0 and "compile_seconds" not in second
 
 
 def test_memory_is_told_where_the_backend_does(monkeypatch):

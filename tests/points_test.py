@@ -15,7 +15,7 @@ from fbq.model import Model
 from fbq.nets import Net, Node
 from fbq.schemes.fractional import Fractional
 from fbq.schemes.groups import gate_groups
-from fbq.train import optimizer, parallel, points, regularizers, steps
+from fbq.train import many, optimizer, parallel, points, regularizers, steps
 from fbq.train.log import Log
 from fbq.train.loop import Diverged, Trainer
 from hwsim import proxies
@@ -72,7 +72,7 @@ root = pathlib.Path(tempfile.mkdtemp())
 
 def train(kind, together, step=step):
   (root / kind).mkdir(exist_ok=True)
-  return points.train_points(
+  return list(many.train_points(
     names,
     trainer(step),
     [start] * POINTS,
@@ -80,9 +80,9 @@ def train(kind, together, step=step):
     Log(root / kind / "metrics.jsonl"),
     [root / kind / name for name in names],
     names,
-    lambda v: {"gates": float(v["gates"]["index"].sum())},
+    [lambda v: {"gates": float(v["gates"]["index"].sum())}] * POINTS,
     together,
-  )
+  ))
 
 
 def leaves(results):
@@ -97,7 +97,7 @@ for run in runs:
   alone.append(state.variables)
 together = train("together", True)
 mesh = parallel.mesh_of(4, POINTS)
-mapped = points.points_step(step, mesh)
+mapped = points.points_step(step, mesh, POINTS)
 states = points.stack(
   [steps.initial_state(start, kinds, updates)] * POINTS, mesh
 )

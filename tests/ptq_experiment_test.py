@@ -12,7 +12,6 @@ from ptq_cases import variables
 
 from configs import digits_ptq
 from fbq.config import ConfigError
-from fbq.experiments.ptq import config as ptq_config
 from fbq.experiments.ptq import tables
 from fbq.experiments.ptq.results import (
   LayerNumbers,
@@ -26,8 +25,7 @@ from fbq.ptq.folding import Spread
 from fbq.ptq.recipes import Recipe
 from tests.configs import tiny_ptq
 
-NAMES = ptq_config.PostTraining.model_fields["studies"].default
-TABLES = tables.tables(NAMES, True)
+TABLES = tables.tables(tables.NAMES, True)
 TRIED = tables.recipes(TABLES)
 
 
@@ -56,7 +54,7 @@ def tried(
 
 def test_tables_ask_each_recipe_once_and_are_full():
   assert len(set(TRIED)) == len(TRIED)
-  without = tables.tables(NAMES, False)
+  without = tables.tables(tables.NAMES, False)
   for table in (*TABLES, *without):
     assert all(len(row) == len(table.columns) for _, row in table.rows)
     labels = [label for label, _ in table.rows]
@@ -121,7 +119,8 @@ def test_findings_tell_a_collapse_and_a_loss():
     ("seeds", (), "config.seeds is"),
     ("studies", ("steps",), "'widths' among them"),
     ("studies", ("widths", "widths"), "each once"),
-    ("studies", [[1, 2]], r"config.studies is \(\(1, 2\),\).*one of 'granul"),
+    ("studies", [[1, 2]], r"config.studies is \(\(1, 2\),\).*some of .'granul"),
+    ("studies", ("widths", "depths"), "some of .'granularity'"),
     ("calibration_batch", 5, "config.calibration_images is 16.* multiple"),
     ("calibration_images", 10**30, "calibration_images is 1000.*1 to 10,000"),
     ("correction_batches", 3, "1 to 2"),

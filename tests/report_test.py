@@ -81,7 +81,6 @@ def test_reference_is_kept_when_nothing_faster_qualifies():
   said = sentences.answer(best, "net", "cluster")
   assert said.startswith("Keep 8/8 in every tensor of net on cluster")
   assert "of the 2 other assignments none is faster" in said
-  assert "nothing faster within 0.5 points" in sentences.summary(best)
 
 
 def test_missing_reference_and_impossible_tolerance_are_refused():
@@ -95,10 +94,6 @@ def test_sentence_states_the_gain():
   said = sentences.answer(recommend(points()), "net", "cluster")
   assert "650 cycles, 35.0% fewer than 8/8 (1.54x as fast)" in said
   assert "95.70% test accuracy, 0.30 points below 8/8" in said
-  assert sentences.summary(recommend(points())) == (
-    "recommended: locked-0.03+fb, 650 cycles (-35.0% vs 8/8), 95.70% "
-    "(-0.30 points)"
-  )
 
 
 def test_bits_in_words():
@@ -197,22 +192,18 @@ class Terminal:
   """A log that keeps what it is told, on 80 columns."""
 
   def __init__(self):
-    self.console = Console(file=io.StringIO(), width=80)
-
-  def say(self, text):
-    self.console.print(text)
-
-  @property
-  def lines(self):
-    return self.console.file.getvalue().splitlines()
+    self.told = io.StringIO()
+    self.console = Console(file=self.told, width=80)
+    self.say = self.console.print
 
 
 def test_a_terminal_of_80_columns_shows_every_point_and_the_answer():
   log = Terminal()
   points_page.tell(report(), log)
-  best = next(line for line in log.lines if "★ " in line and "650" in line)
+  lines = log.told.getvalue().splitlines()
+  best = next(line for line in lines if "★ " in line and "650" in line)
   for cell in ("locked-0.03+fb", " 650 ", "-35.0", "95.70 ± 0.53"):
     assert cell in best
   for point in points():
-    assert any(f" {point.name} " in line for line in log.lines), point.name
-  assert "recommended: locked-0.03+fb, 650 cycles" in "".join(log.lines)
+    assert any(f" {point.name} " in line for line in lines), point.name
+  assert "the bits of locked-0.03+fb: on cluster" in " ".join(lines)

@@ -63,8 +63,6 @@ def test_a_mean_of_some_seeds_says_so():
   rows = standings.standings(found, (0.4, 0.6), 0.5, {})
   fast, slow = next(row for row in rows if row.strategy == "odd").best
   assert fast.of(2) == "80.00 (1/2)" and slow.of(2) == "85.00 ±5.00"
-  table = standings.console_table(rows, (0.4, 0.6))
-  assert "80.00 (1/2)" in list(table.columns[1].cells)
 
 
 def test_the_chances_of_the_strategies_are_told():

@@ -312,7 +312,7 @@ def test_training_that_diverges_counts_as_chance_and_is_told(
 WRONG = [
   ("seeds", (1, 1), "seeds.*different"),
   ("seeds", [[1, 2]], "seeds.*different"),
-  ("widths", (0.5, -1.0), "widths.*above 0"),
+  ("widths", (0.5, -1.0), "widths.*positive"),
   ("widths", (0.5, 0.5), "widths.*different positive"),
   ("widths", (1e9,), "net.arguments.*features"),
   ("qat.freeze_share", 1.5, "freeze_share.*0 to 1"),

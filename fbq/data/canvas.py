@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fbq import backend
+
 SOURCE = 8  # rows and columns of a source image
 
 
@@ -199,6 +201,11 @@ def paint(
   scene: Scene, images: jax.Array, resolution: int, difficulty: Difficulty
 ) -> jax.Array:
   """The canvas [R, R, 1] of a scene over source images [N, 8, 8]."""
+  with backend.products(exact=True):  # the same pixels on every device
+    return _paint(scene, images, resolution, difficulty)
+
+
+def _paint(scene, images, resolution, difficulty):
   ink = (
     _weights(resolution, scene.top, scene.scale)
     @ images[scene.index]

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fbq.data import cifar_files, order, scaling
+from fbq.data.resident import Drawn, Pixels, Resident
 
 SIDE = 32
 PADDING = 4
@@ -141,20 +142,49 @@ def train_batch(
   Returns:
     images float32 [B / processes, 32, 32, 3], labels int32 [B / processes].
   """
-  size = config.batch_size
-  places = order.places(step, size, process_index, process_count)
-  rows = order.samples(len(cifar.train_images), seed, places)
-  images = cifar.train_images[rows]
+  count = len(cifar.train_images)
+  drawn = _draw(config, seed, step, count, process_index, process_count)
+  images = cifar.train_images[drawn.rows]
   if getattr(config, "augment", True):
-    # Drawn for the whole batch: processes do not change what an image gets.
-    random = np.random.default_rng([seed, _AUGMENTATION, step])
-    corners = random.integers(0, 2 * PADDING + 1, (size, 2))
-    flips = random.integers(0, 2, size).astype(bool)
-    own = order.own_rows(size, process_index, process_count)
-    images = augment(images, corners[own], flips[own])
+    images = augment(images, drawn.corners, drawn.flips)
   return scaling.numbers(
     images, scaling.normalization(config)
-  ), cifar.train_labels[rows]
+  ), cifar.train_labels[drawn.rows]
+
+
+def _draw(config, seed, step, count, process_index=0, process_count=1) -> Drawn:
+  """Which of `count` images, corners and sides this part of a batch has."""
+  size = config.batch_size
+  places = order.places(step, size, process_index, process_count)
+  rows = order.samples(count, seed, places)
+  if not getattr(config, "augment", True):
+    middle = np.full((len(rows), 2), PADDING)
+    return Drawn(rows, middle, np.zeros(len(rows), bool))
+  # Drawn for the whole batch: processes do not change what an image gets.
+  random = np.random.default_rng([seed, _AUGMENTATION, step])
+  corners = random.integers(0, 2 * PADDING + 1, (size, 2))
+  flips = random.integers(0, 2, size).astype(bool)
+  own = order.own_rows(size, process_index, process_count)
+  return Drawn(rows, corners[own], flips[own])
+
+
+def resident(config) -> Resident:
+  """The training set to be put on a device, and the draws of `batches`.
+
+  Raises:
+    ValueError, DataError: see `load`.
+  """
+  cifar = load(config)
+  count = len(cifar.train_images)
+  values = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)
+  numbers = scaling.numbers(values, scaling.normalization(config))
+  return Resident(
+    Pixels(cifar.train_images, cifar.train_labels, numbers),
+    lambda seed, start_step: (
+      _draw(config, seed, step, count) for step in itertools.count(start_step)
+    ),
+    PADDING,
+  )
 
 
 def augment(

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fbq.data.resident import Resident
+
 NAMES = ("cifar10", "cifar100", "imagenet")
 
 
@@ -22,6 +24,8 @@ class Source(NamedTuple):
     samples: (seed, count) -> (images, labels) of the training split, as
       evaluation shows images; none comes twice before all have come once.
     counts: () -> images of the training and of the test split.
+    resident: () -> the training set to be put on a device; None where images
+      are decoded as they are read.
   """
 
   name: str
@@ -31,6 +35,7 @@ class Source(NamedTuple):
   evaluation: Callable[..., Iterator[tuple[Any, Any, np.ndarray]]]
   samples: Callable[[int, int], tuple[Any, Any]]
   counts: Callable[[], tuple[int, int]]
+  resident: Callable[[], Resident] | None = None
 
 
 def source(config) -> Source:
@@ -52,16 +57,18 @@ def source(config) -> Source:
 
     imagenet.check_settings(config)
     shape = config.resolution, config.resolution, 3
-    classes, module = imagenet.classes(config), imagenet
+    classes, module, resident = imagenet.classes(config), imagenet, None
   else:
     from fbq.data import cifar
 
     cifar.check_settings(config)
-    shape, classes, module = (32, 32, 3), cifar.classes(config), cifar
+    shape, classes = (32, 32, 3), cifar.classes(config)
+    module, resident = cifar, functools.partial(cifar.resident, config)
   functions = ("batches", "evaluation", "samples", "counts")
   return Source(
     name,
     shape,
     classes,
     *(functools.partial(getattr(module, f), config) for f in functions),
+    resident=resident,
   )

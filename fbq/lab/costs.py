@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fbq.config import ConfigError, brought, require
+from fbq.config_words import cut
 from fbq.files import user_path
 from fbq.lab.settings import OnTarget
 from hwsim import latency_io
@@ -46,7 +47,7 @@ def build(settings: OnTarget, workload: Workload) -> Costs:
       if settings.measured_latency:
         table = latency_io.merge(table, path, OUTPUT_BITS)
   except (ValueError, OSError) as error:
-    raise ConfigError(str(error)) from error
+    raise ConfigError(cut(str(error), 1500)) from error
   return Costs(target, table, table.for_output_bits(OUTPUT_BITS))
 
 

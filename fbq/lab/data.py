@@ -6,6 +6,7 @@ task of arrays.
 """
 
 import functools
+import math
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Self
@@ -19,7 +20,7 @@ from fbq import doors
 from fbq.config import ConfigError, Count, Seed, Settings, brought, require
 from fbq.data import DataError, canvas, digits, generated, sources
 from fbq.files import user_path
-from fbq.lab.task import Task
+from fbq.lab.task import DEVICE_BYTES, Task, lies_on_device
 from fbq.nets.graph import Net
 from fbq.train import feed, parallel
 
@@ -206,6 +207,9 @@ class CifarSettings(_Files):
   "Which classes of CIFAR-100."
   augment: bool = True
   "Crop at random and flip half of the training images."
+  device_bytes: int = Field(DEVICE_BYTES, ge=0)
+  "Training images of at most so many bytes lie on a GPU or TPU, where batches \
+  are cut out of them; the images are the same."
   rows: Rows | None = None
   "Images in each file of archives made smaller."
 
@@ -228,6 +232,7 @@ def _files(settings: _Files, net: Net) -> Task:
   """The task of images in files: nothing but their source knows which."""
   given = settings.model_dump(exclude_none=True)
   given["directory"] = str(user_path(settings.directory))
+  device_bytes = given.pop("device_bytes", 0)
   made = given.pop("generated", None)
   if made:
     generated.write(given["directory"], given["name"], **made)
@@ -248,7 +253,19 @@ def _files(settings: _Files, net: Net) -> Task:
   def place(tree):
     return jax.device_put(tree)
 
+  # Put there once, whatever trains on it.
+  @functools.lru_cache(maxsize=1)
+  def pixels(mesh):
+    assert tested.resident is not None
+    return feed.hold(tested.resident(), mesh)
+
   def draws(batch_size, mesh):
+    found = source(batch_size)
+    needed = found.counts()[0] * math.prod(found.input_shape)
+    if found.resident and lies_on_device(needed, device_bytes):
+      return feed.as_given, feed.from_device(
+        pixels(mesh), found.resident(), mesh
+      )
     own = functools.partial(
       source(batch_size).batches,
       process_index=jax.process_index(),

@@ -173,12 +173,39 @@ class FineTuner:
     """(variables, {"test_accuracy": ..}) after training.
 
     Args:
-      name: of the run, unique in the workdir.
-      variables: of the float network, the teacher too.
+      name: name of the run, unique in the workdir.
+      variables: variables of the float network, the teacher too.
       starts: see `starts`.
       assignment: bits of every site.
-      key: of the batches.
+      key: random key of the batches.
     """
+    (found,) = self.train_many([name], variables, starts, [assignment], key)
+    return found
+
+  def train_many(self, names, variables, starts, assignments, key):
+    """Yields (variables, {"test_accuracy": ..}) of each of some assignments.
+
+    One after the other on a CPU, else as one program; see `train_points`.
+
+    Args:
+      names: name of each run, unique in the workdir.
+      variables, starts, key: see `train`.
+      assignments: bits of every site, for each run.
+    """
+    return self.lab.results_of_many(
+      names,
+      "fine-tuning",
+      self.trainer,
+      [self.start(variables, starts, bits) for bits in assignments],
+      [self._run(variables, bits, key) for bits in assignments],
+      [functools.partial(self._tested, bits) for bits in assignments],
+    )
+
+  def _tested(self, assignment, variables):
+    return {"test_accuracy": self.accuracy(self.final(variables), assignment)}
+
+  def _run(self, variables, assignment, key):
+    """What distinguishes the run of an assignment."""
     run = {"key": key, "bits": self.lab.bits(assignment)}
     if self.recipe.norm == norms.CORRECT:
       last = round(self.recipe.freeze_share * self.trainer.steps)
@@ -186,14 +213,7 @@ class FineTuner:
     if self.recipe.distillation is not None:
       kinds = ("params", "batch_stats")
       run["teacher"] = {kind: variables[kind] for kind in kinds}
-    return self.lab.run(
-      name,
-      "fine-tuning",
-      self.trainer,
-      self.start(variables, starts, assignment),
-      run,
-      lambda v: {"test_accuracy": self.accuracy(self.final(v), assignment)},
-    )
+    return run
 
   def __call__(
     self,

@@ -20,11 +20,11 @@ from fbq.lab.settings import Stage
 from fbq.lab.task import Task
 from fbq.model import Model
 from fbq.nets.graph import Net
-from fbq.train import optimizer, parallel, steps
+from fbq.train import memory, optimizer, parallel, steps
 from fbq.train.distillation import Distillation
 from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer, train
-from fbq.train.points import train_points
+from fbq.train.many import train_points
 
 
 class Lab:
@@ -117,6 +117,7 @@ class Lab:
       more_steps: steps beyond those of the stage.
       options: rates of other variables than weights, see `optimizer.make`.
     """
+    model = model.clone(compute_dtype=stage.compute_dtype)
     count = self.task.steps(stage) + more_steps
     with self.clock.measure("data"):
       mesh = self._mesh(stage.batch_size)
@@ -190,16 +191,25 @@ class Lab:
       )
 
   def run_many(self, names, stage, trainer, variables, runs):
-    """Variables after each of several runs; together where that is faster.
+    """Variables after each of several runs, see `results_of_many`."""
+    nothing = [lambda v: {}] * len(names)
+    found = self.results_of_many(
+      names, stage, trainer, variables, runs, nothing
+    )
+    return [ended for ended, _ in found]
+
+  def results_of_many(self, names, stage, trainer, variables, runs, finishes):
+    """Yields (variables, results) of several runs, together where it is faster.
 
     Args:
-      names, variables, runs: of each run, see `run`.
-      stage, trainer: of all.
+      names, variables, runs, finishes: one of each for every run, see `run`.
+      stage: whose time is measured.
+      trainer: compiled step of all.
     """
     if not names:
-      return []
+      return
     with self.clock.measure(stage):
-      results = train_points(
+      yield from train_points(
         names,
         trainer,
         variables,
@@ -207,9 +217,8 @@ class Lab:
         self.log,
         [self.workdir / "checkpoints" / name for name in names],
         [f"{self.fingerprint}:{name}" for name in names],
-        lambda v: {},
+        finishes,
       )
-    return [ended for ended, _ in results]
 
   def float_network(self, name: str, keys) -> tuple[Mapping[str, Any], float]:
     """Variables of the trained float network and its test accuracy.
@@ -255,7 +264,9 @@ class Lab:
   def accuracy(self, correct, variables, assignment=None) -> float:
     """Share of the test images that `correct` of `steps.evaluator` counts."""
     bits = None if assignment is None else self.bits(assignment)
-    return steps.accuracy(correct, variables, self.task.test_batches(), bits)
+    size = f"{self.task.batch} images"
+    with memory.told("test", size, "lower config.data.evaluation_batch"):
+      return steps.accuracy(correct, variables, self.task.test_batches(), bits)
 
   def calibration_set(
     self, key: jax.Array, count: int = 0

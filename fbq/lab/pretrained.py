@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fbq.config import ConfigError, Settings, brought
+from fbq.config_words import cut, shown
 from fbq.lab.settings import Training
 from fbq.model import Model
 from fbq.nets.graph import Net
@@ -39,7 +40,8 @@ def load(
     )
   except (ValueError, TypeError, ModuleNotFoundError) as error:
     raise ConfigError(
-      f"config.float_checkpoint is {settings.float_checkpoint!r}: {error}"
+      f"config.float_checkpoint is {shown(settings.float_checkpoint)}: "
+      f"{cut(str(error), 1500)}"
     ) from error
 
 

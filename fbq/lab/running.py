@@ -44,19 +44,17 @@ def prepared(workdir: Path) -> Iterator[Path]:
   Args:
     workdir: that was asked for; of several processes the first has it.
   """
-  import jax
-
   from fbq.config import ConfigError
   from fbq.data import DataError
   from fbq.train import monitoring, processes
   from fbq.train.checkpoints import CheckpointError
   from fbq.train.loop import Diverged
+  from fbq.train.memory import OutOfMemory
 
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # orbax tells every move
   if _CACHE.value:
-    jax.config.update("jax_compilation_cache_dir", _CACHE.value)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    monitoring.keep_programs(_CACHE.value)
   with _told(ValueError, ModuleNotFoundError):
     trace = monitoring.span(_PROFILE.value) if _PROFILE.value else None
     options = monitoring.Options(_TENSORBOARD.value, trace)
@@ -67,7 +65,7 @@ def prepared(workdir: Path) -> Iterator[Path]:
     monitoring.monitored(options),
     processes.joined(job),
     processes.own_workdir(workdir) as own,
-    _told(ConfigError, CheckpointError, DataError, Diverged),
+    _told(ConfigError, CheckpointError, DataError, Diverged, OutOfMemory),
   ):
     yield own
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic import Field
@@ -97,6 +97,10 @@ class Stage(Settings):
   ] = ()
   "Shares of the steps after each of which the rates fall to a tenth; (): they \
   follow a cosine to 0."
+  compute_dtype: Literal["float32", "bfloat16"] = "float32"
+  "What is multiplied and kept between layers in training; all else, and every \
+  evaluation, is float32. On a GPU, products of float32 keep 11 bits of their \
+  operands in training (TF32), all 24 elsewhere."
 
 
 class FineTuning(Stage):
@@ -190,7 +194,13 @@ class Training(Settings):
   "Steps between lines of metrics."
 
   @pydantic.model_validator(mode="after")
-  def _intervals(self) -> Self:
+  def _fit_together(self) -> Self:
+    require(
+      bool(self.float_checkpoint) or not self.checkpoint_layout,
+      "checkpoint_layout",
+      self.checkpoint_layout,
+      "'' where there is no float_checkpoint",
+    )
     require(
       self.checkpoint_every % self.log_every == 0,
       "checkpoint_every",

@@ -17,15 +17,29 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from fbq import backend
 from fbq.config import ConfigError
 from fbq.data import order
+from fbq.data.resident import Pixels, Resident, whole
 from fbq.lab.settings import Stage, steps_of
 from fbq.train import feed, parallel
 
 Images = tuple[jax.Array, jax.Array]
 
 _BATCH = 250
+DEVICE_BYTES = 2 * 10**9  # of training images that lie on a device
 _LARGEST_TEST_SET = 8 << 30  # bytes
+
+
+def lies_on_device(needed_bytes: int, limit: int) -> bool:
+  """Whether a training set is put on the device and its batches cut there.
+
+  Not on a CPU, whose memory is the host's, nor where several processes each
+  have a part of a batch.
+  """
+  return (
+    not backend.is_cpu() and jax.process_count() == 1 and needed_bytes <= limit
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +111,7 @@ def from_arrays(
   classes: int,
   batch: int = _BATCH,
   about_test: str = "Every test image is counted once.",
+  device_bytes: int = DEVICE_BYTES,
 ) -> Task:
   """The task of images in memory: the door for a data set of one's own.
 
@@ -109,6 +124,8 @@ def from_arrays(
     classes: number of classes.
     batch: test images at a time.
     about_test: a sentence for reports.
+    device_bytes: training images of 8 bits that take no more lie on a GPU or
+      TPU; the images are the same.
 
   Raises:
     ValueError: arrays that do not fit together.
@@ -133,8 +150,17 @@ def from_arrays(
       rows = order.samples(len(images), seed, places)
       yield _scaled(images[rows]), labels[rows].astype(np.int32)
 
+  # Put there once, whatever trains on it.
+  @functools.lru_cache(maxsize=1)
+  def pixels(mesh):
+    return feed.hold(_resident(train, 1), mesh)
+
   def draws(batch_size, mesh):
     order.check_processes(batch_size, jax.process_index(), jax.process_count())
+    is_small = lies_on_device(train[0].nbytes, device_bytes)
+    if train[0].dtype == np.uint8 and is_small:
+      held = _resident(train, batch_size)
+      return feed.as_given, feed.from_device(pixels(mesh), held, mesh)
     source = functools.partial(batches, batch_size)
     put = functools.partial(parallel.feed, mesh=mesh)
     return feed.as_given, feed.from_host(source, put)
@@ -164,6 +190,23 @@ def from_arrays(
     lambda: (len(train[0]), len(test[0])),
     batch,
     about_test,
+  )
+
+
+def _resident(train, batch_size: int) -> Resident:
+  """Images in memory, to be put on a device; batches are those of the host."""
+  images, labels = train
+  values = np.repeat(
+    np.arange(256, dtype=np.uint8)[:, None], images.shape[3], 1
+  )
+
+  def draws(seed, start_step):
+    for step in itertools.count(start_step):
+      places = order.places(step, batch_size)
+      yield whole(order.samples(len(images), seed, places))
+
+  return Resident(
+    Pixels(images, labels.astype(np.int32), _scaled(values)), draws
   )
 
 

@@ -116,7 +116,9 @@ def expected_bops(
   at_least_w = chain(distribution.probability_open(weight_logits))
   at_least_a = chain(distribution.probability_open(activation_logits))
   guarded = jnp.asarray(bits[1:], jnp.float32)
-  return jnp.sum(scale * ((at_least_w + at_least_a) @ guarded))
+  # No matrix product: `chain` ends in strided slices on a GPU, see `fbq.ops`.
+  levels = jnp.sum((at_least_w + at_least_a) * guarded, axis=-1)
+  return jnp.sum(scale * levels)
 
 
 def bayesian_bits_prior(

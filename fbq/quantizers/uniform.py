@@ -18,6 +18,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from fbq import backend
+
 Array = jax.Array
 
 
@@ -34,6 +36,11 @@ def grid(bits: Array, signed: bool) -> tuple[Array, Array, Array]:
     return -half, half - 1.0, half
   highest = power_of_two(jnp.asarray(bits)) - 1.0
   return jnp.zeros_like(highest), highest, highest
+
+
+def step(range_: Array, bits: Array | int, signed: bool) -> Array:
+  """What a code of 1 stands for; of the shape of `range_`."""
+  return range_ / grid(jnp.asarray(bits), signed)[2]
 
 
 def quantize(
@@ -114,7 +121,7 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
     return x
   shape_ = (1,) * (x.ndim - len(shape)) + shape
   kept = [i for i, size in enumerate(shape_) if size == x.shape[i] and size > 1]
-  if jax.default_backend() == "cpu":
+  if backend.is_cpu():
     if x.ndim - 1 not in kept:
       # Over the last axis alone: flattening more would make the fused loop find
       # each element's channel by a division.

@@ -5,9 +5,10 @@ text. Values of tables are plain numbers and texts: their column formats them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-import pydantic
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 
 class Text(NamedTuple):
@@ -102,7 +103,7 @@ class Cell(NamedTuple):
   href: str = ""
 
 
-@pydantic.dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Column:
   """One column of a table.
 
@@ -123,11 +124,6 @@ class Column:
   group: str = ""
 
 
-def note(text: str) -> Text:
-  """Small print, as below a table."""
-  return Text(text, note=True)
-
-
 def percents(heading: str) -> Column:
   """A column of percents or points, such as `means.Mean.cell`."""
   return number(heading, "{:.2f}")
@@ -138,7 +134,7 @@ def number(heading: str, format: str = "{:,}", group: str = "") -> Column:
   return Column(heading, "number", format, group)
 
 
-@pydantic.dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Table:
   """A table, which readers sort by its headings.
 
@@ -156,7 +152,7 @@ class Table:
 
   columns: Sequence[Column]
   rows: Sequence[Sequence[object]]
-  marks: Sequence[Literal["", "best", "like"]] = ()
+  marks: Sequence[Annotated[str, Field(pattern="^(best|like|)$")]] = ()
   label: str = ""
 
   @classmethod

@@ -23,7 +23,8 @@ INK, PAGE, SOFT, GRID = "#000000", "#ffffff", "#5c6670", "#dde2e7"
 # And these never do: for letters on a coloured ground.
 DARK_LETTERS, LIGHT_LETTERS = "#111111", "#fefefe"
 
-# Colours of page and pictures: name of the variable -> (light, dark).
+# Colours of page and pictures: name of the variable -> (light, dark), in the
+# order of INK, PAGE, SOFT, GRID and BLUE.
 SCHEME = {
   "text": ("#1c2127", "#e4e8ec"),
   "page": ("#ffffff", "#15191d"),
@@ -31,13 +32,7 @@ SCHEME = {
   "line": (GRID, "#343c44"),
   "blue": (BLUE, "#2e8ace"),
 }
-_VARIABLES = {
-  INK: "text",
-  PAGE: "page",
-  SOFT: "soft",
-  GRID: "line",
-  BLUE: "blue",
-}
+_VARIABLES = dict(zip((INK, PAGE, SOFT, GRID, BLUE), SCHEME, strict=True))
 _SVG = "{http://www.w3.org/2000/svg}"
 _XLINK = "{http://www.w3.org/1999/xlink}href"
 _HALO = "halo"
@@ -73,10 +68,8 @@ def bare(axes, grid: str = "y") -> None:
 
 def legend(figure, axes, columns: int, place: str = "upper center") -> None:
   """A legend of what `axes` show, outside of all axes."""
-  handles, names = axes.get_legend_handles_labels()
   figure.legend(
-    handles,
-    names,
+    *axes.get_legend_handles_labels(),
     loc=f"outside {place}",
     ncols=columns,
     fontsize=8.5,
@@ -224,16 +217,14 @@ def _make_ids_own(root, prefix):
   """Drops ids that nothing refers to and makes the others unique."""
   used = set()
   for element in root.iter():
-    clip = element.get("clip-path")
-    if clip is not None:
-      name = clip.removeprefix("url(#").removesuffix(")")
-      used.add(name)
-      element.set("clip-path", f"url(#{prefix}-{name})")
     if _XLINK in element.attrib:
-      name = element.attrib.pop(_XLINK).removeprefix("#")
-      used.add(name)
-      element.set("href", f"#{prefix}-{name}")
+      element.set("href", element.attrib.pop(_XLINK))
+    for attribute in ("clip-path", "href"):
+      name = element.get(attribute)
+      if name is not None:
+        used.add(name.removeprefix("url(").removesuffix(")"))
+        element.set(attribute, name.replace("#", f"#{prefix}-"))
   for element in root.iter():
     name = element.attrib.pop("id", None)
-    if name in used:
+    if f"#{name}" in used:
       element.set("id", f"{prefix}-{name}")

@@ -36,7 +36,7 @@ def about(results: Assignments, run: Run, workdir: Path) -> Run:
 def tell(results: Assignments, log) -> None:
   """Prints the table of all assignments and the answer."""
   log.console.print(cells.printed(_results(results)))
-  log.say(sentences.summary(results.best))
+  log.say(_answer(results))
 
 
 def content(results: Assignments) -> list[blocks.Block]:
@@ -46,30 +46,37 @@ def content(results: Assignments) -> list[blocks.Block]:
     ValueError: there is no reference point to compare with.
   """
   best = results.best
-  point = best.point
+  point, reference = best.point, best.reference
+  facts = [
+    sentences.bits_in_words(point.precision),
+    f"{point.weight_bytes / 1e3:.1f} kB of weights, which are "
+    f"{reference.weight_bytes / 1e3:.1f} at {reference.name}",
+    f"the float network has {results.float_accuracy:.2%}",
+  ]
+  if results.clock_hertz:
+    milliseconds = point.cycles / results.clock_hertz * 1e3
+    clock = f"{results.clock_hertz / 1e6:g} MHz"
+    facts.append(f"an image takes {milliseconds:.2f} ms at {clock}")
   parts: list[blocks.Block] = [
     blocks.Answer(
-      [sentences.answer(best, results.network, results.target)],
+      [_answer(results)],
       [
-        blocks.Text(f"That is, {sentences.bits_in_words(point.precision)}."),
+        blocks.Text(f"That is, {'; '.join(facts)}."),
         blocks.Links([("Every layer is listed below.", "#layers")]),
       ],
     ),
-    _figures(results),
-    blocks.Text(
+    blocks.note(
       f"± and bars: one binomial standard error over {results.test_count:,} "
       "test images; smaller differences mean little. The recommended one was "
-      "chosen on the same images that score it, which flatters it slightly.",
-      note=True,
+      "chosen on the same images that score it, which flatters it slightly."
     ),
     blocks.Section(
       "Accuracy over cycles",
       [
         blocks.Picture(plots.front(results), "front.svg"),
-        blocks.Text(
+        blocks.note(
           "Named are the front, what the recommended one was made from, and "
-          "what is far less accurate; others tell their names to the mouse.",
-          note=True,
+          "what is far less accurate; others tell their names to the mouse."
         ),
       ],
     ),
@@ -101,28 +108,8 @@ def content(results: Assignments) -> list[blocks.Block]:
   return parts
 
 
-def _figures(results):
-  best = results.best
-  point, reference = best.point, best.reference
-  cycles = "cycles per image"
-  if results.clock_hertz:
-    milliseconds = point.cycles / results.clock_hertz * 1e3
-    cycles += f", {milliseconds:.2f} ms at {results.clock_hertz / 1e6:g} MHz"
-  accuracy = (
-    f"test accuracy, ± {results.error(point):.2f}; {reference.name}: "
-    f"{100 * reference.accuracy:.2f}, float: {100 * results.float_accuracy:.2f}"
-  )
-  weights = (
-    f"of weights; {reference.name}: {reference.weight_bytes / 1e3:.1f} kB"
-  )
-  return blocks.Figures(
-    [
-      (f"{point.cycles:,}", cycles),
-      (f"{best.speedup:.2f}×", f"as fast as {reference.name}"),
-      (f"{100 * point.accuracy:.2f} %", accuracy),
-      (f"{point.weight_bytes / 1e3:.1f} kB", weights),
-    ]
-  )
+def _answer(results):
+  return sentences.answer(results.best, results.network, results.target)
 
 
 def _results(results):

@@ -59,19 +59,3 @@ def answer(best: Recommendation, network: str, target: str) -> str:
     f"{point.accuracy:.2%} test accuracy, {distance} {reference.name} "
     f"{allowed}."
   )
-
-
-def summary(best: Recommendation) -> str:
-  """The answer in one line for a console."""
-  point, reference = best.point, best.reference
-  if best.is_reference:
-    return (
-      f"recommended: {reference.name}, {reference.cycles:,} cycles, "
-      f"{reference.accuracy:.2%}; nothing faster within "
-      f"{best.tolerance * 100:g} points"
-    )
-  return (
-    f"recommended: {point.name}, {point.cycles:,} cycles "
-    f"({-best.cycles_saved:+.1%} vs {reference.name}), {point.accuracy:.2%} "
-    f"({(point.accuracy - reference.accuracy) * 100:+.2f} points)"
-  )

@@ -137,17 +137,18 @@ class _BayesianBitsQuantizer(NamedTuple):
   ranges: Mapping[str, Array]
 
   def weight(self, kernel, node):
-    site = f"{node.name}.weight"
-    if self.scheme.faithful:
-      start = lambda: jnp.maximum(extremes.ends(kernel)[1], 1e-8)
-      max_ = self.call.variable("ranges", site, start)
-    else:
-      max_ = ranges.learned_weight_range(self.call, kernel, node)
+    site, max_ = f"{node.name}.weight", self._largest(kernel, node)
     z2 = jnp.ones((), kernel.dtype)
     if self.scheme.can_prune(node):
       z2 = self._channels(kernel, site)
     higher = self.weights[self.rows[site]]
     return residual_quantize(kernel, max_, [z2, *higher], True)
+
+  def _largest(self, kernel, node):
+    if not self.scheme.faithful:
+      return ranges.learned_weight_range(self.call, kernel, node)
+    start = lambda: jnp.maximum(extremes.ends(kernel)[1], 1e-8)
+    return self.call.variable("ranges", f"{node.name}.weight", start)
 
   def _channels(self, kernel, site):
     """Gates [O] of the output channels."""
@@ -173,6 +174,17 @@ class _BayesianBitsQuantizer(NamedTuple):
     z = self.activations[self.rows[site]]
     one = jnp.ones((), x.dtype)
     return residual_quantize(x, range_, [one, *z], signed)
+
+  # Of 8 bits; those of 2 and 4 are multiples of it.
+  def weight_unit(self, kernel, node):
+    return self._largest(kernel, node) * (2.0 / 255.0)
+
+  def activation_unit(self, site):
+    net, range_ = self.call.net, self.ranges[site]
+    if site in net.fixed_bits:
+      bits, signed = net.fixed_bits[site], net.is_signed[site]
+      return uniform.step(range_, bits, signed)
+    return range_ * ((2.0 if net.is_signed[site] else 1.0) / 255.0)
 
 
 def _uniform(key, shape):

@@ -97,6 +97,15 @@ class _BlockFloatQuantizer(NamedTuple):
     top = self.call.data.tops[self.place[site]]
     return self._quantize(x, site, -1, over, top)
 
+  # Steps are powers of two: bfloat16 holds elements of up to 9 bits anyhow.
+  def weight_unit(self, kernel, node):
+    del kernel, node
+    return 1.0
+
+  def activation_unit(self, site):
+    del site
+    return 1.0
+
   def _quantize(self, x, site, axis, over, top):
     bits, exponent_bits, size = self.call.data.formats[self.place[site]]
     sizes = self.scheme.sizes

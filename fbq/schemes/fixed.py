@@ -166,6 +166,21 @@ class _FixedLearnedQuantizer(NamedTuple):
     range_, bits = self.ranges[site], self.bits[site]
     return self._quantize(x, range_, bits, signed, x.size // len(x))
 
+  def weight_unit(self, kernel, node):
+    form = self.scheme.form
+    if form.quantizes == "activations":
+      return 1.0
+    range_ = ranges.learned_weight_range(
+      self.call, kernel, node, form.per_channel
+    )
+    return uniform.step(range_, self.bits[f"{node.name}.weight"], True)
+
+  def activation_unit(self, site):
+    if self.scheme.form.quantizes == "weights":
+      return 1.0
+    signed = self.call.net.is_signed[site]
+    return uniform.step(self.ranges[site], self.bits[site], signed)
+
   def _quantize(self, x, range_, bits, signed, numbers):
     count = numbers // range_.size
     return self.scheme.rule.quantize(x, range_, bits, signed, count)
@@ -193,10 +208,25 @@ class _FixedMinMaxQuantizer(NamedTuple):
     if form.weights == "symmetric":  # what is deployed, to the last bit
       range_ = ranges.current_weight_range(kernel, node, form.per_channel)
       return uniform.quantize(kernel, range_, bits, True)
+    return affine.quantize(kernel, self._grid(kernel, node))
+
+  def weight_unit(self, kernel, node):
+    form = self.scheme.form
+    if form.quantizes == "activations":
+      return 1.0
+    if form.weights == "symmetric":
+      range_ = ranges.current_weight_range(kernel, node, form.per_channel)
+      return uniform.step(range_, self.bits[f"{node.name}.weight"], True)
+    return self._grid(kernel, node).step
+
+  def _grid(self, kernel, node):
+    """Grid of weights that are not symmetric."""
+    form = self.scheme.form
     axes = ranges.weight_axes(kernel, node, form.per_channel)
     low, high = extremes.ends(jax.lax.stop_gradient(kernel), axes, True)
-    grid = affine.grid(low, high, bits, form.weights)
-    return affine.quantize(kernel, grid)
+    return affine.grid(
+      low, high, self.bits[f"{node.name}.weight"], form.weights
+    )
 
   def activation(self, x, site):
     signed = self.call.net.is_signed[site]
@@ -204,7 +234,7 @@ class _FixedMinMaxQuantizer(NamedTuple):
     if form.quantizes == "weights":
       return x if signed else jax.nn.relu(x)
     if site == INPUT_SITE:
-      return uniform.quantize(x, jnp.float32(1.0), bits, signed)
+      return uniform.quantize(x, self._range(site), bits, signed)
     # A pool's output lies between the ends: the first tensor of a site counts.
     if self.call.train and site not in self.moved:
       self.moved.add(site)
@@ -214,8 +244,24 @@ class _FixedMinMaxQuantizer(NamedTuple):
     ends = self.ends[site]
     if signed and form.activations == "affine":
       return affine.quantize(x, affine.grid(ends[0], ends[1], bits, "affine"))
-    range_ = self.shared[site] if site in self.shared else largest(ends)
-    return uniform.quantize(x, range_, bits, signed)
+    return uniform.quantize(x, self._range(site), bits, signed)
+
+  def activation_unit(self, site):
+    signed = self.call.net.is_signed[site]
+    form, bits = self.scheme.form, self.bits[site]
+    if form.quantizes == "weights":
+      return 1.0
+    if site != INPUT_SITE and signed and form.activations == "affine":
+      low, high = self.ends[site][0], self.ends[site][1]
+      return affine.grid(low, high, bits, "affine").step
+    return uniform.step(self._range(site), bits, signed)
+
+  def _range(self, site):
+    if site == INPUT_SITE:
+      return jnp.float32(1.0)
+    return (
+      self.shared[site] if site in self.shared else largest(self.ends[site])
+    )
 
 
 def largest(ends: Array) -> Array:

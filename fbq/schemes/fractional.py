@@ -92,6 +92,13 @@ class _FractionalQuantizer(NamedTuple):
     index = self.index[self.rows[site]]
     return fractional_quantize(x, range_, index, net.is_signed[site])
 
+  def weight_unit(self, kernel, node):
+    range_ = ranges.learned_weight_range(self.call, kernel, node)
+    return uniform.step(range_, LADDER[-1], True)
+
+  def activation_unit(self, site):
+    return ranges.finest_step(self.call.net, self.ranges, site)
+
 
 @jax.custom_vjp
 def bounded(index: Array) -> Array:

@@ -112,3 +112,10 @@ class _FreeBitsQuantizer(NamedTuple):
     return bayesian_bits.nested_quantize(
       x, range_, (z4, z8), signed, self.faithful
     )
+
+  def weight_unit(self, kernel, node):
+    range_ = ranges.current_weight_range(kernel, node)
+    return uniform.step(range_, bayesian_bits.LADDER[-1], True)
+
+  def activation_unit(self, site):
+    return ranges.finest_step(self.net, self.ranges, site)

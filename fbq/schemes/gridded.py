@@ -69,6 +69,16 @@ class _GriddedQuantizer(NamedTuple):
       x = jax.nn.relu(x)
     return self._quantize(x, site)
 
+  def weight_unit(self, kernel, node):
+    return self._unit(f"{node.name}.weight")
+
+  def activation_unit(self, site):
+    return self._unit(site)
+
+  def _unit(self, site):
+    grid, on = self.grids[site]
+    return jnp.where(on, grid.step, 1.0)
+
   def _quantize(self, x, site):
     grid, on = self.grids[site]
     return jnp.where(on, affine.quantize(x, grid), x)

@@ -110,3 +110,10 @@ class _MixtureQuantizer(NamedTuple):
       return uniform.quantize(x, range_, bits, net.is_signed[site])
     _, p4, p8 = self.shares[self.rows[site]]
     return mixed_quantize(x, range_, (p4, p8), net.is_signed[site])
+
+  def weight_unit(self, kernel, node):
+    range_ = ranges.learned_weight_range(self.call, kernel, node)
+    return uniform.step(range_, LADDER[-1], True)
+
+  def activation_unit(self, site):
+    return ranges.finest_step(self.call.net, self.ranges, site)

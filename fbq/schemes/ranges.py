@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from fbq.nets.graph import INPUT_SITE, Node
-from fbq.quantizers import extremes, shared_steps
+from fbq.nets.graph import INPUT_SITE, Net, Node
+from fbq.quantizers import extremes, shared_steps, uniform
 from fbq.schemes.scheme import Call
 
 Array = jax.Array
@@ -31,6 +31,15 @@ def activation_ranges(
   return shared_steps.of_all_sites(
     call.net, ranges, call.net.fixed_bits if bits is None else bits
   )
+
+
+def finest_step(net: Net, ranges: Mapping[str, Array], site: str) -> Array:
+  """[]: step of an activation of a search, at its fixed bits or at 8.
+
+  Steps of 2 and 4 bits are multiples of that.
+  """
+  bits = net.fixed_bits.get(site, 8)
+  return uniform.step(ranges[site], bits, net.is_signed[site])
 
 
 def weight_axes(

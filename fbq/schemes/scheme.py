@@ -54,6 +54,18 @@ class Quantizer(Protocol):
     """
     ...
 
+  def weight_unit(self, kernel: Array, node: Node) -> Array | float:
+    """Step that quantized weights are multiples of; per channel or for all.
+
+    What it divides has at most 8 bits, so bfloat16 holds it exactly; see
+    `fbq.halves`. 1 where nothing is gained by it.
+    """
+    ...
+
+  def activation_unit(self, site: str) -> Array | float:
+    """Step [] that a quantized tensor's numbers are multiples of, likewise."""
+    ...
+
 
 class Scheme(Protocol):
   """How tensors are quantized."""

@@ -3,13 +3,15 @@
 A step is `step(state, run, *given)`, and its batch is `sample(key, *given)`.
 Images that live on the device are drawn in the step from the key, and nothing
 is given. Images in files are read by the host, ahead of the step, and the batch
-is what is given (`as_given`). A feed tells the two apart, and nothing else
+is what is given (`as_given`); so are those that lie on the device as they are
+and are cut out there (`from_device`). A feed tells these apart, nothing else
 does: `feed(run, start_step)` is a context that yields, for every step from
 `start_step` on, the tuple of what is given to it.
 """
 
 import collections
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
+
+from fbq.data import resident
+from fbq.train import parallel
 
 Run = Mapping[str, jax.Array]
 Batch = tuple[Any, Any]
@@ -40,8 +46,8 @@ def nothing(run: Run, start_step: int) -> Iterator[Iterator[tuple]]:
 
 
 def from_host(
-  batches: Callable[[int, int], Iterator[Batch]],
-  place: Callable[[Batch], Batch] = jax.device_put,
+  batches: Callable[[int, int], Iterator[Any]],
+  place: Callable[[Any], Batch] = jax.device_put,
   ahead: int = 2,
 ) -> Feed:
   """The feed of a step that is given its batch.
@@ -50,8 +56,8 @@ def from_host(
     batches: (seed, start_step) -> endless batches; number `n` is a function of
       the seed and of `n` alone, as `fbq.data` promises, so a run that resumes,
       or looks for its first bad step, sees what it saw.
-    place: puts a batch of numpy arrays where the step wants it; called in the
-      thread that reads ahead.
+    place: puts a batch of numpy arrays, or what it is made of, where the step
+      wants it; called in the thread that reads ahead.
     ahead: batches read before they are asked for.
   """
 
@@ -62,6 +68,35 @@ def from_host(
       yield ((batch,) for batch in placed)
 
   return feed
+
+
+def from_device(
+  pixels: resident.Pixels, held: resident.Resident, mesh: Mesh | None = None
+) -> Feed:
+  """The feed of a step whose images lie on the device.
+
+  Batches are cut out there ahead of the step: no pixel waits for the host.
+
+  Args:
+    pixels: arrays on the device, or everywhere on the mesh; see `hold`.
+    held: what batches are drawn from.
+    mesh: mesh over which batches are spread; None is one device.
+  """
+  cut = jax.jit(
+    functools.partial(resident.cut, padding=held.padding),
+    out_shardings=None if mesh is None else parallel.by_row(mesh),
+  )
+  everywhere = mesh and parallel.everywhere(mesh)
+
+  def place(drawn):
+    return cut(pixels, jax.device_put(drawn, everywhere))
+
+  return from_host(held.draws, place)
+
+
+def hold(held: resident.Resident, mesh: Mesh | None) -> resident.Pixels:
+  """The pixels of a training set on the device, or everywhere on a mesh."""
+  return jax.device_put(held.pixels, mesh and parallel.everywhere(mesh))
 
 
 def first(feed: Feed, run: Run) -> tuple:

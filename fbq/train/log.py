@@ -22,6 +22,7 @@ from fbq.train import monitoring, processes
 _SPEEDS = {
   "images_per_second": "{:,.0f} images/s",
   "waiting": "{:.0%} waiting",
+  "compile_seconds": "{:.1f} s compiling",
   "device_bytes": "{:,.0f} B on the device",
 }
 

@@ -13,13 +13,16 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from fbq.model import Model
-from fbq.train import diagnosis, monitoring, parallel
+from fbq.train import diagnosis, memory, monitoring, parallel
 from fbq.train import feed as feed_lib
 from fbq.train.checkpoints import Checkpoints
 from fbq.train.log import Log
 from fbq.train.steps import State
 
-_CURE = "Lower the learning rate of this stage, or look at its data."
+_DIVERGED_CURE = "Lower the learning rate of this stage, or look at its data."
+MEMORY_CURE = (
+  "lower the batch_size of this stage, or set its compute_dtype to 'bfloat16'"
+)
 
 
 class Trainer(NamedTuple):
@@ -92,6 +95,7 @@ def train(
   Raises:
     CheckpointError: a damaged or foreign checkpoint.
     Diverged: the loss is not finite.
+    OutOfMemory: a step does not fit the device.
   """
   checkpoints = Checkpoints(directory, fingerprint)
   try:
@@ -110,9 +114,10 @@ def train(
       log.resume(name, -1)
 
     # Only now onto the mesh: a checkpoint is read into host memory.
-    state = parallel.put(state, trainer.place)
-    run = parallel.put(run, trainer.place)
-    state = _run(name, trainer, state, run, log, checkpoints)
+    with memory.told(name, f"{trainer.batch_size} images a step", MEMORY_CURE):
+      state = parallel.put(state, trainer.place)
+      run = parallel.put(run, trainer.place)
+      state = _run(name, trainer, state, run, log, checkpoints)
 
     # `finish` sees one process's own copy. Its results are kept in the last
     # checkpoint, so that a run done before gives them without training.
@@ -129,12 +134,13 @@ def _run(name, trainer, state, run, log, checkpoints) -> State:
   first = int(state.step)
   kept = _copy(state)  # the last state known to be sound
   numbers = range(first + 1, trainer.steps + 1)
-  meter = monitoring.Meter(trainer.batch_size, trainer.is_fed)
   with (
+    monitoring.compilation() as compiled,
     trainer.feed(run, first) as fed,
     monitoring.tracer(name, log.workdir, log.say) as trace,
     log.bar(name, trainer.steps, first) as move,
   ):
+    meter = monitoring.Meter(trainer.batch_size, trainer.is_fed, compiled)
     for n, given in zip(numbers, meter.waits(fed), strict=False):
       trace(n, state)
       with parallel.no_transfers(n > first + 1):
@@ -161,7 +167,7 @@ def refuse_bad(name: str, trainer: Trainer, variables) -> None:
   if culprit is not None:
     raise Diverged(
       f"{name}: step {trainer.steps}, the last, left {culprit} not finite. "
-      f"{_CURE}"
+      f"{_DIVERGED_CURE}"
     )
 
 
@@ -185,5 +191,5 @@ def diverged(
   )
   return Diverged(  # counting from 1, as in metrics.jsonl
     f"{name}: the loss of step {bad_step + 1} is not finite; first not finite: "
-    f"{culprit}. {_CURE}"
+    f"{culprit}. {_DIVERGED_CURE}"
   )

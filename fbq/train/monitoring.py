@@ -125,6 +125,45 @@ def summary_writer() -> Callable[..., Any]:
   return SummaryWriter
 
 
+def keep_programs(directory: str) -> None:
+  """Has every program that is compiled from now on kept in a directory.
+
+  Programs are known by what they compute and for which device, so another run
+  of the same settings, whatever its seed and workdir, compiles nothing.
+  """
+  jax.config.update("jax_compilation_cache_dir", directory)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@contextlib.contextmanager
+def compilation() -> Iterator[Callable[[], float]]:
+  """Yields a function: seconds of tracing and compiling since its last call.
+
+  Reading a program from the cache of compiled ones counts too.
+  """
+  spans: list[tuple[float, float]] = []
+
+  # What is compiled inside of another trace ends before it: the outer one
+  # takes the place of the inner ones.
+  def listen(event: str, start_time: float, end_time: float, **_):
+    if event.startswith("/jax/core/compile/"):
+      before = [span for span in spans if span[0] < start_time]
+      spans[:] = [*before, (start_time, end_time)]
+
+  told = 0.0
+
+  def since() -> float:
+    nonlocal told
+    before, told = told, sum(end - start for start, end in spans)
+    return told - before
+
+  jax.monitoring.register_event_time_span_listener(listen)
+  try:
+    yield since
+  finally:
+    jax.monitoring.unregister_event_time_span_listener(listen)
+
+
 class Meter:
   """Images, seconds and waiting between lines of metrics.
 
@@ -132,13 +171,20 @@ class Meter:
   on, so `read` is to be called when the last one is known to be done.
   """
 
-  def __init__(self, batch_size: int, is_fed: bool = True):
+  def __init__(
+    self,
+    batch_size: int,
+    is_fed: bool = True,
+    compiled: Callable[[], float] = lambda: 0.0,
+  ):
     """
     Args:
       batch_size: images of a step, over all devices and runs.
       is_fed: whether steps are given their images, and may wait for them.
+      compiled: seconds of compilation since the last call, see `compilation`.
     """
     self._batch_size, self._is_fed = batch_size, is_fed
+    self._compiled = compiled
     self._reset()
 
   def _reset(self):
@@ -165,6 +211,7 @@ class Meter:
     waiting: share of the time in which the host waited for data, of steps that
       are given theirs. Devices may have been busy meanwhile, so the share of
       the time in which they had nothing to do for want of data is at most this.
+    compile_seconds: tracing and compiling since the last call, if any.
     device_bytes: most memory in use so far, on this process's first device;
       left out where the backend does not tell.
     """
@@ -175,6 +222,8 @@ class Meter:
       if self._is_fed:
         told["waiting"] = self._waited / seconds
     self._reset()
+    if compiling := self._compiled():
+      told["compile_seconds"] = compiling
     memory = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in memory:
       told["device_bytes"] = memory["peak_bytes_in_use"]

@@ -1,4 +1,4 @@
-"""Many runs of one stage at once: strengths, budgets, seeds.
+"""Many runs of one stage at once: assignments, strengths, budgets, seeds.
 
 Runs that share a compiled step differ in data alone, so on a GPU or TPU they
 are one program with a leading axis `P`, spread over the devices; on a CPU they
@@ -9,8 +9,7 @@ long there as the same number of single ones.
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -19,28 +18,25 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fbq.train import monitoring, parallel
-from fbq.train.checkpoints import Checkpoints
-from fbq.train.log import Log
-from fbq.train.loop import Trainer, diverged, refuse_bad, train
+from fbq.train.loop import diverged, refuse_bad
 from fbq.train.steps import compile_once
-
-Variables = Mapping[str, Any]
-Results = tuple[Variables, dict[str, float]]
 
 
 @functools.lru_cache(maxsize=8)
-def points_step(step: Callable, mesh: Mesh) -> Callable:
+def points_step(step: Callable, mesh: Mesh, count: int) -> Callable:
   """`step(state, run, *given)` over a leading axis `P` of all, compiled once.
 
-  The same step and mesh give the same program again.
+  The same arguments give the same program again.
 
   Args:
     step: step of `steps.train_step`.
     mesh: mesh of `parallel.mesh_of`. Where its data axis has one device, every
       device trains its points alone: the program has no communication.
+    count: number `P` of points.
 
   The states given are donated.
   """
+  del count  # another number is another program
   spec = PartitionSpec(parallel.POINT)
   mapped = jax.shard_map(
     jax.vmap(inspect.unwrap(step)),
@@ -74,57 +70,14 @@ def point(tree: Any, index: int) -> Any:
   )
 
 
-def train_points(
-  names: Sequence[str],
-  trainer: Trainer,
-  variables: Sequence[Variables],
-  runs: Sequence[Mapping[str, jax.Array]],
-  log: Log,
-  directories: Sequence[Path],
-  fingerprints: Sequence[str],
-  finish: Callable[[Variables], dict[str, float]],
-  together: bool | None = None,
-) -> list[Results]:
-  """What `loop.train` gives for each of `P` runs, in their order.
-
-  One after the other the results are those of separate runs, bit for bit.
-  Together they differ by the order of sums alone, which training amplifies:
-  below 1e-4 of the largest parameter after 3 steps (`tests/points_test.py`). A
-  checkpoint then holds all points; one made by the other way is refused.
+def train_together(names, trainer, variables, runs, log, checkpoints, compiled):
+  """States of `P` runs after training as one program.
 
   Args:
-    names, variables, runs, directories, fingerprints: one of each for every
-      run, see `loop.train`; the variables have equal shapes.
-    trainer: what all runs share.
-    log: log of the experiment.
-    finish: numbers to keep of each run, see `loop.train`.
-    together: whether runs are one program; by default wherever there is no CPU,
-      and one process.
-
-  Raises:
-    CheckpointError: a damaged or foreign checkpoint.
-    Diverged: the loss of a run is not finite.
+    names, trainer, variables, runs, log: see `many.train_points`.
+    checkpoints: where all states are kept together, on their way.
+    compiled: seconds of compilation since last asked, `monitoring.compilation`.
   """
-  if together is None:
-    together = jax.default_backend() != "cpu" and jax.process_count() == 1
-  if not together:
-    columns = (names, variables, runs, directories, fingerprints)
-    return [
-      train(name, trainer, start, run, log, directory, fingerprint, finish)
-      for name, start, run, directory, fingerprint in zip(*columns, strict=True)
-    ]
-
-  # One checkpoint for all points: they have taken the same number of steps.
-  checkpoints = Checkpoints(directories[0], "&".join(fingerprints))
-  try:
-    states = _train_together(names, trainer, variables, runs, log, checkpoints)
-  finally:
-    checkpoints.close()
-  found = [point(states.variables, i) for i in range(len(names))]
-  return [(trained, finish(trained)) for trained in found]
-
-
-def _train_together(names, trainer, variables, runs, log, checkpoints):
   # Every point's state starts as in `loop.train`; then all have an axis `P`.
   mesh = parallel.mesh_of(trainer.batch_size, len(names))
   title = f"{names[0]} and {len(names) - 1} more"
@@ -145,15 +98,16 @@ def _train_together(names, trainer, variables, runs, log, checkpoints):
     log.resume(name, done or -1)
 
   # The loop of `loop._run`, with metrics and a line for every point.
-  step = points_step(trainer.step, mesh)
+  step = points_step(trainer.step, mesh, len(names))
   kept = jax.tree.map(jnp.copy, states)  # the last known to be sound
   numbers = range(done + 1, trainer.steps + 1)
-  meter = monitoring.Meter(trainer.batch_size * len(names), trainer.is_fed)
+  images = trainer.batch_size * len(names)
   with (
     _fed(trainer, runs, done) as fed,
     monitoring.tracer(names[0], log.workdir, log.say) as trace,
     log.bar(title, trainer.steps, done) as move,
   ):
+    meter = monitoring.Meter(images, trainer.is_fed, compiled)
     for n, given in zip(numbers, meter.waits(fed), strict=False):
       trace(n, states)
       given = stack(given, mesh, parallel.DATA)

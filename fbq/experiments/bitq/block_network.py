@@ -1,10 +1,11 @@
 """A network of block formats, and the choice among several by eq. 1."""
 
-import dataclasses
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from fbq.report import records
+from pydantic.dataclasses import dataclass
+
+from fbq.report.records import Fraction, standard_error
 from hwsim.bfp import BlockFormat
 
 ACCURACIES = ("test", "validation", "untrained_test")
@@ -26,7 +27,7 @@ class Movement(NamedTuple):
   tensor_bits: tuple[float, float, float]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class BlockNetwork:
   """A network of block formats, trained and costed.
 
@@ -51,17 +52,12 @@ class BlockNetwork:
   scheme: str
   training: str
   moves: Movement
-  test: float | None
-  validation: float | None
-  untrained_test: float | None
+  test: Fraction | None
+  validation: Fraction | None
+  untrained_test: Fraction | None
   divergence: float | None
   source: str
   text: str
-
-  def __post_init__(self):
-    for field in ACCURACIES:
-      if getattr(self, field) is not None:
-        records.fraction(getattr(self, field), f"{self.name}: {field}")
 
   @property
   def kib(self) -> float:
@@ -76,7 +72,7 @@ class BlockNetwork:
 
   def percent_error(self, test_count: int) -> float:
     """Binomial standard error of `percent`."""
-    return 100 * records.standard_error(self.percent / 100, test_count)
+    return 100 * standard_error(self.percent / 100, test_count)
 
   @property
   def words(self) -> str:

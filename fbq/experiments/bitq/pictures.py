@@ -41,11 +41,9 @@ def front(results: BitQResults) -> str:
   picture.bare(axes, "both")
 
   # Fronts first: they may leave the picture, whose limits are the networks'
-  lines = []
   for color, word in zip(itertools.cycle(_COLORS), results.words, strict=False):
     xs = [bits / 8192 for bits, _ in word.front]
     ys = [fp32 - 100 * lost for _, lost in word.front]
-    lines.append(list(zip(xs, ys, strict=True)))
     said = f"{word.name}: whole front, predicted"
     (line,) = axes.plot(xs, ys, color=color, linewidth=1.2, label=said)
     picture.title(line, said)
@@ -87,15 +85,12 @@ def front(results: BitQResults) -> str:
   picture.legend(figure, axes, 4, "lower center")
 
   # Names last, as they need to know where everything else is
-  figure.canvas.draw()
   others = [n for n in near if n.family == "published" and n not in chosen]
   named = [
-    labels.Label(
-      n.name, n.kib, n.percent, _FAMILIES[n.family], n in chosen, n in chosen
-    )
+    labels.Label(n.name, n.kib, n.percent, _FAMILIES[n.family], n in chosen)
     for n in (*chosen, *others)
   ]
-  labels.place(axes, named, list(zip(xs, ys, strict=True)), lines)
+  labels.place(axes, named, list(zip(xs, ys, strict=True)))
   return picture.svg(
     figure,
     "Test accuracy over DRAM traffic of every trained network; the table has "

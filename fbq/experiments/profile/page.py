@@ -162,7 +162,7 @@ def _networks(profile: Profile, published: bool) -> blocks.Table:
 def _mixtures(profile: Profile) -> blocks.Table:
   """Cycles over those at 8/8 for every mixture, by kind of layer and target."""
   return blocks.Table.of(
-    [(kind, target) for kind in profile.kinds for target in profile.targets],
+    [(kind, target) for kind in profile.kinds for target in profile.networks],
     ("kind of layer", lambda row: row[0]),
     (blocks.Column("target", "soft"), lambda row: short(row[1])),
     *(
@@ -190,7 +190,7 @@ def _layers(profile: Profile) -> blocks.Table:
     ]
     return min(reversed(found), key=lambda cost: cost.cycles)
 
-  uniform = [profile.in_uniform(profile.target, name) for name in UNIFORM]
+  uniform = [profile.own[name] for name in UNIFORM]
   return blocks.Table.of(
     [(costs, fastest(costs)) for costs in zip(*uniform, strict=True)],
     ("layer", lambda row: row[1].layer),

@@ -20,21 +20,22 @@ _PARTS = {
 
 def layers(profile: Profile) -> str:
   """Cycles of every layer by precision, one panel per target."""
-  figure, panels = _panels(profile, len(profile.targets), 2.1)
-  for axes, target in zip(panels, profile.targets, strict=True):
-    series = {
-      f"uniform {name}": profile.in_uniform(target, name) for name in UNIFORM
-    }
+  figure, panels = _panels(profile, len(profile.networks), 2.1)
+  names = [c.layer for c in profile.own["8/8"]]
+  for axes, (target, networks) in zip(
+    panels, profile.networks.items(), strict=True
+  ):
+    series = {f"uniform {name}": networks[name] for name in UNIFORM}
     totals = ", ".join(
       f"{sum(c.cycles for c in rows) / 1e6:.2f} at {name[8:]}"
       for name, rows in series.items()
     )
-    series["inputs 8, weights 4"] = [
+    series["inputs 8, weights 4"] = tuple(
       c for c in profile.at_8.values() if (c.target, c.both) == (target, (8, 4))
-    ]
+    )
     colors = [*_COLORS.values(), picture.VERMILION]
     for i, (name, rows) in enumerate(series.items()):
-      at = [profile.layers.index(c.layer) + 0.2 * (i - 1.5) for c in rows]
+      at = [names.index(c.layer) + 0.2 * (i - 1.5) for c in rows]
       heights = [c.cycles / 1e6 for c in rows]
       bars = axes.bar(at, heights, 0.2, color=colors[i], label=name)
       picture.title(bars, list(map(_said, rows)))
@@ -52,7 +53,7 @@ def shares(profile: Profile) -> str:
   """Where the cycles of each layer go, in the uniform networks."""
   figure, panels = _panels(profile, len(UNIFORM), 1.9)
   for axes, name in zip(panels, UNIFORM, strict=True):
-    rows = profile.in_uniform(profile.target, name)
+    rows = profile.own[name]
     cycles = np.array([c.cycles for c in rows])
     base, said = np.zeros(len(rows)), []
     for part, (color, label, word) in _PARTS.items():
@@ -84,7 +85,7 @@ def roofline(profile: Profile) -> str:
   axes = figure.subplots()
   picture.bare(axes, "both")
   for name, color in _COLORS.items():
-    rows = [c for c in profile.in_uniform(profile.target, name) if c.macs]
+    rows = [c for c in profile.own[name] if c.macs]
     dots = axes.scatter(
       [c.macs / c.least_bytes for c in rows],
       [c.macs / c.cycles for c in rows],
@@ -131,12 +132,13 @@ def roofline(profile: Profile) -> str:
 
 def _panels(profile, count, height):
   """A wide figure with panels below each other that share the layers."""
-  wide = max(9.0, 2.0 + 0.32 * len(profile.layers))
+  names = [c.layer for c in profile.own["8/8"]]
+  wide = max(9.0, 2.0 + 0.32 * len(names))
   figure = picture.new(wide, height * count + 1.6)
   panels = figure.subplots(count, 1, sharex=True, sharey=True, squeeze=False)
   for axes in panels[:, 0]:
     picture.bare(axes)
-  picture.upright(panels[-1, 0], profile.layers)
+  picture.upright(panels[-1, 0], names)
   return figure, panels[:, 0]
 
 

@@ -6,7 +6,7 @@ next to their Free Bits versions, and a sweep of the L2 budget.
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from fbq.experiments.profile.results import (
 )
 from fbq.lab.lab import Lab
 from fbq.nets.graph import Net
-from fbq.search.free_bits import Raise, free_bits
+from fbq.search.free_bits import free_bits
 from hwsim import latency_io
 from hwsim.latency_table import BITS
 from hwsim.pulp import Target, latency_table, simulate
@@ -55,10 +55,19 @@ def run(settings: Profiling, lab: Lab) -> Profile:
       for o in (BITS if out_bits == 8 else (out_bits,))
     ]
 
-  # ---- Whole networks, and what Free Bits raises
+  # ---- Whole networks, and what Free Bits makes faster by raising bits
   with lab.clock.measure("networks"):
-    networks = [whole for each in targets for whole in wholes(net, each)]
-    found_gains = gains(net, target)
+    whole = [row for each in targets for row in wholes(net, each)]
+    found = {each.name: networks(net, each) for each in targets}
+    own = found[target.name]
+    gains = [
+      Gain(start, before, after, explain(layer, before, after, target))
+      for start in UNIFORM[1:]
+      for layer, before, after in zip(
+        work.layers, own[start], own[f"{start}+FB"], strict=True
+      )
+      if after.cycles < before.cycles
+    ]
 
   # ---- The part of L2 that code takes is a property of the application
   with lab.clock.measure("L2 sweep"):
@@ -73,16 +82,13 @@ def run(settings: Profiling, lab: Lab) -> Profile:
   return Profile(
     network=net.name,
     target=target.name,
-    targets=tuple(each.name for each in targets),
-    layers=tuple(layer.name for layer in work.layers),
     costs=tuple(costs),
-    uniform={
-      name: tuple(row.both for row in layer_costs(net, bits, target))
-      for name, (bits, _) in assignments(net, target).items()
-      if name in UNIFORM
+    networks={
+      each: {name: tuple(rows) for name, rows in by_name.items()}
+      for each, by_name in found.items()
     },
-    wholes=tuple(networks),
-    gains=tuple(found_gains),
+    wholes=tuple(whole),
+    gains=tuple(gains),
     budgets=budgets,
     l2_bytes=default,
     peaks={
@@ -99,10 +105,10 @@ def run(settings: Profiling, lab: Lab) -> Profile:
 # ---- Layers
 
 
-def _layers(work: Workload) -> Iterator[tuple[Layer, int]]:
+def _layers(work: Workload) -> list[tuple[Layer, int]]:
   """Every layer with the bits of its output: 8, as published, or 32."""
-  for layer, site in zip(work.layers, work.output_sites, strict=True):
-    yield layer, 32 if site is None else 8
+  bits = [32 if site is None else 8 for site in work.output_sites]
+  return list(zip(work.layers, bits, strict=True))
 
 
 def kind_of(layer: Layer) -> str:
@@ -113,55 +119,54 @@ def kind_of(layer: Layer) -> str:
   return "pool" if layer.op.endswith("pool") else layer.op
 
 
-def cost(
-  layer: Layer, bits: tuple[int, int | None, int], target: Target
-) -> Cost:
+def cost(layer: Layer, bits: tuple[int, int, int], target: Target) -> Cost:
   """One layer at (input, weight, output) bits."""
   in_bits, weight_bits, out_bits = bits
-  known = weight_bits if weight_bits and layer.has_weights else 8
+  if not layer.has_weights:
+    weight_bits = 8  # what `simulate` wants for none
   return Cost(
     target.name,
     layer.name,
     kind_of(layer),
     in_bits,
-    known if layer.has_weights else None,
+    weight_bits if layer.has_weights else None,
     out_bits,
     layer.macs,
-    least_bytes(layer, in_bits, known, out_bits),
-    *_simulate(layer.geometry, in_bits, known, out_bits, target),
+    least_bytes(layer, in_bits, weight_bits, out_bits),
+    *_simulate(layer.geometry, in_bits, weight_bits, out_bits, target),
   )
 
 
 # ---- Whole networks
 
 
-def assignments(
-  net: Net, target: Target
-) -> dict[str, tuple[dict[str, int], list[Raise]]]:
-  """Name -> (assignment, what Free Bits changed): uniform ones, then raised."""
+def networks(net: Net, target: Target) -> dict[str, list[Cost]]:
+  """Name -> layers of a network: uniform ones, and raised by Free Bits."""
+  work = net.workload
   cycles = np.array(
     [
       [[cost(layer, (a, w, out), target).cycles for w in BITS] for a in BITS]
-      for layer, out in _layers(net.workload)
+      for layer, out in _layers(work)
     ]
   )
   found = {}
   for name in UNIFORM:
-    found[name] = precision.uniform(net, int(name[0])), []
+    uniform = precision.uniform(net, int(name[0]))
+    found[name] = _costs(work, uniform, target)
     if name != "8/8":
-      found[f"{name}+FB"] = free_bits(net.workload, cycles, found[name][0])
+      raised, _ = free_bits(work, cycles, uniform)
+      found[f"{name}+FB"] = _costs(work, raised, target)
   return found
 
 
-def layer_costs(
-  net: Net, assignment: Mapping[str, int], target: Target
+def _costs(
+  work: Workload, assignment: Mapping[str, int], target: Target
 ) -> list[Cost]:
   """The layers of a network under an assignment."""
-  work = net.workload
   rows = []
   for (layer, out), reads in zip(_layers(work), work.input_sites, strict=True):
     in_bits = max(assignment[site] for site in reads)
-    weight_bits = assignment.get(work.weight_site(layer))
+    weight_bits = assignment.get(work.weight_site(layer), 8)
     rows.append(cost(layer, (in_bits, weight_bits, out), target))
   return rows
 
@@ -169,12 +174,16 @@ def layer_costs(
 def wholes(net: Net, target: Target) -> list[Whole]:
   """The uniform networks and their Free Bits ones on a target."""
   published = PUBLISHED if net == nets.mobilenet_v1(0.75, 224) else {}
+  found = networks(net, target)
+  cycles = {name: sum(c.cycles for c in rows) for name, rows in found.items()}
   rows = []
-  for name, (assignment, raised) in assignments(net, target).items():
-    total = sum(row.cycles for row in layer_costs(net, assignment, target))
-    change = total / (rows[0].cycles if rows else total) - 1
+  for name, layers in found.items():
+    before = found[name.removesuffix("+FB")]
+    pairs = zip(before, layers, strict=True)
+    raised = sum(old.both != new.both for old, new in pairs)
+    change = cycles[name] / cycles["8/8"] - 1
     known = published.get((short(target.name), name))
-    rows.append(Whole(target.name, name, total, change, known, len(raised)))
+    rows.append(Whole(target.name, name, cycles[name], change, known, raised))
   return rows
 
 
@@ -186,19 +195,3 @@ def _with_l2(net: Net, target: Target, size: int) -> dict[str, int]:
     return {whole.name: whole.cycles for whole in wholes(net, changed)}
   except ValueError:  # a layer fits no tiling
     return {}
-
-
-def gains(net: Net, target: Target) -> list[Gain]:
-  """Layers that Free Bits makes faster by raising uniform 4 and 2 bits."""
-  found = assignments(net, target)
-  layers = {layer.name: (layer, out) for layer, out in _layers(net.workload)}
-  rows = []
-  for start in UNIFORM[1:]:
-    for change in found[f"{start}+FB"][1]:
-      layer, out = layers[change.layer]
-      before = cost(layer, (*change.before, out), target)
-      after = cost(layer, (*change.after, out), target)
-      if after.cycles < before.cycles:
-        why = explain(layer, before, after, target)
-        rows.append(Gain(start, before, after, why))
-  return rows

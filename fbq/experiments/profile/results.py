@@ -98,11 +98,8 @@ class Profile:
 
   Attributes:
     network, target: names for the reader.
-    targets: names of all targets compared, `target` among them.
-    layers: names in the order they run.
     costs: every layer at every precision on every target.
-    uniform: by name of a uniform network, (input, weight) bits of each layer;
-      fixed tensors keep theirs.
+    networks: target -> name of a network -> its layers in the order they run.
     wholes: networks, target by target.
     gains: layers faster at a higher precision, on `target`.
     budgets: bytes of L2 left to tensors -> cycles of every network by name;
@@ -115,10 +112,8 @@ class Profile:
 
   network: str
   target: str
-  targets: tuple[str, ...]
-  layers: tuple[str, ...]
   costs: tuple[Cost, ...]
-  uniform: dict[str, tuple[tuple[int, int | None], ...]]
+  networks: dict[str, dict[str, tuple[Cost, ...]]]
   wholes: tuple[Whole, ...]
   gains: tuple[Gain, ...]
   budgets: dict[int, dict[str, int]]
@@ -136,12 +131,10 @@ class Profile:
       (c.target, c.layer, *c.both): c for c in self.costs if c.out_bits >= 8
     }
 
-  def in_uniform(self, target: str, name: str) -> list[Cost]:
-    """The layers of a uniform network."""
-    return [
-      self.at_8[target, layer, *bits]
-      for layer, bits in zip(self.layers, self.uniform[name], strict=True)
-    ]
+  @property
+  def own(self) -> Mapping[str, Sequence[Cost]]:
+    """The layers of every network on the profile's target."""
+    return self.networks[self.target]
 
   def whole(self, name: str) -> Whole:
     """The network of that name on the profile's target."""
@@ -200,7 +193,7 @@ def answer(profile: Profile) -> str:
   """The profile in two or three sentences."""
   eight, four, free = map(profile.whole, ("8/8", "4/4", "4/4+FB"))
   clock = profile.constant("frequency_hz")
-  macs = sum(c.macs for c in profile.in_uniform(profile.target, "8/8"))
+  macs = sum(c.macs for c in profile.own["8/8"])
   own = [w for w in profile.wholes if w.target == profile.target]
   best = min(own, key=lambda w: w.cycles)
   sentence = (
@@ -218,41 +211,34 @@ def answer(profile: Profile) -> str:
 def statements(profile: Profile) -> list[tuple[str, str, dict[str, float]]]:
   """Three claims of the Free Bits slides, and what this profile says to each.
 
-  Each is (claim, the numbers in a sentence, the numbers by name); ratios are of
-  all targets.
+  Each is (claim, finding, its numbers by name: change of cycles of a kind of
+  layers at 8/4, of its speed at 4/4, and what is faster at more bits).
   """
 
-  def ratios(kinds, ratio):
-    numbers = {
+  def ratios(ratio, *kinds):
+    return {
       f"{short(target)} {kind}": round(ratio(target, kind), 4)
-      for target in profile.targets
+      for target in profile.networks
       for kind in kinds
       if kind in profile.kinds
     }
-    return "; ".join(f"{k} {n:.2f}x" for k, n in numbers.items()), numbers
 
-  said, numbers = ratios(
-    ("convolution", "pointwise"), lambda *of: profile.relative(*of, 8, 4)
-  )
   narrow = (
     "Weights narrower than activations ruin performance on XPulpNNv1",
-    f"Cycles at 8/4 over those at 8/8: {said}. XPulpNNv1 unpacks such weights in "
-    "software inside the inner loop, XPulpV2 all that is below 8 bits; "
-    "XPulpNNv2 decodes mixtures in hardware.",
-    numbers,
+    "See 8/4 in the table: XPulpNNv1 unpacks such weights in software inside "
+    "the inner loop, XPulpV2 all that is below 8 bits; XPulpNNv2 decodes "
+    "mixtures in hardware.",
+    ratios(lambda *of: profile.relative(*of, 8, 4), "convolution", "pointwise"),
   )
   claim = "Depthwise layers gain less from fewer bits"
   depthwise = claim, "This network has no depthwise layers.", {}
   if "depthwise" in profile.kinds:
     other = "pointwise" if "pointwise" in profile.kinds else "convolution"
-    said, numbers = ratios(
-      ("depthwise", other), lambda *of: 1 / profile.relative(*of, 4, 4)
-    )
     depthwise = (
       claim,
-      f"Speed at 4/4 over that at 8/8: {said}. Depthwise kernels compute at 8 "
-      "bits whatever the operands, so only transfers and tiles get smaller.",
-      numbers,
+      "See 4/4 in the table: depthwise kernels compute at 8 bits whatever the "
+      "operands, so only transfers and tiles get smaller.",
+      ratios(lambda *of: 1 / profile.relative(*of, 4, 4), "depthwise", other),
     )
   numbers, parts = {}, []
   for start in UNIFORM[1:]:
@@ -265,9 +251,9 @@ def statements(profile: Profile) -> list[tuple[str, str, dict[str, float]]]:
       f"{start} share": round(share, 4),
     }
     parts.append(
-      f"of {len(profile.layers)} layers at {start}, {len(found)} are faster at "
-      f"more bits, {saved:,} cycles in all ({share:.1%} of the network)"
+      f"{len(found)} of {len(profile.own[start])} layers at {start} are faster "
+      f"at more bits, by {saved:,} cycles ({share:.1%} of the network)"
     )
-  said = f"On {short(profile.target)}, {'; '.join(parts)}."
+  said = f"On {short(profile.target)} {', '.join(parts)}."
   higher = "Some layers run faster at higher precision", said, numbers
   return [narrow, depthwise, higher]

@@ -1,12 +1,30 @@
 """What post-training quantization can be set to, and its checks."""
 
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from fbq.config import Count, NotNegative, Positive, Settings, require
+from fbq.config import (
+  Check,
+  Count,
+  NotNegative,
+  Positive,
+  Settings,
+  require,
+)
+from fbq.experiments.ptq.tables import NAMES
 from fbq.lab.lab import Lab
 from fbq.lab.settings import BelowOne, Seeds, Training
+
+Studies = Annotated[
+  tuple[str, ...],
+  Check(
+    lambda tried: (
+      len(set(tried)) == len(tried) and {"widths"} <= {*tried} <= {*NAMES}
+    ),
+    f"some of {NAMES}, 'widths' among them, each once",
+  ),
+]
 
 
 class Rounding(Settings):
@@ -27,13 +45,8 @@ class PostTraining(Training):
 
   seeds: Seeds = (0, 1, 2)
   "Seeds of the float networks and of what they are shown."
-  studies: tuple[
-    Literal[
-      "granularity", "widths", "weight_rules", "activation_rules", "steps"
-    ],
-    ...,
-  ] = ("granularity", "widths", "weight_rules", "activation_rules", "steps")
-  "Tables of recipes that are tried, each once; widths must be among them."
+  studies: Studies = NAMES
+  "Tables of recipes that are tried."
   calibration_batch: Count = 32
   "Images of a calibration batch; divides calibration_images."
   validation_images: int = Field(720, ge=1, le=10**7)
@@ -52,13 +65,7 @@ class PostTraining(Training):
 
 def check(settings: PostTraining, lab: Lab) -> None:
   """Raises ConfigError for what cannot work; trains nothing."""
-  tried, batch = settings.studies, settings.calibration_batch
-  require(
-    "widths" in tried and len(set(tried)) == len(tried),
-    "studies",
-    tried,
-    "each once, and 'widths' among them",
-  )
+  batch = settings.calibration_batch
   require(
     settings.calibration_images % batch == 0,
     "calibration_images",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fbq.ptq.recipes import Recipe
 from fbq.quantizers import histogram_rules
 
+NAMES = ("granularity", "widths", "weight_rules", "activation_rules", "steps")
 WIDTHS = ((8, 8), (4, 8), (8, 4), (4, 4))
 _WORDS = {True: "per channel", False: "per layer"}
 BASE = Recipe(weight_rule="least_squares", activation_rule="least_squares")

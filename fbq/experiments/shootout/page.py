@@ -17,8 +17,10 @@ from fbq.report.blocks import (
   Section,
   Table,
   Text,
+  note,
   number,
 )
+from fbq.report.cells import printed
 from fbq.report.run import Run
 from fbq.train.log import Log
 
@@ -38,7 +40,7 @@ def write(results: Outcomes, run: Run, workdir: Path) -> None:
 def tell(results: Outcomes, log: Log) -> None:
   """Prints the standings and who wins."""
   rows = results.standings
-  log.console.print(standings.console_table(rows, results.budgets))
+  log.console.print(printed(_standings(results, rows)))
   log.say(standings.verdict(rows, len(results.seeds)))
   log.say(about_passes(results.passes))
 
@@ -49,14 +51,29 @@ def blocks(results: Outcomes) -> list[Block]:
   return [
     Answer([standings.verdict(rows, len(results.seeds))]),
     Picture(plots.panels(results.tuned, rows, results.test_count), "front.svg"),
-    Text(
+    note(
       "Blue: the strategy's assignments, each setting the mean of "
       f"{len(results.seeds)} seeds, bars one standard error. Grey: all other "
       "strategies. Black squares: uniform networks and their raised versions. "
-      "A title gives the area covered.",
-      note=True,
+      "A title gives the area covered."
     ),
-    Section("Standings", _standings(results, rows)),
+    Section(
+      "Standings",
+      [
+        _standings(results, rows),
+        note(
+          "Best test accuracy (%) among a strategy's assignments, and the "
+          "uniform 8-bit network, that take at most so many of the 8-bit "
+          "network's cycles; “–”: none is that fast, (1/3): of one seed in "
+          "three alone, whose mean is not that of the others. Area: the share "
+          "of the rectangle from no cycles to those of 8 bits and from "
+          f"{results.least_accuracy:.0%} to 100 % accuracy that the "
+          "assignments dominate. ± is the standard error over seeds. Shaded: "
+          "not told from the leader by a t-test at 95 % on differences within "
+          "seeds."
+        ),
+      ],
+    ),
     Section("The strategies", [_strategies(results)]),
     Section("The hardware pass", [Text(about_passes(results.passes))]),
     Section("Every assignment", [_assignments(results)]),
@@ -84,86 +101,55 @@ def about_passes(passes: tuple[Pass, ...]) -> str:
   )
 
 
-def _standings(results, rows):
-  seeds = len(results.seeds)
+def _standings(results: Outcomes, rows) -> Table:
+  def mean(value):
+    return value and Cell(value.value, value.of(len(results.seeds)))
 
-  def of(mean):
-    if mean is None:
-      return None
-    return Cell(mean.value, mean.of(seeds))
+  def best(i):
+    return lambda row: mean(row.best[i])
 
-  table = Table(
-    [
-      Column("strategy"),
-      *(number(f"{share:.0%}\nof cycles") for share in results.budgets),
-      number("area\n%"),
-      number("behind the\nleader"),
-      number("one search,\nfloat steps", "{:,.0f}"),
-      number("assign-\nments"),
-    ],
-    [
-      [
-        row.strategy,
-        *(of(best) for best in row.best),
-        of(row.hypervolume),
-        of(row.behind),
-        row.search_steps,
-        row.assignments,
-      ]
-      for row in rows
-    ],
-    ["like" if row.is_level else "" for row in rows],
-    "standings",
-  )
-  return [
-    table,
-    Text(
-      "Best test accuracy (%) among a strategy's assignments, and the uniform "
-      "8-bit network, that take at most so many of the 8-bit network's cycles; "
-      "“–”: none is that fast, (1/3): of one seed in three alone, whose mean "
-      "is not that of the others. Area: the share of the rectangle from no "
-      "cycles to those of 8 bits and from "
-      f"{results.least_accuracy:.0%} to 100 % accuracy that the assignments "
-      "dominate. ± is the standard error over seeds. Shaded: not told from the "
-      "leader by a t-test at 95 % on differences within seeds.",
-      note=True,
+  return Table.of(
+    rows,
+    (Column("strategy"), lambda row: row.strategy),
+    *(
+      (number(f"{share:.0%}\nof cycles"), best(i))
+      for i, share in enumerate(results.budgets)
     ),
-  ]
+    (number("area\n%"), lambda row: mean(row.hypervolume)),
+    (number("behind the\nleader"), lambda row: mean(row.behind)),
+    (number("one search,\nfloat steps", "{:,.0f}"), lambda r: r.search_steps),
+    (number("assign-\nments"), lambda row: row.assignments),
+    marks=lambda row: "like" if row.is_level else "",
+    label="Best test accuracy (%) within a latency, of 8/8's cycles",
+  )
 
 
-def _strategies(results):
-  return Table(
-    [Column("strategy"), Column("what it does", "long"), Column("settings")],
-    [
-      [name, tried.text, ", ".join(f"{s:g}" for s in tried.settings)]
-      for name, tried in results.tried.items()
-    ],
+def _strategies(results: Outcomes) -> Table:
+  return Table.of(
+    results.tried.items(),
+    (Column("strategy"), lambda item: item[0]),
+    (Column("what it does", "long"), lambda item: item[1].text),
+    (
+      Column("settings"),
+      lambda item: ", ".join(f"{s:g}" for s in item[1].settings),
+    ),
     label="strategies",
   )
 
 
-def _assignments(results):
+def _assignments(results: Outcomes) -> Details:
   order = sorted(results.tuned, key=lambda t: (t.strategy, t.seed, t.cycles))
-  table = Table(
-    [
-      Column("strategy"),
-      number("seed", "{}"),
-      Column("setting"),
-      number("cycles"),
-      number("accuracy\n%", "{:.2f}"),
+  table = Table.of(
+    order,
+    (Column("strategy"), lambda t: t.strategy),
+    (number("seed", "{}"), lambda t: t.seed),
+    (Column("setting"), lambda t: t.setting),
+    (number("cycles"), lambda t: t.cycles),
+    (number("accuracy\n%", "{:.2f}"), lambda t: 100 * t.accuracy),
+    (
       Column("bits of the tensors, in order", "long"),
-    ],
-    [
-      [
-        t.strategy,
-        t.seed,
-        t.setting,
-        t.cycles,
-        100 * t.accuracy,
-        "".join(map(str, t.precision.values())),
-      ]
-      for t in order
-    ],
+      lambda t: "".join(map(str, t.precision.values())),
+    ),
     label="every assignment",
   )
   return Details(f"{len(order)} assignments", [table])

@@ -10,7 +10,6 @@ import json
 import statistics
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -33,7 +32,6 @@ from fbq.quantizers.site_ranges import Ranges
 from fbq.schemes.fixed import Fixed
 from fbq.search import exact, problem, value
 from fbq.search.judge import Judge
-from fbq.train.loop import Trainer
 from hwsim import latency_io
 from hwsim.latency_table import total_cycles
 
@@ -57,15 +55,7 @@ class Candidate(NamedTuple):
 
 
 class Started(NamedTuple):
-  """The float network of a seed.
-
-  Attributes:
-    variables: its variables.
-    accuracy: its test accuracy.
-    ranges, tensors: see `calibrate`.
-    images, labels: calibration set.
-    search_key, probe_key, tuning_key: random keys of what follows.
-  """
+  """The float network of a seed: variables, ranges, calibration set, keys."""
 
   variables: Mapping[str, Any]
   accuracy: float
@@ -78,27 +68,15 @@ class Started(NamedTuple):
   tuning_key: jax.Array
 
 
-class Searcher(NamedTuple):
-  """A search by training for one network.
-
-  Attributes:
-    strategy: what it is.
-    scheme: gates for the network.
-    trainer: compiled step, whatever the seed and setting.
-  """
-
-  strategy: Search
-  scheme: Any
-  trainer: Trainer
-
-
 def run(settings: Shootout, lab: Lab) -> Outcomes:
   """Every strategy's assignments with their accuracies."""
-  net, table, cycles = lab.net, lab.costs.table, lab.costs.cycles
-  latency_io.save(table, lab.workdir / "latency_table.csv")
+  net, cycles = lab.net, lab.costs.cycles
+  latency_io.save(lab.costs.table, lab.workdir / "latency_table.csv")
   choice = problem.make(net.workload, {"cycles": cycles})
-  eight = total_cycles(table, net.workload, precision.uniform(net, 8))
+  eight = total_cycles(lab.costs.table, net.workload, precision.uniform(net, 8))
   given = strategies_of(settings)
+  searches = {n: s for n, s in given.items() if isinstance(s, Search)}
+  valuations = {n: s for n, s in given.items() if isinstance(s, Valuation)}
 
   def choose(values, shares):
     """The most valuable assignments within shares of the cycles at 8 bits."""
@@ -106,20 +84,27 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
     best = exact.best_value(valued, [int(share * eight) for share in shares])
     return [best.precision(i) for i in range(len(shares))]
 
+  def candidate(strategy, seed, setting, searched, more_steps=0):
+    """With the exact hardware pass."""
+    raised, _ = exact.least_latency(choice, searched)
+    return Candidate(strategy, seed, setting, searched, raised, more_steps)
+
   # ---- One compiled step for each search, whatever the seed and setting
-  searchers = {
-    name: _searcher(settings, lab, name, strategy)
-    for name, strategy in given.items()
-    if isinstance(strategy, Search)
-  }
-  valuations = {
-    name: strategy
-    for name, strategy in given.items()
-    if isinstance(strategy, Valuation)
+  schemes = {name: search.scheme(net) for name, search in searches.items()}
+  trainers = {
+    name: lab.trainer(
+      settings.search,
+      Model(net, schemes[name]),
+      search.trained,
+      search.penalty(net, schemes[name], cycles),
+      gate_learning_rate=settings.strategies[name].gate_learning_rate,
+      range_learning_rate=settings.search.range_learning_rate,
+    )
+    for name, search in searches.items()
   }
   started: dict[int, Started] = {}
-  chosen: list[tuple[str, int, str, dict[str, int], int]] = []
-  seconds_of: dict[str, list[float]] = {name: [] for name in valuations}
+  candidates: list[Candidate] = []
+  value_seconds: dict[str, list[float]] = {name: [] for name in valuations}
 
   for seed in settings.seeds:
     # ---- Float network and ranges
@@ -128,34 +113,48 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
     # ---- Searches by training; where they have a budget, thresholds on gates
     # know nothing of it, so the likeliest assignment within it counts
     gates = {}
-    for name, searcher in searchers.items():
-      values = settings.strategies[name].settings
-      ended = _search(settings, lab, seed, name, searcher, start)
+    for name, search in searches.items():
+      values, scheme = settings.strategies[name].settings, schemes[name]
+      ended = lab.run_many(
+        [f"seed{seed}-{name}-{setting:g}" for setting in values],
+        f"search: {name}",
+        trainers[name],
+        [_search_start(settings, net, scheme, start)] * len(values),
+        [_search_data(settings, search, v, start) for v in values],
+      )
       gates[name] = ended[len(ended) // 2]
       for setting, end in zip(values, ended, strict=True):
-        searched = searcher.scheme.assignment(net, end)
-        if searcher.strategy.has_budget:
-          shares = searcher.scheme.distribution(end, None)
-          groups = searcher.scheme.groups
-          [searched] = choose(value.from_shares(net, groups, shares), [setting])
-        said = label(setting, searcher.strategy.has_budget)
-        chosen.append((name, seed, said, searched, 0))
+        searched = scheme.assignment(net, end)
+        if search.has_budget:
+          shares = scheme.distribution(end, None)
+          worth = value.from_shares(net, scheme.groups, np.asarray(shares))
+          [searched] = choose(worth, [setting])
+        said = label(setting, search.has_budget)
+        candidates.append(candidate(name, seed, said, searched))
 
     # ---- Choices from values, under budgets
     stored = _values(lab, seed, valuations, start, gates)
     for name, valuation in valuations.items():
-      seconds_of[name].append(stored[name]["seconds"])
+      value_seconds[name].append(stored[name]["seconds"])
       worth = {
         site: {int(bits): v for bits, v in by_bits.items()}
         for site, by_bits in stored[name]["values"].items()
       }
       shares = settings.strategies[name].settings
       more = 0 if valuation.needs else settings.search.steps
-      for share, bits in zip(shares, choose(worth, shares), strict=True):
-        chosen.append((name, seed, label(share, True), bits, more))
+      candidates += [
+        candidate(name, seed, label(share, True), bits, more)
+        for share, bits in zip(shares, choose(worth, shares), strict=True)
+      ]
 
-  # ---- The exact hardware pass, also of uniform networks
-  candidates = _raised(settings, net, choice, chosen)
+    # ---- Uniform networks, as they are and raised
+    for bits in precision.BITS[::-1]:
+      said, more = f"{bits}/{bits}", settings.search.steps
+      raised = candidate(
+        BASELINE, seed, f"{said} raised", precision.uniform(net, bits), more
+      )
+      plain = raised._replace(setting=said, precision=raised.searched)
+      candidates += [plain, raised]
 
   # ---- Fine-tuning, once for each different assignment of a seed
   tuned = _fine_tuned(settings, lab, candidates, started)
@@ -163,37 +162,23 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
   # ---- What a search costs, in steps of float training
   with lab.clock.measure("timing of steps"):
     first = started[settings.seeds[0]]
-    seconds = step_seconds(
-      {
-        name: (
-          searcher.trainer,
-          _search_start(settings, net, searcher, first),
-          _search_data(
-            settings,
-            searcher.strategy,
-            settings.strategies[name].settings[0],
-            first.search_key,
-          ),
-        )
-        for name, searcher in searchers.items()
-      }
-      | {
-        "float": (
-          lab.float_trainer,
-          first.variables,
-          {"key": jax.random.key(0)},
-        )
-      }
-    )
-  step_cost = {
+    float_run = {"key": jax.random.key(0)}
+    cases: dict[str, Any] = {
+      "float": (lab.float_trainer, first.variables, float_run)
+    }
+    for name, search in searches.items():
+      setting = settings.strategies[name].settings[0]
+      begin = _search_start(settings, net, schemes[name], first)
+      data = _search_data(settings, search, setting, first)
+      cases[name] = trainers[name], begin, data
+    seconds = step_seconds(cases)
+  costs = {
     name: seconds[name] / seconds["float"] * settings.search.steps
-    for name in searchers
-  } | {
-    name: statistics.fmean(spent) / seconds["float"]
-    for name, spent in seconds_of.items()
+    for name in searches
   }
   for name, valuation in valuations.items():
-    step_cost[name] += step_cost.get(valuation.needs, 0.0)
+    own = statistics.fmean(value_seconds[name]) / seconds["float"]
+    costs[name] = own + costs.get(valuation.needs, 0.0)
 
   # ---- The record
   different = {
@@ -209,10 +194,7 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
     tuple(tuned),
     {
       name: Tried(
-        strategy.text,
-        settings.strategies[name].settings,
-        step_cost[name],
-        name in searchers,
+        strategy.text, settings.strategies[name].settings, costs[name]
       )
       for name, strategy in given.items()
     },
@@ -237,35 +219,7 @@ def _start(lab: Lab, seed: int) -> Started:
   )
 
 
-def _searcher(settings, lab, name, strategy) -> Searcher:
-  scheme = strategy.scheme(lab.net)
-  trainer = lab.trainer(
-    settings.search,
-    Model(lab.net, scheme),
-    strategy.trained,
-    strategy.penalty(lab.net, scheme, lab.costs.cycles),
-    gate_learning_rate=settings.strategies[name].gate_learning_rate,
-    range_learning_rate=settings.search.range_learning_rate,
-  )
-  return Searcher(strategy, scheme, trainer)
-
-
-def _search(settings, lab, seed, name, searcher, start):
-  """Variables after a search at each setting of a strategy."""
-  values = settings.strategies[name].settings
-  return lab.run_many(
-    [f"seed{seed}-{name}-{setting:g}" for setting in values],
-    f"search: {name}",
-    searcher.trainer,
-    [_search_start(settings, lab.net, searcher, start)] * len(values),
-    [
-      _search_data(settings, searcher.strategy, setting, start.search_key)
-      for setting in values
-    ],
-  )
-
-
-def _search_start(settings, net: Net, searcher: Searcher, start: Started):
+def _search_start(settings, net: Net, scheme, start: Started):
   """Variables before a search: ranges at the bits that the gates grow from."""
   grown_from = {
     site: net.fixed_bits.get(site, settings.search.range_bits)
@@ -274,19 +228,19 @@ def _search_start(settings, net: Net, searcher: Searcher, start: Started):
   return {
     **start.variables,
     "ranges": ranges_at(start.ranges, grown_from),
-    "gates": searcher.scheme.start(),
+    "gates": scheme.start(),
   }
 
 
-def _search_data(settings, strategy: Search, setting, key) -> Mapping:
+def _search_data(settings, search: Search, setting, start: Started) -> Mapping:
   """The data of one run of a search."""
   data = {
-    "key": key,
+    "key": start.search_key,
     "strength": jnp.float32(setting),
     "temperature": jnp.float32(settings.search.temperature),
     "temperature_steps": jnp.float32(settings.search.steps),
   }
-  if strategy.has_budget:
+  if search.has_budget:
     data |= {
       "strength": jnp.float32(settings.search.budget_strength),
       "budget": jnp.float32(setting),
@@ -309,41 +263,17 @@ def _values(lab, seed, valuations, start: Started, gates) -> dict[str, Any]:
         np.asarray(start.labels),
       )
       evidence = Evidence(judge, start.tensors, gates, start.probe_key)
-      _save_values(path, lab.net, valuations, evidence)
+      # Compiled beforehand: else the first strategy would pay for the next one.
+      judge.logits(precision.uniform(lab.net, 8))
+      content = {}
+      for name, valuation in valuations.items():
+        began = time.process_time()
+        values = valuation.values(lab.net, evidence)
+        seconds = time.process_time() - began
+        content[name] = {"seconds": seconds, "values": values}
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, json.dumps(content) + "\n")
   return json.loads(path.read_text()) if valuations else {}
-
-
-def _save_values(path: Path, net: Net, valuations, evidence: Evidence) -> None:
-  # Compiled beforehand: else the first strategy would pay for the next one.
-  evidence.judge.logits(precision.uniform(net, 8))
-  content = {}
-  for name, valuation in valuations.items():
-    start = time.process_time()
-    values = valuation.values(net, evidence)
-    seconds = time.process_time() - start
-    content[name] = {"seconds": seconds, "values": values}
-  path.parent.mkdir(exist_ok=True)
-  write_atomically(path, json.dumps(content) + "\n")
-
-
-def _raised(settings, net, choice, chosen) -> list[Candidate]:
-  """Candidates of every seed: those of strategies, then uniform ones."""
-  found = []
-  for seed in settings.seeds:
-    for name, of_seed, said, searched, more in chosen:
-      if of_seed == seed:
-        raised, _ = exact.least_latency(choice, searched)
-        found.append(Candidate(name, seed, said, searched, raised, more))
-    more = settings.search.steps
-    for bits in precision.BITS[::-1]:
-      same, said = precision.uniform(net, bits), f"{bits}/{bits}"
-      raised, _ = exact.least_latency(choice, same)
-      plain = Candidate(BASELINE, seed, said, same, same, more)
-      found += [
-        plain,
-        plain._replace(setting=f"{said} raised", precision=raised),
-      ]
-  return found
 
 
 def _fine_tuned(settings, lab: Lab, candidates, started) -> list[Tuned]:

@@ -6,8 +6,9 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fbq.experiments.shootout.standings import BASELINE, Standing, Tuned, mean
+from fbq.experiments.shootout.standings import BASELINE, Standing, Tuned
 from fbq.report import picture, records
+from fbq.report.means import mean
 
 _COLUMNS = 4
 
@@ -74,7 +75,6 @@ def _points(tuned, reference, test_count) -> dict[str, list[Mark]]:
   for (strategy, setting), group in groups.items():
     cycles = mean([o.cycles / reference for o in group])
     accuracy = mean([o.accuracy for o in group])
-    assert cycles is not None and accuracy is not None
     errors = cycles.error, accuracy.error
     if len(group) == 1:  # no spread over seeds: the binomial one
       errors = 0.0, records.standard_error(accuracy.value, test_count)
@@ -93,9 +93,7 @@ def _limits(points):
   shown = [
     p for name, group in points.items() if name != BASELINE for p in group
   ]
-  shown += [
-    max(points[BASELINE], key=lambda p: p.accuracy)
-  ]  # of the accuracies
+  shown.append(max(points[BASELINE], key=lambda p: p.accuracy))
   xs = [p.cycles for p in shown[:-1]]
   ys = sorted(p.accuracy for p in shown)
   # The lowest tenth may leave the picture below: the others must be told apart.

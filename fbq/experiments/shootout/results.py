@@ -16,13 +16,11 @@ class Tried:
     text: what it does.
     settings: strengths or budgets that it was given.
     search_steps: cost of one search, in steps of float training.
-    is_trained: whether it searches by training.
   """
 
   text: str
   settings: tuple[float, ...]
   search_steps: float
-  is_trained: bool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -118,22 +118,7 @@ def standings(
       )
       for s in seeds
     ]
-    rows[name] = tuple(
-      mean(
-        [
-          max(fast)
-          for s in seeds
-          if (
-            fast := [
-              o.accuracy
-              for o in both[s]
-              if o.cycles <= share * reference[s].cycles
-            ]
-          )
-        ]
-      )
-      for share in budgets
-    )
+    rows[name] = tuple(_best(both, reference, share) for share in budgets)
   order = sorted(volumes, key=lambda n: -statistics.fmean(volumes[n]))
   leader = volumes[order[0]]
   return [
@@ -157,9 +142,17 @@ def standings(
   ]
 
 
-def mean(values: Sequence[float]) -> Mean | None:
-  """Mean and standard error; None of nothing."""
-  return means.mean(values) if values else None
+def _best(by_seed, reference, share) -> Mean | None:
+  """Mean over seeds of the best accuracy within a share of the cycles."""
+  found = []
+  for seed, tuned in by_seed.items():
+    most = share * reference[seed].cycles
+    found += (
+      [max(fast)]
+      if (fast := [t.accuracy for t in tuned if t.cycles <= most])
+      else []
+    )
+  return means.mean(found) if found else None
 
 
 def verdict(standings_: Sequence[Standing], seeds: int) -> str:
@@ -179,30 +172,3 @@ def verdict(standings_: Sequence[Standing], seeds: int) -> str:
     f"{text}; a t-test at 95 % on differences within seeds does not tell it "
     f"from {', '.join(level)}."
   )
-
-
-def console_table(standings_: Sequence[Standing], budgets: Sequence[float]):
-  """A `rich.table.Table` of the standings."""
-  from rich.table import Table
-
-  table = Table(
-    title="Best test accuracy (%) within a latency, of 8/8's cycles"
-  )
-  table.add_column("strategy", overflow="fold")
-  for share in budgets:
-    table.add_column(f"{share:.0%}", justify="right", no_wrap=True)
-  for heading in ("hypervolume %", "behind", "search, float steps", "found"):
-    table.add_column(heading, justify="right")
-  for row in standings_:
-    table.add_row(
-      row.strategy,
-      *(
-        "–" if best is None else best.of(row.hypervolume.count)
-        for best in row.best
-      ),
-      str(row.hypervolume),
-      f"{row.behind}{' =' if row.is_level else ''}",
-      f"{row.search_steps:,.0f}",
-      f"{row.assignments}",
-    )
-  return table

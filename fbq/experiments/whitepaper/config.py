@@ -1,12 +1,18 @@
 """What a run of the whitepaper's tables can be set to, and its checks."""
 
 import dataclasses
+from typing import Annotated
 
-from fbq.config import Positive, Share, require
+from fbq.config import Check, Positive, Share, require
 from fbq.lab import networks, pretrained
 from fbq.lab.lab import Lab
 from fbq.lab.settings import Seeds, Stage, Training
 from fbq.nets.graph import Net
+
+Widths = Annotated[
+  tuple[Positive, ...],
+  Check(lambda w: len(set(w)) == len(w), "different positive numbers"),
+]
 
 
 class QuantizedTraining(Stage):
@@ -23,18 +29,12 @@ class Whitepaper(Training):
   "Seeds of start, batches and calibration images."
   qat: QuantizedTraining = QuantizedTraining(steps=100, learning_rate=5e-3)
   "Training at the bits of every column."
-  widths: tuple[Positive, ...] = ()
+  widths: Widths = ()
   "Widths of the network at 8 and 4 bits; its builder must take one."
 
 
 def check(settings: Whitepaper, lab: Lab) -> None:
   """Raises ConfigError for what cannot work; trains nothing."""
-  require(
-    len(set(settings.widths)) == len(settings.widths),
-    "widths",
-    settings.widths,
-    "different positive numbers",
-  )
   require(
     not settings.widths or "width" in settings.net.arguments,
     "widths",

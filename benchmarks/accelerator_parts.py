@@ -1,0 +1,299 @@
+"""The parts of `benchmarks/accelerator.py`: each prints a line of JSON.
+
+  python -m benchmarks.accelerator_parts PART DIRECTORY [--tiny]
+
+machine     backend, device, versions, day
+images      MobileNetV1-0.75-224, batch 256: images/s of training steps
+depthwise   depthwise 3x3, forward and backward, over the time that moving
+            their tensors takes
+points      searches of MobileNetV1-0.25 at 32x32 as one program
+golden      largest deviation from the golden numbers, of their largest
+hwsim       latency tables and networks scored a second
+cifar       a whole run of `benchmarks/cifar_form.py`, programs not compiled
+            before; "cifar again" in another workdir, programs kept
+digits      the digits demo, programs not compiled before
+"""
+
+import argparse
+import datetime
+import importlib
+import inspect
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+ROOT = pathlib.Path(__file__).parents[1]
+TINY = dict(builder="tests.configs.tiny:separable", channels=4)
+# Test modules that hold quantizers against the authors' numbers.
+GOLDEN = ("bayesian_bits_test", "gates_test", "learned_ranges_test")
+
+
+def machine(directory, tiny):
+  del directory, tiny
+  import jax
+
+  return {
+    "backend": jax.default_backend(),
+    "device": jax.devices()[0].device_kind,
+    "versions": f"jax {jax.__version__}, Python {sys.version.split()[0]}",
+    "date": datetime.date.today().isoformat(),
+  }
+
+
+def images(directory, tiny):
+  del directory
+  from benchmarks import parallel
+  from fbq import nets
+
+  batch = 8 if tiny else 256
+  net = nets.build(**(TINY if tiny else parallel.LARGE))
+  rows = [
+    (name, dtype)
+    for dtype in ("float32", "bfloat16")
+    for name in ("float", "fixed", "search")
+  ]
+
+  # Compiled side by side: on a GPU a program takes about a minute.
+  made = [parallel.prepared(net, n, batch, None, dtype) for n, dtype in rows]
+  with ThreadPoolExecutor(len(made)) as pool:
+    programs = pool.map(lambda m: m[0].lower(m[1](), m[2]).compile(), made)
+    programs = list(programs)
+  found = {}
+  for (name, dtype), program, (_, start, run) in zip(
+    rows, programs, made, strict=True
+  ):
+    training = parallel.Training(program, start(), run)
+    for _ in range(1 if tiny else 5):
+      training.time()
+    rate = batch / training.median
+    found[f"{name}, {dtype}: images/s"] = rate
+    if name != "float":
+      of_float = rate / found[f"float, {dtype}: images/s"]
+      found[f"{name}, {dtype}: of float"] = of_float
+  return found
+
+
+def depthwise(directory, tiny):
+  """Times over those of a copy that moves as many bytes."""
+  del directory
+  import jax
+  import jax.numpy as jnp
+
+  from fbq import ops
+
+  batch, sizes = (2, ((8, 16),)) if tiny else (256, ((48, 112), (192, 28)))
+  found = {}
+  for dtype in (jnp.float32, jnp.bfloat16):
+    copied = jnp.ones(1 << (16 if tiny else 28), dtype)
+    moved = 2 * copied.nbytes / _seconds(jax.jit(jnp.negative), copied)
+    found[f"copy, {copied.dtype}: GB/s"] = moved / 1e9
+    for channels, side in sizes:
+      for stride in (1, 2):
+        x = jnp.ones((batch, side, side, channels), dtype)
+        kernel = jnp.ones((3, 3, 1, channels), dtype)
+        forward = jax.jit(lambda x, k, s=stride: ops.depthwise(x, k, s, 1))
+        y = forward(x, kernel)
+        backward = jax.jit(
+          lambda x, k, g, s=stride: jax.vjp(
+            lambda x, k: ops.depthwise(x, k, s, 1), x, k
+          )[1](g)
+        )
+        # Forward reads and writes; backward reads both and writes one.
+        ideal = (x.nbytes + y.nbytes) / moved
+        name = f"c{channels} h{side} s{stride}, {x.dtype}"
+        found[f"{name}: forward / floor"] = _seconds(forward, x, kernel) / ideal
+        ideal = (2 * x.nbytes + y.nbytes) / moved
+        seconds = _seconds(backward, x, kernel, y)
+        found[f"{name}: backward / floor"] = seconds / ideal
+  return found
+
+
+def _seconds(function, *arguments):
+  """Median time of a call among others in flight."""
+  import jax
+
+  jax.block_until_ready(function(*arguments))
+  times = []
+  for _ in range(5):
+    start = time.perf_counter()
+    jax.block_until_ready([function(*arguments) for _ in range(10)])
+    times.append((time.perf_counter() - start) / 10)
+  return statistics.median(times)
+
+
+def points(directory, tiny):
+  del directory
+  from benchmarks import parallel as bench
+  from fbq import nets
+  from fbq.train import parallel
+  from fbq.train import points as points_lib
+
+  batch = 4 if tiny else 64
+  net = nets.build(**(TINY if tiny else bench.SMALL))
+  step, start, run = bench.prepared(net, "search", batch, None)
+  alone = bench.Training(step, start(), run)
+  found = {}
+  for count in (1, 2) if tiny else (1, 4, 16):
+    mesh = parallel.mesh_of(batch, count)
+    together = bench.Training(
+      points_lib.points_step(step, mesh, count),
+      points_lib.stack([start()] * count, mesh),
+      points_lib.stack([run] * count, mesh),
+    )
+    alone.seconds.clear()
+    bench.interleave([alone, together], 1 if tiny else 10)
+    name = f"{count} points"
+    found[f"{name}: ms of a step"] = 1e3 * together.median
+    found[f"{name}: in turn / together"] = count / together.over(alone)
+  return found
+
+
+def golden(directory, tiny):
+  """The golden tests, which here measure where they would compare."""
+  del directory, tiny
+  import numpy as np
+
+  found = {}
+  for module_name in GOLDEN:
+    module = importlib.import_module(module_name)
+    largest = [0.0]
+
+    def measure(actual, expected, rtol=1e-5, largest=largest):
+      del rtol
+      expected = np.asarray(expected)
+      scale = max(np.abs(expected).max(), 1e-6)
+      largest.append(float(np.abs(np.asarray(actual) - expected).max() / scale))
+
+    module.close = measure
+    for name, test in inspect.getmembers(module, inspect.isfunction):
+      if name.startswith("test_") and "golden" in name:
+        for arguments in _cases(test):
+          test(**arguments)
+    found[f"{module_name}: deviation"] = max(largest)
+    found[f"{module_name}: comparisons"] = len(largest) - 1
+  return found
+
+
+def _cases(test):
+  """Arguments of every case of a test, from its marks."""
+  cases = [{}]
+  for mark in getattr(test, "pytestmark", ()):
+    names, values = mark.args
+    names = (
+      [n.strip() for n in names.split(",")]
+      if (isinstance(names, str))
+      else names
+    )
+    cases = [
+      case | dict(zip(names, value if len(names) > 1 else [value], strict=True))
+      for case in cases
+      for value in values
+    ]
+  return cases
+
+
+def hwsim(directory, tiny):
+  del directory
+  import numpy as np
+
+  from benchmarks import hwsim as bench
+  from hwsim.latency_table import encode, flat_costs
+  from hwsim.pulp import XPULPNN_V1, latency_table
+
+  net = bench.mobilenet_v1(*((0.25, 32, 10) if tiny else ()))
+  table = latency_table(net, XPULPNN_V1)
+  again = bench.seconds(lambda: latency_table(net, XPULPNN_V1), 20)
+  bits = np.random.default_rng(0).choice(
+    np.array((2, 4, 8), np.uint8),
+    (1 << (10 if tiny else 21), len(net.free_sites)),
+  )
+  codes = encode(net, bits, net.free_sites)
+  return {
+    "latency tables/s, layers cached": 1 / again,
+    "networks scored/s": bench.rate(flat_costs(table, net), codes),
+  }
+
+
+def cifar(directory, tiny, number=1):
+  words = ":tiny" if tiny else ""
+  return _whole_run(
+    f"--config=benchmarks/cifar_form.py{words}",
+    f"--config.data.directory={directory}/cifar_files",
+    workdir=f"{directory}/cifar{number}",
+    cache=f"{directory}/cifar_programs",
+  )
+
+
+def cifar_again(directory, tiny):
+  return cifar(directory, tiny, 2)
+
+
+def digits(directory, tiny):
+  config = "tests/configs/tiny.py" if tiny else "configs/digits_free_bits.py"
+  return _whole_run(
+    f"--config={config}",
+    workdir=f"{directory}/digits",
+    cache=f"{directory}/digits_programs",
+  )
+
+
+def _whole_run(*flags, workdir, cache):
+  """Seconds of main.py, and what its metrics tell of each kind of stage."""
+  start = time.perf_counter()
+  subprocess.run(
+    [
+      *(sys.executable, "main.py", *flags, f"--workdir={workdir}"),
+      f"--compilation_cache={cache}",
+    ],
+    cwd=ROOT,
+    check=True,
+    stdout=sys.stderr,
+  )
+  found = {"run: seconds": time.perf_counter() - start}
+  speeds = {}
+  for line in (pathlib.Path(workdir) / "metrics.jsonl").open():
+    entry = json.loads(line)
+    kind = "-".join(entry["stage"].split("-")[: 2 if "fine" in line else 1])
+    speeds.setdefault(kind, []).append(entry["speed"])
+  for kind, told in speeds.items():
+    for name in ("images_per_second", "waiting"):
+      values = [speed[name] for speed in told if name in speed]
+      if values:
+        found[f"{kind}: {name}"] = statistics.median(values)
+    # Of runs trained together each tells what all have taken.
+    compiling = max(speed.get("compile_seconds", 0) for speed in told)
+    found[f"{kind}: compile_seconds"] = compiling
+  result = json.loads((pathlib.Path(workdir) / "result.json").read_text())
+  if "float_accuracy" in result:
+    found["float accuracy"] = result["float_accuracy"]
+  return found
+
+
+PARTS = {
+  "machine": machine,
+  "images": images,
+  "depthwise": depthwise,
+  "points": points,
+  "golden": golden,
+  "hwsim": hwsim,
+  "cifar": cifar,
+  "cifar again": cifar_again,
+  "digits": digits,
+}
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("part", choices=PARTS)
+  parser.add_argument("directory")
+  parser.add_argument("--tiny", action="store_true")
+  given = parser.parse_args()
+  print(json.dumps(PARTS[given.part](given.directory, given.tiny)))
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,34 @@
+"""Every config: what it is without words, and what a bad word gets."""
+
+import importlib
+import pathlib
+
+import lab_cases
+import pytest
+
+from fbq.config import ConfigError
+
+FOLDER = pathlib.Path(__file__).parents[1] / "configs"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+# Data or a run that has to be there: their own tests make it.
+NEEDS_FILES = {"cifar_free_bits", "export", "imagenet_bitq"}
+NEEDS_FILES |= {"imagenet_free_bits"}
+
+
+def config_of(name, words=""):
+  return importlib.import_module(f"configs.{name}").get_config(words)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - NEEDS_FILES))
+def test_a_config_is_sound_as_it_comes(name):
+  settings, _ = lab_cases.checked(config_of(name))
+  assert settings.experiment
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("word", ["resnet9", "bits=four", "=", "nett=vgg9"])
+def test_a_bad_word_takes_one_line(name, word):
+  with pytest.raises(ConfigError) as error:
+    config_of(name, word)
+  message = str(error.value)
+  assert word in message and "expected" in message and "\n" not in message

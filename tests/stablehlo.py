@@ -1,0 +1,95 @@
+"""What reads what in a lowered program."""
+
+import jax
+
+# What is not fused with what it reads, or only with that.
+_ENDS = {
+  f"stablehlo.{name}"
+  for name in (
+    *("dot_general", "convolution", "optimization_barrier"),
+    *("reduce", "reduce_window"),
+  )
+}
+
+
+def lowered(function, *arguments, platform="cuda"):
+  """`function` lowered for a platform that need not be here.
+
+  Args:
+    function: jitted function.
+    arguments: arrays or their shapes.
+    platform: name of the platform.
+  """
+  traced = function.trace(*arguments)
+  return traced.lower(lowering_platforms=(platform,))
+
+
+def products_of_strided_slices(program: jax.stages.Lowered) -> list[str]:
+  """Matrix products that read a strided slice, however it was reshaped."""
+  module = program.compiler_ir("stablehlo")
+  operations = [*_operations(module)]
+  functions, calls = {}, {}
+  for operation in operations:
+    if operation.name == "func.func":
+      functions[_text(operation, "sym_name")] = operation
+    if operation.name == "func.call":
+      calls.setdefault(_text(operation, "callee"), []).append(operation)
+  return [
+    str(operation)
+    for operation in operations
+    if operation.name == "stablehlo.dot_general"
+    and any(_is_sliced(v, functions, calls, set()) for v in operation.operands)
+  ]
+
+
+def _operations(module):
+  for region in module.operation.regions:
+    for block in region:
+      for operation in block:
+        yield operation.operation
+        yield from _operations(operation)
+
+
+def _text(operation, name):
+  return str(operation.attributes[name]).strip('@"')
+
+
+def _is_sliced(value, functions, calls, seen) -> bool:
+  """Whether a strided slice is behind a value, with no product between."""
+  if value in seen:
+    return False
+  seen.add(value)
+  follow = lambda values: any(
+    _is_sliced(v, functions, calls, seen) for v in values
+  )
+
+  # An argument of a function or of a loop's body: what it is called with.
+  if hasattr(value, "arg_number"):
+    owner = value.owner.owner
+    owner = getattr(owner, "operation", owner)
+    readers = [owner]
+    if owner.name == "func.func":
+      readers = calls.get(_text(owner, "sym_name"), [])
+    number = value.arg_number
+    return follow(
+      reader.operands[number]
+      for reader in readers
+      if number < len(reader.operands)
+    )
+
+  made = value.owner
+  if made.name == "stablehlo.slice":
+    strides = [int(s) for s in made.attributes["strides"]]
+    return any(s != 1 for s in strides) or follow(made.operands)
+  if made.name == "func.call":
+    body = functions[_text(made, "callee")].regions[0].blocks[0]
+    return follow([_end(body).operands[value.result_number]])
+  if made.name in _ENDS:
+    return False
+  inner = [v for r in made.regions for b in r for v in _end(b).operands]
+  return follow([*made.operands, *inner])
+
+
+def _end(block):
+  *_, end = block.operations
+  return end

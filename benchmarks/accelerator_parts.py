@@ -156,11 +156,12 @@ def golden(directory, tiny):
   """The golden tests, which here measure where they would compare."""
   del directory, tiny
   import numpy as np
+  import pytest
 
   found = {}
   for module_name in GOLDEN:
     module = importlib.import_module(module_name)
-    largest = [0.0]
+    largest, failed = [0.0], 0
 
     def measure(actual, expected, rtol=1e-5, largest=largest):
       del rtol
@@ -172,9 +173,15 @@ def golden(directory, tiny):
     for name, test in inspect.getmembers(module, inspect.isfunction):
       if name.startswith("test_") and "golden" in name:
         for arguments in _cases(test):
-          test(**arguments)
+          try:
+            test(**arguments)
+          except pytest.skip.Exception:
+            pass
+          except AssertionError:  # of what is compared exactly
+            failed += 1
     found[f"{module_name}: deviation"] = max(largest)
     found[f"{module_name}: comparisons"] = len(largest) - 1
+    found[f"{module_name}: not exact"] = failed
   return found
 
 

@@ -3,10 +3,8 @@
   python main.py --config=configs/digits_bitq.py --workdir=runs/digits_bitq
   python main.py --config=configs/digits_bitq.py:resnet18 --workdir=runs/bitq18
 
-Also `:googlenet`, `:eca_mobilenet_v2` and `:convnext`, all at small size. Table
-3 of the paper, and means where several runs differ in seeds alone:
-
-  python -m fbq.experiments.bitq.collect runs/digits_bitq runs/bitq18 ...
+Also `:googlenet`, `:eca_mobilenet_v2` and `:convnext`, all at small size. The
+page shows table 3 of the paper beside.
 
 Expected: 16 bits cost no accuracy, so alpha decides nothing there; at 8 bits
 mixed formats are above uniform ones of equal traffic. Obtained on 2026-11-21

@@ -73,7 +73,6 @@ SIZES: dict[str, dict[str, Any]] = {
     validation_images=40,
     qat=dict(steps=8, batch_size=16, learning_rate=1e-3),
     memory_bytes=2048,
-    sweep=dict(memory_kib=(32, 128)),
     checkpoint_every=40,
     log_every=4,
   ),

@@ -30,9 +30,10 @@ def test_every_part_but_whole_runs_tells_its_numbers(tmp_path):
     if part != "machine":
       assert numbers and all(value >= 0 for value in numbers.values())
   assert len(found["images"]) == 2 * (3 + 2)
-  assert found["golden"]["bayesian_bits_test: comparisons"] > 100
+  assert found["golden"]["bayesian_bits_test: comparisons"] > 80
   deviations = {k: v for k, v in found["golden"].items() if "deviation" in k}
-  assert all(0 < v < 1e-5 for v in deviations.values())
+  assert all(0 < v < 2e-5 for v in deviations.values())
+  assert not any(v for k, v in found["golden"].items() if "not exact" in k)
   assert "search, bfloat16: images/s" in done.stdout
 
 

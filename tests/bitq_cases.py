@@ -6,7 +6,7 @@ import numpy as np
 
 from fbq import block_formats
 from fbq.experiments.bitq import results
-from fbq.experiments.bitq.block_network import BlockNetwork, Movement
+from fbq.experiments.bitq.results import BlockNetwork, Movement
 from fbq.lab import experiment, workdir
 from fbq.model import Model
 from fbq.report.run import Run
@@ -72,13 +72,10 @@ def record(networks, words, **more):
     steps=4,
     float_accuracy=0.9,
     alpha=0.2,
-    scales=results.Scales(0.1, 0.2, 0.3),
+    scales=dict(weights=0.1, activations=0.2, untrained=0.3),
     losses="losses of formats: good",
     passes=7,
-    mixed=results.MixedPredictions(5, 0.9, 0.01),
-    sweep=results.MemorySweep(
-      "large", (8.0, 16.0), {"FP32": (2.0, 1.0)}, {"FP32": (2e-3, 1e-3)}
-    ),
+    mixed=(5, 0.9, 0.01),
     grid=BlockFloat((1, 8)),
     tops=(0, 2, 0),
   )

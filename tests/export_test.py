@@ -16,7 +16,7 @@ from configs import export as export_config
 from fbq import precision
 from fbq.config import ConfigError
 from fbq.deploy import artifact, dory_check, faithful, integer, onnx_qdq
-from fbq.experiments.export.attempts import Attempts
+from fbq.experiments.export.pipeline import Attempts
 from fbq.lab import experiment, finished, trained_point
 from fbq.train.log import Log
 from tests.configs import tiny

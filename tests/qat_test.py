@@ -67,9 +67,8 @@ def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(tmp_path):
     assert numbers["after"]["mean"] == pytest.approx(sum(after) / 2)
   html = experiment_runs.page_again(whole)
   assert "4-bit weights and 8-bit activations by min_max" in html
-  assert html.count("<svg") == 1
   for method in ("min_max", "lsq"):
-    assert len(re.findall(f"<title>{method}, seed", html)) == 4
+    assert re.search(rf"<th[^>]*>\s*{method}\s*</th>", html)
 
 
 # ---- settings ----------------------------------------------------------------
@@ -157,11 +156,11 @@ def compared(networks, *rules, quantizes="both"):
 def test_means_and_the_verdict_of_known_accuracies():
   results = compared(NETWORKS, "a", "b", "c")
   rows = results.means
-  assert [row.method for row in rows] == ["a", "b", "c"]
-  assert rows[0].lost.value == pytest.approx(0.09)
-  assert rows[1].behind.value == pytest.approx(-0.03)
-  assert rows[1].behind.error == pytest.approx(0.01)
-  assert rows[1].before.value == pytest.approx(0.3)
+  assert [*rows] == ["a", "b", "c"]
+  assert rows["a"].lost.value == pytest.approx(0.09)
+  assert rows["b"].behind.value == pytest.approx(-0.03)
+  assert rows["b"].behind.error == pytest.approx(0.01)
+  assert rows["b"].before.value == pytest.approx(0.3)
   text = results.verdict
   assert text.startswith(
     "4-bit weights and 8-bit activations by a: 83.00 ±3.00"
@@ -170,13 +169,11 @@ def test_means_and_the_verdict_of_known_accuracies():
   assert text.endswith("b is 3.00 ±1.00 points better.")
   best = compared(NETWORKS, "b", "a", "c").verdict
   assert "No other rule tried is better" in best
-  with pytest.raises(ValueError, match=r"b has seeds \[1\], expected \[0, 1\]"):
-    _ = compared(NETWORKS[:2] + NETWORKS[3:4], "a", "b").means
 
 
 def test_one_seed_has_no_standard_error(tmp_path):
   results = compared(NETWORKS[::2], "a", "b", "c", quantizes="weights")
-  assert math.isnan(results.means[0].after.error)
+  assert math.isnan(results.means["a"].after.error)
   summary = results.summary()
   assert summary["rules"]["a"]["after"] == {
     "mean": 0.8,

@@ -23,8 +23,7 @@ from fbq.experiments.whitepaper import (
   page,
   pipeline,
 )
-from fbq.experiments.whitepaper.cases import CASES, FLOAT
-from fbq.experiments.whitepaper.claims import CLAIMS, Claim
+from fbq.experiments.whitepaper.cases import CASES, FLOAT, PAPER, Claim
 from fbq.experiments.whitepaper.results import (
   RecipeAccuracies,
   WhitepaperTables,
@@ -38,7 +37,9 @@ from tests.configs import tiny_whitepaper
 
 GOLDEN = pathlib.Path(__file__).parent / "golden/whitepaper_tables.json"
 CONFIG = "tests/configs/tiny_whitepaper.py"
-W4A8 = cases.TRAINED_W4A8
+W4A8 = claims.TRAINED_4
+LAYER_8 = "ptq-w8a8-asymmetric-layer"
+PTQ_A8 = cases.Case("ptq", None, 8, "restricted", True, True)
 KEYS = {
   2: "table2_weight_only_ptq_8bit",
   3: "table3_ptq_weights_and_activations_8bit",
@@ -49,44 +50,44 @@ KEYS = {
 # Table -> key of a column there -> case.
 COLUMNS = {
   2: {
-    "asymmetric_per_layer": cases.W8_LAYER,
-    "symmetric_per_channel": cases.W8_SYMMETRIC,
-    "asymmetric_per_channel": cases.W8_CHANNEL,
+    "asymmetric_per_layer": "ptq-w8a32-asymmetric-layer",
+    "symmetric_per_channel": "ptq-w8a32-symmetric-channel",
+    "asymmetric_per_channel": "ptq-w8a32-asymmetric-channel",
   },
   3: {
-    "asymmetric_per_layer": cases.LAYER_8,
-    "symmetric_per_channel": cases.SYMMETRIC_8,
-    "asymmetric_per_channel": cases.CHANNEL_8,
-    "activation_only": cases.A8,
+    "asymmetric_per_layer": "ptq-w8a8-asymmetric-layer",
+    "symmetric_per_channel": "ptq-w8a8-symmetric-channel",
+    "asymmetric_per_channel": "ptq-w8a8-asymmetric-channel",
+    "activation_only": "ptq-w32a8",
   },
   4: {
-    "ptq_asymmetric_per_layer": cases.LAYER_8,
-    "ptq_symmetric_per_channel": cases.SYMMETRIC_8,
-    "qat_asymmetric_per_layer": cases.TRAINED_LAYER_8,
-    "qat_symmetric_per_channel": cases.TRAINED_8,
+    "ptq_asymmetric_per_layer": "ptq-w8a8-asymmetric-layer",
+    "ptq_symmetric_per_channel": "ptq-w8a8-symmetric-channel",
+    "qat_asymmetric_per_layer": "qat-w8a8-asymmetric-layer",
+    "qat_symmetric_per_channel": "qat-w8a8-symmetric-channel",
   },
   5: {
-    "ptq_asymmetric_per_layer": cases.LAYER_4,
-    "ptq_symmetric_per_channel": cases.SYMMETRIC_4,
-    "qat_symmetric_per_channel": cases.TRAINED_W4A8,
+    "ptq_asymmetric_per_layer": "ptq-w4a8-asymmetric-layer",
+    "ptq_symmetric_per_channel": "ptq-w4a8-symmetric-channel",
+    "qat_symmetric_per_channel": "qat-w4a8-symmetric-channel",
   },
   6: {
-    "ptq_w8a4": cases.W8A4,
-    "qat_w8a4": cases.TRAINED_W8A4,
-    "qat_w4a8": cases.TRAINED_W4A8,
+    "ptq_w8a4": "ptq-w8a4-symmetric-channel",
+    "qat_w8a4": "qat-w8a4-symmetric-channel",
+    "qat_w4a8": "qat-w4a8-symmetric-channel",
   },
 }
-CLAIM = Claim("a - b", FLOAT, W4A8, 0.01, "more", "no more")
+CLAIM = Claim("a - b", 0.01, FLOAT, W4A8, "more", "no more")
 
 
 @pytest.mark.parametrize("number", KEYS)
 def test_published_numbers_are_those_of_the_golden_copy(number):
   golden = json.loads(GOLDEN.read_text())[KEYS[number]]
   golden = golden.get("rows", golden)
-  (table,) = (t for t in cases.TABLES if t.number == number)
+  (table,) = (t for t in PAPER.tables if t.number == number)
   columns = COLUMNS[number]
-  assert set(columns.values()) <= {case for _, case in table.columns}
-  for builder, network in cases.FAMILIES.items():
+  assert set(columns.values()) <= {*table.cases}
+  for builder, network in PAPER.families.items():
     expected = dict(golden[network])
     assert cases.published(builder, FLOAT) == expected.pop("float")
     assert expected == {
@@ -96,19 +97,32 @@ def test_published_numbers_are_those_of_the_golden_copy(number):
 
 def test_nothing_else_is_said_to_be_published():
   printed = {case for columns in COLUMNS.values() for case in columns.values()}
-  assert set(cases.PUBLISHED) == {FLOAT} | printed
+  assert set(PAPER.published) == {FLOAT} | printed
   assert cases.published("vgg9", FLOAT) is None
-  assert cases.published("resnet8", cases.UNFOLDED) is None
-  assert len({case.name for case in CASES}) == len(CASES) == 17
+  assert (
+    cases.published("resnet8", "ptq-w8a8-asymmetric-layer-unfolded") is None
+  )
+  assert len(CASES) == 17
+  with pytest.raises(ValueError, match="names no case"):
+    cases.case_of("qat-w8-layer")
+
+
+def test_names_say_how_a_network_was_quantized():
+  layer = cases.case_of("ptq-w8a32-asymmetric-layer-unfolded")
+  assert layer == ("ptq", 8, None, "affine", False, False)
+  assert layer.heading == "PTQ W8A-\nasym. layer, not folded"
+  assert cases.case_of(W4A8) == ("qat", 4, 8, "restricted", True, True)
+  assert cases.case_of("ptq-w32a8") == PTQ_A8
+  assert PTQ_A8.heading == "PTQ W-A8"
 
 
 def by_hand(builder="mobilenet_v1"):
   """As published, in three seeds a point apart."""
   accuracies = {}
-  for case in (FLOAT, *CASES):
-    theirs = cases.published(builder, case)
+  for name in (FLOAT, *CASES):
+    theirs = cases.published(builder, name)
     value = 0.5 if theirs is None else theirs
-    accuracies[case.name] = (value - 0.01, value, value + 0.01)
+    accuracies[name] = (value - 0.01, value, value + 0.01)
   return accuracies
 
 
@@ -124,10 +138,10 @@ def tables_of(builder="mobilenet_v1", accuracies=None, **more):
   return WhitepaperTables(builder, (0, 1, 2), network, {}, ())
 
 
-@pytest.mark.parametrize("builder", cases.FAMILIES)
+@pytest.mark.parametrize("builder", PAPER.families)
 def test_the_published_numbers_agree_with_themselves(builder):
   verdicts = claims.verdicts(builder, by_hand(builder))
-  assert [v.claim for v in verdicts] == list(CLAIMS)
+  assert [v.claim for v in verdicts] == list(PAPER.claims)
   for v in verdicts:
     if v.theirs is None:
       assert v.word == ""
@@ -140,7 +154,7 @@ def test_the_published_numbers_agree_with_themselves(builder):
 def test_what_the_paper_says_of_each_network():
   said = {
     builder: [v.text for v in claims.verdicts(builder, by_hand(builder))]
-    for builder in cases.FAMILIES
+    for builder in PAPER.families
   }
   for builder, texts in said.items():
     is_depthwise = builder.startswith("mobilenet")
@@ -157,10 +171,9 @@ def test_what_the_paper_says_of_each_network():
 
 def test_a_collapse_that_does_not_show_does_not_agree():
   accuracies = by_hand()
-  layer = cases.LAYER_8
-  accuracies[layer.name] = (0.69, 0.70, 0.705)
+  accuracies[LAYER_8] = (0.69, 0.70, 0.705)
   first, second, *_ = claims.verdicts("mobilenet_v1", accuracies)
-  assert first.claim.right == layer and first.word == "does not agree"
+  assert first.claim.right == LAYER_8 and first.word == "does not agree"
   assert first.text == "does not collapse per layer"
   assert first.theirs == pytest.approx(0.708)
   assert second.text == "per channel has nothing to rescue"
@@ -169,9 +182,9 @@ def test_a_collapse_that_does_not_show_does_not_agree():
     "Of 12 findings of the whitepaper, 10 show on net, 2"
   )
   assert "no counterpart" in tables_of(builder="vgg9").answer
-  del accuracies[layer.name]
+  del accuracies[LAYER_8]
   found = claims.verdicts("mobilenet_v1", accuracies)
-  assert len(found) == len(CLAIMS) - 2
+  assert len(found) == len(PAPER.claims) - 2
 
 
 def test_the_seeds_decide_by_a_one_sided_t_test():
@@ -211,7 +224,8 @@ def test_one_seed_decides_nothing_and_equal_seeds_do():
 
 def test_tables_lose_within_seeds():
   accuracies = by_hand() | {"float": (0.9, 0.7, 0.8)}
-  table = page.table_of(cases.TABLES[-1], {"net": ("mobilenet_v1", accuracies)})
+  run = tables_of(accuracies=accuracies)
+  table = page.table_of(PAPER.tables[-1], [run])
   ours, lost, theirs, theirs_lost = table.rows
   assert ours[0] == "net" and theirs[1:] == pytest.approx([70.9, 48, 64, 65])
   assert ours[2].value == pytest.approx(48)
@@ -220,23 +234,23 @@ def test_tables_lose_within_seeds():
   assert lost[2].error == pytest.approx(np.std(apart, ddof=1) / math.sqrt(3))
   assert theirs_lost[2] == pytest.approx(48 - 70.9)
   # What is not published has no row.
-  alone = page.table_of(cases.TABLES[-1], {"net": ("vgg9", accuracies)})
-  assert len(alone.rows) == 2
+  alone = dataclasses.replace(run, builder="vgg9")
+  assert len(page.table_of(PAPER.tables[-1], [alone]).rows) == 2
 
 
-def test_a_float_network_that_failed_is_drawn_with_those_above_it(tmp_path):
+def test_a_page_without_widths_names_the_layer_that_fails(tmp_path):
   accuracies = by_hand() | {"float": (0.01, 0.02, 0.03)}
   page.write(tables_of(accuracies=accuracies), Run(), tmp_path)
   html = (tmp_path / "report.html").read_text()
-  assert "table 6: QAT W4A8: 63.00 ±0.00 points against float" in html
-  assert "836 times the range of the median one (dw, seed 2" in html
+  assert "+63.00" in html  # of table 6, against a float network that failed
+  assert "836.0" in html and "88%" in html and "<svg" not in html
 
 
 def test_smaller_networks_lose_more_where_all_seeds_say_so(tmp_path):
   def run(net, builder, parameters, lost):
     accuracies = by_hand(builder) | {
       "float": (0.9,) * 3,
-      W4A8.name: tuple(0.9 - x for x in lost),
+      W4A8: tuple(0.9 - x for x in lost),
     }
     return tables_of(builder, accuracies, net=net, parameters=parameters)
 
@@ -250,7 +264,7 @@ def test_smaller_networks_lose_more_where_all_seeds_say_so(tmp_path):
   assert second.theirs == pytest.approx(0.719 - 0.62 - 0.752 + 0.732)
   assert third.claim.above == "odd loses more" and third.is_above is None
   table = collect.claims_table([big, small, odd])
-  assert len(table.rows) == len(CLAIMS) and len(table.columns) == 4
+  assert len(table.rows) == len(PAPER.claims) and len(table.columns) == 4
 
   # Read from workdirs, which must be of different networks and equal seeds
   about = Run(settings={"experiment": "whitepaper"})
@@ -272,7 +286,7 @@ def test_the_narrowest_network_is_held_against_the_widest():
   def network(lost):
     in_float = (0.9, 0.8, 0.7)
     found = tuple(a - x for a, x in zip(in_float, lost, strict=True))
-    return network_of({"float": in_float, W4A8.name: found})
+    return network_of({"float": in_float, W4A8: found})
 
   widths = {
     0.5: network([0.05, 0.06, 0.07]),
@@ -288,21 +302,21 @@ def test_the_narrowest_network_is_held_against_the_widest():
 def test_training_that_diverges_counts_as_chance_and_is_told(
   tmp_path, monkeypatch, capsys
 ):
-  def diverges(lab, name, *_):
+  def diverges(tuner, name, *_):
     raise Diverged(f"{name}: the loss of step 3 is not finite.")
 
   monkeypatch.setattr(
     Lab, "float_network", lambda lab, *_: (variables(lab.net), 0.5)
   )
-  monkeypatch.setattr(Lab, "run", diverges)
+  monkeypatch.setattr(pipeline.FineTuner, "train", diverges)
   given = tiny_whitepaper.get_config()
   given.seeds = (7,)
   settings, lab = lab_cases.checked(given)
   lab.open(tmp_path)
   monkeypatch.setattr(cases, "CASES", (W4A8,))
   results = pipeline.run(settings, lab)
-  name = f"seed7-{W4A8.name}"
-  assert results.network.accuracies == {"float": (0.5,), W4A8.name: (0.1,)}
+  name = f"seed7-{W4A8}"
+  assert results.network.accuracies == {"float": (0.5,), W4A8: (0.1,)}
   assert results.network.diverged == (name,)
   assert "Counted as chance" in capsys.readouterr().out
   (text,) = (t for t in results.assumptions if "diverged" in t)
@@ -343,7 +357,7 @@ def test_networks_free_all_activations_but_the_image():
   settings, lab = lab_cases.checked(tiny_whitepaper.get_config())
   (net,) = config.by_width(settings).values()
   assert net.fixed_bits == {"input.out": 8} != lab.net.fixed_bits
-  assert pipeline._assignment(net, cases.W8A4) == {
+  assert pipeline._assignment(net, "ptq-w8a4-symmetric-channel") == {
     "input.out": 8,
     "conv.weight": 8,
     "conv.out": 4,
@@ -358,7 +372,7 @@ def test_a_run_fills_every_table_and_resumes(tmp_path):
   status, output = experiment_runs.run(cache, first, config=CONFIG)
   assert status == 0, output
   result = json.loads((first / "result.json").read_text())
-  names = {case.name for case in (FLOAT, *CASES)}
+  names = {FLOAT, *CASES}
   assert set(result["accuracies"]) == names
   assert all(len(found) == 2 for found in result["accuracies"].values())
   assert set(result["widths"]) == {"0.5"}
@@ -374,12 +388,11 @@ def test_a_run_fills_every_table_and_resumes(tmp_path):
     assert int(row["weight_bytes"]) == weight_bytes(row["case"]), row
 
   html = experiment_runs.page_again(first)
-  for table in cases.TABLES:
+  for table in PAPER.tables:
     assert f"Table {table.number}: {table.title}" in html
     assert f"Table {table.number}: " in output
-  assert html.count("<svg") == 2
-  assert "<title>table 2: asym. per layer: " in html
-  assert "<title>width 0.5, 4-bit weights, trained: " in html
+  assert html.count("<svg") == 1
+  assert "<title>width 0.5, QAT W4A8: " in html
 
   # What was lost is made again, on what is left.
   second = tmp_path / "second"

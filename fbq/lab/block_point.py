@@ -5,7 +5,6 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fbq import block_formats
 from fbq.lab.finished import FinishedRun, restored
@@ -19,11 +18,9 @@ class TrainedFormats(NamedTuple):
   """What a record tells of a network that can be deployed.
 
   Attributes:
-    name: name of the network in the run.
     formats: {site: format}, in which it was trained.
     tops: largest exponent of every activation, in the order of the sites.
-    scheme: what it was trained in.
-    training: name of its training.
+    scheme, training: what it was trained in, and the name of its training.
   """
 
   name: str
@@ -46,8 +43,6 @@ class BlockPoint(NamedTuple):
   """A network of block formats that a run trained.
 
   Attributes:
-    name: name of the network in the run.
-    net: network of the run.
     scheme, data: what it was trained in and with.
     variables: after training: params, batch_stats.
     images, labels: test set of the run.
@@ -67,10 +62,6 @@ class BlockPoint(NamedTuple):
 def load(run: FinishedRun, found: TrainedFormats) -> BlockPoint:
   """A network of a run, with its variables and the run's test images.
 
-  Args:
-    run: run whose record is `BlockResults`.
-    found: which network of it.
-
   Raises:
     ConfigError: its checkpoint is missing.
     CheckpointError: its checkpoint is damaged.
@@ -84,15 +75,12 @@ def load(run: FinishedRun, found: TrainedFormats) -> BlockPoint:
   model = Model(lab.net, found.scheme)
   trainer = lab.trainer(lab.settings.qat, model, ("params",))
   variables, results = restored(lab, found.training, trainer, shapes)
-  data = Data(
-    jnp.asarray(block_formats.to_array(lab.net, found.formats)),
-    jnp.asarray(np.array(found.tops, np.int32)),
-  )
+  formats = jnp.asarray(block_formats.to_array(lab.net, found.formats))
   return BlockPoint(
     found.name,
     lab.net,
     found.scheme,
-    data,
+    Data(formats, jnp.asarray(found.tops, jnp.int32)),
     variables,
     *lab.test,
     accuracy=results["test"],

@@ -33,7 +33,6 @@ def get_config() -> ConfigDict:
     validation_images=360,
     losses=dict(noise_images=8, measured_formats=3, held_out=6, assignments=4),
     qat=dict(stage, steps=4, distillation=0.5),
-    sweep=dict(net, memory_kib=(0.5, 4)),
     checkpoint_every=4,
     log_every=2,
   )

@@ -6,9 +6,8 @@ from typing import Annotated
 from pydantic import Field
 
 from fbq.config import Check, ConfigError, NotNegative, Seed, Settings, require
-from fbq.lab import networks
 from fbq.lab.lab import Lab
-from fbq.lab.settings import Distilled, NetSettings, Stage, Training
+from fbq.lab.settings import Distilled, Stage, Training
 from fbq.schemes import published_formats
 from hwsim.bfp import BlockFormat, MovementTable, bitq_format, movement_table
 from hwsim.bfp.formats import BLOCK_SIZES, SHARED_EXPONENT_BITS
@@ -69,18 +68,6 @@ class FormatTraining(Distilled, Stage):
   """Training at given formats, which have no ranges to learn."""
 
 
-class Sweep(NetSettings):
-  """A network that is costed over sizes of memory and not trained."""
-
-  memory_kib: Annotated[
-    tuple[float, ...],
-    _different(
-      100, "numbers, 0.012 to 2^30", lambda kib: 0.012 <= kib <= 2**30
-    ),
-  ] = (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
-  "Sizes of SRAM in KiB; 0.012 hold three FP32 numbers."
-
-
 class BitQ(Training):
   """BitQ: losses of formats, exact choice, training, recommendation."""
 
@@ -125,8 +112,6 @@ class BitQ(Training):
   "Images of the training split by which networks are chosen."
   qat: FormatTraining = FormatTraining()
   "Training of every network at its formats, from the float network."
-  sweep: Sweep = Sweep(builder="resnet18")
-  "Costs of another network over sizes of memory."
 
   @property
   def shortest(self) -> str:
@@ -158,7 +143,6 @@ def check(settings: BitQ, lab: Lab) -> None:
   widths = settings.words[name].exponent_bits
   expected = "two or more for the shortest word, to measure what noise costs"
   require(len(widths) >= 2, f"words.{name}.exponent_bits", widths, expected)
-  networks.build(settings.sweep, "sweep")
   for name, word in settings.words.items():
     try:
       movement(word, lab.net.workload, settings.memory_bytes)

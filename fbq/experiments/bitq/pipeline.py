@@ -7,28 +7,37 @@ the choice by eq. 1 with measured accuracies.
 """
 
 import json
+import re
 
 import jax
 import numpy as np
 
-from fbq.experiments.bitq import choices, costs, results
-from fbq.experiments.bitq.block_network import BlockNetwork, best_of, drop
+from fbq import block_formats
+from fbq.experiments.bitq import choices, results
+from fbq.experiments.bitq.choices import shown
 from fbq.experiments.bitq.config import BitQ, movement
-from fbq.experiments.bitq.workbench import Workbench, training_of
+from fbq.experiments.bitq.results import BlockNetwork, best_of
+from fbq.experiments.bitq.workbench import Workbench
 from fbq.files import write_atomically
 from fbq.lab.calibration import activations
 from fbq.lab.lab import Lab
 from fbq.nets.graph import INPUT_SITE
 from fbq.schemes import published_formats
-from fbq.schemes.published_formats import GRID, WINDOWS, BlockCandidate
+from fbq.schemes.published_formats import (
+  GRID,
+  WINDOWS,
+  BlockCandidate,
+  of_formats,
+)
 from fbq.search import bitq, block_noise, format_losses, predicted_losses
-from fbq.search.predicted_losses import KINDS, FormatLosses
+from fbq.search.predicted_losses import KINDS, FormatLosses, kind_of
 from hwsim.bfp import Memories, network_traffic
 
 
 def run(settings: BitQ, lab: Lab) -> results.BitQResults:
   """Block formats of a network: chosen, trained, costed, compared."""
   net, words, measure = lab.net, settings.words, lab.clock.measure
+  sites = net.workload.sites
   memories = Memories(8 * settings.memory_bytes, 8 * settings.register_bytes)
   keys = jax.random.split(jax.random.key(settings.seed), 5)
 
@@ -69,38 +78,32 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
 
   # From here on whole networks are costed and trained, each once
   found: dict[str, BlockNetwork] = {}
+  (lab.workdir / "precision").mkdir(exist_ok=True)
 
-  def confirm(candidate: BlockCandidate) -> BlockNetwork:
-    if candidate.name not in found:
-      with measure("data movement of networks"):
-        traffic = network_traffic(net.workload, candidate.formats, memories)
-      with measure("evaluation without training"):
-        untrained = bench.untrained(candidate)
-      accuracies = bench.trained(candidate)
-      is_searched = all(
-        f in lost.divergence[s] for s, f in candidate.formats.items()
-      )
-      found[candidate.name] = network = BlockNetwork(
-        candidate.name,
-        candidate.family,
-        candidate.word,
-        dict(candidate.formats),
-        candidate.scheme,
-        training_of(candidate) if accuracies else "",
-        costs.movement(traffic, memories),
-        accuracies.get("test"),
-        accuracies.get("validation"),
-        untrained,
-        lost.of(candidate.formats) if is_searched else None,
-        candidate.source,
-        candidate.text,
-      )
-      choices.keep(lab, candidate)
-      accuracy = f"{network.percent:.2f} %" if accuracies else "not trained"
-      lab.log.say(
-        f"{network.name}: {network.kib:,.1f} KiB, test accuracy {accuracy}"
-      )
-    return found[candidate.name]
+  def confirm(c: BlockCandidate) -> BlockNetwork:
+    if c.name in found:
+      return found[c.name]
+    with measure("data movement of networks"):
+      traffic = network_traffic(net.workload, c.formats, memories)
+    is_searched = all(f in lost.divergence[s] for s, f in c.formats.items())
+    found[c.name] = network = BlockNetwork(
+      **{k: v for k, v in c._asdict().items() if k != "rows"},
+      moves=choices.movement(traffic, memories),
+      divergence=lost.of(c.formats) if is_searched else None,
+      **bench.trained(c),
+    )
+    file = re.sub(r"[\W_]", "-", c.name)
+    write_atomically(
+      lab.workdir / "precision" / f"{file}.json",
+      block_formats.to_json(net, c.formats),
+    )
+    accuracy = f"{network.percent:.2f} %" if network.training else "not trained"
+    moved = f"{network.moves.kib:,.1f} KiB"
+    lab.log.say(f"{c.name}: {moved}, test accuracy {accuracy}")
+    return network
+
+  def tried(name, family, bits, formats) -> BlockNetwork:
+    return confirm(of_formats(net, name, family, bits, formats))
 
   # ---- Published and uniform formats
   with measure("calibration"):
@@ -109,28 +112,43 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
       settings.published,
       lambda rows: {s: n.zeroed for s, n in noises(rows, WINDOWS).items()},
     )
-  for candidate in published:
-    confirm(candidate)
-  fp32 = found["FP32"]
-  uniform = {n: choices.uniform(net, n, word) for n, word in words.items()}
-  every_uniform = [c for group in uniform.values() for c in group]
-  for candidate in every_uniform:
-    confirm(candidate)
+  for c in published:
+    confirm(c)
+  fp32, uniform = found["FP32"], {}
+  for name, word in words.items():
+    uniform[name] = [
+      tried(
+        f"{name} uniform {shown(f)}",
+        "uniform",
+        word.bits,
+        dict.fromkeys(sites, f),
+      )
+      for f in choices.uniform(word)
+    ]
 
   # ---- From nats to accuracy: training mends the noise of weights far better
-  # than that of activations, so each kind has a scale
-  shortest, scales = settings.shortest, {}
+  # than that of activations, so each kind has a scale: of networks in which it
+  # has one of the two coarsest uniform formats, and all else the finest
+  name = settings.shortest
+  word, scales = words[name], {}
+  fine, *coarser = sorted(choices.uniform(word), key=lambda f: -f.element_bits)
   for kind in KINDS:
-    probes = choices.probes(net, shortest, words[shortest], kind)
+    probes = []
+    for f in coarser[-2:]:
+      formats = {s: f if kind_of(s) == kind else fine for s in sites}
+      probe = f"{name} {kind} {shown(f)}"
+      probes.append(tried(probe, "uniform", word.bits, formats))
     scales[kind] = format_losses.scale(
-      [lost.of_kind(c.formats, kind) for c in probes],
-      [drop(confirm(c), fp32) for c in probes],
+      [lost.of_kind(n.formats, kind) for n in probes],
+      [n.drop(fp32) for n in probes],
     )
-  judge = bench.judge(GRID, validation)
-  before = judge.accuracy(published[0].rows)
+  judge, every = bench.judge(GRID, validation), sum(uniform.values(), [])
+  accuracy, *accuracies = (
+    judge.accuracy(block_formats.to_array(net, n.formats))
+    for n in (fp32, *every)
+  )
   untrained = format_losses.scale(
-    [lost.of(c.formats) for c in every_uniform],
-    [before - judge.accuracy(c.rows) for c in every_uniform],
+    [lost.of(n.formats) for n in every], [accuracy - a for a in accuracies]
   )
   lab.log.say(
     "accuracy for one nat after training: "
@@ -148,44 +166,49 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
     # Exactly, but for the front, which is too large without a resolution
     with measure("exact search"):
       table = movement(word, net.workload, settings.memory_bytes)
-      choice = choices.choice(net, word, after, table)
-      raw = choices.choice(net, word, without, table)
+      choice, raw = (
+        bitq.make(
+          net.workload,
+          {s: {f: of[f] for f in word.grid} for s, of in losses.items()},
+          table,
+        )
+        for losses in (after, without)
+      )
       optima = bitq.optima(choice, settings.alphas)
       front, front_error = choices.front(choice, settings.front_resolution)
-      ablated = choices.ablations(net, name, word, choice, raw, settings.alpha)
+      ablated = choices.ablations(choice, raw, settings.alpha)
 
     # Several alphas may have the same optimum, which is trained once
-    searched, predicted = {}, []
+    letters, searched, predicted = {}, {}, []
     for alpha, formats, objective in zip(
       settings.alphas, optima.formats, optima.objective.tolist(), strict=True
     ):
-      key = tuple(formats.values())
-      if key not in searched:
-        letter = chr(ord("a") + len(searched))
-        searched[key] = published_formats.of_formats(
-          net, f"{name} {letter}", "BitQ", word.bits, formats
-        )
-      network = confirm(searched[key]).name
-      predicted.append(results.PredictedOptimum(alpha, network, objective))
-    for candidate in ablated.values():
-      confirm(candidate)
+      new = chr(ord("a") + len(letters))
+      letter = letters.setdefault(tuple(formats.values()), new)
+      network = tried(f"{name} {letter}", "BitQ", word.bits, formats)
+      searched[network.name] = network
+      predicted.append(results.PredictedOptimum(alpha, network.name, objective))
+    ablations = {
+      lacking: tried(f"{name} {lacking}", "ablation", word.bits, formats).name
+      for lacking, formats in ablated.items()
+    }
 
     # Predictions have done their part: what was measured decides
     candidates = [*searched.values(), *uniform[name]]
     largest = float(table.bits(choice.largest))
-    best = best_of(map(confirm, candidates), fp32, largest, settings.alpha)
+    best = best_of(candidates, fp32, largest, settings.alpha)
     chosen.append(
       results.WordResults(
         name,
         word.bits,
         largest,
-        tuple(c.name for c in candidates),
+        tuple(n.name for n in candidates),
         tuple(predicted),
         front,
         front_error,
-        {lacking: c.name for lacking, c in ablated.items()},
+        ablations,
         best.name,
-        costs.layers(net, best.formats, memories),
+        choices.layers(net, best.formats, memories),
       )
     )
 
@@ -193,14 +216,9 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
   mixed = [n for n in found.values() if n.family in ("BitQ", "ablation")]
   agreement = format_losses.agreement(
     [predicted_losses.total(after, n.formats) for n in mixed],
-    [drop(n, fp32) for n in mixed],
+    [n.drop(fp32) for n in mixed],
   )
   error = np.median(np.abs(agreement.predicted - agreement.measured))
-
-  # ---- Where tiling matters: a network of full size over sizes of memory
-  with measure("memory sweep"):
-    best = [found[word.recommended] for word in chosen]
-    sweep = costs.sweep(settings, best)
 
   return results.BitQResults(
     net.name,
@@ -211,11 +229,10 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
     tuple(found.values()),
     tuple(chosen),
     settings.alpha,
-    results.Scales(**scales, untrained=untrained),
+    {**scales, "untrained": untrained},
     lost.text,
     lost.passes,
-    results.MixedPredictions(len(mixed), agreement.spearman, float(error)),
-    sweep,
+    (len(mixed), agreement.spearman, float(error)),
     schemes[GRID],
     tuple(tops.tolist()),
   )

@@ -1,21 +1,118 @@
-"""The record of a BitQ run."""
+"""The record of a BitQ run: networks of block formats, and which is chosen."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import pydantic.dataclasses
+
 from fbq.config import require
-from fbq.experiments.bitq.block_network import (
-  ACCURACIES,
-  BlockNetwork,
-  Movement,
-)
 from fbq.lab.block_point import TrainedFormats
+from fbq.report.records import Fraction, standard_error
 from fbq.schemes.block_float import BlockFloat
 from fbq.schemes.published_formats import GRID
 from hwsim.bfp import BlockFormat
 
+_ACCURACIES = ("test", "validation", "untrained_test")
 _MOVED = ("dram_bits", "sram_bits", "joules")
+
+
+class Movement(NamedTuple):
+  """What one image moves.
+
+  Attributes:
+    dram_bits: least traffic between DRAM and SRAM.
+    sram_bits: traffic between SRAM and registers.
+    joules: energy of both, eq. 8.
+    tensor_bits: DRAM traffic of inputs, weights and outputs.
+  """
+
+  dram_bits: float
+  sram_bits: float
+  joules: float
+  tensor_bits: tuple[float, float, float]
+
+  @property
+  def kib(self) -> float:
+    """DRAM traffic in KiB."""
+    return self.dram_bits / 8192
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class BlockNetwork:
+  """A network of block formats, trained and costed.
+
+  Attributes:
+    name, family, word, formats, scheme, source, text: see `BlockCandidate`.
+    moves: data movement of all layers.
+    training: name of its training; "" if not trained.
+    test, validation: accuracy after training, 0 to 1; None if not trained.
+    untrained_test: accuracy of the float network's weights in these formats.
+    divergence: predicted KL from the float network, in nats; None outside of
+      the searched formats.
+  """
+
+  name: str
+  family: str
+  word: int
+  formats: dict[str, BlockFormat]
+  scheme: str
+  source: str
+  text: str
+  moves: Movement
+  training: str = ""
+  test: Fraction | None = None
+  validation: Fraction | None = None
+  untrained_test: Fraction | None = None
+  divergence: float | None = None
+
+  @property
+  def percent(self) -> float:
+    """Test accuracy of a network that was trained."""
+    assert self.test is not None, f"{self.name} was not trained"
+    return 100 * self.test
+
+  def percent_error(self, test_count: int) -> float:
+    """Binomial standard error of `percent`."""
+    return 100 * standard_error(self.percent / 100, test_count)
+
+  def drop(self, fp32: "BlockNetwork") -> float:
+    """Validation accuracy that it loses against FP32, both trained."""
+    assert self.validation is not None and fp32.validation is not None
+    return fp32.validation - self.validation
+
+  @property
+  def words(self) -> str:
+    """The formats in words, for instance 'X 4-6, SE 2-4, BS 16-48'."""
+    sizes = [f[:3] for f in self.formats.values()]
+    spans = [sorted({min(v), max(v)}) for v in zip(*sizes, strict=True)]
+    shown = ["-".join(map(str, span)) for span in spans]
+    return self.text or "X {}, SE {}, BS {}".format(*shown)
+
+
+def objective(
+  network: BlockNetwork, fp32: BlockNetwork, largest_bits: float, alpha: float
+) -> float:
+  """Eq. 1 with what was measured: accuracy lost + alpha movement / largest.
+
+  Args:
+    network: trained network.
+    fp32: FP32 after the same training.
+    largest_bits, alpha: see `WordResults` and `BitQResults`.
+  """
+  moved = network.moves.dram_bits / largest_bits
+  return network.drop(fp32) + alpha * moved
+
+
+def best_of(
+  networks: Iterable[BlockNetwork],
+  fp32: BlockNetwork,
+  largest_bits: float,
+  alpha: float,
+) -> BlockNetwork:
+  """The one of least `objective`; of equals the one that moves less."""
+  eq_1 = lambda n: objective(n, fp32, largest_bits, alpha)
+  return min(networks, key=lambda n: (eq_1(n), n.moves.dram_bits, n.name))
 
 
 class LayerMovement(NamedTuple):
@@ -47,8 +144,7 @@ class WordResults:
   """What was found for one word length.
 
   Attributes:
-    name: name of the word.
-    bits: its bits.
+    name, bits: of the word.
     largest_bits: data movement of the widest formats.
     candidates: names of trained networks to choose among: optima, uniform ones.
     optima: predicted optimum of every alpha.
@@ -72,45 +168,6 @@ class WordResults:
   layers: tuple[LayerMovement, ...]
 
 
-class Scales(NamedTuple):
-  """Accuracy lost for each nat: of weights and activations after training."""
-
-  weights: float
-  activations: float
-  untrained: float
-
-
-class MixedPredictions(NamedTuple):
-  """How well losses of accuracy were predicted on trained mixed networks.
-
-  Attributes:
-    networks: how many there are.
-    spearman: rank correlation of predicted and measured losses.
-    error: median of the difference.
-  """
-
-  networks: int
-  spearman: float
-  error: float
-
-
-@dataclasses.dataclass(frozen=True)
-class MemorySweep:
-  """Costs of a network of full size, which is not trained.
-
-  Attributes:
-    network: name of the network.
-    kib: sizes of SRAM in KiB.
-    ratios: formats -> DRAM traffic over moving every tensor once, by size.
-    joules: formats -> energy of an image, by size.
-  """
-
-  network: str
-  kib: tuple[float, ...]
-  ratios: dict[str, tuple[float, ...]]
-  joules: dict[str, tuple[float, ...]]
-
-
 @dataclasses.dataclass(frozen=True)
 class BitQResults:
   """Everything a BitQ run found.
@@ -123,11 +180,13 @@ class BitQResults:
     networks: everything that was costed, FP32 first.
     words: what was found for each word length.
     alpha: weight of movement for which networks are recommended.
-    scales: accuracy that a nat costs.
+    scales: accuracy lost for each nat: of "weights" and "activations" after
+      training, of all tensors "untrained".
     losses: how well losses of single tensors were predicted, in words.
     passes: evaluations of the calibration set.
-    mixed: the same of whole mixed networks that were trained.
-    sweep: where tiling matters.
+    mixed: of mixed networks that were trained their number, the rank
+      correlation of predicted and measured losses of accuracy, and the median
+      difference.
     grid: scheme in which searched formats are trained.
     tops: largest exponent of every activation, in the order of the sites.
   """
@@ -140,11 +199,10 @@ class BitQResults:
   networks: tuple[BlockNetwork, ...]
   words: tuple[WordResults, ...]
   alpha: float
-  scales: Scales
+  scales: dict[str, float]
   losses: str
   passes: int
-  mixed: MixedPredictions
-  sweep: MemorySweep
+  mixed: tuple[int, float, float]
   grid: BlockFloat
   tops: tuple[int, ...]
 
@@ -162,20 +220,17 @@ class BitQResults:
     """Rows of results.csv: numbers, then the format of every tensor."""
     sites = list(self.networks[0].formats)
     yield [
-      *("name", "family", "word", *_MOVED, *ACCURACIES, "divergence"),
+      *("name", "family", "word", *_MOVED, *_ACCURACIES, "divergence"),
       *("input_bits", "weight_bits", "output_bits", "source"),
       *(f"format:{site}" for site in sites),
     ]
     for n in self.networks:
       *moved, tensor_bits = n.moves
-      accuracies = [getattr(n, column) for column in ACCURACIES]
-      formats = [n.formats[site] for site in sites]
       yield [
-        *(n.name, n.family, n.word, *moved, *accuracies, n.divergence),
-        *(*tensor_bits, n.source),
-        *(
-          f"{f.element_bits}+{f.exponent_bits}/{f.block_size}" for f in formats
-        ),
+        *(n.name, n.family, n.word, *moved),
+        *(getattr(n, column) for column in _ACCURACIES),
+        *(n.divergence, *tensor_bits, n.source),
+        *("{}+{}/{}".format(*n.formats[site][:3]) for site in sites),
       ]
 
   def summary(self) -> Mapping[str, Any]:
@@ -183,7 +238,7 @@ class BitQResults:
     return {
       "net": self.network,
       "float_accuracy": self.float_accuracy,
-      "scales": self.scales._asdict(),
+      "scales": self.scales,
       "recommended": self.recommended,
       "by_alpha": {
         word.name: {str(o.alpha): o.network for o in word.optima}
@@ -191,7 +246,7 @@ class BitQResults:
       },
       "outcomes": {
         n.name: {
-          **{column: getattr(n, column) for column in ACCURACIES},
+          **{column: getattr(n, column) for column in _ACCURACIES},
           **{column: getattr(n.moves, column) for column in _MOVED},
         }
         for n in self.networks

@@ -56,11 +56,9 @@ class Workbench:
   @functools.lru_cache(maxsize=8)  # noqa: B019
   def _trainer(self, scheme: str):
     plan = self.lab.settings.qat
+    model = Model(self.lab.net, self.schemes[scheme])
     return self.lab.trainer(
-      plan,
-      Model(self.lab.net, self.schemes[scheme]),
-      ("params",),
-      distillation=distillation_of(plan),
+      plan, model, ("params",), distillation=distillation_of(plan)
     )
 
   def judge(self, scheme: str, images: Images, variables=None) -> FormatJudge:
@@ -74,18 +72,18 @@ class Workbench:
       self.lab.task.batch,
     )
 
-  def untrained(self, candidate: BlockCandidate) -> float | None:
-    """Test accuracy of the float network's weights in a candidate's formats."""
-    if candidate.scheme == NOT_TRAINED:
-      return None
-    return self._tested(candidate, self.variables)
-
-  def trained(self, candidate: BlockCandidate) -> dict[str, float]:
-    """Accuracies after training, {} of a candidate that is only priced."""
+  def trained(self, candidate: BlockCandidate) -> dict[str, Any]:
+    """What training tells of a `BlockNetwork`; {} of what is only priced."""
     if candidate.scheme == NOT_TRAINED:
       return {}
+    with self.lab.clock.measure("evaluation without training"):
+      untrained = self._tested(candidate, self.variables)
+
+    # Named by what is trained, so that equal rows are trained once
+    digest = hashlib.sha256(candidate.rows.tobytes()).hexdigest()[:10]
+    name = f"qat-{candidate.scheme}-{digest}"
     _, results = self.lab.run(
-      training_of(candidate),
+      name,
       "quantization-aware training",
       self._trainer(candidate.scheme),
       self.variables,
@@ -97,16 +95,14 @@ class Workbench:
           kind: self.variables[kind] for kind in ("params", "batch_stats")
         },
       },
-      lambda variables: self._accuracies(candidate, variables),
+      lambda variables: {
+        "validation": self.judge(
+          candidate.scheme, self.validation, variables
+        ).accuracy(candidate.rows),
+        "test": self._tested(candidate, variables),
+      },
     )
-    return results
-
-  def _accuracies(self, candidate, variables):
-    judge = self.judge(candidate.scheme, self.validation, variables)
-    return {
-      "validation": judge.accuracy(candidate.rows),
-      "test": self._tested(candidate, variables),
-    }
+    return {"training": name, "untrained_test": untrained, **results}
 
   def _tested(self, candidate, variables):
     """By the program of `judge`, batch by batch: test sets can be large."""
@@ -119,9 +115,3 @@ class Workbench:
 
     batches = self.lab.task.test_batches()
     return steps.accuracy(correct, variables, batches, candidate.rows)
-
-
-def training_of(candidate: BlockCandidate) -> str:
-  """Name of a candidate's training: equal for equal rows, trained once."""
-  digest = hashlib.sha256(candidate.rows.tobytes()).hexdigest()[:10]
-  return f"qat-{candidate.scheme}-{digest}"

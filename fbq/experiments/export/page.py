@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fbq.deploy.faithful import LayerReport
-from fbq.experiments.export.results import BlockExport, IntegerExport, Integers
+from fbq.experiments.export.results import BlockExport, IntegerExport
 from fbq.report import cells, page
 from fbq.report.blocks import (
   Answer,
@@ -11,34 +11,29 @@ from fbq.report.blocks import (
   Bullets,
   Cell,
   Column,
-  Details,
   Figures,
   Links,
   Section,
   Table,
   Text,
+  note,
   number,
+  percents,
 )
 from fbq.report.run import Run
 from fbq.train.log import Log
 
 Exported = IntegerExport | BlockExport
-FORMS = {
-  "integer network": (
-    "network.json",
-    "fbq.deploy.artifact.load, which gives it back bit for bit, with "
-    "weights.npz",
-  ),
-  "DORY": (
-    "dory/network.onnx",
-    "DORY's Quantlab frontend for PULP boards; form, arithmetic and the golden "
-    "tensors beside it hold the contract",
-  ),
-  "ONNX": (
-    "qdq.onnx",
-    "what knows QDQ and opset 21; 4-bit weights are int4, 2-bit ones int8",
-  ),
-}
+FORMS = (  # form, its file, and who reads it
+  ("integer network", "network.json", "fbq.deploy.artifact.load, bit for bit"),
+  ("DORY", "dory/network.onnx", "DORY's Quantlab frontend for PULP boards"),
+  ("ONNX", "qdq.onnx", "what knows QDQ and opset 21; 2-bit weights are int8"),
+)
+_LAYERS = (
+  "Codes off by N: given the trained network's codes as input; end to end: "
+  "share of codes that differ, given the integer network's own. Proven: of all "
+  "accumulators that can occur, the share whose code is not the exact one."
+)
 
 
 def write(results: Exported, run: Run, workdir: Path) -> None:
@@ -53,21 +48,15 @@ def write(results: Exported, run: Run, workdir: Path) -> None:
   if results.sizes:
     blocks.append(_figures(results))
   blocks += _integers(results) if is_integer else _formats(results)
-  page.write(
-    workdir / "report.html",
-    f"{results.network}, {results.point}, in {form}",
-    "Which numbers run on the device, and are they the network that was "
-    "trained?",
-    blocks,
-    run,
-  )
+  title = f"{results.network}, {results.point}, in {form}"
+  question = "Do the numbers on the device make the network that was trained?"
+  page.write(workdir / "report.html", title, question, blocks, run)
 
 
 def tell(results: Exported, log: Log) -> None:
   """Prints what was found of every layer, and the answer."""
   if isinstance(results, IntegerExport) and results.written:
-    title = f"{results.network}, {results.point}"
-    log.console.print(cells.printed(_layers(results, results.written), title))
+    log.console.print(cells.printed(_layers(results)))
   log.say(" ".join(_statements(results)))
 
 
@@ -98,25 +87,13 @@ def _figures(results: Exported) -> Figures:
   """What the files take, and what they are worth."""
   sizes = {part: f"{n / 1e3:,.2f} kB" for part, n in results.sizes.items()}
   saved = results.sizes["float_bytes"] / results.sizes["total_bytes"]
-  constants = "biases and norms, in float32,"
-  if isinstance(results, IntegerExport):
-    constants = f"biases {sizes['bias_bytes']}, requantization"
+  reported = f"test accuracy; the run reports {results.reported_accuracy:.2%}"
   return Figures(
     [
-      (
-        sizes["total_bytes"],
-        f"packed: weights {sizes['weight_bytes']}, {constants} "
-        f"{sizes['constant_bytes']}",
-      ),
+      (sizes["total_bytes"], f"packed, weights {sizes['weight_bytes']}"),
       (f"{saved:.1f}×", f"smaller than float32, {sizes['float_bytes']}"),
-      (
-        sizes["peak_activation_bytes"],
-        "of activations at their peak, packed, run layer by layer",
-      ),
-      (
-        f"{100 * results.accuracy:.2f} %",
-        f"test accuracy; the run reports {100 * results.reported_accuracy:.2f}",
-      ),
+      (sizes["peak_activation_bytes"], "of activations at their peak, packed"),
+      (f"{results.accuracy:.2%}", reported),
     ]
   )
 
@@ -126,47 +103,17 @@ def _figures(results: Exported) -> Figures:
 
 def _integers(results: IntegerExport) -> list[Block]:
   """Files, both widths of requantization, every layer."""
-  parts: list[Block] = [Section("What runs where", _files(results))]
-  if not results.widths:
-    return parts
-  layers: list[Block] = [
-    Text(
-      "Codes off by N: given the trained network's codes as input; end to end: "
-      "share of codes that differ, given the integer network's own. Proven: of "
-      "all accumulators that can occur, the share whose code is not the exact "
-      "one.",
-      note=True,
-    )
-  ]
-  for width, integers in results.widths.items():
-    table = _layers(results, integers)
-    if integers is results.written:
-      layers.insert(1, table)
-    else:
-      layers.append(Details(f"with {width}-bit requantization", [table]))
-  return [
-    *parts,
-    Section("Requantization", [_widths(results)]),
-    Section("Layers", layers),
-  ]
-
-
-def _files(results: IntegerExport) -> list[Block]:
-  """Every form of the network, who reads it, and what ONNX Runtime gives."""
-  onnx, failed = results.onnx, results.failed
   rows = [
-    [
-      form,
-      *(
-        (None, "not made") if form in failed else (Cell(file, href=file), text)
-      ),
-    ]
-    for form, (file, text) in FORMS.items()
+    [form, None, "not made"]
+    if form in results.failed
+    else [form, Cell(file, href=file), reader]
+    for form, file, reader in FORMS
   ]
   columns = [Column("form"), Column("file", "soft"), Column("read by", "long")]
-  parts: list[Block] = [Table(columns, rows, label="files")]
+  files: list[Block] = [Table(columns, rows, label="files")]
+  onnx = results.onnx
   if "same_class" in onnx:
-    parts.append(
+    files.append(
       Text(
         "ONNX Runtime agrees with the trained network on "
         f"{onnx['same_class']:,} of {results.images:,} images, and on "
@@ -174,7 +121,12 @@ def _files(results: IntegerExport) -> list[Block]:
         f"biases; constants take {onnx['bytes'] / 1e3:,.1f} kB."
       )
     )
-  return parts
+  blocks: list[Block] = [Section("What runs where", files)]
+  if results.widths:
+    blocks.append(Section("Requantization", [_widths(results)]))
+  if results.written:
+    blocks.append(Section("Layers", [_layers(results), note(_LAYERS)]))
+  return blocks
 
 
 def _widths(results: IntegerExport) -> Table:
@@ -187,7 +139,7 @@ def _widths(results: IntegerExport) -> Table:
     results.widths.items(),
     (number("bits"), lambda row: row[0]),
     (number("same class"), lambda row: row[1].same_class),
-    (number("accuracy\n%", "{:.2f}"), lambda row: 100 * row[1].accuracy),
+    (percents("accuracy\n%"), lambda row: 100 * row[1].accuracy),
     (number("codes off\nsame inputs", "{:.2g}"), share("off_by")),
     (number("codes off\nend to end", "{:.2g}"), share("end_to_end")),
     (number("channels"), lambda row: row[1].total("channels")),
@@ -197,26 +149,24 @@ def _widths(results: IntegerExport) -> Table:
   )
 
 
-def _layers(results: IntegerExport, integers: Integers) -> Table:
-  """What is known of every layer."""
+def _layers(results: IntegerExport) -> Table:
+  """What is known of every layer in the width that was asked for."""
   return Table.of(
-    integers.layers,
-    (Column("layer"), lambda x: x.layer),
+    results.written.layers if results.written else (),
+    ("layer", lambda x: x.layer),
     (
       Column("bits\ninput / weight", "bits"),
       lambda x: [bits for bits in results.bits[x.layer] if bits],
     ),
-    (number("shift"), lambda x: x.shift if x.shift >= 0 else None),
     (
-      Column("codes off by N"),
+      "codes off by N",
       lambda x: ", ".join(f"{n}: {c:,}" for n, c in x.off_by.items()) or "0",
     ),
-    (Column("proven"), _proven),
+    ("proven", _proven),
     (
       Column("end to end", "bar", "{:.2g}"),
       lambda x: sum(x.end_to_end.values()) / x.values,
     ),
-    (number("float noise"), lambda x: x.float_noise),
     (Column("cause", "soft"), lambda x: x.cause),
     label=f"layers of {results.network}, {results.point}",
   )
@@ -233,10 +183,12 @@ def _proven(layer: LayerReport) -> str:
 
 def _formats(results: BlockExport) -> list[Block]:
   """Every tensor."""
-  headings = ("element bits, X", "exponent bits, SE", "block size, BS")
+  if not results.tensors:
+    return []
+  headings = "element bits, X", "exponent bits, SE", "block size, BS"
   table = Table.of(
     results.tensors,
-    (Column("tensor"), lambda x: x.name),
+    ("tensor", lambda x: x.name),
     *(
       (number(heading), lambda x, i=i: x.format and x.format[i])
       for i, heading in enumerate(headings)
@@ -244,11 +196,9 @@ def _formats(results: BlockExport) -> list[Block]:
     (number("bytes"), lambda x: x.bytes),
     label="formats of tensors, none in float32",
   )
-  about = Text(
-    "The network, which fbq.deploy.block_artifact.load gives back bit for bit. "
-    "DORY and ONNX have no block floating point, so there are no files for "
-    "them.",
-    note=True,
+  about = note(
+    "fbq.deploy.block_artifact.load gives the network back bit for bit. DORY "
+    "and ONNX have no block floating point, so there are no files for them."
   )
   files = Links([(name, name) for name in ("network.json", "weights.npz")])
-  return [Section("Tensors", [files, about, table])] if results.tensors else []
+  return [Section("Tensors", [files, about, table])]

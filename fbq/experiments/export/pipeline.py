@@ -1,20 +1,23 @@
-"""A fine-tuned point of a run as integers, for DORY and for ONNX.
+"""A trained point of a run as integers for DORY and ONNX, or as packed blocks.
 
-Lowers the network in two widths of requantization, compares both with the
-trained one on the test images, and writes an integer network, DORY's files and
-a quantized ONNX. Each part is tried, whatever became of the others. A network
-of block formats becomes packed codes and exponents, see `blocks`.
+Lowers a fine-tuned network in two widths of requantization, compares both with
+the trained one on the test images, and writes an integer network, DORY's files
+and a quantized ONNX. A network of block formats becomes packed codes and
+exponents. Each part is tried, whatever became of the others.
 """
 
 import functools
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from fbq.deploy import (
   artifact,
+  block_artifact,
   dory,
   dory_check,
   faithful,
@@ -22,38 +25,101 @@ from fbq.deploy import (
   lowering,
   onnx_qdq,
 )
+from fbq.deploy.block_artifact import BlockNet
 from fbq.deploy.faithful import Faithfulness
 from fbq.deploy.integer import IntegerNet
-from fbq.experiments.export import blocks
-from fbq.experiments.export.attempts import Attempts
 from fbq.experiments.export.config import Export
-from fbq.experiments.export.results import BlockExport, IntegerExport, Integers
+from fbq.experiments.export.results import (
+  BlockExport,
+  BlockTensor,
+  IntegerExport,
+  Integers,
+)
 from fbq.files import user_path, write_atomically
-from fbq.lab import finished, trained_point
-from fbq.lab.block_point import BlockResults
+from fbq.lab import block_point, finished, trained_point
+from fbq.lab.block_point import BlockPoint, BlockResults
 from fbq.lab.lab import Lab
 from fbq.lab.trained_point import TrainedPoint
 
+T = TypeVar("T")
 WIDTHS = (32, 64)
-_IMAGES = 360  # that the written network is compared on
+_IMAGES = 360  # at a time, and those that the written network is compared on
+
+
+class Attempts:
+  """Tries parts of an export, of which each may fail alone.
+
+  Attributes:
+    failed: {part: reason} of what failed so far.
+  """
+
+  def __init__(self, lab: Lab):
+    self._lab = lab
+    self.failed: dict[str, str] = {}
+
+  def __call__(self, part: str, make: Callable[[], T], *files: str) -> T | None:
+    """What `make` returns, None if it fails.
+
+    Args:
+      part: its name for the reader.
+      make: makes it, or raises.
+      *files: what it writes in the workdir, which does not stay if it fails.
+
+    Raises:
+      OSError: a full disk and the like, which is no fault of the part.
+    """
+    with self._lab.clock.measure(part):
+      try:
+        return make()
+      except OSError:
+        raise
+      except Exception as error:  # ONNX and its runtime have their own kinds
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, ImportError):
+          reason += "; pip install 'fbq[deploy]'"
+
+    # What does not hold is not left for anybody to use.
+    for path in (self._lab.workdir / file for file in files):
+      if path.is_dir():
+        shutil.rmtree(path)
+      path.unlink(missing_ok=True)
+    self.failed[part] = reason
+    self._lab.log.say(f"{part}: failed: {reason}")
+    return None
 
 
 def run(settings: Export, lab: Lab) -> IntegerExport | BlockExport:
   """Every form that a point can be exported in, and how faithful it is."""
-  attempt, workdir = Attempts(lab), lab.workdir
   source = finished.read(user_path(settings.source), lab.log)
-  if isinstance(source.results, BlockResults):
-    return blocks.run(source, settings.point, lab, attempt)
-
-  # ---- The trained network
   with lab.clock.measure("trained network"):
-    point = trained_point.load(source, settings.point)
+    if isinstance(source.results, BlockResults):
+      found = source.results.deployable(settings.point)
+      point = block_point.load(source, found)
+    else:
+      point = trained_point.load(source, settings.point)
+  if isinstance(point, BlockPoint):
+    return _blocks(point, lab)
+  return _integers(point, settings, lab)
+
+
+# ---- Integers
+
+
+def _integers(point: TrainedPoint, settings: Export, lab: Lab) -> IntegerExport:
+  """The files of a fine-tuned point, and how faithful they are."""
+  attempt, workdir = Attempts(lab), lab.workdir
 
   # ---- Integers in both widths, and how faithful they are
+  def lowered(width):
+    network = lowering.lower(
+      point.net, point.variables, point.assignment, width
+    )
+    return network, faithful.compare(network, point.variables, point.images)
+
   made: dict[int, tuple[IntegerNet, Faithfulness]] = {}
   for width in WIDTHS:
-    integers = functools.partial(_integers, point, width)
-    if found := attempt(f"{width}-bit integers", integers):
+    make = functools.partial(lowered, width)
+    if found := attempt(f"{width}-bit integers", make):
       made[width] = found
 
   def network(*widths: int) -> IntegerNet:
@@ -68,21 +134,19 @@ def run(settings: Export, lab: Lab) -> IntegerExport | BlockExport:
   sizes = attempt(
     "integer network",
     lambda: _save(network(bits), workdir, point.images[:_IMAGES]),
-    workdir / "network.json",
-    workdir / "weights.npz",
+    "network.json",
+    "weights.npz",
   )
   image = point.images[settings.golden_image]
   attempt(
-    "DORY",
-    lambda: _write_dory(network(bits), workdir / "dory", image),
-    workdir / "dory",
+    "DORY", lambda: _write_dory(network(bits), workdir / "dory", image), "dory"
   )
 
   # ---- ONNX, which requantizes in floating point: any width gives the same
   model = attempt(
     "ONNX",
     lambda: _write_onnx(network(bits, *WIDTHS), workdir / "qdq.onnx"),
-    workdir / "qdq.onnx",
+    "qdq.onnx",
   )
   onnx = {}
   if model is not None:
@@ -91,7 +155,9 @@ def run(settings: Export, lab: Lab) -> IntegerExport | BlockExport:
     agrees = functools.partial(_run_onnx, model, point, faith.trained_classes)
     onnx |= attempt("ONNX Runtime", agrees) or {}
 
-  # ---- The record
+  # ---- The record; all tensors but the logits have bits
+  reads = {n.name: point.net.site_of[n.inputs[0]] for n in point.net.nodes[:-1]}
+  assigned = point.assignment
   return IntegerExport(
     network=point.net.name,
     point=point.name,
@@ -108,15 +174,13 @@ def run(settings: Export, lab: Lab) -> IntegerExport | BlockExport:
       )
       for width, (_, faith) in made.items()
     },
-    bits=_bits_of_layers(point),
+    bits={
+      name: (assigned[site], assigned.get(f"{name}.weight"))
+      for name, site in reads.items()
+      if site
+    },
     onnx=onnx,
   )
-
-
-def _integers(point: TrainedPoint, width: int):
-  """The network in integers, and how faithful they are."""
-  network = lowering.lower(point.net, point.variables, point.assignment, width)
-  return network, faithful.compare(network, point.variables, point.images)
 
 
 def _save(network: IntegerNet, workdir: Path, images) -> dict[str, int]:
@@ -153,12 +217,57 @@ def _run_onnx(model: Any, point: TrainedPoint, trained) -> dict[str, int]:
   return found
 
 
-def _bits_of_layers(point: TrainedPoint) -> dict[str, tuple[int, int | None]]:
-  """{layer: bits of its input and of its weights}."""
-  net, bits = point.net, point.assignment
-  reads = {node.name: net.site_of[node.inputs[0]] for node in net.nodes[:-1]}
-  return {
-    name: (bits[site], bits.get(f"{name}.weight"))
-    for name, site in reads.items()
-    if site  # but the logits, which nothing reads, every tensor has one
-  }
+# ---- Block formats
+
+
+def _blocks(point: BlockPoint, lab: Lab) -> BlockExport:
+  """The files of a network of block formats, which hold it bit for bit."""
+
+  def logits_of(variables, data):
+    """[B, classes] of all test images."""
+    forward = functools.partial(
+      block_artifact.logits, point.net, point.scheme, variables, data
+    )
+    starts = range(0, len(point.images), _IMAGES)
+    return np.concatenate(
+      [forward(point.images[start : start + _IMAGES]) for start in starts]
+    )
+
+  def save():
+    block_artifact.save(
+      block_artifact.encode(
+        point.net, point.variables, point.data, point.scheme
+      ),
+      lab.workdir,
+    )
+    loaded = block_artifact.load(lab.workdir)
+    if not np.array_equal(logits_of(loaded.variables, loaded.data), logits):
+      raise RuntimeError("the files give back another network than written")
+    return loaded
+
+  # The same logits, or no export
+  attempt, logits = Attempts(lab), logits_of(point.variables, point.data)
+  written = attempt("block network", save, "network.json", "weights.npz")
+  return BlockExport(
+    network=point.net.name,
+    point=point.name,
+    reported_accuracy=point.accuracy,
+    images=len(logits),
+    sizes=block_artifact.sizes(written) if written else {},
+    failed=attempt.failed,
+    accuracy=float(np.mean(logits.argmax(-1) == np.asarray(point.labels))),
+    logits=logits.size,
+    tensors=tuple(_tensors(written)) if written else (),
+  )
+
+
+def _tensors(network: BlockNet) -> Iterator[BlockTensor]:
+  """Every kernel, then the image and what every layer makes."""
+  net = network.net
+  formats = dict(zip(net.workload.sites, network.formats.tolist(), strict=True))
+  for site in network.weights:
+    yield BlockTensor(site, tuple(formats[site]), network.weight_bytes(site))
+  for name in net.shapes:
+    site = net.site_of[name]
+    format_ = tuple(formats[site]) if site else None
+    yield BlockTensor(name, format_, network.activation_bytes(name))

@@ -9,6 +9,27 @@ from fbq.deploy.faithful import LayerReport
 
 
 @dataclasses.dataclass(frozen=True)
+class ExportedPoint:
+  """A point as files.
+
+  Attributes:
+    network, point: names for the reader.
+    reported_accuracy: test accuracy that the run reports, 0 to 1.
+    images: number of test images.
+    sizes: bytes, see `artifact.sizes` and `block_artifact.sizes`; {} if nothing
+      was written.
+    failed: {part: reason} of what could not be made.
+  """
+
+  network: str
+  point: str
+  reported_accuracy: float
+  images: int
+  sizes: dict[str, int]
+  failed: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
 class Integers:
   """A network in integers against the trained one, on the test images.
 
@@ -29,15 +50,10 @@ class Integers:
 
 
 @dataclasses.dataclass(frozen=True)
-class IntegerExport:
+class IntegerExport(ExportedPoint):
   """A point in integers.
 
   Attributes:
-    network, point: names for the reader.
-    reported_accuracy: test accuracy that the run reports, 0 to 1.
-    images: number of test images.
-    sizes: bytes, see `fbq.deploy.artifact.sizes`; {} if nothing was written.
-    failed: {part: reason} of what could not be made.
     requantization_bits: width of what was written.
     widths: by width of the requantization, those that could be made.
     bits: {layer: (bits of its input, bits of its weights)}.
@@ -45,12 +61,6 @@ class IntegerExport:
       does: "same_class", faithfully, "same_class_fast", with integer kernels.
   """
 
-  network: str
-  point: str
-  reported_accuracy: float
-  images: int
-  sizes: dict[str, int]
-  failed: dict[str, str]
   requantization_bits: int
   widths: dict[int, Integers]
   bits: dict[str, tuple[int, int | None]]
@@ -78,19 +88,19 @@ class IntegerExport:
       for layer in integers.layers:
         values = [getattr(layer, field) for field in fields]
         yield [
-          width,
-          layer.layer,
-          *self.bits[layer.layer],
+          *(width, layer.layer, *self.bits[layer.layer]),
           *(sum(v.values()) if isinstance(v, dict) else v for v in values),
         ]
 
   def summary(self) -> dict[str, Any]:
     """What result.json says; "failed" only if something did."""
-    written = self.written
     onnx: dict[str, Any] = dict(self.onnx)
     for part, what in (("ONNX", "written"), ("ONNX Runtime", "run")):
       if part in self.failed:
         onnx["error"] = f"not {what}: {self.failed[part]}"
+    dory = "written; form, arithmetic and golden tensors hold the contract"
+    if "DORY" in self.failed:
+      dory = f"not written: {self.failed['DORY']}"
     return {
       "network": self.network,
       "point": self.point,
@@ -98,11 +108,7 @@ class IntegerExport:
       "same_class": {str(w): x.same_class for w, x in self.widths.items()},
       "images": self.images,
       "sizes": self.sizes,
-      "dory": (
-        f"not written: {self.failed['DORY']}"
-        if "DORY" in self.failed
-        else "written; form, arithmetic and golden tensors hold the contract"
-      ),
+      "dory": dory,
       "onnx": onnx,
       "layers": {
         layer.layer: {
@@ -110,7 +116,7 @@ class IntegerExport:
           "proven_equal_channels": layer.equal_channels,
           "channels": layer.channels,
         }
-        for layer in (written.layers if written else ())
+        for layer in (self.written.layers if self.written else ())
       },
       **({"failed": self.failed} if self.failed else {}),
     }
@@ -132,23 +138,15 @@ class BlockTensor(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class BlockExport:
+class BlockExport(ExportedPoint):
   """A network of block formats as packed codes and exponents.
 
   Attributes:
-    network, point, reported_accuracy, images, failed: see `IntegerExport`.
-    sizes: bytes, see `fbq.deploy.block_artifact.sizes`.
     accuracy: test accuracy, 0 to 1.
     logits: number of logits that were compared bit for bit.
     tensors: every tensor of the network.
   """
 
-  network: str
-  point: str
-  reported_accuracy: float
-  images: int
-  sizes: dict[str, int]
-  failed: dict[str, str]
   accuracy: float
   logits: int
   tensors: tuple[BlockTensor, ...]
@@ -161,11 +159,6 @@ class BlockExport:
 
   def summary(self) -> dict[str, Any]:
     """What result.json says; "failed" only if something did."""
-    return {
-      "network": self.network,
-      "point": self.point,
-      "accuracy": self.accuracy,
-      "reported_accuracy": self.reported_accuracy,
-      "sizes": self.sizes,
-      **({"failed": self.failed} if self.failed else {}),
-    }
+    names = "network", "point", "accuracy", "reported_accuracy", "sizes"
+    failed = ("failed",) if self.failed else ()
+    return {name: getattr(self, name) for name in (*names, *failed)}

@@ -4,14 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fbq.config import (
-  Check,
-  Count,
-  NotNegative,
-  Positive,
-  Settings,
-  require,
-)
+from fbq.config import Check, Count, NotNegative, Positive, Settings, require
 from fbq.experiments.ptq.tables import NAMES
 from fbq.lab.lab import Lab
 from fbq.lab.settings import BelowOne, Seeds, Training
@@ -65,27 +58,15 @@ class PostTraining(Training):
 
 def check(settings: PostTraining, lab: Lab) -> None:
   """Raises ConfigError for what cannot work; trains nothing."""
-  batch = settings.calibration_batch
-  require(
-    settings.calibration_images % batch == 0,
-    "calibration_images",
-    settings.calibration_images,
-    f"a multiple of calibration_batch, {batch}",
-  )
-  batches, few = (
-    settings.calibration_images // batch,
-    settings.correction_batches,
-  )
-  require(
-    few <= batches,
-    "correction_batches",
-    few,
-    f"1 to {batches}, the batches of calibration",
-  )
-  require(
-    settings.rounding.batch_size <= few * batch,
-    "rounding.batch_size",
-    settings.rounding.batch_size,
-    f"1 to {few * batch}, the images of correction_batches",
-  )
+  images, batch = settings.calibration_images, settings.calibration_batch
+  expected = f"a multiple of calibration_batch, {batch}"
+  require(images % batch == 0, "calibration_images", images, expected)
+
+  few, batches = settings.correction_batches, images // batch
+  expected = f"1 to {batches}, the batches of calibration"
+  require(few <= batches, "correction_batches", few, expected)
+
+  rounded, seen = settings.rounding.batch_size, few * batch
+  expected = f"1 to {seen}, the images of correction_batches"
+  require(rounded <= seen, "rounding.batch_size", rounded, expected)
   _ = lab.task

@@ -6,7 +6,6 @@ training split, without labels; accuracies are those of test images.
 """
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,31 +47,29 @@ def run(settings: PostTraining, lab: Lab) -> TriedRecipes:
 
     # ---- All recipes, and a look at the layers of the first network; kept in
     # a file of the seed, as recipes are not resumed in the middle
-    path, is_first = folder / f"{seed}.json", seed == settings.seeds[0]
+    path, layers = folder / f"{seed}.json", None
     if not path.exists():
-      seconds = layers = None
-      if is_first:  # before anything is compiled
-        seconds = _seconds(settings, lab, variables, keys)
-      bench = _bench(settings, lab, variables, keys)
-      validation = _validation(settings, lab, keys[3])
-      with lab.clock.measure("recipes"):
-        numbers = _numbers(lab, bench, recipes(tried), *validation)
-      if is_first:
+      bench, batch = _bench(settings, lab, variables, keys), lab.task.batch
+      count = -(-settings.validation_images // batch) * batch
+      validation = lab.calibration_set(keys[3], count)[0], batch
+      if seed == settings.seeds[0]:
+        # From float to grids, folding and calibration included, timed alone
+        for name in ("one recipe and its compilation", "one recipe again"):
+          alone = _bench(settings, lab, variables, keys)
+          with lab.clock.measure(name):
+            jax.block_until_ready(alone.apply(BASE).data)
         with lab.clock.measure("layers"):
           layers = _look_at_layers(bench, *validation)
-      network = QuantizedNetwork(accuracy, numbers, seconds, layers)
+      with lab.clock.measure("recipes"):
+        numbers = _numbers(lab, bench, recipes(tried), *validation)
+      network = QuantizedNetwork(accuracy, numbers, layers)
       plain = kept.dump_python(network, mode="json")
       write_atomically(path, json.dumps(plain) + "\n")
-    networks[seed] = kept.validate_python(json.loads(path.read_text()))
+    networks[seed] = kept.validate_json(path.read_text())
 
   # ---- The record
-  return TriedRecipes(
-    lab.net.name,
-    tried,
-    networks,
-    settings.tolerance,
-    _assumptions(settings, lab),
-  )
+  name, said = lab.net.name, _assumptions(settings, lab)
+  return TriedRecipes(name, tried, networks, settings.tolerance, said)
 
 
 def _bench(
@@ -80,43 +77,16 @@ def _bench(
 ) -> Bench:
   """The bench of a float network; `keys` are the five of its seed."""
   images, _ = lab.calibration_set(keys[2])
-  size, rounding = settings.calibration_batch, settings.rounding
+  size, r = settings.calibration_batch, settings.rounding
   return Bench(
     lab.net,
     {kind: variables[kind] for kind in ("params", "batch_stats")},
     [images[i : i + size] for i in range(0, len(images), size)],
     RangeOptions(settings.percent, settings.decay),
-    adaround.Settings(
-      rounding.steps,
-      rounding.batch_size,
-      rounding.learning_rate,
-      rounding.strength,
-    ),
+    adaround.Settings(r.steps, r.batch_size, r.learning_rate, r.strength),
     keys[4],
     settings.correction_batches,
   )
-
-
-def _seconds(settings, lab, variables, keys) -> dict[str, float]:
-  """Wall time from a float network to grids, folding and calibration included.
-
-  Twice: everything is compiled in the first one.
-  """
-  found = {}
-  for name in ("compiled on the way", "compiled before"):
-    bench = _bench(settings, lab, variables, keys)
-    jax.block_until_ready(bench.batches)
-    start = time.perf_counter()
-    jax.block_until_ready(bench.apply(BASE).data)
-    found[name] = time.perf_counter() - start
-  return found
-
-
-def _validation(settings, lab, key) -> tuple[jax.Array, int]:
-  """Images of the training split, a multiple of the batch of the test set."""
-  batch = lab.task.batch
-  count = -(-settings.validation_images // batch) * batch
-  return lab.calibration_set(key, count)[0], batch
 
 
 def _numbers(
@@ -146,17 +116,19 @@ def _look_at_layers(
   bench: Bench, images: jax.Array, batch: int
 ) -> LayerNumbers:
   """What quantization does to each layer; arguments of `_numbers`."""
-  # What the weights keep
+  # What 8-bit weights keep
   net, variables = bench.folded
-  params = {
-    "unfolded": (bench.net, bench.variables["params"]),
-    "folded": (net, variables["params"]),
-    "equalized": (net, bench.equalized["params"]),
-  }
-  noise = {
-    name: tuple(sqnr.report(*pair, forms=("affine",)))
-    for name, pair in params.items()
-  }
+  noise = {}
+  for case, params, per_channel in (
+    ("not folded", bench.variables["params"], False),
+    ("folded", variables["params"], False),
+    ("equalized", bench.equalized["params"], False),
+    ("per channel", variables["params"], True),
+  ):
+    rows = sqnr.report(net, params, (8,), ("affine",))
+    noise[case] = {
+      row.layer: row.decibels for row in rows if row.per_channel == per_channel
+    }
 
   # How far one tensor alone at few bits moves the outputs
   reference = bench.logits(bench.in_float(), images, batch)
@@ -178,20 +150,12 @@ def _look_at_layers(
 
 def _assumptions(settings: PostTraining, lab: Lab) -> tuple[str, ...]:
   """Sentences about what the numbers rest on."""
-  rounding = settings.rounding
   return (
-    f"{len(settings.seeds)} float networks, "
-    f"{lab.task.steps(settings.float_training)} steps each; ± is the standard "
-    "error over them.",
-    f"Ranges from {settings.calibration_images} images of the training split "
-    f"in batches of {settings.calibration_batch}; bias correction and AdaRound "
-    f"see {settings.correction_batches} of the batches. No labels are used.",
+    f"Ranges from {settings.calibration_images} images of the training split; "
+    "bias correction and AdaRound see some of them. No labels are used.",
     f"Recipes are chosen by {settings.validation_images} or a few more other "
     "renders of training images, not by test images; the network was trained "
     "on their sources, so it is surer of them than of test images.",
-    f"Percentile: {settings.percent:g} %. Moving average: decay "
-    f"{settings.decay:g} a batch. AdaRound: {rounding.steps} steps of "
-    f"{rounding.batch_size} images for each layer.",
     "The image keeps 8 bits from 0 to 1, adders and signed tensors 8 bits; "
     "biases and logits stay in float, as 32-bit integers hold them.",
     lab.task.about_test,

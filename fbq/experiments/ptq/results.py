@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from fbq.experiments.ptq.tables import WIDTHS, RecipeTable, recipes
 from fbq.ptq.folding import Spread
 from fbq.ptq.recipes import Recipe
-from fbq.ptq.sqnr import LayerSqnr
 from fbq.report.means import Mean, mean
 
 _LOSS = 0.01  # 8 bits per channel must not lose more
@@ -37,13 +36,13 @@ class LayerNumbers:
   """What quantization does to each layer of one network.
 
   Attributes:
-    sqnr: noise of 4- and 8-bit weights "unfolded", "folded", "equalized".
+    sqnr: {what was done: {layer: decibels that 8-bit weights keep}}.
     spreads: how unequal folding makes channels.
     weights, activations: {site: KL divergence in nats with this tensor alone
       at 4 bits, the others in float}.
   """
 
-  sqnr: dict[str, tuple[LayerSqnr, ...]]
+  sqnr: dict[str, dict[str, float]]
   spreads: tuple[Spread, ...]
   weights: dict[str, float]
   activations: dict[str, float]
@@ -56,30 +55,20 @@ class QuantizedNetwork:
   Attributes:
     in_float: test accuracy before.
     recipes: numbers of each recipe, in the order of `tables.recipes`.
-    seconds: wall time from a float network to grids; of the first seed alone.
     layers: of the first seed alone.
   """
 
   in_float: float
   recipes: tuple[RecipeNumbers, ...]
-  seconds: dict[str, float] | None = None
   layers: LayerNumbers | None = None
 
 
 class RecipeMeans(NamedTuple):
-  """A recipe on the networks of all seeds.
-
-  Attributes:
-    recipe: what was applied.
-    accuracy: accuracy on test images.
-    loss: accuracy in float minus that, within a seed.
-    kl, agreement: means over seeds, see `RecipeNumbers`.
-    accuracies: accuracy of each seed.
-  """
+  """A recipe on the networks of all seeds, see `RecipeNumbers`."""
 
   recipe: Recipe
   accuracy: Mean
-  loss: Mean
+  loss: Mean  # of accuracy against float, within seeds
   kl: float
   agreement: float
   accuracies: tuple[float, ...]
@@ -146,14 +135,14 @@ class TriedRecipes:
   @functools.cached_property
   def means(self) -> dict[Recipe, RecipeMeans]:
     """Every recipe over seeds."""
-    found = {}
-    networks = self.networks.values()
-    for i, recipe in enumerate(recipes(self.tables)):
-      rows = [network.recipes[i] for network in networks]
+    found, networks = {}, self.networks.values()
+    numbers = zip(*(network.recipes for network in networks), strict=True)
+    for recipe, rows in zip(recipes(self.tables), numbers, strict=True):
+      pairs = zip(networks, rows, strict=True)
       found[recipe] = RecipeMeans(
         recipe,
         mean([row.accuracy for row in rows]),
-        mean([n.in_float - n.recipes[i].accuracy for n in networks]),
+        mean([network.in_float - row.accuracy for network, row in pairs]),
         statistics.fmean(row.kl for row in rows),
         statistics.fmean(row.agreement for row in rows),
         tuple(row.accuracy for row in rows),
@@ -162,21 +151,12 @@ class TriedRecipes:
 
   @functools.cached_property
   def best(self) -> list[RecipeMeans]:
-    """For each pair of bit-widths the recipe of least KL divergence.
-
-    Told by images of the training split, without labels.
-    """
-    return [
-      min(
-        (
-          one
-          for recipe, one in self.means.items()
-          if (recipe.weight_bits, recipe.activation_bits) == pair
-        ),
-        key=lambda one: one.kl,
-      )
-      for pair in WIDTHS
-    ]
+    """For each pair of bit-widths the recipe of least KL divergence."""
+    found: dict[tuple, RecipeMeans] = {}
+    for one in sorted(self.means.values(), key=lambda one: one.kl):
+      pair = one.recipe.weight_bits, one.recipe.activation_bits
+      found.setdefault(pair, one)
+    return [found[pair] for pair in WIDTHS]
 
   @property
   def used(self) -> RecipeMeans:
@@ -205,13 +185,13 @@ class TriedRecipes:
       f"Use {one.recipe.name} for {self.network}: {one.accuracy} % of the test "
       f"images are right, {self.in_float} % in float."
     )
-    if self.is_faithful(one):
-      return text
-    return (
-      f"{text} No recipe keeps the float network's class for "
-      f"{1 - self.tolerance:.1%} of the validation images: this is the best at "
-      "8 bits."
-    )
+    if not self.is_faithful(one):
+      text += (
+        " No recipe keeps the float network's class for "
+        f"{1 - self.tolerance:.1%} of the validation images: this is the best "
+        "at 8 bits."
+      )
+    return text
 
   @property
   def findings(self) -> list[str]:
@@ -228,16 +208,11 @@ class TriedRecipes:
     after = self.means.get(dataclasses.replace(shared, steps=("fold",)))
     if before is None or after is None:
       return found
-    why = "Folding does little to one range for a layer here"
-    if before.accuracy.value - after.accuracy.value > _COLLAPSE:
-      why = (
-        "It is folding that breaks one range for a layer: a batch norm's "
-        "factors differ from channel to channel, and so then do the ranges of "
-        "the channels; small channels are left with a few codes, or none"
-      )
+    fell = before.accuracy.value - after.accuracy.value > _COLLAPSE
+    why = "It is folding that breaks" if fell else "Folding does little to"
     found.append(
-      f"{why}: W8 affine per layer {before.accuracy} % unfolded, "
-      f"{after.accuracy} % folded."
+      f"{why} one range for a layer: W8 affine per layer {before.accuracy} % "
+      f"unfolded, {after.accuracy} % folded."
     )
 
     layers = next(iter(self.networks.values())).layers
@@ -245,9 +220,9 @@ class TriedRecipes:
       row = max(layers.spreads, key=lambda row: row.after)
       found.append(
         f"Most unequal in the first network: {row.layer}, whose widest channel "
-        f"has {row.after:,.1f} times the range of the median one "
-        f"({row.before:.1f} times before folding; its batch norm's variance is "
-        f"{row.variance:.1e}, by whose root folding divides). With one 8-bit "
-        f"range {row.lost:.0%} of its channels are all zeros."
+        f"has {row.after:,.1f} times the range of the median one, "
+        f"{row.before:.1f} before folding, which divides by the root of a "
+        f"variance of {row.variance:.1e}. One 8-bit range makes zeros of "
+        f"{row.lost:.0%} of its channels."
       )
     return found

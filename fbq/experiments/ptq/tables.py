@@ -1,16 +1,18 @@
 """What is tried: tables of recipes, one question each."""
 
 import dataclasses
-import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fbq.ptq.recipes import Recipe
 from fbq.quantizers import histogram_rules
 
-NAMES = ("granularity", "widths", "weight_rules", "activation_rules", "steps")
+Changes = Mapping[str, dict[str, Any]]  # label -> fields of a recipe
+
 WIDTHS = ((8, 8), (4, 8), (8, 4), (4, 4))
-_WORDS = {True: "per channel", False: "per layer"}
-BASE = Recipe(weight_rule="least_squares", activation_rule="least_squares")
+_LEAST = dict(weight_rule="least_squares", activation_rule="least_squares")
+BASE = Recipe(**_LEAST)
+_ROUNDED = "+ AdaRound"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +34,11 @@ class RecipeTable:
 
 def tables(names: Sequence[str], rounds: bool) -> tuple[RecipeTable, ...]:
   """Tables by name, with AdaRound if it `rounds`, which takes long."""
-  made = {
-    "granularity": _granularity,
-    "widths": _widths,
-    "weight_rules": _weight_rules,
-    "activation_rules": _activation_rules,
-    "steps": lambda: _steps(rounds),
-  }
-  return tuple(made[name]() for name in names)
+  found = []
+  for table in (_TABLES[name] for name in names):
+    rows = (row for row in table.rows if rounds or _ROUNDED not in row[0])
+    found.append(dataclasses.replace(table, rows=tuple(rows)))
+  return tuple(found)
 
 
 def recipes(tables: Sequence[RecipeTable]) -> list[Recipe]:
@@ -48,127 +47,101 @@ def recipes(tables: Sequence[RecipeTable]) -> list[Recipe]:
   return [*dict.fromkeys(cell for cell in cells if cell is not None)]
 
 
-def _granularity() -> RecipeTable:
-  """Weights alone, by the whitepaper's min/max (its table 2)."""
-  forms = ("affine", "symmetric", "restricted")
-  columns = [*itertools.product((8, 4), forms)]
-  rows = []
-  for folded, per_channel in itertools.product((False, True), repeat=2):
-    when = "batch norms folded" if folded else "not folded"
-    steps = ("fold",) if folded else ()
-    row = tuple(
-      Recipe(bits, None, form, per_channel=per_channel, steps=steps)
-      for bits, form in columns
-    )
-    rows.append((f"{_WORDS[per_channel]}, {when}", row))
-  return RecipeTable(
+def _table(
+  title: str, note: str, columns: Changes, rows: Changes
+) -> RecipeTable:
+  cells = (
+    (label, tuple(_cell(**column | row) for column in columns.values()))
+    for label, row in rows.items()
+  )
+  return RecipeTable(title, note, tuple(columns), tuple(cells))
+
+
+def _cell(**changes: Any) -> Recipe | None:
+  """The recipe, or None where a table leaves its cell empty."""
+  recipe = Recipe(**changes)
+  if recipe.weight_bits is None and not recipe.per_channel:
+    return None  # activations have one range each
+  if "round" in recipe.steps and recipe.weight_bits != 4:
+    return None  # 8 bits have nothing to gain by it
+  return recipe
+
+
+def _each(changes: Changes) -> Changes:
+  """The same per channel and per layer."""
+  return {
+    f"{label}, {words}": {**fields, "per_channel": words == "per channel"}
+    for label, fields in changes.items()
+    for words in ("per channel", "per layer")
+  }
+
+
+def _bits(weights: int | None, activations: int | None) -> dict[str, Any]:
+  return dict(weight_bits=weights, activation_bits=activations)
+
+
+def _by_widths(*pairs: tuple[int | None, int | None]) -> Changes:
+  return {Recipe(*pair).widths: _bits(*pair) for pair in pairs}
+
+
+_TABLES = {
+  # By the whitepaper's min/max (its table 2).
+  "granularity": _table(
     "Weights alone: form and granularity, before and after folding",
     "Ranges by min/max, activations in float. Affine: codes with a zero-point; "
     "symmetric: all 2^b codes; restricted: as many codes below 0 as above, the "
     "whitepaper's symmetric weights. Per channel, the classifier still has one "
     "range.",
-    tuple(f"W{bits} {form}" for bits, form in columns),
-    tuple(rows),
-  )
-
-
-def _widths() -> RecipeTable:
-  columns = (*WIDTHS, (8, None), (4, None), (None, 8), (None, 4))
-  rows = []
-  for name, base in (("min/max", Recipe()), ("least squares", BASE)):
-    for per_channel in (True, False):
-      row = tuple(
-        _at(base, weights, activations, per_channel)
-        if per_channel or weights is not None
-        else None
-        for weights, activations in columns
-      )
-      rows.append((f"{_WORDS[per_channel]}, {name}", row))
-  return RecipeTable(
+    {
+      f"W{bits} {form}": {**_bits(bits, None), "weight_form": form}
+      for bits in (8, 4)
+      for form in ("affine", "symmetric", "restricted")
+    },
+    _each({"not folded": {"steps": ()}, "batch norms folded": {}}),
+  ),
+  "widths": _table(
     "Bit-widths: weights, activations, both",
     "Restricted weights, batch norms folded. The image, adders and signed "
     "tensors keep their 8 bits. “-” is float; activations have one range each, "
     "so those alone know no granularity.",
-    tuple(Recipe(*pair).widths for pair in columns),
-    tuple(rows),
-  )
-
-
-def _weight_rules() -> RecipeTable:
-  columns = [*itertools.product((8, 4), (True, False))]
-  rows = tuple(
-    (
-      rule.replace("_", " "),
-      tuple(
-        Recipe(bits, None, per_channel=per_channel, weight_rule=rule)
-        for bits, per_channel in columns
-      ),
-    )
-    for rule in ("min_max", "percentile", "least_squares", "sawb")
-  )
-  return RecipeTable(
+    _by_widths(*WIDTHS, (8, None), (4, None), (None, 8), (None, 4)),
+    _each({"min/max": {}, "least squares": _LEAST}),
+  ),
+  "weight_rules": _table(
     "Ranges of weights",
     "Weights alone, restricted, batch norms folded.",
-    tuple(f"W{bits} {_WORDS[channels]}" for bits, channels in columns),
-    rows,
-  )
-
-
-def _activation_rules() -> RecipeTable:
-  rows = tuple(
-    (
-      rule.replace("_", " "),
-      tuple(Recipe(None, bits, activation_rule=rule) for bits in (8, 6, 4, 3)),
-    )
-    for rule in histogram_rules.RULES
-  )
-  return RecipeTable(
+    _each({f"W{bits}": _bits(bits, None) for bits in (8, 4)}),
+    {
+      rule.replace("_", " "): dict(weight_rule=rule)
+      for rule in ("min_max", "percentile", "least_squares", "sawb")
+    },
+  ),
+  "activation_rules": _table(
     "Ranges of activations",
     "Activations alone. The moving average is the only rule that depends on "
     "the order of the calibration batches.",
-    ("A8", "A6", "A4", "A3"),
-    rows,
-  )
-
-
-def _steps(rounds: bool) -> RecipeTable:
-  tried: dict[str, tuple[str, ...]] = {
-    "ranges alone": (),
-    "+ equalization": ("equalize",),
-    "+ bias correction": ("correct",),
-    "+ both": ("equalize", "correct"),
-  }
-  rounded = {
-    "+ AdaRound": ("round",),
-    "+ AdaRound, bias correction": ("round", "correct"),
-  }
-  rows: list[tuple[str, tuple[Recipe | None, ...]]] = []
-  for per_channel in (True, False):
-    for label, more in tried.items():
-      row = tuple(_at(BASE, *pair, per_channel, more) for pair in WIDTHS)
-      rows.append((f"{_WORDS[per_channel]}, {label}", row))
-  for label, more in rounded.items() if rounds else ():
-    row = (_at(BASE, *w, True, more) if w[0] == 4 else None for w in WIDTHS)
-    rows.append((f"{_WORDS[True]}, {label}", tuple(row)))
-  return RecipeTable(
+    {f"A{bits}": _bits(None, bits) for bits in (8, 6, 4, 3)},
+    {
+      rule.replace("_", " "): dict(activation_rule=rule)
+      for rule in histogram_rules.RULES
+    },
+  ),
+  "steps": _table(
     "Further steps, each alone",
     "Least-squares ranges, restricted weights, batch norms folded.",
-    tuple(Recipe(*pair).widths for pair in WIDTHS),
-    tuple(rows),
-  )
-
-
-def _at(
-  base: Recipe,
-  weights: int | None,
-  activations: int | None,
-  per_channel: bool,
-  more: Sequence[str] = (),
-) -> Recipe:
-  return dataclasses.replace(
-    base,
-    weight_bits=weights,
-    activation_bits=activations,
-    per_channel=per_channel,
-    steps=("fold", *more),
-  )
+    {label: bits | _LEAST for label, bits in _by_widths(*WIDTHS).items()},
+    {
+      **_each(
+        {
+          "ranges alone": {},
+          "+ equalization": dict(steps=("fold", "equalize")),
+          "+ bias correction": dict(steps=("fold", "correct")),
+          "+ both": dict(steps=("fold", "equalize", "correct")),
+        }
+      ),
+      _ROUNDED: dict(steps=("fold", "round")),
+      f"{_ROUNDED}, bias correction": dict(steps=("fold", "round", "correct")),
+    },
+  ),
+}
+NAMES = tuple(_TABLES)

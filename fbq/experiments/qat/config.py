@@ -56,18 +56,13 @@ class UniformTraining(Training):
 
 def check(settings: UniformTraining, lab: Lab) -> None:
   """Raises ConfigError for what cannot work; trains nothing."""
-  require(
-    len(recipes(settings)) == 1 + len(settings.compare),
-    "compare",
-    settings.compare,
-    "different rules beside config.qat.method",
-  )
-  require(
-    settings.start == "float" or not settings.qat.distillation,
-    "qat.distillation",
-    settings.qat.distillation,
-    "0 where training starts from scratch",
-  )
+  compare, distillation = settings.compare, settings.qat.distillation
+  are_different = len(recipes(settings)) == 1 + len(compare)
+  expected = "different rules beside config.qat.method"
+  require(are_different, "compare", compare, expected)
+  is_free = settings.start == "float" or not distillation
+  expected = "0 where training starts from scratch"
+  require(is_free, "qat.distillation", distillation, expected)
   _ = lab.task
 
 
@@ -93,10 +88,6 @@ def recipes(settings: UniformTraining) -> dict[str, Recipe]:
 
 def assignment(settings: UniformTraining, net: Net) -> dict[str, int]:
   """{site: bits}: weights, activations, and what the network fixes."""
-  weights = {
-    f"{node.name}.weight": settings.bits
-    for node in net.nodes
-    if node.has_weights
-  }
-  activations = precision.uniform(net, settings.activation_bits)
-  return {**activations, **weights, **net.fixed_bits}
+  bits = precision.uniform(net, settings.activation_bits)
+  weights = [site for site in bits if site.endswith(".weight")]
+  return bits | dict.fromkeys(weights, settings.bits) | net.fixed_bits

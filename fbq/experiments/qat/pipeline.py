@@ -57,13 +57,9 @@ def run(settings: UniformTraining, lab: Lab) -> TrainedNetworks:
         before = tuner.accuracy(start, assignment)
       name = f"seed{seed}-{method}"
       after = tuner(name, variables, ranges, assignment, keys[3])
-      trained.append(
-        TrainedNetwork(method, seed, float_accuracy, before, after)
-      )
-      lab.log.say(
-        f"seed {seed}, {method}: {before:.2%} before training, {after:.2%} "
-        f"after; float {float_accuracy:.2%}"
-      )
+      found = TrainedNetwork(method, seed, float_accuracy, before, after)
+      trained.append(found)
+      lab.log.say(f"{name}: {before:.2%} before training, {after:.2%} after")
 
   # ---- The record
   return TrainedNetworks(
@@ -97,18 +93,13 @@ def _normalized(
 
 def _assumptions(settings: UniformTraining, lab: Lab) -> tuple[str, ...]:
   """Sentences about what the numbers rest on."""
-  qat, stages = settings.qat, (settings.float_training, settings.fine_tuning)
+  stages = settings.float_training, settings.fine_tuning
   float_steps, qat_steps = map(lab.task.steps, stages)
+  start = f"after the {float_steps} of float training, all from scratch"
+  if settings.start == "float":
+    start = f"from the same float network, trained for {float_steps}"
   return (
-    f"Every rule trains for {qat_steps} steps on the same batches"
-    + (
-      f" from the same float network, trained for {float_steps}."
-      if settings.start == "float"
-      else f" after the {float_steps} of float training, all from scratch."
-    ),
+    f"Every rule trains for {qat_steps} steps on the same batches {start}.",
     "Image and sums of shortcuts stay at 8 bits where the network says so.",
-    f"Batch norm: {qat.batch_norm}. Grids: weights {qat.weights}, "
-    + ("per channel" if qat.per_channel else "per layer")
-    + f"; activations {qat.activations}.",
     lab.task.about_test,
   )

@@ -11,14 +11,13 @@ from fbq.report.means import Mean, mean
 
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
-  """A network trained at given bits, and its test accuracies, 0 to 1.
+  """A network trained by a rule, and its test accuracies, 0 to 1.
 
   Attributes:
     method: name of the rule of training.
     seed: seed of everything that was drawn.
     float_accuracy: accuracy of the float network of the same seed.
-    before: accuracy quantized, before training.
-    after: accuracy after training.
+    before, after: accuracies quantized, before and after training.
   """
 
   method: str
@@ -29,20 +28,12 @@ class TrainedNetwork:
 
 
 class RuleMeans(NamedTuple):
-  """A rule over its seeds.
+  """Accuracies of a rule over seeds, and differences within seeds."""
 
-  Attributes:
-    method: name of the rule.
-    before, after: accuracies before and after training.
-    lost: accuracy that the float network has more, within seeds.
-    behind: accuracy that the chosen rule has more, within seeds.
-  """
-
-  method: str
   before: Mean
   after: Mean
-  lost: Mean
-  behind: Mean
+  lost: Mean  # against float
+  behind: Mean  # the chosen rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,35 +66,33 @@ class TrainedNetworks:
 
   def summary(self) -> dict[str, Any]:
     """What result.json says."""
+
+    def plain(mean: Mean) -> dict[str, float | None]:
+      error = None if math.isnan(mean.error) else mean.error
+      return {"mean": mean.value, "standard_error": error}
+
     return {
       "verdict": self.verdict,
       "float_accuracy": statistics.fmean(
-        network.float_accuracy for network in self.trained
+        n.float_accuracy for n in self.trained
       ),
       "rules": {
-        row.method: {
-          name: {
-            "mean": found.value,
-            # JSON knows no NaN
-            "standard_error": None if math.isnan(found.error) else found.error,
-          }
-          for name, found in row._asdict().items()
-          if isinstance(found, Mean)
-        }
-        for row in self.means
+        method: {name: plain(mean) for name, mean in row._asdict().items()}
+        for method, row in self.means.items()
       },
     }
 
   @property
   def words(self) -> str:
     """The precision, for people."""
-    weights = f"{self.bits}-bit weights"
-    activations = f"{self.activation_bits}-bit activations"
-    if self.quantizes == "weights":
-      return f"{weights} and float activations"
-    if self.quantizes == "activations":
-      return f"float weights and {activations}"
-    return f"{weights} and {activations}"
+    weights, activations = (
+      f"{bits}-bit" if self.quantizes in ("both", kind) else "float"
+      for kind, bits in (
+        ("weights", self.bits),
+        ("activations", self.activation_bits),
+      )
+    )
+    return f"{weights} weights and {activations} activations"
 
   @property
   def float_mean(self) -> Mean:
@@ -112,52 +101,39 @@ class TrainedNetworks:
     return mean([*by_seed.values()])
 
   @property
-  def means(self) -> list[RuleMeans]:
-    """Every rule, the chosen one first, then by mean accuracy.
-
-    Raises:
-      ValueError: a rule lacks a seed that another one has.
-    """
-    of_rule: dict[str, dict[int, TrainedNetwork]] = {}
-    for network in self.trained:
-      of_rule.setdefault(network.method, {})[network.seed] = network
-    chosen = next(iter(self.rules))
-    reference, rows = of_rule[chosen], []
-    for method, of_seed in of_rule.items():
-      if of_seed.keys() != reference.keys():
-        raise ValueError(
-          f"{method} has seeds {sorted(of_seed)}, expected {sorted(reference)}"
-        )
-      found = of_seed.values()
-      rows.append(
-        RuleMeans(
-          method,
-          mean([n.before for n in found]),
-          mean([n.after for n in found]),
-          mean([n.float_accuracy - n.after for n in found]),
-          mean([reference[n.seed].after - n.after for n in found]),
-        )
+  def means(self) -> dict[str, RuleMeans]:
+    """Every rule, the chosen one first, then by mean accuracy."""
+    chosen, rows = next(iter(self.rules)), {}
+    best = {n.seed: n.after for n in self.trained if n.method == chosen}
+    for method in self.rules:
+      found = [n for n in self.trained if n.method == method]
+      rows[method] = RuleMeans(
+        mean([n.before for n in found]),
+        mean([n.after for n in found]),
+        mean([n.float_accuracy - n.after for n in found]),
+        mean([best[n.seed] - n.after for n in found]),
       )
-    return sorted(rows, key=lambda r: (r.method != chosen, -r.after.value))
+    order = sorted(rows, key=lambda m: (m != chosen, -rows[m].after.value))
+    return {method: rows[method] for method in order}
 
   @property
   def verdict(self) -> str:
     """What the chosen rule keeps, and whether another one does better."""
-    chosen, *others = self.means
+    (method, chosen), *others = self.means.items()
     seeds = chosen.after.count
     text = (
-      f"{self.words} by {chosen.method}: {chosen.after} % of the test images, "
-      f"{chosen.lost} points below the float network"
+      f"{self.words} by {method}: {chosen.after} % of the test images, "
+      f"{chosen.lost} points below the float network "
     )
-    text += f" (mean of {seeds} seeds)." if seeds > 1 else " (one seed)."
+    text += f"(mean of {seeds} seeds)." if seeds > 1 else "(one seed)."
     if not others:
       return text
 
-    best = min(others, key=lambda row: row.behind.value)
-    if best.behind.value >= 0:
-      return f"{text} No other rule tried is better."
+    name, best = min(others, key=lambda other: other[1].behind.value)
     gain = best.behind._replace(value=-best.behind.value)
-    text += f" {best.method} is {gain} points better"
-    if not math.isnan(gain.error) and gain.value < 2 * gain.error:
+    if gain.value <= 0:
+      return f"{text} No other rule tried is better."
+    text += f" {name} is {gain} points better"
+    if gain.value < 2 * gain.error:
       text += ", less than two standard errors"
     return f"{text}."

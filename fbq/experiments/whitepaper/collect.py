@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fbq.experiments.whitepaper import cases, claims
+from fbq.experiments.whitepaper import claims
+from fbq.experiments.whitepaper.cases import PAPER
 from fbq.experiments.whitepaper.claims import Verdict
 from fbq.experiments.whitepaper.page import table_of
 from fbq.experiments.whitepaper.results import WhitepaperTables
@@ -25,19 +26,16 @@ def read(workdirs: Sequence[Path]) -> list[WhitepaperTables]:
   Raises:
     ValueError: another experiment, a network twice, or other seeds.
   """
-  runs = []
-  for workdir in workdirs:
-    _, results, _ = experiment.load(workdir)
+  runs = [experiment.load(workdir)[1] for workdir in workdirs]
+  for workdir, results in zip(workdirs, runs, strict=True):
     if not isinstance(results, WhitepaperTables):
       raise ValueError(
         f"{workdir} holds {type(results).__name__}, expected a run of "
         "configs/digits_whitepaper.py"
       )
-    runs.append(results)
-  names = [run.network.net for run in runs]
+  names, seeds = [run.network.net for run in runs], {run.seeds for run in runs}
   if len(set(names)) < len(names):
     raise ValueError(f"the networks are {names}, expected each of them once")
-  seeds = {run.seeds for run in runs}
   if len(seeds) > 1:
     raise ValueError(
       f"the seeds of the runs are {sorted(seeds)}, expected the same for all: "
@@ -53,29 +51,18 @@ def pairs(runs: Sequence[WhitepaperTables]) -> list[Verdict]:
   it loses more.
   """
   ordered = sorted(runs, key=lambda run: run.network.parameters)
-  return [
-    claims.loses_more(
-      (small.network.net, large.network.net),
-      (small.network.accuracies, large.network.accuracies),
-      (small.builder, large.builder),
-    )
-    for small, large in itertools.combinations(ordered, 2)
-  ]
+  told = [(r.network.net, r.builder, r.network.accuracies) for r in ordered]
+  return [claims.loses_more(*two) for two in itertools.combinations(told, 2)]
 
 
 def claims_table(runs: Sequence[WhitepaperTables]) -> blocks.Table:
   """Every claim, a column for each network."""
-  verdicts = [
-    claims.verdicts(run.builder, run.network.accuracies) for run in runs
-  ]
+  verdicts = [claims.verdicts(r.builder, r.network.accuracies) for r in runs]
   return blocks.Table(
-    [
-      blocks.Column("claim"),
-      *(blocks.Column(run.network.net) for run in runs),
-    ],
+    [blocks.Column("claim"), *(blocks.Column(r.network.net) for r in runs)],
     [
       [f"{claim.title} > {100 * claim.bound:g}", *map(_cell, found)]
-      for claim, *found in zip(claims.CLAIMS, *verdicts, strict=True)
+      for claim, *found in zip(PAPER.claims, *verdicts, strict=True)
     ],
     label="Points of difference, published in brackets; = agrees, x does not, "
     "? undecided",
@@ -99,11 +86,8 @@ def main() -> None:
   except ValueError as error:
     sys.exit(f"error: {error}")
   shown = Console(width=None if sys.stdout.isatty() else 120)
-  rows = {
-    run.network.net: (run.builder, run.network.accuracies) for run in runs
-  }
-  for table in cases.TABLES:
-    shown.print(cells.printed(table_of(table, rows)))
+  for table in PAPER.tables:
+    shown.print(cells.printed(table_of(table, runs)))
   shown.print(cells.printed(claims_table(runs)))
   for v in pairs(runs):
     line = f"{v.word or 'here'}: {v.claim.title}: {_cell(v)} points, {v.text}"

@@ -17,7 +17,7 @@ import numpy as np
 
 from fbq import norms, precision
 from fbq.experiments.whitepaper import cases, config
-from fbq.experiments.whitepaper.cases import FLOAT, PTQ, Case
+from fbq.experiments.whitepaper.cases import FLOAT, PTQ, case_of
 from fbq.experiments.whitepaper.config import Whitepaper
 from fbq.experiments.whitepaper.results import (
   RecipeAccuracies,
@@ -68,7 +68,7 @@ def run(settings: Whitepaper, lab: Lab) -> WhitepaperTables:
 
 
 def _network(
-  settings: Whitepaper, lab: Lab, prefix: str, tried: Sequence[Case]
+  settings: Whitepaper, lab: Lab, prefix: str, tried: Sequence[str]
 ) -> RecipeAccuracies:
   """A network trained by each seed, and every case of it.
 
@@ -76,10 +76,10 @@ def _network(
     settings: seeds and training.
     lab: where the network is.
     prefix: first part of the names of its runs.
-    tried: cases beside `FLOAT`.
+    tried: names of cases beside `FLOAT`.
   """
   net = lab.net
-  accuracies: dict[Case, list[float]] = {case: [] for case in (FLOAT, *tried)}
+  accuracies: dict[str, list[float]] = {name: [] for name in (FLOAT, *tried)}
   spreads, diverged = [], []
 
   # ---- One evaluator for each network, folded or not, and one compiled step
@@ -114,40 +114,39 @@ def _network(
     untrained = json.loads(path.read_text())
 
     # ---- Trained quantized, on the same batches
-    for case in tried:
-      if case.method == cases.QAT:
-        run_name = f"{name}-{case.name}"
+    for case_name in tried:
+      case, run_name = case_of(case_name), f"{name}-{case_name}"
+      if case.method == PTQ:
+        accuracy = untrained[case_name]
+      else:
         train = tuner(Form(case.form, "affine", case.per_channel))
-        bits = _assignment(net, case)
+        bits = _assignment(net, case_name)
         try:
           accuracy = train(run_name, variables, starts, bits, keys[3])
         except Diverged as error:  # a result too, and no end of the others
           diverged.append(run_name)
           lab.log.say(f"{error} Counted as chance.")
           accuracy = 1 / lab.task.classes
-      else:
-        accuracy = untrained[case.name]
-      accuracies[case].append(accuracy)
-      lab.log.say(f"{name}: {case.name} {accuracy:.2%}")
+      accuracies[case_name].append(accuracy)
+      lab.log.say(f"{run_name} {accuracy:.2%}")
 
+  size = lambda name: proxies.weight_bytes(net.workload, _assignment(net, name))
   return RecipeAccuracies(
     net.name,
     net.parameter_count,
-    {case.name: tuple(found) for case, found in accuracies.items()},
-    {
-      case.name: proxies.weight_bytes(net.workload, _assignment(net, case))
-      for case in accuracies
-    },
+    {name: tuple(found) for name, found in accuracies.items()},
+    {name: size(name) for name in accuracies},
     tuple(spreads),
     tuple(diverged),
   )
 
 
-def _assignment(net: Net, case: Case) -> dict[str, int]:
-  """Bits of every site: those of the case, and of the image as ever.
+def _assignment(net: Net, name: str) -> dict[str, int]:
+  """Bits of every site: those of a case, and of the image as ever.
 
   32 stands for float.
   """
+  case = case_of(name)
   weights, activations = (
     bits or _FLOAT_BITS for bits in (case.weight_bits, case.activation_bits)
   )
@@ -170,26 +169,25 @@ def _starts(net: Net, found: Mapping[str, Histogram]) -> Ranges:
 
 
 def _untrained(
-  lab: Lab, bench: Bench, judge: Callable, tried: Sequence[Case]
+  lab: Lab, bench: Bench, judge: Callable, tried: Sequence[str]
 ) -> dict[str, float]:
   """{case: accuracy} of those that are not trained."""
   accuracies = {}
-  for case in tried:
+  for name in tried:
+    case = case_of(name)
     if case.method == PTQ:
-      net, variables, data = bench.apply(
-        recipes.Recipe(
-          case.weight_bits,
-          case.activation_bits,
-          case.form,
-          per_channel=case.per_channel,
-          steps=("fold",) if case.folded else (),
-        )
+      recipe = recipes.Recipe(
+        case.weight_bits,
+        case.activation_bits,
+        case.form,
+        per_channel=case.per_channel,
+        steps=("fold",) if case.folded else (),
       )
+      net, variables, data = bench.apply(recipe)
       # Through numpy, which knows no weak types: one trace for all cases.
       kinds: Any = jax.tree.map(np.asarray, dict(variables))
-      accuracies[case.name] = steps.accuracy(
-        judge(net), kinds, lab.task.test_batches(), data
-      )
+      batches = lab.task.test_batches()
+      accuracies[name] = steps.accuracy(judge(net), kinds, batches, data)
   return accuracies
 
 
@@ -204,21 +202,17 @@ def _assumptions(
   diverged = f"Training diverged and counts as chance: {', '.join(names)}."
   return (
     f"± is the standard error over {len(settings.seeds)} seeds, of start, "
-    "batches and calibration images; test images are the same for all, so it "
-    "says nothing about others.",
+    "batches and calibration images; test images are the same for all.",
     "A claim is above or not above its bound by a one-sided t-test at 95 % on "
     "differences within seeds; it agrees if the published difference is on the "
     "same side.",
-    "Batch norms are folded into the weights before these are quantized, but "
-    "where a column says otherwise. Asymmetric grids have a zero-point, "
-    "symmetric ones are restricted to -127 .. 127; the classifier has one grid "
-    "for all channels.",
-    f"Calibration: smallest and largest number of "
-    f"{settings.calibration_images} training images.",
+    "W, A: bits of weights and activations, - for float. Batch norms are "
+    "folded before weights are quantized, but where a column says otherwise. "
+    "Asymmetric grids have a zero-point, symmetric ones are restricted to "
+    "-127 .. 127; the classifier has one grid for all channels.",
     f"Training (QAT): {qat_steps} steps after {float_steps} in floating point, "
     "weights by their smallest and largest of the moment, activations by "
-    "moving averages of them, straight-through; batch norms corrected, and "
-    f"frozen after {settings.qat.freeze_share:.0%} of the steps.",
+    "moving averages of them; batch norms corrected, then frozen.",
     "Images have 8 bits throughout; all other activations those of the column, "
     "sums and signed ones included, which fbq's deployment keeps at 8.",
     "Published numbers are of full size on ImageNet; the same family is not "

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import AS_SHIPPED
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
@@ -41,7 +42,7 @@ RANGES = st.tuples(st.floats(-8, 8, width=32), st.floats(-8, 8, width=32)).map(
 )
 
 
-@functools.partial(jax.jit, static_argnames="form")
+@functools.partial(jax.jit, static_argnames="form", compiler_options=AS_SHIPPED)
 def everything(x, low, high, bits, form):
   grid = affine.grid(low, high, bits, form)
   zero = affine.quantize(jnp.zeros_like(grid.step), grid)

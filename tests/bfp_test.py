@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import AS_SHIPPED
 
 from fbq.quantizers import bfp, blocks
 from fbq.train.steps import compile_once
@@ -56,7 +57,7 @@ def compiled(axis: int, mode: str, shape=(3, 4, WIDTH)):
   def quantize(x, format_, top):
     return bfp.quantize(x, format_, axis, None, top, mode, sizes=SIZES)
 
-  return compile_once(quantize)
+  return compile_once(quantize, compiler_options=AS_SHIPPED)
 
 
 def as_data(bits, exponent_bits, block_size) -> bfp.Format:

@@ -17,10 +17,6 @@ from fbq.schemes.scheme import Call
 from fbq.train.steps import compile_once
 from hwsim.bfp.formats import FP32, bitq_format, block_format
 
-QUICK = {
-  "xla_backend_optimization_level": 0,
-  "xla_cpu_use_fusion_emitters": False,
-}
 SITES = NET.workload.sites
 TOPS = jnp.full(len(SITES), 4, jnp.int32)
 
@@ -29,7 +25,7 @@ TOPS = jnp.full(len(SITES), 4, jnp.int32)
 def variables():
   """Of the float network, with values that no default hides."""
   init = lambda key: Model(NET).init(key, IMAGES, False)
-  made = jax.jit(init, compiler_options=QUICK)(jax.random.key(1))
+  made = jax.jit(init)(jax.random.key(1))
   random = np.random.default_rng(3)
   add = lambda leaf: leaf + 0.2 * random.random(leaf.shape, np.float32)
   return {k: jax.tree.map(add, made[k]) for k in ("params", "batch_stats")}
@@ -46,7 +42,7 @@ def run(scheme, data, images=IMAGES):
   return logits, seen["intermediates"]
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def _run(scheme, variables, images, data):
   return Model(NET, scheme).apply(
     variables, images, False, data, mutable=["intermediates"]
@@ -91,7 +87,6 @@ def test_one_trace_serves_all_formats():
   scheme = BlockFloat((1, 8))
   forward = compile_once(
     lambda v, x, d: Model(NET, scheme).apply(v, x, False, d),
-    compiler_options=QUICK,
   )
   found = [
     forward(variables(), IMAGES, data_of(format_))

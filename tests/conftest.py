@@ -4,12 +4,18 @@ import os
 import subprocess
 import sys
 
+import compiling
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# What programs and the terminal library write is compared in lines, which it
-# would wrap where they hold a long path.
-os.environ["COLUMNS"] = "1000"
+# `XLA_FLAGS= make test` compiles everything as users do.
+os.environ.setdefault("XLA_FLAGS", compiling.XLA_FLAGS)
+
+
+@pytest.fixture(autouse=True)
+def wide_console(monkeypatch):
+  """Lines are compared, which the terminal library would wrap at long paths."""
+  monkeypatch.setenv("COLUMNS", "1000")
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_message_agrees_with_steps_taken_by_hand(variables, tmp_path):
   with pytest.raises(Diverged) as error:
     run(tmp_path, trainer_with(rate), variables)
   model, updates = Model(NET), optimizer.make(STEPS, rate)
-  state = only_trained(variables)
+  state, update = only_trained(variables), jax.jit(updates.update)
   opt_state = updates.init({"params": state["params"]})
 
   @jax.jit
@@ -98,7 +98,7 @@ def test_message_agrees_with_steps_taken_by_hand(variables, tmp_path):
     (loss, seen), gradients = forward_backward(state, batch)
     if not np.isfinite(loss):
       break
-    change, opt_state = updates.update(
+    change, opt_state = update(
       {"params": gradients}, opt_state, {"params": state["params"]}
     )
     params = optax.apply_updates(state["params"], change["params"])

@@ -1,21 +1,15 @@
 """Runs of main.py in processes of their own, for tests of whole experiments."""
 
-import importlib.metadata
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
+from compiling import XLA_FLAGS
+
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = "tests/configs/tiny.py"
-# Half of compiling is fusion emitters, half of the rest optimization. A later
-# XLA that does not know a flag would end the process.
-XLA_FLAGS = "--xla_backend_optimization_level=0" + (
-  " --xla_cpu_use_fusion_emitters=false"
-  if importlib.metadata.version("jax").startswith("0.10.")
-  else ""
-)
 
 
 def start(
@@ -36,6 +30,7 @@ def start(
   if workdir is not None:
     arguments.append(f"--workdir={workdir}")
   environment = os.environ | {
+    "COLUMNS": "1000",  # lines are compared, which would wrap at long paths
     "XLA_FLAGS": XLA_FLAGS,
     "JAX_LOG_COMPILES": "1" if tells_compiles else "0",
     "JAX_PLATFORMS": "cpu",

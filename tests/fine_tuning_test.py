@@ -30,19 +30,12 @@ KINDS = ("params", "batch_stats")
 START = {kind: calibrated()[kind] for kind in KINDS}
 LABELS = jnp.arange(len(IMAGES)) % 3
 BITS = jnp.asarray(precision.to_array(NET, MIXED))
-quick = functools.partial(
-  jax.jit,
-  compiler_options={
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
-  },
-)
 
 
 @functools.cache
 def tensors():
   """Activations by site, as `stages.activations` gives them."""
-  _, seen = quick(
+  _, seen = jax.jit(
     lambda v: Model(NET).apply(v, IMAGES, False, mutable=["intermediates"])
   )(START)
   return {
@@ -169,9 +162,9 @@ def learned(recipe):
 def test_what_is_deployed_computes_what_was_trained(recipe):
   variables = learned(recipe)
   model = Model(NET, recipe.scheme, recipe.norm)
-  expected = quick(lambda v: model.apply(v, IMAGES, False, BITS))(variables)
+  expected = jax.jit(lambda v: model.apply(v, IMAGES, False, BITS))(variables)
   net, plain = deployable(NET, recipe.scheme, recipe.norm, variables)
-  found = quick(lambda v: Model(net, Fixed()).apply(v, IMAGES, False, BITS))(
+  found = jax.jit(lambda v: Model(net, Fixed()).apply(v, IMAGES, False, BITS))(
     plain
   )
   exact = dict(rtol=0, atol=0) if recipe.norm == norms.ABSORB else {}

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ptq_cases import QUICK, variables
+from ptq_cases import variables
 
 from fbq.model import Model
 from fbq.nets import Net, Node
@@ -36,7 +36,7 @@ def apply(data, images):
   )
 
 
-forward = jax.jit(apply, compiler_options=QUICK)
+forward = jax.jit(apply)
 
 
 def tensors(grids, images=IMAGES):

@@ -55,12 +55,14 @@ def calibrated(share=1.0):
 
   Activations are clipped at `share` of their largest value.
   """
-  network = Model(NET, Fixed())
+  init = jax.jit(Model(NET, Fixed()).init, static_argnums=2)
   bits = precision.to_array(NET, precision.uniform(NET, 8))
-  variables = dict(network.init(jax.random.key(1), IMAGES, False, bits))
+  variables = dict(init(jax.random.key(1), IMAGES, False, bits))
   for kind in ("params", "batch_stats"):
     variables[kind] = randomize(variables[kind], jax.random.key(2))
-  _, seen = Model(NET).apply(variables, IMAGES, False, mutable="intermediates")
+  _, seen = jax.jit(
+    lambda v: Model(NET).apply(v, IMAGES, False, mutable="intermediates")
+  )(variables)
   ranges = {}
   for site, signed in NET.is_signed.items():
     if site != INPUT_SITE:
@@ -75,9 +77,14 @@ def calibrated(share=1.0):
   return {**variables, "ranges": ranges}
 
 
+@jax.jit
+def _fixed(variables, bits):
+  return Model(NET, Fixed()).apply(variables, IMAGES, False, bits)
+
+
 def fixed(assignment, share=1.0):
   bits = precision.to_array(NET, assignment)
-  return Model(NET, Fixed()).apply(calibrated(share), IMAGES, False, bits)
+  return _fixed(calibrated(share), bits)
 
 
 def integers(x, range_, bits, signed):

@@ -18,12 +18,6 @@ from fbq.schemes.free_bits import FreeBits
 from fbq.schemes.groups import gate_groups
 from fbq.schemes.ranges import weight_range
 
-# Compiles in less time than it takes to run op by op.
-QUICK = {
-  "xla_backend_optimization_level": 0,
-  "xla_cpu_use_fusion_emitters": False,
-}
-
 # ---- counts ------------------------------------------------------------------
 
 # Parameters and 1e9 MACs at 224 pixels from torchvision's model documentation
@@ -280,7 +274,7 @@ def small(builder):
 def float_pass(builder):
   """Logits and every tensor in floating point."""
   net, images, variables = small(builder)
-  run = functools.partial(jax.jit, compiler_options=QUICK)(
+  run = jax.jit(
     lambda v, x: Model(net).apply(v, x, False, mutable="intermediates")
   )
   logits, updates = run(variables, images)
@@ -356,7 +350,7 @@ def test_calibrated_8_bits_are_close_to_float_and_fewer_are_farther(builder):
   net, images, variables = small(builder)
   exact = float_pass(builder)[0]
 
-  @functools.partial(jax.jit, compiler_options=QUICK)
+  @jax.jit
   def run(data, ranges):
     return Model(net, Fixed()).apply(
       {**variables, "ranges": ranges}, images, False, data
@@ -391,7 +385,7 @@ def test_learns(builder, mode):
     trained["gates"] = search.start()
     arguments["noise"] = search.noise(jax.random.key(3), len(images))
 
-  @functools.partial(jax.jit, compiler_options=QUICK)
+  @jax.jit
   def step(trained, rate):
     def loss(trained):
       logits, _ = model.apply(

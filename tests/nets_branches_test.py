@@ -1,7 +1,6 @@
 """Concatenation, gates and norms in the table: sites, costs, refusals."""
 
 import dataclasses
-import functools
 import re
 
 import jax
@@ -17,11 +16,6 @@ from hwsim.latency_table import LatencyTable
 from hwsim.pulp import XPULPNN_V1, latency_table, simulate
 from hwsim.workload import Layer
 
-# Compiles in less time than it takes to run op by op.
-QUICK = {
-  "xla_backend_optimization_level": 0,
-  "xla_cpu_use_fusion_emitters": False,
-}
 RELU = dict(norm=True, activation="relu")
 FC = Node("fc", "linear", ("last",), 3, is_output=True)
 
@@ -177,7 +171,7 @@ def quantized(table):
   scheme = Recorder()
   images = jax.random.uniform(jax.random.key(0), (4, *table.input_shape))
 
-  @functools.partial(jax.jit, compiler_options=QUICK)
+  @jax.jit
   def run(images):
     variables = Model(table).init(jax.random.key(1), images, False)
     return Model(table, scheme).apply(

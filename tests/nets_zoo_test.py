@@ -1,7 +1,6 @@
 """The builders against public counts, and that every net trains."""
 
 import dataclasses
-import functools
 import json
 import pathlib
 import re
@@ -31,11 +30,6 @@ ZOO = {
   "ResNet50-224": ("resnet50", {}),
   "VGG9-CIFAR: 8192-1024-1024-10": ("vgg9", {}),
   "ResNet8-CIFAR(quantlab)": ("resnet8", {}),
-}
-# Compiles in 0.7 s of CPU time what otherwise takes 3.8 s.
-QUICK = {
-  "xla_backend_optimization_level": 0,
-  "xla_cpu_use_fusion_emitters": False,
 }
 # Builder -> arguments of a narrow net, and one block of each kind of it.
 TINY = {
@@ -242,7 +236,7 @@ def test_trains(builder, mode):
     rest.pop("params"),
   )
 
-  @functools.partial(jax.jit, compiler_options=QUICK)
+  @jax.jit
   def step(params, rest, images, arguments):
     def loss(params):
       logits, _ = model.apply(

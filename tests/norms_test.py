@@ -30,13 +30,6 @@ NET = Net(
 )
 IMAGES = jax.random.uniform(jax.random.key(0), (6, 4, 4, 2))
 LABELS = jnp.arange(6) % 3
-quick = functools.partial(
-  jax.jit,
-  compiler_options={
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
-  },
-)
 WEIGHTS = Form(quantizes="weights")
 
 
@@ -80,7 +73,7 @@ def trained(norm, scheme, frozen=False, variables=None, b=FLOAT_BITS):
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, LABELS)
     return losses.mean(), (logits, moved["batch_stats"])
 
-  gradient = quick(jax.grad(loss, has_aux=True))
+  gradient = jax.jit(jax.grad(loss, has_aux=True))
   gradients, (logits, stats) = gradient(given["params"], jnp.bool_(frozen))
   return logits, stats, gradients
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import AS_SHIPPED
 
 from fbq import backend, ops
 
@@ -89,7 +90,9 @@ def case(geometry, depthwise, channels=3, outputs=4, batch=2, seed=0):
   )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(
+  jax.jit, static_argnums=(0, 1, 2), compiler_options=AS_SHIPPED
+)
 def outcome(op, stride, padding, x, kernel, g):
   y, vjp = jax.vjp(lambda x, k: op(x, k, stride, padding), x, kernel)
   return y, *vjp(g)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ptq_cases import QUICK, variables
+from ptq_cases import variables
 
 from fbq.model import Model
 from fbq.nets import Net, Node
@@ -42,7 +42,6 @@ BENCH = Bench(
 W4A8 = Recipe(4, 8, weight_rule="least_squares")
 every = jax.jit(
   lambda v, x: Model(NET).apply(v, x, False, mutable=["intermediates"]),
-  compiler_options=QUICK,
 )
 LOGITS, SEEN = every(VARIABLES, IMAGES)
 SEEN = {name: np.asarray(x[0]) for name, x in SEEN["intermediates"].items()}
@@ -166,7 +165,6 @@ def test_what_a_layer_reads_makes_what_it_makes():
     }
     run = jax.jit(
       lambda p, x, layer=layer: Model(layer).apply({"params": p}, x, False),
-      compiler_options=QUICK,
     )
     np.testing.assert_allclose(run(own, inputs), outputs, rtol=1e-4, atol=1e-5)
 

@@ -183,19 +183,11 @@ CASES = {
 }
 KINDS = ("params", "batch_stats")
 START = {kind: calibrated()[kind] for kind in KINDS}
-# Compiling is what takes the time here.
-quick = functools.partial(
-  jax.jit,
-  compiler_options={
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
-  },
-)
 
 
 @functools.cache
 def exact():
-  return quick(lambda v: Model(NET).apply(v, IMAGES, False))(START)
+  return jax.jit(lambda v: Model(NET).apply(v, IMAGES, False))(START)
 
 
 def ranges_of(scheme):
@@ -222,7 +214,7 @@ def test_every_form_is_one_trace_of_all_bits_and_close_to_float_at_8(name):
   model, traces = Model(NET, CASES[name]), []
   start = {**START, **ranges_of(CASES[name])}
 
-  @quick
+  @jax.jit
   def run(bits):
     traces.append(1)
     y, made = model.apply(
@@ -248,7 +240,7 @@ def test_averages_follow_the_batches_and_stand_still_in_evaluation():
   bits = jnp.asarray(precision.to_array(NET, precision.uniform(NET, 8)))
   start = steps.complete(model, START, bits)
   kinds = ["averages", "batch_stats", "intermediates"]
-  moves = quick(
+  moves = jax.jit(
     lambda v, train: model.apply(v, IMAGES, train, bits, mutable=kinds)[1],
     static_argnums=1,
   )

@@ -36,17 +36,7 @@ RUN = {
 }
 
 
-# Compiling is what takes the time here.
-quick = functools.partial(
-  jax.jit,
-  compiler_options={
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
-  },
-)
-
-
-@quick
+@jax.jit
 def run_fixed(variables, bits):
   return Model(NET, Fixed()).apply(variables, IMAGES, False, bits)
 
@@ -103,7 +93,7 @@ def test_a_decided_search_has_the_fixed_precision(name):
   precision.check_assignment(NET, found)
   noise = scheme.noise(jax.random.key(7), len(IMAGES))
   data = scheme.data(RUN, jnp.int32(0))
-  run = quick(
+  run = jax.jit(
     lambda n: Model(NET, scheme).apply(variables, IMAGES, False, data, n)
   )
   if isinstance(scheme, BayesianBits):
@@ -159,7 +149,7 @@ def test_gradients_reach_gates_and_ranges(name):
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, LABELS)
     return losses.mean()
 
-  gradient = quick(jax.value_and_grad(loss))
+  gradient = jax.jit(jax.value_and_grad(loss))
   kinds = {kind: variables[kind] for kind in ("gates", "ranges", "params")}
   # A single draw may close a gate, which then sees nothing.
   total, losses = None, []

@@ -65,6 +65,12 @@ def target_of(settings: OnTarget) -> Target | None:
       "the name of a target, or a measured table of every layer in "
       "config.measured_latency",
     )
+    require(
+      not settings.target_overrides,
+      "target_overrides",
+      settings.target_overrides,
+      "{} where a measured table is the whole target",
+    )
     return None
   target = brought("target", settings.target, "target")
   try:

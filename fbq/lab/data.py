@@ -207,7 +207,7 @@ class CifarSettings(_Files):
   "Which classes of CIFAR-100."
   augment: bool = True
   "Crop at random and flip half of the training images."
-  device_bytes: int = Field(DEVICE_BYTES, ge=0)
+  device_bytes: int = Field(DEVICE_BYTES, ge=0, le=2**50)
   "Training images of at most so many bytes lie on a GPU or TPU, where batches \
   are cut out of them; the images are the same."
   rows: Rows | None = None
@@ -230,6 +230,12 @@ class ImageNetSettings(_Files):
 
 def _files(settings: _Files, net: Net) -> Task:
   """The task of images in files: nothing but their source knows which."""
+  # Before pictures are made that the network could not read
+  if net.input_shape[1:] != (net.input_shape[0], 3):
+    raise ConfigError(
+      f"config.net reads images of {_sized(net.input_shape)}, expected square "
+      "ones of 3 colours"
+    )
   given = settings.model_dump(exclude_none=True)
   given["directory"] = str(user_path(settings.directory))
   device_bytes = given.pop("device_bytes", 0)
@@ -237,11 +243,6 @@ def _files(settings: _Files, net: Net) -> Task:
   if made:
     generated.write(given["directory"], given["name"], **made)
     given["rows"] = {"train": made["train"], "test": made["test"]}
-  if net.input_shape[1:] != (net.input_shape[0], 3):
-    raise ConfigError(
-      f"config.net reads images of {_sized(net.input_shape)}, expected square "
-      "ones of 3 colours"
-    )
 
   def source(batch_size):
     more = {"batch_size": batch_size, "resolution": net.input_shape[0]}
@@ -267,7 +268,7 @@ def _files(settings: _Files, net: Net) -> Task:
         pixels(mesh), found.resident(), mesh
       )
     own = functools.partial(
-      source(batch_size).batches,
+      found.batches,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )

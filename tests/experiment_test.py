@@ -130,7 +130,7 @@ def kill_in_fine_tuning(cache, workdir):
   process = experiment_runs.start(cache, workdir)
   deadline = time.monotonic() + 200
   try:
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and process.returncode is None:
       stages = {line["stage"] for line in experiment_runs.metrics(workdir)}
       if sum(stage.startswith("fine-tune-") for stage in stages) >= 2:
         break

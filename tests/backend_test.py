@@ -24,7 +24,7 @@ from fbq.schemes.fractional import Fractional
 from fbq.schemes.free_bits import FreeBits
 from fbq.schemes.groups import gate_groups
 from fbq.schemes.mixture import Mixture
-from fbq.train import optimizer, regularizers, steps
+from fbq.train import evaluation, optimizer, regularizers, steps
 
 BATCH = 4
 SEARCHED = ("params", "gates", "ranges")
@@ -107,10 +107,10 @@ def programs(net, name, norm=norms.ABSORB, compute_dtype="float32"):
   step = steps.train_step(
     model, updates, kinds, lambda key, *given: given, cost
   )
-  right = steps.evaluator(model)
+  right = evaluation.evaluator(model)
   return (
     (step, (state, run, images, labels)),
-    (right, (state.variables, images, labels, labels, data)),
+    (right, (state.variables, images, labels, data)),
   )
 
 
@@ -183,7 +183,7 @@ def test_integers_have_none_and_no_convolution():
 def test_digits_are_drawn_without_one():
   draw = functools.partial(
     digits.train_batch,
-    digits=digits.load(0),
+    digits=digits.load(0, 0.2),
     batch_size=BATCH,
     resolution=16,
     difficulty=canvas.Difficulty(),

@@ -173,7 +173,7 @@ def test_resnet8_and_one_trace_of_each_step(cache, tmp_path):
     tells_compiles=True,
   )
   assert status == 0, output
-  for name, count in (("step", 3), ("correct", 2)):
+  for name, count in (("step", 3), ("right", 2)):
     # A step for each of float training, search and fine-tuning.
     traced = re.findall(rf"Finished tracing {name} for jit", output)
     assert len(traced) == count

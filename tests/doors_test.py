@@ -241,9 +241,9 @@ def test_a_measured_table_is_the_whole_target(tmp_path):
   config.measured_latency = str(measured(tmp_path, tiny.separable().workload))
   _, lab = lab_cases.checked(config)
   assert lab.costs.name == "my board" and lab.costs.target is None
-  stem = lab.costs.cycles[0]  # inputs, weights; outputs at 8 bits
+  stem = lab.costs.cycles[0]  # inputs, weights, outputs
   bits = np.array([2, 4, 8])
-  assert (stem == 1000 * (bits[:, None] + bits + 8)).all()
+  assert (stem == 1000 * (bits[:, None, None] + bits[:, None] + bits)).all()
 
 
 def test_fields_of_a_target_are_overridden_in_every_experiment():

@@ -19,6 +19,7 @@ from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.schemes.free_bits import FreeBits as FreeBitsScheme
 from fbq.schemes.groups import gate_groups
+from fbq.search import exact, problem
 from fbq.search.free_bits import free_bits
 from fbq.train.regularizers import bops_regularizer
 from hwsim import latency_io
@@ -97,6 +98,7 @@ def run(settings: FreeBits, lab: Lab) -> points.Assignments:
     if changes:
       found[f"{name}+FB"] = raised
       raises[f"{name}+FB"], parents[f"{name}+FB"] = changes, name
+      details[f"{name}+FB"] = _gap(workload, lab.costs, assignment)
   for name, assignment in found.items():
     if any(assignment[site] != bits for site, bits in rules.items()):
       details.setdefault(name, {})["breaks"] = "the rules"
@@ -114,3 +116,11 @@ def run(settings: FreeBits, lab: Lab) -> points.Assignments:
   return points.assignments(
     lab, settings, found, judged, float_judged, details, parents, raises
   )
+
+
+def _gap(workload, costs, assignment) -> dict[str, str]:
+  """How far the pass ends above the least latency that raises reach."""
+  choice = problem.make(workload, {"cycles": costs.cycles})
+  ways = exact.distance(choice, costs.cycles, assignment)
+  above = ways.greedy / ways.least - 1
+  return {"above the fastest": f"{above:.1%}"} if above else {}

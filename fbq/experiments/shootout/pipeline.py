@@ -33,7 +33,6 @@ from fbq.schemes.fixed import Fixed
 from fbq.search import exact, problem, value
 from fbq.search.judge import Judge
 from hwsim import latency_io
-from hwsim.latency_table import total_cycles
 
 
 class Candidate(NamedTuple):
@@ -73,7 +72,7 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
   net, cycles = lab.net, lab.costs.cycles
   latency_io.save(lab.costs.table, lab.workdir / "latency_table.csv")
   choice = problem.make(net.workload, {"cycles": cycles})
-  eight = total_cycles(lab.costs.table, net.workload, precision.uniform(net, 8))
+  eight = lab.costs.total(net.workload, precision.uniform(net, 8))
   given = strategies_of(settings)
   searches = {n: s for n, s in given.items() if isinstance(s, Search)}
   valuations = {n: s for n, s in given.items() if isinstance(s, Valuation)}
@@ -284,7 +283,7 @@ def _values(lab, seed, valuations, start: Started, gates) -> dict[str, Any]:
 
 def _fine_tuned(settings, lab: Lab, candidates, started) -> list[Tuned]:
   """Every candidate with its cycles and its test accuracy."""
-  net, table = lab.net, lab.costs.table
+  net = lab.net
   recipe = fine_tuning.recipe_of(settings.qat)
   fine_tune = {
     more: fine_tuning.FineTuner(lab, recipe, settings.fine_tuning, more)
@@ -322,9 +321,10 @@ def _fine_tuned(settings, lab: Lab, candidates, started) -> list[Tuned]:
         one.strategy,
         one.seed,
         one.setting,
-        total_cycles(table, net.workload, one.precision),
+        lab.costs.total(net.workload, one.precision),
         accuracies[case],
         one.precision,
+        lab.costs.otherwise(net.workload, one.precision),
       )
     )
   return tuned
@@ -348,6 +348,7 @@ def _assumptions(settings: Shootout, lab: Lab, started) -> tuple[str, ...]:
     "Accuracies are on test images; no strategy saw them, but the best of "
     "several points is read off them for all alike.",
     f"Cycles are simulated. {lab.task.about_test}",
+    points.about_outputs(lab.costs),
   )
 
 

@@ -265,6 +265,10 @@ DEFECTS = {
     lambda g: constant(g, "pool.mul", lambda x: x + 1),
     "is no multiple of",
   ),
+  "a scalar whose text is rounded": (
+    lambda g: constant(g, "pool.mul", lambda x: np.float32(2**32)),
+    "which is not 4294967296; make it a float64",
+  ),
   "a multiplier that overflows": (
     lambda g: constant(g, "a.mul", lambda x: x * 2**14),
     "overflows 32 bits",

@@ -241,10 +241,14 @@ class _DoryBuilder:
     return out
 
   def _constant(self, name, values):
-    """Adds integers as float32, as float64 where that would round them."""
+    """Adds integers as float32, as float64 where that would round them.
+
+    Of one number DORY pastes the text into C, and only the text of a float64
+    is exact: 2^32 as float32 reads 4294967300.0.
+    """
     values = np.asarray(values, np.float64)
     single = values.astype(np.float32)
-    if (single == values).all():
+    if values.ndim and (single == values).all():
       values = single
     self.initializers.append(self.onnx.numpy_helper.from_array(values, name))
     return name

@@ -247,6 +247,11 @@ def _requant_problems(layer, where):
       yield f"{where}: {key} has shape {value.shape}, expected {expected}"
     if not np.array_equal(value, np.rint(value)):
       yield f"{where}: {key} is not an integer"
+    elif not value.ndim and float(str(value)) != float(value):
+      yield (
+        f"{where}: DORY writes {key} into C as {value}, which is not "
+        f"{int(value)}; make it a float64"
+      )
   if div.size != 1 or not math.log2(float(div.ravel()[0])).is_integer():
     yield f"{where}: Div by {div.ravel()[:3]}, expected a power of two"
 

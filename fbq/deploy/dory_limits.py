@@ -72,6 +72,8 @@ def _problems(network, part) -> Iterator[str]:
   yield from _bytes(part)
   if part.node.op == "linear":
     yield from _flattened(network, part)
+  if part.node.op == "depthwise":
+    yield from right_border(part.layer)
   if part.node.has_weights:
     yield from _constants(network, part)
 
@@ -135,6 +137,33 @@ def _flattened(network, part) -> Iterator[str]:
       f"flattens {source!r}, which other layers read too; DORY loses track of "
       "it: let it have one reader"
     )
+
+
+def right_border(layer) -> Iterator[str]:
+  """Columns of zeros that a depthwise kernel puts in the wrong place.
+
+  pulp-nn-mixed makes columns of the output in three loops. The first runs
+  within the left padding, the second at least once, and only the third, within
+  the right padding, writes zeros at the end of a row, for a stride of 1.
+  """
+  _, _, left, right = layer.padding
+  stride, width = layer.stride, layer.out_width
+  first = -(-left // stride)  # of the second loop
+  third = max(first + 1, width - right // stride)
+
+  # A column is right if as many zeros as lie beyond the row were written, and
+  # if it is one of the output's.
+  for column in range(max(width, first + 1)):
+    end = column * stride - left + layer.kernel_width
+    zeros = max(end - layer.in_width, 0)
+    written = 1 + (column - width) * stride + right if column >= third else 0
+    if zeros != written or column >= width:
+      yield (
+        f"is padded at the right and {width} pixels wide at stride {stride}, "
+        "where the kernel reads the next row instead of zeros; give it a "
+        "larger image, or a stride of 1 and at least 3 pixels"
+      )
+      return
 
 
 def _constants(network, part) -> Iterator[str]:

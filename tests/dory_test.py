@@ -333,7 +333,7 @@ DEFECTS = {
     lambda g: [drop(n, "in2_mul") for n in g.node if len(n.attribute) > 10],
     "an addition needs attributes ['in2_mul']",
   ),
-  "an adder's inputs swapped": (swap, "swaps the constants"),
+  "an adder's inputs swapped": (swap, "list that one first"),
   "a bias and a requantization": (bias_and_requant, "fold the bias into Add"),
   "a chain out of order": (
     lambda g: setattr(first(g, "Div"), "op_type", "Mul"),

@@ -239,7 +239,8 @@ class _DoryBuilder:
   def _adder(self, node, part, inputs):
     """Inputs as they are: DORY insists on a requantization of each.
 
-    The earlier first: it swaps the constants of others.
+    The later first: it takes the first one's type for the tensor that the
+    layer before has just made.
     """
     identity = {"mul": 1, "add": 0, "shift": 0, "n_levels": 256, "rq": 1}
     attributes = {
@@ -249,7 +250,7 @@ class _DoryBuilder:
     }
     return self._node(
       "Add",
-      sorted(inputs, key=int),
+      sorted(inputs, key=int, reverse=True),
       out_mul=int(part["mul"][0]),
       out_add=int(part["add"][0]),
       out_shift=int(part["shift"]),

@@ -165,8 +165,11 @@ def _layer_problems(layer: DoryLayer) -> Iterator[str]:
       yield f"{where}: an addition needs attributes {lacking}"
     if not all(name.isdigit() for name in layer.inputs):
       yield f"{where}: an addition's inputs must be named by numbers"
-    elif int(layer.inputs[0]) > int(layer.inputs[1]):
-      yield f"{where}: DORY swaps the constants of inputs not in order"
+    elif int(layer.inputs[0]) < int(layer.inputs[1]):
+      yield (
+        f"{where}: DORY takes the type of the first input for the tensor made "
+        "last; list that one first"
+      )
     if layer.requant is not None:
       yield f"{where}: an addition carries its requantization as attributes"
 

@@ -59,7 +59,7 @@ def written(tmp_path, net=NET, bits=None, width=32):
 @pytest.mark.parametrize("width", [32, 64])
 def test_what_is_written_is_what_dory_reads(tmp_path, width):
   for i, bits in enumerate([precision.uniform(NET, 8), *assignments(NET, 3)]):
-    bits = dict(bits) | {"a.weight": 8}
+    bits = dict(bits) | {"a.weight": 8, "b.weight": max(4, bits["b.weight"])}
     network, image = written(tmp_path / str(i), NET, bits, width)
     assert dory_check.problems(tmp_path / str(i)) == []
     expected, _ = integers(network, image[None])
@@ -222,6 +222,12 @@ def test_a_depthwise_layer_on_maps_of_two_pixels_is_refused():
   assert "'dw' (depthwise) is padded at the right and 2 pixels wide" in message
 
 
+def test_depthwise_weights_that_dory_packs_otherwise_are_refused():
+  net = narrow()
+  bits = precision.uniform(net, 8) | {"dw.weight": 2}
+  assert "set dw.weight to 4 or 8 bits" in refused(net, bits)
+
+
 # ---- what the validator finds ------------------------------------------------
 
 
@@ -315,6 +321,10 @@ DEFECTS = {
   "weights with fractions": (
     lambda g: constant(g, "a.weight", lambda x: x + 0.5),
     "are not integers",
+  ),
+  "depthwise weights of 2 bits": (
+    lambda g: [put(n, "weight_bits", 2) for n in g.node if n.op_type == "Conv"],
+    "depthwise weights of 2 bits: packed by 2, read by 4",
   ),
   "groups": (lambda g: put(first(g, "Conv"), "group", 2), "2 groups"),
   "multipliers without pixels": (

@@ -213,6 +213,8 @@ def _conv_problems(layer, weight, bits, where):
     yield f"{where}: no more weights than channels; DORY takes them for others"
   if group != 1 and bits < 8 and len(weight) % 2:
     yield f"{where}: depthwise below 8 bits with {len(weight)} channels, odd"
+  if group != 1 and bits == 2:
+    yield f"{where}: depthwise weights of 2 bits: packed by 2, read by 4"
 
 
 def _requant_problems(layer, where):

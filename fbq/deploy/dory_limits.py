@@ -74,6 +74,7 @@ def _problems(network, part) -> Iterator[str]:
     yield from _flattened(network, part)
   if part.node.op == "depthwise":
     yield from right_border(part.layer)
+    yield from _shared_bytes(part)
   if part.node.has_weights:
     yield from _constants(network, part)
 
@@ -164,6 +165,19 @@ def right_border(layer) -> Iterator[str]:
         "larger image, or a stride of 1 and at least 3 pixels"
       )
       return
+
+
+def _shared_bytes(part) -> Iterator[str]:
+  """Weights of 2 bits, of which a kernel reads four channels from a byte.
+
+  One line of DORY would have to change: `add_checksum_w_integer` in
+  dory/Parsers/HW_node.py groups channels by 2 and not by 8 // weight_bits.
+  """
+  if part.weight_bits == 2:
+    yield (
+      "has weights of 2 bits, which DORY packs by pairs of channels where the "
+      f"kernel reads fours; set {part.node.name}.weight to 4 or 8 bits"
+    )
 
 
 def _constants(network, part) -> Iterator[str]:

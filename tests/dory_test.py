@@ -17,9 +17,16 @@ from deploy_cases import (
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install fbq[deploy]")
 
 from fbq import nets, precision  # noqa: E402
-from fbq.deploy import dory, dory_check, integer, lowering  # noqa: E402
+from fbq.deploy import (  # noqa: E402
+  dory,
+  dory_check,
+  dory_limits,
+  integer,
+  lowering,
+)
 from fbq.nets import Node  # noqa: E402
 from fbq.nets.graph import INPUT, Net  # noqa: E402
+from hwsim.workload import Layer  # noqa: E402
 
 # The image feeds 8-bit weights; a square linear layer; both kinds of adders.
 NET = Net(
@@ -52,7 +59,7 @@ def written(tmp_path, net=NET, bits=None, width=32):
 @pytest.mark.parametrize("width", [32, 64])
 def test_what_is_written_is_what_dory_reads(tmp_path, width):
   for i, bits in enumerate([precision.uniform(NET, 8), *assignments(NET, 3)]):
-    bits = dict(bits) | {"a.weight": 8}
+    bits = dict(bits) | {"a.weight": 8, "b.weight": max(4, bits["b.weight"])}
     network, image = written(tmp_path / str(i), NET, bits, width)
     assert dory_check.problems(tmp_path / str(i)) == []
     expected, _ = integers(network, image[None])
@@ -70,7 +77,7 @@ def test_networks_pass_the_check(tmp_path, name):
   net = (
     ZOO[name]
     if name != "mobilenet_v2"
-    else nets.mobilenet_v2(0.1, 16, 10, 2, stem_stride=2)
+    else nets.mobilenet_v2(0.1, 48, 10, 2, stem_stride=1)
   )
   bits = precision.uniform(net, 4)
   bits |= {f"{net.nodes[0].name}.weight": 8}
@@ -138,6 +145,87 @@ def test_layers_that_dory_or_a_kernel_misreads_are_refused():
   assert "'a' (conv) has no more weights than output channels" in message
   assert bits  # NET itself is taken
   dory.build(lowering.lower(NET, variables(NET), bits))
+
+
+def depthwise_as_on_pulp(x, weight, stride, left, right):
+  """[H, out]: what pulp-nn-mixed makes of rows of pixels, in flat memory.
+
+  A row at a time, kernels of one row; what lies beyond a row is the next.
+  """
+  height, width = x.shape
+  (size,) = weight.shape
+  memory = np.concatenate([np.zeros(left), x.ravel(), np.full(16, 7)])
+  out_width = (width + left + right - size) // stride + 1
+  out = np.zeros(height * out_width + 2)
+
+  def put(column, zeros_before, zeros_after):
+    for row in range(height):
+      start = left + row * width + column * stride - left + zeros_before
+      window = [0] * zeros_before + [*memory[start : start + size]]
+      window = window[:size][: size - zeros_after] + [0] * zeros_after
+      out[row * out_width + column] = np.dot(window, weight)
+
+  column = 0
+  while column * stride < left:
+    put(column, left - column * stride, 0)
+    column += 1
+  put(column, 0, 0)
+  column += 1
+  while column * stride < out_width * stride - right:
+    put(column, 0, 0)
+    column += 1
+  while column < out_width:
+    put(column, 0, 1 + (column - out_width) * stride + right)
+    column += 1
+  return out[:-2].reshape(height, out_width), out[-2:]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+  "size, left, right", [(3, 1, 1), (3, 0, 1), (3, 1, 0), (5, 2, 2), (4, 1, 2)]
+)
+def test_a_depthwise_layer_is_refused_exactly_where_its_kernel_is_wrong(
+  size, left, right, stride
+):
+  random = np.random.default_rng(0)
+  for width in range(max(1, size - left - right), 11):
+    x, weight = random.integers(1, 9, (3, width)), random.integers(1, 9, size)
+    padded = np.pad(x, ((0, 0), (left, right)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, size, 1)
+    found, spilt = depthwise_as_on_pulp(x, weight, stride, left, right)
+    is_right = np.array_equal(found, windows[:, ::stride] @ weight)
+    layer = Layer(
+      *("dw", "depthwise", 4, 4, 3, width, 1, size, stride),
+      (0, 0, left, right),
+    )
+    problems = list(dory_limits.right_border(layer))
+    assert (not problems) == (is_right and not spilt.any()), width
+
+
+def narrow(channels=4, **fields):
+  """A depthwise layer and logits, on maps of as many pixels as are asked."""
+  size = fields.pop("size", 4)
+  dw = dict(kernel=(3, 3), padding=1) | CONV | fields
+  return Net(
+    "narrow",
+    (size, size, channels),
+    (
+      Node("dw", "depthwise", (INPUT,), 0, **dw),
+      Node("fc", "linear", ("dw",), 3, bias=True, is_output=True),
+    ),
+  )
+
+
+def test_a_depthwise_layer_on_maps_of_two_pixels_is_refused():
+  net = narrow(size=2)
+  message = refused(net, precision.uniform(net, 8))
+  assert "'dw' (depthwise) is padded at the right and 2 pixels wide" in message
+
+
+def test_depthwise_weights_that_dory_packs_otherwise_are_refused():
+  net = narrow()
+  bits = precision.uniform(net, 8) | {"dw.weight": 2}
+  assert "set dw.weight to 4 or 8 bits" in refused(net, bits)
 
 
 # ---- what the validator finds ------------------------------------------------
@@ -234,6 +322,10 @@ DEFECTS = {
     lambda g: constant(g, "a.weight", lambda x: x + 0.5),
     "are not integers",
   ),
+  "depthwise weights of 2 bits": (
+    lambda g: [put(n, "weight_bits", 2) for n in g.node if n.op_type == "Conv"],
+    "depthwise weights of 2 bits: packed by 2, read by 4",
+  ),
   "groups": (lambda g: put(first(g, "Conv"), "group", 2), "2 groups"),
   "multipliers without pixels": (
     lambda g: constant(g, "a.mul", lambda x: x.reshape(-1)),
@@ -251,7 +343,7 @@ DEFECTS = {
     lambda g: [drop(n, "in2_mul") for n in g.node if len(n.attribute) > 10],
     "an addition needs attributes ['in2_mul']",
   ),
-  "an adder's inputs swapped": (swap, "swaps the constants"),
+  "an adder's inputs swapped": (swap, "list that one first"),
   "a bias and a requantization": (bias_and_requant, "fold the bias into Add"),
   "a chain out of order": (
     lambda g: setattr(first(g, "Div"), "op_type", "Mul"),
@@ -264,6 +356,10 @@ DEFECTS = {
   "a mean's multiplier not divisible": (
     lambda g: constant(g, "pool.mul", lambda x: x + 1),
     "is no multiple of",
+  ),
+  "a scalar whose text is rounded": (
+    lambda g: constant(g, "pool.mul", lambda x: np.float32(2**32)),
+    "which is not 4294967296; make it a float64",
   ),
   "a multiplier that overflows": (
     lambda g: constant(g, "a.mul", lambda x: x * 2**14),

@@ -13,6 +13,7 @@ from fbq import precision as precision_lib
 from fbq.files import write_atomically
 from fbq.lab.costs import Costs
 from fbq.lab.fine_tuning import FineTuner
+from fbq.lab.judgement import Judgement
 from fbq.lab.lab import Lab
 from fbq.lab.settings import Judged
 from fbq.nets.graph import Net
@@ -60,8 +61,8 @@ def fine_tuned(
   starts: Ranges,
   found: Found,
   key: jax.Array,
-) -> dict[str, float]:
-  """{name: test accuracy}; each different assignment is trained once.
+) -> dict[str, Judgement]:
+  """{name: how it was judged}; each different assignment is trained once.
 
   Args:
     lab: where it trains.
@@ -84,22 +85,21 @@ def fine_tuned(
   )
 
   # Each is told when it is done: on a CPU they are trained one by one.
-  accuracies: dict[str, float] = {}  # by name of the run
-  for (run, name), (_, results) in zip(different.items(), trained, strict=True):
-    accuracies[run] = results["test_accuracy"]
-    lab.log.say(
-      f"[{len(accuracies)}/{len(different)}] {name}: test accuracy "
-      f"{accuracies[run]:.2%}"
-    )
-  return {name: accuracies[run] for name, run in runs.items()}
+  judged: dict[str, Judgement] = {}  # by name of the run
+  for (run, name), (_, judgement) in zip(
+    different.items(), trained, strict=True
+  ):
+    judged[run] = judgement
+    lab.log.say(f"[{len(judged)}/{len(different)}] {name}: {judgement}")
+  return {name: judged[run] for name, run in runs.items()}
 
 
 def assignments(
   lab: Lab,
   settings: Judged,
   found: Found,
-  accuracies: Mapping[str, float],
-  float_accuracy: float,
+  judged: Mapping[str, Judgement],
+  float_judged: Judgement,
   details: Mapping[str, Mapping[str, Any]],
   parents: Mapping[str, str] = {},  # noqa: B006  never changed
   raises: Mapping[str, Sequence[Raise]] = {},  # noqa: B006
@@ -111,8 +111,8 @@ def assignments(
     lab: network, data and costs.
     settings: baselines and tolerance.
     found: assignments by name; equal ones become one point with aliases.
-    accuracies: test accuracy after fine-tuning, by name.
-    float_accuracy: test accuracy of the float network.
+    judged: how each was judged after fine-tuning, by name.
+    float_judged: how the float network was judged.
     details: what else there is to say of a point, by name.
     parents: name of a Free Bits point -> name of the point it came from.
     raises: name of a Free Bits point -> what the pass changed.
@@ -123,7 +123,7 @@ def assignments(
     net,
     costs,
     found,
-    accuracies,
+    judged,
     details,
     parents,
     settings.uniform_baselines,
@@ -133,8 +133,8 @@ def assignments(
   return Assignments(
     network=net.name,
     target=costs.name,
-    test_count=lab.task.test_count,
-    float_accuracy=float_accuracy,
+    test_count=lab.task.test.count,
+    float_accuracy=float_judged.test.accuracy,
     points=tuple(points),
     layers={p.name: _layers(net, costs, p.precision) for p in points},
     changes={
@@ -150,7 +150,7 @@ def assignments(
   )
 
 
-def _points(net, costs, found, accuracies, details, parents, uniform):
+def _points(net, costs, found, judged, details, parents, uniform):
   """One point for each different assignment; the first name is its name."""
   # Baselines give their name to what is found again, then what was searched
   baselines = {f"{bits}/{bits}" for bits in uniform}
@@ -180,7 +180,7 @@ def _points(net, costs, found, accuracies, details, parents, uniform):
         parent=parents.get(name),
         precision=assignment,
         cycles=costs.total(net.workload, assignment),
-        accuracy=accuracies[name],
+        accuracy=judged[name].test.accuracy,
         bops=proxies.bops(net.workload, assignment),
         weight_bytes=proxies.weight_bytes(net.workload, assignment),
         peak_activation_bytes=proxies.peak_activation_bytes(

@@ -35,7 +35,7 @@ def run(settings: FreeBits, lab: Lab) -> points.Assignments:
   )
 
   # ---- Float network
-  float_variables, float_accuracy = lab.float_network(
+  float_variables, float_judged = lab.float_network(
     "float", (start_key, float_key)
   )
 
@@ -92,7 +92,7 @@ def run(settings: FreeBits, lab: Lab) -> points.Assignments:
   recipe = fine_tuning.recipe_of(settings.qat)
   fine_tune = fine_tuning.FineTuner(lab, recipe, settings.fine_tuning)
   starts = fine_tuning.starts(net, float_variables, tensors, recipe, ranges)
-  accuracies = points.fine_tuned(
+  judged = points.fine_tuned(
     lab, fine_tune, float_variables, starts, found, tuning_key
   )
 
@@ -101,8 +101,8 @@ def run(settings: FreeBits, lab: Lab) -> points.Assignments:
     lab,
     settings,
     found,
-    accuracies,
-    float_accuracy,
+    judged,
+    float_judged,
     details,
     parents,
     raises,

@@ -189,7 +189,7 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
   return Outcomes(
     net.name,
     lab.costs.name,
-    lab.task.test_count,
+    lab.task.test.count,
     tuple(tuned),
     {
       name: Tried(
@@ -209,12 +209,18 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
 def _start(lab: Lab, seed: int) -> Started:
   """The float network of a seed, calibrated."""
   keys = jax.random.split(jax.random.key(seed), 6)
-  variables, accuracy = lab.float_network(f"seed{seed}-float", keys[:2])
+  variables, judged = lab.float_network(f"seed{seed}-float", keys[:2])
   with lab.clock.measure("calibration"):
     images, labels = lab.calibration_set(keys[2])
     ranges, tensors = calibrate(lab.net, variables, images)
   return Started(
-    variables, accuracy, ranges, tensors, images, labels, *keys[3:]
+    variables,
+    judged.test.accuracy,
+    ranges,
+    tensors,
+    images,
+    labels,
+    *keys[3:],
   )
 
 
@@ -308,7 +314,7 @@ def _fine_tuned(settings, lab: Lab, candidates, started) -> list[Tuned]:
         starts[one.seed],
         one.precision,
         started[one.seed].tuning_key,
-      )
+      ).test.accuracy
       lab.log.say(f"[{len(accuracies)}] {name}: {accuracies[case]:.2%}")
     tuned.append(
       Tuned(

@@ -103,6 +103,7 @@ def assignments(
   details: Mapping[str, Mapping[str, Any]],
   parents: Mapping[str, str] = {},  # noqa: B006  never changed
   raises: Mapping[str, Sequence[Raise]] = {},  # noqa: B006
+  warnings: Sequence[str] = (),
 ) -> Assignments:
   """The record of what was found.
 
@@ -115,6 +116,7 @@ def assignments(
     details: what else there is to say of a point, by name.
     parents: name of a Free Bits point -> name of the point it came from.
     raises: name of a Free Bits point -> what the pass changed.
+    warnings: sentences about what went wrong.
   """
   net, costs = lab.net, lab.costs
   points = _points(
@@ -144,6 +146,7 @@ def assignments(
     tolerance=settings.tolerance,
     clock_hertz=costs.target.frequency_hz if costs.target else None,
     assumptions=tuple(_assumptions(costs, lab.task.about_test)),
+    warnings=tuple(warnings),
   )
 
 

@@ -37,6 +37,7 @@ class Assignments:
     tolerance: accuracy that the recommended point may lose.
     clock_hertz: clock of the target, or None.
     assumptions: sentences about what the numbers rest on.
+    warnings: sentences about what went wrong.
 
   Raises:
     ValueError: a number is impossible, or points do not fit together.
@@ -53,6 +54,7 @@ class Assignments:
   tolerance: Fraction
   clock_hertz: PositiveFloat | None
   assumptions: tuple[str, ...]
+  warnings: tuple[str, ...] = ()
 
   def __post_init__(self):
     names = [n for point in self.points for n in (point.name, *point.aliases)]
@@ -129,4 +131,5 @@ class Assignments:
         p.name: {"accuracy": p.accuracy, "cycles": p.cycles}
         for p in self.points
       },
+      "warnings": list(self.warnings),
     }

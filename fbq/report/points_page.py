@@ -37,6 +37,8 @@ def tell(results: Assignments, log) -> None:
   """Prints the table of all assignments and the answer."""
   log.console.print(cells.printed(_results(results)))
   log.say(_answer(results))
+  for warning in results.warnings:
+    log.say(f"warning: {warning}")
 
 
 def content(results: Assignments) -> list[blocks.Block]:
@@ -66,6 +68,7 @@ def content(results: Assignments) -> list[blocks.Block]:
         blocks.Links([("Every layer is listed below.", "#layers")]),
       ],
     ),
+    *(blocks.Text(text, lead="Warning:") for text in results.warnings),
     blocks.note(
       f"± and bars: one binomial standard error over {results.test_count:,} "
       "test images; smaller differences mean little. The recommended one was "

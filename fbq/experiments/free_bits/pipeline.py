@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from fbq import precision
 from fbq.experiments.free_bits.config import FreeBits
-from fbq.lab import fine_tuning, points
+from fbq.lab import fine_tuning, points, searching
 from fbq.lab.calibration import calibrate, ranges_at
 from fbq.lab.lab import Lab
 from fbq.model import Model
@@ -22,7 +22,7 @@ from fbq.schemes.groups import gate_groups
 from fbq.search import exact, problem
 from fbq.search.free_bits import free_bits
 from fbq.train.regularizers import bops_regularizer
-from hwsim import latency_io
+from hwsim import latency_io, proxies
 
 
 def run(settings: FreeBits, lab: Lab) -> points.Assignments:
@@ -47,50 +47,34 @@ def run(settings: FreeBits, lab: Lab) -> points.Assignments:
   # ---- Precision search, from activations' ranges at `range_bits`: one
   # compiled step for each gating, strengths are data
   rules = precision.ruled(net, settings.rules)
+  pinned = dataclasses.replace(
+    net.workload, fixed_bits=(*net.workload.fixed_bits, *rules.items())
+  )
+  found: dict[str, dict[str, int]] = {}  # by the name of its point
+  details: dict[str, dict[str, Any]] = {}
+  warnings: list[str] = []
   grown_from = {
     site: net.fixed_bits.get(site, settings.search.range_bits)
     for site in net.is_signed
   }
-  found: dict[str, dict[str, int]] = {}  # by the name of its point
-  details: dict[str, dict[str, Any]] = {}
+  start = {**float_variables, "ranges": ranges_at(ranges, grown_from)}
+  aim = settings.search.aim
+  share_of = lambda bits: _share(aim, lab, pinned, {**bits, **rules})
   for locked in settings.search.locked:
-    scheme = FreeBitsScheme(gate_groups(net, locked), settings.search.faithful)
-    searcher = lab.trainer(
-      settings.search,
-      Model(net, scheme),
-      ("params", "gates"),
-      bops_regularizer(net.workload, scheme.groups),
-      gate_learning_rate=settings.search.gate_learning_rate,
-      sums_gate_gradients=settings.search.faithful,
-    )
-    start = {
-      **float_variables,
-      "ranges": ranges_at(ranges, grown_from),
-      "gates": scheme.start(),
-    }
+    searcher = _searcher(settings, lab, locked, start, share_of, search_key)
+    ended, _ = searching.search(lab, searcher, settings.search.strengths, aim)
+    warnings += searching.warnings(searcher, ended, aim)
     gating = "locked" if locked else "free"
-    strengths = [f"{strength:g}" for strength in settings.search.strengths]
-    names = [f"{gating}-{strength}" for strength in strengths]
-    ended = lab.run_many(
-      [f"search-{name}" for name in names],
-      "precision search",
-      searcher,
-      [start] * len(names),
-      [
-        {"key": search_key, "strength": jnp.float32(strength)}
-        for strength in settings.search.strengths
-      ],
-    )
-    for name, strength, variables in zip(names, strengths, ended, strict=True):
-      found[name] = {**scheme.assignment(net, variables), **rules}
-      details[name] = {"gates": gating, "strength": strength}
+    for one in ended:
+      found[f"{gating}-{one.asked}"] = {**one.assignment, **rules}
+      details[f"{gating}-{one.asked}"] = {
+        "gates": gating,
+        "strength": f"{one.strength:g}",
+      }
   for bits in settings.uniform_baselines:
     found[f"{bits}/{bits}"] = precision.uniform(net, bits)
 
   # ---- Hardware pass: raised wherever that is faster, but for what rules say
-  pinned = dataclasses.replace(
-    net.workload, fixed_bits=(*net.workload.fixed_bits, *rules.items())
-  )
   raises, parents = {}, {}
   for name, assignment in list(found.items()):
     workload = pinned if name in details else net.workload
@@ -114,8 +98,56 @@ def run(settings: FreeBits, lab: Lab) -> points.Assignments:
 
   # ---- The record
   return points.assignments(
-    lab, settings, found, judged, float_judged, details, parents, raises
+    lab,
+    settings,
+    found,
+    judged,
+    float_judged,
+    details,
+    parents,
+    raises,
+    warnings,
   )
+
+
+def _searcher(settings, lab: Lab, locked: bool, start, share_of, key):
+  """Searches that differ in their strength, all from the float network."""
+  net, stage = lab.net, settings.search
+  scheme = FreeBitsScheme(gate_groups(net, locked), stage.faithful)
+  trainer = lab.trainer(
+    stage,
+    Model(net, scheme),
+    ("params", "gates"),
+    bops_regularizer(net.workload, scheme.groups, stage.penalty),
+    gate_learning_rate=stage.gate_learning_rate,
+    sums_gate_gradients=stage.faithful,
+  )
+  return searching.Searcher(
+    f"search-{'locked' if locked else 'free'}",
+    "precision search",
+    trainer,
+    {**start, "gates": scheme.start()},
+    lambda strength: {"key": key, "strength": jnp.float32(strength)},
+    lambda variables: scheme.assignment(net, variables),
+    share_of,
+  )
+
+
+def _share(aim, lab: Lab, pinned, searched) -> float:
+  """What a searched assignment costs of 8/8, as targets count it.
+
+  Args:
+    aim: targets.
+    lab: network and its costs.
+    pinned: workload in which what rules say is fixed.
+    searched: bits of every site.
+  """
+  costs, eight = lab.costs, precision.uniform(lab.net, 8)
+  whole = lab.net.workload
+  if aim.cost == "bops":
+    return proxies.bops(whole, searched) / proxies.bops(whole, eight)
+  raised, _ = free_bits(pinned, costs.cycles, searched)
+  return costs.total(whole, raised) / costs.total(whole, eight)
 
 
 def _gap(workload, costs, assignment) -> dict[str, str]:

@@ -26,6 +26,7 @@ from fbq.deploy import (  # noqa: E402
 )
 from fbq.nets import Node  # noqa: E402
 from fbq.nets.graph import INPUT, Net  # noqa: E402
+from hwsim.pulp import XPULP_V2, XPULPNN_V1  # noqa: E402
 from hwsim.workload import Layer  # noqa: E402
 
 # The image feeds 8-bit weights; a square linear layer; both kinds of adders.
@@ -40,19 +41,19 @@ NET = Net(
     Node("sum", "add", ("c", "half"), activation="relu"),
     Node("d", "conv", ("sum",), 4, (1, 1), norm=True),
     Node("more", "add", ("d", "sum")),
-    Node("e", "conv", ("more",), 8, (2, 2), **CONV),
+    Node("e", "conv", ("more",), 16, (2, 2), **CONV),
     Node("pool", "avg_pool", ("e",), kernel=None),
-    Node("f", "linear", ("pool",), 8, **CONV),
+    Node("f", "linear", ("pool",), 16, **CONV),
     Node("fc", "linear", ("f",), 3, bias=True, is_output=True),
   ),
 )
 
 
-def written(tmp_path, net=NET, bits=None, width=32):
+def written(tmp_path, net=NET, bits=None, width=32, target=XPULP_V2):
   bits = bits or precision.uniform(net, 8) | {"e.weight": 2, "e.out": 4}
   network = lowering.lower(net, variables(net), bits, width)
   image = np.asarray(integer.quantize_images(images(net)))[2]
-  dory.write(network, tmp_path, image)
+  dory.write(network, target, tmp_path, image)
   return network, image
 
 
@@ -70,6 +71,7 @@ def test_what_is_written_is_what_dory_reads(tmp_path, width):
       assert found == expected[node.name].ravel().tolist()
     config = json.loads((tmp_path / str(i) / "config.json").read_text())
     assert config["BNRelu_bits"] == width and not config["input_signed"]
+    assert config["code reserved space"] == XPULP_V2.code_reserved_bytes
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet8", "vgg9"])
@@ -88,10 +90,10 @@ def test_networks_pass_the_check(tmp_path, name):
 # ---- refusals ----------------------------------------------------------------
 
 
-def refused(net, bits):
+def refused(net, bits, target=XPULP_V2):
   network = lowering.lower(net, variables(net), bits)
   with pytest.raises(lowering.UnsupportedError) as error:
-    dory.build(network)
+    dory.build(network, target)
   return str(error.value)
 
 
@@ -144,7 +146,7 @@ def test_layers_that_dory_or_a_kernel_misreads_are_refused():
   message = refused(thin, precision.uniform(thin, 8))
   assert "'a' (conv) has no more weights than output channels" in message
   assert bits  # NET itself is taken
-  dory.build(lowering.lower(NET, variables(NET), bits))
+  dory.build(lowering.lower(NET, variables(NET), bits), XPULP_V2)
 
 
 def depthwise_as_on_pulp(x, weight, stride, left, right):
@@ -220,6 +222,47 @@ def test_a_depthwise_layer_on_maps_of_two_pixels_is_refused():
   net = narrow(size=2)
   message = refused(net, precision.uniform(net, 8))
   assert "'dw' (depthwise) is padded at the right and 2 pixels wide" in message
+
+
+def linear(inputs, outputs):
+  return Net(
+    "linear",
+    (1, 1, inputs),
+    (
+      Node("fc1", "linear", (INPUT,), outputs, **CONV),
+      Node("fc", "linear", ("fc1",), 3, bias=True, is_output=True),
+    ),
+  )
+
+
+def test_linear_layers_that_a_kernel_gets_wrong_are_refused_for_its_target():
+  def message(inputs, outputs, target, **narrow):
+    net = linear(inputs, outputs)
+    bits = precision.uniform(net, 8) | narrow
+    network = lowering.lower(net, variables(net), bits)
+    try:
+      dory_limits.check_supported(network, target)
+    except lowering.UnsupportedError as error:
+      return str(error)
+    return ""
+
+  # XpulpNN: eight right outputs, rows of whole registers, of logits too
+  assert message(8, 8, XPULPNN_V1) == ""
+  assert "'fc1' (linear) has 16 quantized" in message(8, 16, XPULPNN_V1)
+  assert "'fc1' (linear) has 6 inputs" in message(6, 8, XPULPNN_V1)
+  four = {"fc1.weight": 4}
+  assert message(16, 8, XPULPNN_V1, **four) == ""
+  assert "which XpulpNN's kernel reads by 8" in message(
+    12, 8, XPULPNN_V1, **four
+  )
+  assert "'fc' (linear) has 6 inputs" in message(8, 6, XPULPNN_V1)
+
+  # XpulpV2: whole registers below 8 bits, two outputs at a time on every core
+  assert "reads by 8" in message(12, 16, XPULP_V2, **four)
+  for outputs in (16, 12, 10, 26, 32):
+    assert message(6, outputs, XPULP_V2) == ""
+  for outputs in (8, 2, 9, 15, 24, 25):
+    assert "an odd number for a core" in message(6, outputs, XPULP_V2)
 
 
 def test_depthwise_weights_that_dory_packs_otherwise_are_refused():

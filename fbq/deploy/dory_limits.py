@@ -12,6 +12,7 @@ import numpy as np
 from fbq.deploy.integer import IntegerNet
 from fbq.deploy.lowering import UnsupportedError
 from fbq.nets.graph import INPUT, Node
+from hwsim.pulp import Target
 from hwsim.workload import Layer
 
 
@@ -34,13 +35,17 @@ class _Part(NamedTuple):
   out_bits: int
 
 
-def check_supported(network: IntegerNet) -> None:
+def check_supported(network: IntegerNet, target: Target) -> None:
   """Raises UnsupportedError for the first layer that would not run as it is.
 
   The message names the layer and what to change.
+
+  Args:
+    network: network in integers.
+    target: hardware, whose kernels and L1 count.
   """
   for part in _parts(network):
-    for problem in _problems(network, part):
+    for problem in _problems(network, part, target):
       raise UnsupportedError(
         f"DORY cannot take {network.net.name}: layer {part.node.name!r} "
         f"({part.node.op}) {problem}"
@@ -63,7 +68,7 @@ def _parts(network) -> Iterator[_Part]:
     )
 
 
-def _problems(network, part) -> Iterator[str]:
+def _problems(network, part, target) -> Iterator[str]:
   """What is wrong with a layer, as the end of a sentence about it."""
   if part.node.op == "add":
     yield from _adder(part)
@@ -72,6 +77,7 @@ def _problems(network, part) -> Iterator[str]:
   yield from _bytes(part)
   if part.node.op == "linear":
     yield from _flattened(network, part)
+    yield from _vector(part, target)
   if part.node.op == "depthwise":
     yield from right_border(part.layer)
     yield from _shared_bytes(part)
@@ -137,6 +143,40 @@ def _flattened(network, part) -> Iterator[str]:
     yield (
       f"flattens {source!r}, which other layers read too; DORY loses track of "
       "it: let it have one reader"
+    )
+
+
+def _vector(part, target) -> Iterator[str]:
+  """Sizes at which kernels of linear layers go wrong.
+
+  What of a row does not fill a register XpulpNN's take from a wrong address,
+  and XpulpV2's twice or four times as much of it below 8 bits. XpulpNN's
+  quantize all outputs of a core by the first one's multiplier, XpulpV2's an odd
+  one by that of channel 0.
+  """
+  inputs, outputs = part.layer.in_channels, part.layer.out_channels
+  library, cores = target.other_library, target.cores
+  lanes = 32 // min(part.in_bits[0], part.weight_bits)
+  if inputs % lanes and (library != "XpulpV2" or lanes > 4):
+    yield (
+      f"has {inputs} inputs, which {library}'s kernel reads by {lanes}; give "
+      f"it a multiple of {lanes}"
+    )
+
+  # Logits are right, which are not quantized
+  each = -(-outputs // cores)
+  if part.out_bits == 32:
+    return
+  if library != "XpulpV2" and each > 1:
+    yield (
+      f"has {outputs} quantized outputs, of which {library}'s kernel gets "
+      f"{cores} right; make it a 1x1 convolution"
+    )
+  if library == "XpulpV2" and (outputs % 2 or each % 2):
+    yield (
+      f"has {outputs} quantized outputs, an odd number for a core, which "
+      f"{library}'s kernel gets wrong; give it a multiple of {2 * cores}, or "
+      "make it a 1x1 convolution"
     )
 
 

@@ -6,6 +6,7 @@ and a quantized ONNX. A network of block formats becomes packed codes and
 exponents. Each part is tried, whatever became of the others.
 """
 
+import dataclasses
 import functools
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from fbq.deploy import (
   block_artifact,
   dory,
   dory_check,
+  dory_target,
   faithful,
   integer,
   lowering,
@@ -36,10 +38,12 @@ from fbq.experiments.export.results import (
   Integers,
 )
 from fbq.files import user_path, write_atomically
-from fbq.lab import block_point, finished, trained_point
+from fbq.lab import block_point, costs, finished, trained_point
 from fbq.lab.block_point import BlockPoint, BlockResults
 from fbq.lab.lab import Lab
+from fbq.lab.settings import OnTarget
 from fbq.lab.trained_point import TrainedPoint
+from hwsim.pulp import XPULPNN_V1, Target, simulate
 
 T = TypeVar("T")
 WIDTHS = (32, 64)
@@ -99,14 +103,26 @@ def run(settings: Export, lab: Lab) -> IntegerExport | BlockExport:
       point = trained_point.load(source, settings.point)
   if isinstance(point, BlockPoint):
     return _blocks(point, lab)
-  return _integers(point, settings, lab)
+  target = None
+  if isinstance(source.lab.settings, OnTarget):
+    target = costs.target_of(source.lab.settings)
+  return _integers(point, target, settings, lab)
 
 
 # ---- Integers
 
 
-def _integers(point: TrainedPoint, settings: Export, lab: Lab) -> IntegerExport:
-  """The files of a fine-tuned point, and how faithful they are."""
+def _integers(
+  point: TrainedPoint, simulated: Target | None, settings: Export, lab: Lab
+) -> IntegerExport:
+  """The files of a fine-tuned point, and how faithful they are.
+
+  Args:
+    point: network and precisions.
+    simulated: hardware that the run simulated, if any; DORY writes code for it.
+    settings, lab: those of the export.
+  """
+  target = simulated or XPULPNN_V1
   attempt, workdir = Attempts(lab), lab.workdir
 
   # ---- Integers in both widths, and how faithful they are
@@ -139,7 +155,9 @@ def _integers(point: TrainedPoint, settings: Export, lab: Lab) -> IntegerExport:
   )
   image = point.images[settings.golden_image]
   attempt(
-    "DORY", lambda: _write_dory(network(bits), workdir / "dory", image), "dory"
+    "DORY",
+    lambda: _write_dory(network(bits), target, workdir / "dory", image),
+    "dory",
   )
 
   # ---- ONNX, which requantizes in floating point: any width gives the same
@@ -180,6 +198,9 @@ def _integers(point: TrainedPoint, settings: Export, lab: Lab) -> IntegerExport:
       if site
     },
     onnx=onnx,
+    target=target.name,
+    dory=dory_target.invocation(target),
+    cycles=attempt("cycles", lambda: _cycles(point, simulated)) or {},
   )
 
 
@@ -193,12 +214,38 @@ def _save(network: IntegerNet, workdir: Path, images) -> dict[str, int]:
   return sizes
 
 
-def _write_dory(network: IntegerNet, directory: Path, image: jax.Array) -> None:
+def _write_dory(
+  network: IntegerNet, target: Target, directory: Path, image: jax.Array
+) -> None:
   """Writes DORY's files and holds them against its contract."""
   codes = np.asarray(integer.quantize_images(image))
-  dory.write(network, directory, codes)
+  dory.write(network, target, directory, codes)
   if found := dory_check.problems(directory):
     raise RuntimeError(f"the files break DORY's contract: {'; '.join(found)}")
+
+
+def _cycles(point: TrainedPoint, target: Target | None) -> dict[int, int]:
+  """Cycles by bits of the requantization constants, as the run counts them.
+
+  None where the run simulated nothing.
+
+  Larger constants take room in L1 and L2, so tiles are smaller, and time on
+  their way there. What the arithmetic of kernels takes is that of 32 bits.
+  """
+  workload, found = point.net.workload, {}
+  for width in WIDTHS if target else ():
+    wide = dataclasses.replace(target, constant_bits=width)
+    found[width] = sum(
+      simulate(
+        layer,
+        point.assignment[workload.input_sites[i][0]],
+        point.assignment.get(f"{layer.name}.weight", 8),
+        costs.OUTPUT_BITS if workload.output_sites[i] else 32,
+        wide,
+      ).total
+      for i, layer in enumerate(workload.layers)
+    )
+  return found
 
 
 def _write_onnx(network: IntegerNet, path: Path) -> Any:

@@ -224,45 +224,65 @@ def test_a_depthwise_layer_on_maps_of_two_pixels_is_refused():
   assert "'dw' (depthwise) is padded at the right and 2 pixels wide" in message
 
 
-def linear(inputs, outputs):
-  return Net(
-    "linear",
-    (1, 1, inputs),
-    (
-      Node("fc1", "linear", (INPUT,), outputs, **CONV),
-      Node("fc", "linear", ("fc1",), 3, bias=True, is_output=True),
-    ),
-  )
+def test_a_kernel_larger_than_its_map_is_refused_where_l1_is_too_small():
+  """Weights of 64 times 2,304 bytes do not fit the 35,000 of L1."""
+  conv = Node("conv", "conv", (INPUT,), 64, (3, 3), 1, 1, **CONV)
+  fc = Node("fc", "linear", ("conv",), 3, bias=True, is_output=True)
+  for size, channels in ((2, 8), (3, 256)):
+    net = Net("map", (size, size, channels), (conv, fc))
+    bits = precision.uniform(net, 8)
+    dory.build(lowering.lower(net, variables(net), bits), XPULP_V2)
+  net = Net("map", (2, 2, 256), (conv, fc))
+  message = refused(net, precision.uniform(net, 8))
+  assert "'conv' (conv) has a 3x3 kernel on a map of 2x2" in message
+
+
+def test_sums_beyond_the_32_bits_that_a_kernel_clips_are_refused(tmp_path):
+  network, _ = written(tmp_path, width=64)
+  shifted = network.layers["a"] | {"shift": np.int32(0)}
+  layers = {**network.layers, "a": shifted}
+  with pytest.raises(lowering.UnsupportedError, match="raise the range of a"):
+    dory.build(dataclasses.replace(network, layers=layers), XPULP_V2)
+
+  edit(tmp_path, lambda g: constant(g, "a.div", lambda x: np.array(1.0)))
+  (problem,) = dory_check.problems(tmp_path)
+  assert problem.endswith("node 'Conv_1' overflows 32 bits")
 
 
 def test_linear_layers_that_a_kernel_gets_wrong_are_refused_for_its_target():
-  def message(inputs, outputs, target, **narrow):
-    net = linear(inputs, outputs)
-    bits = precision.uniform(net, 8) | narrow
-    network = lowering.lower(net, variables(net), bits)
-    try:
-      dory_limits.check_supported(network, target)
-    except lowering.UnsupportedError as error:
-      return str(error)
-    return ""
+  def problem(inputs, outputs, bits, target):
+    layer = Layer("fc", "linear", inputs, outputs)
+    return "".join(dory_limits.linear_sizes(layer, bits, target))
 
   # XpulpNN: eight right outputs, rows of whole registers, of logits too
-  assert message(8, 8, XPULPNN_V1) == ""
-  assert "'fc1' (linear) has 16 quantized" in message(8, 16, XPULPNN_V1)
-  assert "'fc1' (linear) has 6 inputs" in message(6, 8, XPULPNN_V1)
-  four = {"fc1.weight": 4}
-  assert message(16, 8, XPULPNN_V1, **four) == ""
-  assert "which XpulpNN's kernel reads by 8" in message(
-    12, 8, XPULPNN_V1, **four
-  )
-  assert "'fc' (linear) has 6 inputs" in message(8, 6, XPULPNN_V1)
+  for inputs, outputs, bits in (
+    (8, 8, (8, 8, 8)),
+    (16, 8, (8, 4, 8)),
+    (8, 100, (8, 8, 32)),
+  ):
+    assert problem(inputs, outputs, bits, XPULPNN_V1) == ""
+  message = problem(8, 16, (8, 8, 4), XPULPNN_V1)
+  assert message.startswith("has 16 quantized outputs")
+  for inputs, bits, lanes in ((6, (8, 8, 32), 4), (12, (8, 4, 8), 8)):
+    message = problem(inputs, 8, bits, XPULPNN_V1)
+    assert f"has {inputs} inputs, which XpulpNN's kernel reads by {lanes};" in (
+      message
+    )
 
   # XpulpV2: whole registers below 8 bits, two outputs at a time on every core
-  assert "reads by 8" in message(12, 16, XPULP_V2, **four)
+  assert "reads by 16" in problem(8, 16, (8, 2, 8), XPULP_V2)
   for outputs in (16, 12, 10, 26, 32):
-    assert message(6, outputs, XPULP_V2) == ""
+    assert problem(6, outputs, (8, 8, 8), XPULP_V2) == ""
   for outputs in (8, 2, 9, 15, 24, 25):
-    assert "an odd number for a core" in message(6, outputs, XPULP_V2)
+    message = problem(6, outputs, (8, 8, 8), XPULP_V2)
+    assert "an odd number for a core" in message
+    assert problem(6, outputs, (8, 8, 32), XPULP_V2) == ""
+
+
+def test_a_linear_layer_is_refused_by_its_name():
+  sizes = changed("f", features=8)
+  message = refused(sizes, precision.uniform(sizes, 8))
+  assert "layer 'f' (linear) has 8 quantized outputs, an odd number" in message
 
 
 def test_depthwise_weights_that_dory_packs_otherwise_are_refused():

@@ -160,6 +160,10 @@ def _integers(
     "dory",
   )
 
+  cycles = None
+  if simulated:
+    cycles = attempt("cycles", lambda: _cycles(point, simulated))
+
   # ---- ONNX, which requantizes in floating point: any width gives the same
   model = attempt(
     "ONNX",
@@ -200,7 +204,7 @@ def _integers(
     onnx=onnx,
     target=target.name,
     dory=dory_target.invocation(target),
-    cycles=attempt("cycles", lambda: _cycles(point, simulated)) or {},
+    cycles=cycles or {},
   )
 
 
@@ -224,16 +228,14 @@ def _write_dory(
     raise RuntimeError(f"the files break DORY's contract: {'; '.join(found)}")
 
 
-def _cycles(point: TrainedPoint, target: Target | None) -> dict[int, int]:
+def _cycles(point: TrainedPoint, target: Target) -> dict[int, int]:
   """Cycles by bits of the requantization constants, as the run counts them.
-
-  None where the run simulated nothing.
 
   Larger constants take room in L1 and L2, so tiles are smaller, and time on
   their way there. What the arithmetic of kernels takes is that of 32 bits.
   """
   workload, found = point.net.workload, {}
-  for width in WIDTHS if target else ():
+  for width in WIDTHS:
     wide = dataclasses.replace(target, constant_bits=width)
     found[width] = sum(
       simulate(

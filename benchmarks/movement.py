@@ -15,6 +15,7 @@ some 260 of these programs per layer and triple, for four memory levels.
 
 import argparse
 import itertools
+import math
 import time
 from fractions import Fraction
 
@@ -31,6 +32,7 @@ from hwsim.bfp import (
   tiling_table,
 )
 from hwsim.bfp.movement import LOOPS, ORDERS, footprints, volumes
+from hwsim.bfp.table import layer_prices
 
 MEMORY_KB = (8, 16, 32, 64, 128, 256, 512, 1024)
 PRICES = ((16, 16, 16), (10.5, 14.25, 12.125), (8, 8, 8))
@@ -52,11 +54,11 @@ def seconds(wall, cpu):
 
 
 def shapes():
-  """Distinct convolutions of ResNet-18, by the first layer's name."""
+  """Distinct convolutions of ResNet-18: nest -> position of the first layer."""
   found = {}
-  for layer in nets.resnet18().workload.layers:
+  for i, layer in enumerate(nets.resnet18().workload.layers):
     if layer.op == "conv":
-      found.setdefault(nest_of(layer), layer.name)
+      found.setdefault(nest_of(layer), i)
   return found
 
 
@@ -70,21 +72,20 @@ def exact():
     seconds(wall, cpu),
     "<= 60 s on two cores",
   )
-  activation = [f.activation_bits for f in grid]
   rows, answered, triples, total = 0, 0, 0, 0.0
   build = 0.0
-  for nest, name in shapes().items():
+  for nest, i in shapes().items():
     tiling_table.cache_clear()
     table, _, cpu = timed(tiling_table, nest)
-    weight = [f.weight_bits(nest.r * nest.s) for f in grid]
-    distinct = len(set(activation)) ** 2 * len(set(weight))
+    prices = layer_prices(workload, i, grid, grid)
+    distinct = math.prod(len(set(p)) for p in prices)
     times = [
-      timed(least_movement, nest, activation, weight, activation, kb * 8192)[2]
-      for kb in MEMORY_KB
+      timed(least_movement, nest, *prices, kb * 8192)[2] for kb in MEMORY_KB
     ]
     print(
-      f"  {name:<22} {len(table.moved):>6} tilings, {cpu:.2f} s; "
-      f"{distinct} triples, {1e3 * min(times):.1f} to {1e3 * max(times):.1f} ms"
+      f"  {workload.layers[i].name:<22} {len(table.moved):>6} tilings, "
+      f"{cpu:.2f} s; {distinct} triples, {1e3 * min(times):.1f} to "
+      f"{1e3 * max(times):.1f} ms"
     )
     build += cpu
     rows += len(table.moved)

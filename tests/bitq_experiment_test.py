@@ -108,7 +108,6 @@ WRONG = [
   ("words.Short.exponent_bits", (3,), "exponent_bits.*two or more"),
   ("words.Short.block_sizes", (0, 8), "block_sizes.*whole numbers, 1 to"),
   ("words.Short.block_sizes", (8, 8), "block_sizes.*different"),
-  ("words.Short.block_sizes", (65521, 65519, 65497), "common multiple"),
   ("published", ("FlexBlok",), "published.*expected some of"),
   ("calibration_images", 100, "a multiple of 360"),
   ("losses.noise_images", 0, "noise_images"),

@@ -46,16 +46,22 @@ def test_a_network_refuses_percents():
 
 
 def test_bits_alone_count_tensors_not_their_sizes():
+  """Widths of 4, 8 and 16 channels: blocks of 16 are whole in the last alone.
+
+  <5, 16> of 8 bits: an element of 4 channels takes 3 + 5 / 4 bits.
+  """
   net = nets.build("resnet8", width=0.25, resolution=8, in_channels=1)
   grid = (bitq_format(8, 2, 1), bitq_format(8, 5, 16))
-  table = bits_alone(movement_table(net.workload, grid, 8 * 1024))
+  table = movement_table(net.workload, grid, 8 * 1024)
+  table = bits_alone(table, net.workload)
   found = layer_bits(
     table, net.workload, dict.fromkeys(net.workload.sites, grid[1])
   )
-  activation, weight = grid[1].activation_bits, grid[1].weight_bits(9)
-  by_name = dict(zip(net.workload.index, found, strict=True))
-  assert by_name["conv1"] == 2 * activation + weight
-  assert by_name["stage1.shortcut"] == 3 * activation
+  by_name = dict(zip(net.workload.index, map(float, found), strict=True))
+  assert by_name["conv1"] == pytest.approx(
+    (3 + 5) + (3 + 5 / 9) + (3 + 5 / 4)  # of one channel, to four
+  )
+  assert by_name["stage1.shortcut"] == (3 + 5 / 4) + (3 + 5 / 4) + (3 + 5 / 8)
   assert by_name["stage0.add"] == 0
 
 
@@ -65,8 +71,9 @@ def test_the_whole_grid_of_a_residual_network_is_chosen_exactly():
   table = movement_table(net.workload, grid, 8 * 1024)
   random = np.random.default_rng(0)
   # Every bit counts, so that no format is beaten: the widest tables there are.
+  bits = lambda f: f.activation_bits((1, 1, 96))
   losses = {
-    site: {f: share * 2.0 ** -float(f.activation_bits) for f in grid}
+    site: {f: share * 2.0 ** -float(bits(f)) for f in grid}
     for site in net.workload.sites
     for share in [float(random.uniform(0.1, 10))]
   }

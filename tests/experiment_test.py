@@ -130,7 +130,7 @@ def kill_in_fine_tuning(cache, workdir):
   process = experiment_runs.start(cache, workdir)
   deadline = time.monotonic() + 200
   try:
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and process.returncode is None:
       stages = {line["stage"] for line in experiment_runs.metrics(workdir)}
       if sum(stage.startswith("fine-tune-") for stage in stages) >= 2:
         break
@@ -173,7 +173,7 @@ def test_resnet8_and_one_trace_of_each_step(cache, tmp_path):
     tells_compiles=True,
   )
   assert status == 0, output
-  for name, count in (("step", 3), ("correct", 2)):
+  for name, count in (("step", 3), ("right", 2)):
     # A step for each of float training, search and fine-tuning.
     traced = re.findall(rf"Finished tracing {name} for jit", output)
     assert len(traced) == count

@@ -118,7 +118,7 @@ def test_the_hardware_is_the_run_s_for_files_command_and_cycles(
   for width in (32, 64):
     target = dataclasses.replace(XPULP_V2, constant_bits=width)
     table = latency_table(point.net.workload, target)
-    cycles = total_cycles(table, point.net.workload, point.assignment)
+    cycles = total_cycles(table, point.net.workload, point.assignment, "site")
     assert result["cycles"][str(width)] == cycles
     assert f"{cycles:,}" in report
 

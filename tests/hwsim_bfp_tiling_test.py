@@ -135,8 +135,9 @@ def test_sweep_equals_search_one_by_one(problem, data):
 @pytest.mark.parametrize("name", ["l2c1", "l4ds"])
 def test_sweep_of_the_paper_grid_is_exact(name, kilobytes):
   nest, grid = NESTS[name], bitq_grid(16)
-  activation = [f.activation_bits for f in grid]
-  weight = [f.weight_bits(nest.r * nest.s) for f in grid]
+  share = lambda f, area: Fraction(f.exponent_bits, f.block_size * area)
+  activation = [f.element_bits + share(f, 1) for f in grid]
+  weight = [f.element_bits + share(f, nest.r * nest.s) for f in grid]
   memory_bits = kilobytes * 8192
   swept, unit = least_movement(
     nest, activation, weight, activation, memory_bits

@@ -156,7 +156,7 @@ def test_points_that_do_not_fit_together_are_refused():
     row = LayerRow("conv", "conv", 8, 8, 8, 10, 10, 1.0)
     dataclasses.replace(row, share=float("nan"))
   with pytest.raises(ValueError, match="cycles_after\n.*input_value=-1"):
-    change = Change(("conv",), "conv", (4, 4), (8, 8), 10, 5, "")
+    change = Change(("conv",), "conv", (4, 4, 4), (8, 8, 4), 10, 5, "")
     dataclasses.replace(change, cycles_after=-1)
 
 

@@ -13,6 +13,7 @@ from fbq import precision as precision_lib
 from fbq.files import write_atomically
 from fbq.lab.costs import Costs
 from fbq.lab.fine_tuning import FineTuner
+from fbq.lab.judgement import Judgement
 from fbq.lab.lab import Lab
 from fbq.lab.settings import Judged
 from fbq.nets.graph import Net
@@ -21,7 +22,6 @@ from fbq.report import Change, LayerRow, Point
 from fbq.report.assignments import Assignments
 from fbq.search.free_bits import Raise
 from hwsim import proxies
-from hwsim.latency_table import layer_cycles, total_cycles
 from hwsim.pulp import simulate
 
 REFERENCE = "8/8"
@@ -61,8 +61,8 @@ def fine_tuned(
   starts: Ranges,
   found: Found,
   key: jax.Array,
-) -> dict[str, float]:
-  """{name: test accuracy}; each different assignment is trained once.
+) -> dict[str, Judgement]:
+  """{name: how it was judged}; each different assignment is trained once.
 
   Args:
     lab: where it trains.
@@ -85,22 +85,21 @@ def fine_tuned(
   )
 
   # Each is told when it is done: on a CPU they are trained one by one.
-  accuracies: dict[str, float] = {}  # by name of the run
-  for (run, name), (_, results) in zip(different.items(), trained, strict=True):
-    accuracies[run] = results["test_accuracy"]
-    lab.log.say(
-      f"[{len(accuracies)}/{len(different)}] {name}: test accuracy "
-      f"{accuracies[run]:.2%}"
-    )
-  return {name: accuracies[run] for name, run in runs.items()}
+  judged: dict[str, Judgement] = {}  # by name of the run
+  for (run, name), (_, judgement) in zip(
+    different.items(), trained, strict=True
+  ):
+    judged[run] = judgement
+    lab.log.say(f"[{len(judged)}/{len(different)}] {name}: {judgement}")
+  return {name: judged[run] for name, run in runs.items()}
 
 
 def assignments(
   lab: Lab,
   settings: Judged,
   found: Found,
-  accuracies: Mapping[str, float],
-  float_accuracy: float,
+  judged: Mapping[str, Judgement],
+  float_judged: Judgement,
   details: Mapping[str, Mapping[str, Any]],
   parents: Mapping[str, str] = {},  # noqa: B006  never changed
   raises: Mapping[str, Sequence[Raise]] = {},  # noqa: B006
@@ -111,8 +110,8 @@ def assignments(
     lab: network, data and costs.
     settings: baselines and tolerance.
     found: assignments by name; equal ones become one point with aliases.
-    accuracies: test accuracy after fine-tuning, by name.
-    float_accuracy: test accuracy of the float network.
+    judged: how each was judged after fine-tuning, by name.
+    float_judged: how the float network was judged.
     details: what else there is to say of a point, by name.
     parents: name of a Free Bits point -> name of the point it came from.
     raises: name of a Free Bits point -> what the pass changed.
@@ -120,9 +119,9 @@ def assignments(
   net, costs = lab.net, lab.costs
   points = _points(
     net,
-    costs.table,
+    costs,
     found,
-    accuracies,
+    judged,
     details,
     parents,
     settings.uniform_baselines,
@@ -132,10 +131,10 @@ def assignments(
   return Assignments(
     network=net.name,
     target=costs.name,
-    test_count=lab.task.test_count,
-    float_accuracy=float_accuracy,
+    test_count=lab.task.test.count,
+    float_accuracy=float_judged.test.accuracy,
     points=tuple(points),
-    layers={p.name: _layers(net, costs.table, p.precision) for p in points},
+    layers={p.name: _layers(net, costs, p.precision) for p in points},
     changes={
       p.name: tuple(_change(net, costs, change) for change in raises[p.name])
       for p in points
@@ -144,11 +143,11 @@ def assignments(
     reference=REFERENCE,
     tolerance=settings.tolerance,
     clock_hertz=costs.target.frequency_hz if costs.target else None,
-    assumptions=tuple(_assumptions(costs.table, lab.task.about_test)),
+    assumptions=tuple(_assumptions(costs, lab.task.about_test)),
   )
 
 
-def _points(net, table, found, accuracies, details, parents, uniform):
+def _points(net, costs, found, judged, details, parents, uniform):
   """One point for each different assignment; the first name is its name."""
   # Baselines give their name to what is found again, then what was searched
   baselines = {f"{bits}/{bits}" for bits in uniform}
@@ -177,23 +176,26 @@ def _points(net, table, found, accuracies, details, parents, uniform):
         kind=kind,
         parent=parents.get(name),
         precision=assignment,
-        cycles=total_cycles(table, net.workload, assignment),
-        accuracy=accuracies[name],
+        cycles=costs.total(net.workload, assignment),
+        accuracy=judged[name].test.accuracy,
         bops=proxies.bops(net.workload, assignment),
         weight_bytes=proxies.weight_bytes(net.workload, assignment),
         peak_activation_bytes=proxies.peak_activation_bytes(
           net.workload, assignment
         ),
-        detail=details.get(name, {}),
+        detail={
+          **details.get(name, {}),
+          **costs.otherwise(net.workload, assignment),
+        },
         aliases=tuple(aliases),
       )
     )
   return points
 
 
-def _layers(net, table, assignment):
+def _layers(net, costs, assignment):
   """What each layer of one point costs."""
-  cycles = layer_cycles(table, net.workload, assignment)
+  cycles = costs.by_layer(net.workload, assignment)
   total = int(cycles.sum())
   return tuple(
     LayerRow(
@@ -219,12 +221,15 @@ def _layers(net, table, assignment):
 def _change(net: Net, costs: Costs, change: Raise) -> Change:
   """A change with its reason: where the simulator sees the cycles go."""
   layer = net.workload.layers[net.workload.index[change.layer]]
-  (a0, w0), (a1, w1) = change.before, change.after
-  sites = []
+  (a0, w0, o0), (a1, w1, o1) = change.before, change.after
+  sites: list[str] = []
   if a1 != a0:
     sites.append(change.site)
   if w1 != w0:
     sites.append(net.workload.weight_site(layer))
+  writes = net.site_of[change.layer]
+  if o1 != o0 and writes and costs.output_bits == "reader":
+    sites.append(writes)
   return Change(
     sites=tuple(sites),
     layer=change.layer,
@@ -241,10 +246,16 @@ def _reason(net: Net, costs: Costs, change: Raise) -> str:
   if costs.target is None:
     return "Measured on the board."
   layer = net.workload.layers[net.workload.index[change.layer]]
-  out_bits = 32 if net.node[change.layer].is_output else 8
+
+  def written(own):
+    """Bits at which the output is timed: those of logits are accumulators."""
+    if own is None:
+      return 32
+    return own if costs.output_bits == "reader" else costs.output_bits
+
   before, after = (
-    simulate(layer, a, w or 8, out_bits, costs.target)
-    for a, w in (change.before, change.after)
+    simulate(layer, a, w or 8, written(o), costs.target)
+    for a, w, o in (change.before, change.after)
   )
   parts = [
     f"{part} {getattr(before, part):,} -> {getattr(after, part):,}"
@@ -254,8 +265,23 @@ def _reason(net: Net, costs: Costs, change: Raise) -> str:
   return f"Simulated cycles: {', '.join(parts)}."
 
 
-def _assumptions(table, about_test):
-  measured = sum(p.startswith("measured") for p in table.provenance)
+def about_outputs(costs: Costs) -> str:
+  """How layers are timed, for reports."""
+  timed = (
+    "writing its output at the bits at which it is read; what 8-bit outputs "
+    "would change, as the published benchmark has them, is told"
+    if costs.output_bits == "reader"
+    else "with 8-bit outputs, as in the published benchmark; what outputs at "
+    "the bits at which they are read would change is told"
+  )
+  return (
+    "Latency of the network is the sum over its layers, each timed alone, "
+    f"{timed} where it is more than a point of 8/8's cycles."
+  )
+
+
+def _assumptions(costs, about_test):
+  measured = sum(p.startswith("measured") for p in costs.table.provenance)
   return [
     "Cycles are "
     + (
@@ -263,8 +289,7 @@ def _assumptions(table, about_test):
       if measured
       else "simulated tile by tile, not measured."
     ),
-    "Latency of the network is the sum over its layers, each timed alone with "
-    "8-bit outputs, as in the published benchmark.",
+    about_outputs(costs),
     about_test,
     "Every accuracy is of one seed; all fine-tunings see the same batches.",
   ]

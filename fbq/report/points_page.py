@@ -57,6 +57,7 @@ def content(results: Assignments) -> list[blocks.Block]:
     milliseconds = point.cycles / results.clock_hertz * 1e3
     clock = f"{results.clock_hertz / 1e6:g} MHz"
     facts.append(f"an image takes {milliseconds:.2f} ms at {clock}")
+  facts += [f"{name}: {value}" for name, value in point.detail.items()]
   parts: list[blocks.Block] = [
     blocks.Answer(
       [_answer(results)],
@@ -201,10 +202,13 @@ def _raised(results: Assignments, point: Point) -> list[blocks.Block]:
     ("tensors raised", lambda change: ", ".join(change.sites)),
     (blocks.Column("layer", "soft"), lambda change: change.layer),
     (
-      blocks.Column("bits before\ninput / weight", "bits"),
+      blocks.Column("bits before\ninput / weight / output", "bits"),
       lambda c: c.from_bits,
     ),
-    (blocks.Column("bits after\ninput / weight", "bits"), lambda c: c.to_bits),
+    (
+      blocks.Column("bits after\ninput / weight / output", "bits"),
+      lambda c: c.to_bits,
+    ),
     (blocks.number("cycles\nbefore"), lambda change: change.cycles_before),
     (blocks.number("cycles\nafter"), lambda change: change.cycles_after),
     (

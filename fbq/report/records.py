@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from fbq.search import pareto
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Bits = tuple[int, int | None]
+Bits = tuple[int, int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class Change:
   Attributes:
     sites: tensors whose bits were raised.
     layer: what the rise makes faster.
-    from_bits, to_bits: (activation, weight) bits of the layer.
+    from_bits, to_bits: (input, weight, output) bits of the layer; None where
+      it has no such tensor.
     cycles_before, cycles_after: cycles of the layer, per image.
     reason: one sentence for the reader.
   """

@@ -224,6 +224,6 @@ def exact_dtype(moved: np.ndarray, held: np.ndarray, prices) -> type:
   if bound >= 2**63:
     raise OverflowError(
       f"data movement can reach {bound} units, which 64 bits do not hold: "
-      "choose block sizes with a smaller common multiple"
+      "give fewer images at a time"
     )
   return np.float64 if bound < 2**53 else np.int64

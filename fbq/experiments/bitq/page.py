@@ -68,7 +68,8 @@ def write(results: BitQResults, run: Run, workdir: Path) -> None:
     "training split, so test accuracies are not what was chosen by. In the "
     "search accuracy losses add up over tensors.",
     "Data movement is modelled exactly, not measured: layers one by one from "
-    "DRAM to DRAM. A memory this small makes tiling matter to so small a "
+    "DRAM to DRAM. Of a block that tiles cut, each moves its share of the "
+    "exponent. A memory this small makes tiling matter to so small a "
     "network, as 32 KiB do at full size.",
   ]
   page.write(
@@ -132,10 +133,10 @@ def _blocks(results: BitQResults, settings) -> list[Block]:
         _networks(results, settings["net"]["builder"]),
         note(
           "X: bits of an element with its sign, SE: bits of a shared exponent, "
-          "BS: elements of a block; all are priced by X + e / BS bits per "
-          "element. Untrained: the float network's weights in these formats. "
-          f"Energy: eq. 8 for {settings['memory_bytes']} bytes of SRAM and "
-          f"{settings['register_bytes']} bytes of registers."
+          "BS: elements of a block; every tensor is priced by the blocks that "
+          "it is stored in. Untrained: the float network's weights in these "
+          f"formats. Energy: eq. 8 for {settings['memory_bytes']} bytes of "
+          f"SRAM and {settings['register_bytes']} bytes of registers."
         ),
       ],
     ),

@@ -42,7 +42,7 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
   keys = jax.random.split(jax.random.key(settings.seed), 5)
 
   # ---- Float network
-  variables, float_accuracy = lab.float_network("float", keys[:2])
+  variables, judged = lab.float_network("float", keys[:2])
 
   # ---- Calibration: largest exponents of activations, images to judge by
   with measure("calibration"):
@@ -222,10 +222,10 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
 
   return results.BitQResults(
     net.name,
-    lab.task.test_count,
+    lab.task.test.count,
     lab.task.about_test,
     lab.task.steps(settings.qat),
-    float_accuracy,
+    judged.test.accuracy,
     tuple(found.values()),
     tuple(chosen),
     settings.alpha,

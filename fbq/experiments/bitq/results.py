@@ -261,8 +261,8 @@ class BitQResults:
         "best" for that of the shortest word.
 
     Raises:
-      ConfigError: no such network, or a published format, which is trained in
-        other blocks than those it is priced in.
+      ConfigError: no such network, or a published format, whose scheme is not
+        in the record.
     """
     shortest = min(self.words, key=lambda word: word.bits)
     known = {"best": shortest.recommended, **self.recommended}

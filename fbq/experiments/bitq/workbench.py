@@ -17,6 +17,7 @@ from fbq.schemes.block_float import BlockFloat, Data
 from fbq.schemes.published_formats import NOT_TRAINED, BlockCandidate
 from fbq.search.format_losses import FormatJudge
 from fbq.train import steps
+from fbq.train.evaluation import right_images
 
 Images = tuple[jax.Array, jax.Array]
 
@@ -108,10 +109,10 @@ class Workbench:
     """By the program of `judge`, batch by batch: test sets can be large."""
     forward = self.forward(candidate.scheme)
 
-    def correct(variables, images, labels, weights, rows):
+    def right(variables, images, labels, rows):
       chosen = np.asarray(forward(variables, images, rows)).argmax(-1)
-      is_right = chosen == np.asarray(labels)
-      return np.sum(is_right & (np.asarray(weights) > 0))
+      return chosen == np.asarray(labels)
 
-    batches = self.lab.task.test_batches()
-    return steps.accuracy(correct, variables, batches, candidate.rows)
+    batches = self.lab.task.test.batches()
+    found = right_images(right, variables, batches, candidate.rows)
+    return float(found.mean())

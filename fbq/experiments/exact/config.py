@@ -96,9 +96,7 @@ def problem_of(settings: Exact, lab: Lab, values: Any) -> problem.Problem:
 
 def eight_cycles(lab: Lab) -> int:
   """Cycles of uniform 8 bits."""
-  free = problem.make(lab.net.workload, {"cycles": lab.costs.cycles})
-  eight = problem.evaluate(free, precision.uniform(lab.net, 8))
-  return int(eight.costs["cycles"][0])
+  return lab.costs.total(lab.net.workload, precision.uniform(lab.net, 8))
 
 
 def ties_of(settings: Exact) -> list[str | list[str]]:

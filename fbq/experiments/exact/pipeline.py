@@ -40,7 +40,7 @@ def run(settings: Exact, lab: Lab) -> Chosen:
   start, batches, calibration, tuning = jax.random.split(
     jax.random.key(settings.seed), 4
   )
-  variables, float_accuracy = lab.float_network("float", (start, batches))
+  variables, float_judged = lab.float_network("float", (start, batches))
   with lab.clock.measure("calibration"):
     images, labels = lab.calibration_set(calibration)
     ranges, tensors = calibrate(net, variables, images)
@@ -84,7 +84,7 @@ def run(settings: Exact, lab: Lab) -> Chosen:
   # ---- Fine-tuning from the float network, by one compiled step for all
   recipe = fine_tuning.recipe_of(settings.qat)
   starts = fine_tuning.starts(net, variables, tensors, recipe, ranges)
-  accuracies = points.fine_tuned(
+  judged = points.fine_tuned(
     lab,
     fine_tuning.FineTuner(lab, recipe, settings.fine_tuning),
     variables,
@@ -103,9 +103,7 @@ def run(settings: Exact, lab: Lab) -> Chosen:
     for name, budget, worth in zip(found, budgets, chosen.value, strict=False)
   }
   return Chosen(
-    points.assignments(
-      lab, settings, found, accuracies, float_accuracy, details
-    ),
+    points.assignments(lab, settings, found, judged, float_judged, details),
     settings.value,
     harm,
     tuple(

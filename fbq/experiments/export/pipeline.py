@@ -41,9 +41,9 @@ from fbq.files import user_path, write_atomically
 from fbq.lab import block_point, costs, finished, trained_point
 from fbq.lab.block_point import BlockPoint, BlockResults
 from fbq.lab.lab import Lab
-from fbq.lab.settings import OnTarget
+from fbq.lab.settings import OnTarget, OutputBits
 from fbq.lab.trained_point import TrainedPoint
-from hwsim.pulp import XPULPNN_V1, Target, simulate
+from hwsim.pulp import XPULPNN_V1, Target, latency_table
 
 T = TypeVar("T")
 WIDTHS = (32, 64)
@@ -103,25 +103,26 @@ def run(settings: Export, lab: Lab) -> IntegerExport | BlockExport:
       point = trained_point.load(source, settings.point)
   if isinstance(point, BlockPoint):
     return _blocks(point, lab)
-  target = None
-  if isinstance(source.lab.settings, OnTarget):
-    target = costs.target_of(source.lab.settings)
-  return _integers(point, target, settings, lab)
+  hardware = source.lab.settings
+  if not isinstance(hardware, OnTarget):
+    hardware = None
+  return _integers(point, hardware, settings, lab)
 
 
 # ---- Integers
 
 
 def _integers(
-  point: TrainedPoint, simulated: Target | None, settings: Export, lab: Lab
+  point: TrainedPoint, hardware: OnTarget | None, settings: Export, lab: Lab
 ) -> IntegerExport:
   """The files of a fine-tuned point, and how faithful they are.
 
   Args:
     point: network and precisions.
-    simulated: hardware that the run simulated, if any; DORY writes code for it.
+    hardware: hardware of the run, if it has one; DORY writes code for it.
     settings, lab: those of the export.
   """
+  simulated = costs.target_of(hardware) if hardware else None
   target = simulated or XPULPNN_V1
   attempt, workdir = Attempts(lab), lab.workdir
 
@@ -161,8 +162,9 @@ def _integers(
   )
 
   cycles = None
-  if simulated:
-    cycles = attempt("cycles", lambda: _cycles(point, simulated))
+  if hardware and simulated:
+    timed = functools.partial(_cycles, point, simulated, hardware.output_bits)
+    cycles = attempt("cycles", timed)
 
   # ---- ONNX, which requantizes in floating point: any width gives the same
   model = attempt(
@@ -228,7 +230,9 @@ def _write_dory(
     raise RuntimeError(f"the files break DORY's contract: {'; '.join(found)}")
 
 
-def _cycles(point: TrainedPoint, target: Target) -> dict[int, int]:
+def _cycles(
+  point: TrainedPoint, target: Target, output_bits: OutputBits
+) -> dict[int, int]:
   """Cycles by bits of the requantization constants, as the run counts them.
 
   Larger constants take room in L1 and L2, so tiles are smaller, and time on
@@ -237,16 +241,9 @@ def _cycles(point: TrainedPoint, target: Target) -> dict[int, int]:
   workload, found = point.net.workload, {}
   for width in WIDTHS:
     wide = dataclasses.replace(target, constant_bits=width)
-    found[width] = sum(
-      simulate(
-        layer,
-        point.assignment[workload.input_sites[i][0]],
-        point.assignment.get(f"{layer.name}.weight", 8),
-        costs.OUTPUT_BITS if workload.output_sites[i] else 32,
-        wide,
-      ).total
-      for i, layer in enumerate(workload.layers)
-    )
+    table = latency_table(workload, wide)
+    costed = costs.Costs(wide, table, output_bits)
+    found[width] = costed.total(workload, point.assignment)
   return found
 
 

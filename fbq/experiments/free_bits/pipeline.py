@@ -19,6 +19,7 @@ from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.schemes.free_bits import FreeBits as FreeBitsScheme
 from fbq.schemes.groups import gate_groups
+from fbq.search import exact, problem
 from fbq.search.free_bits import free_bits
 from fbq.train.regularizers import bops_regularizer
 from hwsim import latency_io
@@ -34,7 +35,7 @@ def run(settings: FreeBits, lab: Lab) -> points.Assignments:
   )
 
   # ---- Float network
-  float_variables, float_accuracy = lab.float_network(
+  float_variables, float_judged = lab.float_network(
     "float", (start_key, float_key)
   )
 
@@ -97,6 +98,7 @@ def run(settings: FreeBits, lab: Lab) -> points.Assignments:
     if changes:
       found[f"{name}+FB"] = raised
       raises[f"{name}+FB"], parents[f"{name}+FB"] = changes, name
+      details[f"{name}+FB"] = _gap(workload, lab.costs, assignment)
   for name, assignment in found.items():
     if any(assignment[site] != bits for site, bits in rules.items()):
       details.setdefault(name, {})["breaks"] = "the rules"
@@ -106,11 +108,19 @@ def run(settings: FreeBits, lab: Lab) -> points.Assignments:
   recipe = fine_tuning.recipe_of(settings.qat)
   fine_tune = fine_tuning.FineTuner(lab, recipe, settings.fine_tuning)
   starts = fine_tuning.starts(net, float_variables, tensors, recipe, ranges)
-  accuracies = points.fine_tuned(
+  judged = points.fine_tuned(
     lab, fine_tune, float_variables, starts, found, tuning_key
   )
 
   # ---- The record
   return points.assignments(
-    lab, settings, found, accuracies, float_accuracy, details, parents, raises
+    lab, settings, found, judged, float_judged, details, parents, raises
   )
+
+
+def _gap(workload, costs, assignment) -> dict[str, str]:
+  """How far the pass ends above the least latency that raises reach."""
+  choice = problem.make(workload, {"cycles": costs.cycles})
+  ways = exact.distance(choice, costs.cycles, assignment)
+  above = ways.greedy / ways.least - 1
+  return {"above the fastest": f"{above:.1%}"} if above else {}

@@ -2,41 +2,88 @@
 
 Float training, calibration, Bayesian Bits searches at several strengths with
 locked and free gates, the hardware pass on a latency table, and fine-tuning of
-everything found beside the uniform baselines.
+everything found beside the uniform baselines; all of it for every seed.
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fbq import precision
 from fbq.experiments.free_bits.config import FreeBits
-from fbq.lab import fine_tuning, points
+from fbq.lab import fine_tuning, over_seeds, points
 from fbq.lab.calibration import calibrate, ranges_at
+from fbq.lab.fine_tuning import FineTuner
 from fbq.lab.lab import Lab
 from fbq.model import Model
+from fbq.report.assignments import Assignments
 from fbq.schemes.free_bits import FreeBits as FreeBitsScheme
 from fbq.schemes.groups import gate_groups
 from fbq.search import exact, problem
 from fbq.search.free_bits import free_bits
+from fbq.train.loop import Trainer
 from fbq.train.regularizers import bops_regularizer
 from hwsim import latency_io
 
+_RAISED = "+FB"  # what names end in after the hardware pass
 
-def run(settings: FreeBits, lab: Lab) -> points.Assignments:
+
+class Searcher(NamedTuple):
+  """A search by gates of one kind.
+
+  Attributes:
+    scheme: its gates.
+    trainer: compiled step of all its strengths and seeds.
+  """
+
+  scheme: FreeBitsScheme
+  trainer: Trainer
+
+
+def run(settings: FreeBits, lab: Lab) -> Assignments:
   """The front of a network: every assignment found, with cost and accuracy."""
-  net, table = lab.net, lab.costs.table
-  latency_io.save(table, lab.workdir / "latency_table.csv")
-  key = jax.random.key(settings.seed)
+  latency_io.save(lab.costs.table, lab.workdir / "latency_table.csv")
+
+  # One compiled step for each gating and one for all fine-tuning: strengths,
+  # assignments and seeds are data
+  recipe = fine_tuning.recipe_of(settings.qat)
+  fine_tune = FineTuner(lab, recipe, settings.fine_tuning)
+  searchers = {
+    "locked" if locked else "free": _searcher(settings, lab, locked)
+    for locked in settings.search.locked
+  }
+  seeds = [
+    of_seed(settings, lab, searchers, fine_tune, seed)
+    for seed in settings.seeds
+  ]
+  parents = {
+    name: name.removesuffix(_RAISED)
+    for name in seeds[0].found
+    if name.endswith(_RAISED)
+  }
+  return over_seeds.assignments(lab, settings, seeds, parents)
+
+
+def of_seed(
+  settings: FreeBits,
+  lab: Lab,
+  searchers: Mapping[str, Searcher],
+  fine_tune: FineTuner,
+  seed: int,
+) -> over_seeds.OneSeed:
+  """The whole method for one seed."""
+  net = lab.net
+  prefix = points.prefix_of(settings.seeds, seed)
   start_key, float_key, calibration_key, search_key, tuning_key = (
-    jax.random.split(key, 5)
+    jax.random.split(jax.random.key(seed), 5)
   )
 
   # ---- Float network
   float_variables, float_judged = lab.float_network(
-    "float", (start_key, float_key)
+    f"{prefix}float", (start_key, float_key)
   )
 
   # ---- Ranges of activations, on training data
@@ -44,8 +91,7 @@ def run(settings: FreeBits, lab: Lab) -> points.Assignments:
     images, _ = lab.calibration_set(calibration_key)
     ranges, tensors = calibrate(net, float_variables, images)
 
-  # ---- Precision search, from activations' ranges at `range_bits`: one
-  # compiled step for each gating, strengths are data
+  # ---- Precision search, from activations' ranges at `range_bits`
   rules = precision.ruled(net, settings.rules)
   grown_from = {
     site: net.fixed_bits.get(site, settings.search.range_bits)
@@ -53,28 +99,18 @@ def run(settings: FreeBits, lab: Lab) -> points.Assignments:
   }
   found: dict[str, dict[str, int]] = {}  # by the name of its point
   details: dict[str, dict[str, Any]] = {}
-  for locked in settings.search.locked:
-    scheme = FreeBitsScheme(gate_groups(net, locked), settings.search.faithful)
-    searcher = lab.trainer(
-      settings.search,
-      Model(net, scheme),
-      ("params", "gates"),
-      bops_regularizer(net.workload, scheme.groups),
-      gate_learning_rate=settings.search.gate_learning_rate,
-      sums_gate_gradients=settings.search.faithful,
-    )
+  for gating, (scheme, trainer) in searchers.items():
     start = {
       **float_variables,
       "ranges": ranges_at(ranges, grown_from),
       "gates": scheme.start(),
     }
-    gating = "locked" if locked else "free"
     strengths = [f"{strength:g}" for strength in settings.search.strengths]
     names = [f"{gating}-{strength}" for strength in strengths]
     ended = lab.run_many(
-      [f"search-{name}" for name in names],
+      [f"{prefix}search-{name}" for name in names],
       "precision search",
-      searcher,
+      trainer,
       [start] * len(names),
       [
         {"key": search_key, "strength": jnp.float32(strength)}
@@ -91,31 +127,39 @@ def run(settings: FreeBits, lab: Lab) -> points.Assignments:
   pinned = dataclasses.replace(
     net.workload, fixed_bits=(*net.workload.fixed_bits, *rules.items())
   )
-  raises, parents = {}, {}
+  raises = {}
   for name, assignment in list(found.items()):
     workload = pinned if name in details else net.workload
     raised, changes = free_bits(workload, lab.costs.cycles, assignment)
-    if changes:
-      found[f"{name}+FB"] = raised
-      raises[f"{name}+FB"], parents[f"{name}+FB"] = changes, name
-      details[f"{name}+FB"] = _gap(workload, lab.costs, assignment)
+    found[name + _RAISED], raises[name + _RAISED] = raised, changes
+    details[name + _RAISED] = _gap(workload, lab.costs, assignment)
   for name, assignment in found.items():
     if any(assignment[site] != bits for site, bits in rules.items()):
       details.setdefault(name, {})["breaks"] = "the rules"
-  points.save_precisions(lab, found)
+  points.save_precisions(lab, found, prefix)
 
-  # ---- Fine-tuning from the float network, by one compiled step for all
-  recipe = fine_tuning.recipe_of(settings.qat)
-  fine_tune = fine_tuning.FineTuner(lab, recipe, settings.fine_tuning)
-  starts = fine_tuning.starts(net, float_variables, tensors, recipe, ranges)
+  # ---- Fine-tuning from the float network
+  starts = fine_tuning.starts(
+    net, float_variables, tensors, fine_tune.recipe, ranges
+  )
   judged = points.fine_tuned(
-    lab, fine_tune, float_variables, starts, found, tuning_key
+    lab, fine_tune, float_variables, starts, found, tuning_key, prefix
   )
+  return over_seeds.OneSeed(seed, float_judged, found, judged, details, raises)
 
-  # ---- The record
-  return points.assignments(
-    lab, settings, found, judged, float_judged, details, parents, raises
+
+def _searcher(settings: FreeBits, lab: Lab, locked: bool) -> Searcher:
+  net, search = lab.net, settings.search
+  scheme = FreeBitsScheme(gate_groups(net, locked), search.faithful)
+  trainer = lab.trainer(
+    search,
+    Model(net, scheme),
+    ("params", "gates"),
+    bops_regularizer(net.workload, scheme.groups),
+    gate_learning_rate=search.gate_learning_rate,
+    sums_gate_gradients=search.faithful,
   )
+  return Searcher(scheme, trainer)
 
 
 def _gap(workload, costs, assignment) -> dict[str, str]:

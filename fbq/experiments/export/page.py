@@ -116,10 +116,9 @@ def _integers(results: IntegerExport) -> list[Block]:
   if "same_class" in onnx:
     files.append(
       Text(
-        "ONNX Runtime agrees with the trained network on "
-        f"{onnx['same_class']:,} of {results.images:,} images, and on "
-        f"{onnx['same_class_fast']:,} with its integer kernels, which round "
-        f"biases; constants take {onnx['bytes'] / 1e3:,.1f} kB."
+        "ONNX Runtime, with default options, agrees with the trained network "
+        f"on {onnx['same_class']:,} of {results.images:,} images; constants "
+        f"take {onnx['bytes'] / 1e3:,.1f} kB."
       )
     )
   blocks: list[Block] = [Section("What runs where", files)]

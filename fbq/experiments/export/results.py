@@ -58,8 +58,8 @@ class IntegerExport(ExportedPoint):
     requantization_bits: width of what was written.
     widths: by width of the requantization, those that could be made.
     bits: {layer: (bits of its input, bits of its weights)}.
-    onnx: "bytes" of constants, and images classified as the trained network
-      does: "same_class", faithfully, "same_class_fast", with integer kernels.
+    onnx: "bytes" of constants, and "same_class", images classified as the
+      trained network does.
     target: name of the hardware that DORY writes code for.
     dory: command that makes DORY write it.
     cycles: simulated cycles by bits of the requantization; {} if there are

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PASSED, FAILED = 0, 1  # exit status of pytest; others: it could not run
 
 BITQ, QAT = "tests/bitq_pipeline_test.py", "tests/qat_pipeline_test.py"
-PIPELINES = "tests/pipelines_test.py"
+PTQ, PIPELINES = "tests/ptq_pipeline_test.py", "tests/pipelines_test.py"
 STORED, ENERGY = "tests/stored_prices_test.py", "tests/hwsim_bfp_energy_test.py"
 TIMELINE = "tests/hwsim_pulp_by_hand_test.py"
 PROXIES = "tests/hwsim_proxies_test.py"
@@ -262,6 +262,28 @@ MUTANTS = (
     "collection: ranges_at(starts, dict.fromkeys(assignment, 8))}",
     QAT,
     "ranges of the wrong bits",
+  ),
+  # ---- PTQ
+  Mutant(
+    "fbq/experiments/ptq/pipeline.py",
+    "QuantizedNetwork(judged.test.accuracy, numbers, layers)",
+    "QuantizedNetwork(judged.validation.accuracy, numbers, layers)",
+    PTQ,
+    "validation told for the test",
+  ),
+  Mutant(
+    "fbq/experiments/ptq/pipeline.py",
+    "logits = bench.logits(quantized, images, batch)",
+    "logits = reference",
+    PTQ,
+    "the float network compared with itself",
+  ),
+  Mutant(
+    "fbq/experiments/ptq/results.py",
+    "key=lambda one: one.kl)",
+    "key=lambda one: one.loss.value)",
+    PTQ,
+    "chosen by the test",
   ),
   # ---- Free Bits, the exact choice, the shootout
   Mutant(

@@ -3,7 +3,11 @@
 from pathlib import Path
 
 from fbq.deploy.faithful import LayerReport
-from fbq.experiments.export.results import BlockExport, IntegerExport
+from fbq.experiments.export.results import (
+  BlockExport,
+  CExport,
+  IntegerExport,
+)
 from fbq.report import cells, page
 from fbq.report.blocks import (
   Answer,
@@ -28,6 +32,7 @@ Exported = IntegerExport | BlockExport
 FORMS = (  # form, its file, and who reads it
   ("integer network", "network.json", "fbq.deploy.artifact.load, bit for bit"),
   ("DORY", "dory/network.onnx", "DORY's Quantlab frontend for PULP boards"),
+  ("C", "c/network.c", "any C99 compiler; no heap, no library"),
   ("ONNX", "qdq.onnx", "what knows QDQ and opset 21; 2-bit weights are int8"),
 )
 _LAYERS = (
@@ -122,6 +127,8 @@ def _integers(results: IntegerExport) -> list[Block]:
       )
     )
   blocks: list[Block] = [Section("What runs where", files)]
+  if results.c:
+    blocks.append(Section("On any processor", _code(results.c)))
   if "DORY" not in results.failed:
     blocks.append(Section(f"On the board: {results.target}", _board(results)))
   if results.widths:
@@ -129,6 +136,25 @@ def _integers(results: IntegerExport) -> list[Block]:
   if results.written:
     blocks.append(Section("Layers", [_layers(results), note(_LAYERS)]))
   return blocks
+
+
+def _code(code: CExport) -> list[Block]:
+  """What the C takes, and how it is run."""
+  sizes = code.sizes
+  ran = (
+    f"Compiled here, it gives the logits of all {code.images} golden images."
+    if code.ran
+    else "There is no C compiler here, so it was not run."
+  )
+  return [
+    Code("make -C c"),
+    Text(
+      f"Flash: {sizes.weight_bytes:,} bytes of weights and "
+      f"{sizes.constant_bytes:,} of constants, besides the program. Memory: "
+      f"{sizes.arena_bytes:,} bytes of activations, image and logits included."
+    ),
+    Text(ran),
+  ]
 
 
 def _board(results: IntegerExport) -> list[Block]:

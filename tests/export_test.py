@@ -225,9 +225,12 @@ def test_64_bits_are_exported_although_32_fail(dead, tmp_path):
   assert list(result["same_class"]) == ["64"] and len(result["layers"]) == 4
   assert artifact.load(tmp_path).width == 64
   assert "kernels clip the lowest 32 bits" in result["dory"]
+  ((layer, why),) = result["refused"]
+  assert layer == "dw" and "raise the range of dw.out" in why
   assert result["onnx"]["same_class"] == 360
   report = (tmp_path / "report.html").read_text()
   assert "32-bit integers: net &#39;separable-8&#39;" in report
+  assert "Layers that xpulp_v2 does not run" in report and "dw.out" in report
 
   # Finished is finished, and the program says again that some failed.
   copy = shutil.copytree(tmp_path, tmp_path / "copy")  # this process locks it

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fbq.config_words import cut
 from fbq.deploy.faithful import LayerReport
 from fbq.experiments.export.results import (
   BlockExport,
@@ -49,7 +50,9 @@ def write(results: Exported, run: Run, workdir: Path) -> None:
   answer, *more = _statements(results)
   blocks: list[Block] = [Answer([answer], list(map(Text, more)))]
   if results.failed:
-    failures = [f"{part}: {reason}" for part, reason in results.failed.items()]
+    failures = [
+      f"{part}: {cut(reason, 400)}" for part, reason in results.failed.items()
+    ]
     blocks.append(Section("What could not be made", [Bullets(failures)]))
   if results.sizes:
     blocks.append(_figures(results))
@@ -131,6 +134,15 @@ def _integers(results: IntegerExport) -> list[Block]:
     blocks.append(Section("On any processor", _code(results.c)))
   if "DORY" not in results.failed:
     blocks.append(Section(f"On the board: {results.target}", _board(results)))
+  if results.refused:
+    table = Table.of(
+      results.refused,
+      ("layer", lambda row: row[0]),
+      (Column("why, and what to change", "long"), lambda row: row[1]),
+      label="layers that DORY or its kernels would not run as they are",
+    )
+    heading = f"Layers that {results.target} does not run"
+    blocks.append(Section(heading, [table]))
   if results.widths:
     blocks.append(Section("Requantization", [_widths(results)]))
   if results.written:

@@ -22,6 +22,7 @@ from fbq.deploy import (
   c_code,
   dory,
   dory_check,
+  dory_limits,
   dory_target,
   faithful,
   integer,
@@ -164,6 +165,9 @@ def _integers(
     "dory",
   )
 
+  refused: list[tuple[str, str]] = []
+  if bits in made:
+    refused = dory_limits.problems(network(bits), target)
   cycles = None
   if hardware and simulated:
     timed = functools.partial(_cycles, point, simulated, hardware.output_bits)
@@ -214,6 +218,7 @@ def _integers(
     onnx=onnx,
     target=target.name,
     dory=dory_target.invocation(target),
+    refused=tuple(refused),
     cycles=cycles or {},
     c=code,
   )

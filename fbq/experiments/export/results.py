@@ -77,6 +77,7 @@ class IntegerExport(ExportedPoint):
       trained network does.
     target: name of the hardware that DORY writes code for.
     dory: command that makes DORY write it.
+    refused: (layer, reason) of all that DORY would not run as it is.
     cycles: simulated cycles by bits of the requantization; {} if there are
       none.
     c: what became of the C; None if it could not be made.
@@ -88,6 +89,7 @@ class IntegerExport(ExportedPoint):
   onnx: dict[str, int]
   target: str
   dory: Invocation
+  refused: tuple[tuple[str, str], ...]
   cycles: dict[int, int]
   c: CExport | None
 
@@ -135,6 +137,7 @@ class IntegerExport(ExportedPoint):
       "sizes": self.sizes,
       "dory": dory,
       "dory_command": self.dory.command,
+      "refused": [list(each) for each in self.refused],
       "target": self.target,
       "cycles": {str(width): n for width, n in self.cycles.items()},
       "c": self._code(),

@@ -42,20 +42,31 @@ class _Part(NamedTuple):
 
 
 def check_supported(network: IntegerNet, target: Target) -> None:
-  """Raises UnsupportedError for the first layer that would not run as it is.
-
-  The message names the layer and what to change.
+  """Raises UnsupportedError, with every layer of `problems`, if there are any.
 
   Args:
     network: network in integers.
     target: hardware, whose kernels and L1 count.
   """
-  for part in _parts(network):
-    for problem in _problems(network, part, target):
-      raise UnsupportedError(
-        f"DORY cannot take {network.net.name}: layer {part.node.name!r} "
-        f"({part.node.op}) {problem}"
-      )
+  found = [f"layer {name!r} {why}" for name, why in problems(network, target)]
+  if found:
+    raise UnsupportedError(
+      f"DORY cannot take {network.net.name}: {'; '.join(found)}"
+    )
+
+
+def problems(network: IntegerNet, target: Target) -> list[tuple[str, str]]:
+  """(layer, what is wrong and what to change) of all that would run otherwise.
+
+  Args:
+    network: network in integers.
+    target: hardware, whose kernels and L1 count.
+  """
+  return [
+    (part.node.name, f"({part.node.op}) {problem}")
+    for part in _parts(network)
+    for problem in _problems(network, part, target)
+  ]
 
 
 def _parts(network) -> Iterator[_Part]:

@@ -4,11 +4,18 @@ import json
 
 import numpy as np
 import pytest
-from fuzz import checkpoints, fuzzing, precision_files, settings, tables
+from fuzz import (
+  checkpoints,
+  fuzzing,
+  onnx_files,
+  precision_files,
+  settings,
+  tables,
+)
 
 
 @pytest.mark.parametrize(
-  "fuzzer", [tables, precision_files, checkpoints, settings]
+  "fuzzer", [tables, precision_files, checkpoints, settings, onnx_files]
 )
 def test_every_input_is_answered(fuzzer):
   counts = fuzzer.run(seed=0, count=120)

@@ -34,7 +34,8 @@ def read(path: str | Path) -> Imported:
     ModuleNotFoundError: the package ai-edge-litert is not installed.
   """
   try:
-    return _Reader(File(path)).network()
+    with np.errstate(all="ignore"):  # numbers are checked at the end
+      return _Reader(File(path)).network()
   except DAMAGE as error:
     raise ValueError(f"{path} is damaged: {str(error)[:200]}") from error
   except ModuleNotFoundError:

@@ -23,6 +23,13 @@ def test_every_input_is_answered(fuzzer):
   assert counts["accepted"] and counts["refused"]
 
 
+def test_every_tflite_file_is_answered():
+  pytest.importorskip("ai_edge_litert")  # fbq[tflite]
+  from fuzz import tflite_files
+
+  test_every_input_is_answered(tflite_files)
+
+
 def sevens(path):
   return json.loads(path.read_text())
 

@@ -32,11 +32,15 @@ KNOWN: dict[str, dict[str, str]] = {
     )
   },
   "net": {
-    name: f"{_NETS}:{name}"
-    for name in (
-      *("convnext", "ds_cnn", "googlenet", "inception_v3", "mobilenet_v1"),
-      *("mobilenet_v2", "resnet8", "resnet18", "resnet50", "vgg9"),
-    )
+    **{
+      name: f"{_NETS}:{name}"
+      for name in (
+        *("convnext", "ds_cnn", "googlenet", "inception_v3", "mobilenet_v1"),
+        *("mobilenet_v2", "resnet8", "resnet18", "resnet50", "vgg9"),
+      )
+    },
+    "onnx": f"{_NETS}.from_onnx:net",
+    "tflite": f"{_NETS}.from_tflite:net",
   },
   "data": {
     "cifar10": "fbq.lab.data:CIFAR",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fbq.deploy.integer import IntegerNet
+from fbq.deploy.integer import IntegerNet, code_range
 from fbq.deploy.lowering import UnsupportedError
 from fbq.nets.graph import INPUT, Node
 from hwsim.pulp import Target
@@ -91,6 +91,8 @@ def _problems(network, part, target) -> Iterator[str]:
     yield from _adder(part)
   if part.node.op in ("avg_pool", "max_pool"):
     yield from _pool(network, part)
+  if part.node.clip:
+    yield from _clip(network, part)
   yield from _bytes(part)
   if part.node.op == "linear":
     yield from _flattened(network, part)
@@ -122,6 +124,18 @@ def _pool(network, part) -> Iterator[str]:
   low, _ = network.ends(part.node.inputs[0])
   if np.any(part.node.padding) and (part.node.op == "avg_pool" or low < 0):
     yield "is padded, which the kernel does otherwise; remove it"
+
+
+def _clip(network, part) -> Iterator[str]:
+  """Kernels clip at the highest code alone."""
+  _, high = network.ends(part.node.name)
+  signed = network.net.is_signed[part.out_site]
+  _, highest = code_range(part.out_bits, signed)
+  if high < highest:
+    yield (
+      f"clips at {part.node.clip:g}, code {high} of {highest}; give it a range "
+      f"of at most {part.node.clip:g}"
+    )
 
 
 def _bytes(part) -> Iterator[str]:

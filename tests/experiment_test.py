@@ -10,6 +10,9 @@ import time
 import experiment_runs
 import pytest
 
+from fbq.lab import points
+
+# A search of each gating at the middle of the bracket comes first.
 STAGES = ("float", "search-locked-3", "search-free-3")
 
 
@@ -54,7 +57,7 @@ def test_a_finished_run_leaves_all_its_files(finished):
   for row in rows.values():
     names = [row["name"], *row["aliases"].split()]
     for name in names:
-      path = finished / "precision" / f"{name.replace('/', '-')}.json"
+      path = finished / "precision" / f"{points.file_of(name)}.json"
       bits = json.loads(path.read_text())["bits"]
       assert all(int(row[f"bits:{site}"]) == b for site, b in bits.items())
   assert (finished / "front.svg").read_text().startswith("<svg")
@@ -67,6 +70,8 @@ def test_metrics_have_every_logged_step_once(finished):
   for line in experiment_runs.metrics(finished):
     steps.setdefault(line["stage"], []).append(line["step"])
   assert {*STAGES} <= steps.keys()
+  searches = [stage for stage in steps if stage.startswith("search-")]
+  assert len(searches) == 4  # two for each target
   tuned = [stage for stage in steps if stage.startswith("fine-tune-")]
   stages = {path.name for path in (finished / "checkpoints").iterdir()}
   assert steps.keys() == stages and len(tuned) >= 4

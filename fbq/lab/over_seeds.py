@@ -34,6 +34,7 @@ class OneSeed(NamedTuple):
     judged: how each was judged after fine-tuning.
     details: what else there is to say of a point, by name.
     raises: name of a Free Bits point -> what the pass changed.
+    warnings: sentences about what went wrong.
   """
 
   seed: int
@@ -42,6 +43,7 @@ class OneSeed(NamedTuple):
   judged: Mapping[str, Judgement]
   details: Mapping[str, Mapping[str, Any]]
   raises: Mapping[str, Sequence[Raise]] = {}
+  warnings: Sequence[str] = ()
 
 
 def assignments(
@@ -89,6 +91,7 @@ def assignments(
     confidence=settings.confidence,
     clock_hertz=costs.target.frequency_hz if costs.target else None,
     assumptions=tuple(_assumptions(costs, task.about_test, seeds)),
+    warnings=tuple(text for one in seeds for text in one.warnings),
   )
 
 

@@ -43,6 +43,7 @@ class Assignments:
     confidence: with which it loses no more than that.
     clock_hertz: clock of the target, or None.
     assumptions: sentences about what the numbers rest on.
+    warnings: sentences about what went wrong.
 
   Raises:
     ValueError: a number is impossible, or points do not fit together.
@@ -65,6 +66,7 @@ class Assignments:
   confidence: Confidence
   clock_hertz: PositiveFloat | None
   assumptions: tuple[str, ...]
+  warnings: tuple[str, ...] = ()
 
   def __post_init__(self):
     names = [n for point in self.points for n in (point.name, *point.aliases)]
@@ -150,6 +152,7 @@ class Assignments:
         }
         for p in self.points
       },
+      "warnings": list(self.warnings),
     }
 
 

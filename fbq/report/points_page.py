@@ -40,6 +40,8 @@ def tell(results: Assignments, log) -> None:
   """Prints the table of all assignments and the answer."""
   log.console.print(cells.printed(_results(results, _BRIEF)))
   log.say(f"{_answer(results)} {sentences.why(results.best)}")
+  for warning in results.warnings:
+    log.say(f"warning: {warning}")
 
 
 def content(results: Assignments) -> list[blocks.Block]:
@@ -70,6 +72,7 @@ def content(results: Assignments) -> list[blocks.Block]:
         blocks.Links([("Every layer is listed below.", "#layers")]),
       ],
     ),
+    *(blocks.Text(text, lead="Warning:") for text in results.warnings),
     blocks.note(_about_errors(results)),
     blocks.Section(
       "Accuracy in validation over cycles",

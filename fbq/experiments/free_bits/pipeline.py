@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from fbq import precision
 from fbq.experiments.free_bits.config import FreeBits
-from fbq.lab import fine_tuning, over_seeds, points
+from fbq.lab import fine_tuning, over_seeds, points, searching
 from fbq.lab.calibration import calibrate, ranges_at
 from fbq.lab.fine_tuning import FineTuner
 from fbq.lab.lab import Lab
@@ -26,17 +26,17 @@ from fbq.search import exact, problem
 from fbq.search.free_bits import free_bits
 from fbq.train.loop import Trainer
 from fbq.train.regularizers import bops_regularizer
-from hwsim import latency_io
+from hwsim import latency_io, proxies
 
 _RAISED = "+FB"  # what names end in after the hardware pass
 
 
-class Searcher(NamedTuple):
-  """A search by gates of one kind.
+class Gating(NamedTuple):
+  """Searches by gates of one kind.
 
   Attributes:
-    scheme: its gates.
-    trainer: compiled step of all its strengths and seeds.
+    scheme: their gates.
+    trainer: compiled step of all strengths and seeds.
   """
 
   scheme: FreeBitsScheme
@@ -51,13 +51,12 @@ def run(settings: FreeBits, lab: Lab) -> Assignments:
   # assignments and seeds are data
   recipe = fine_tuning.recipe_of(settings.qat)
   fine_tune = FineTuner(lab, recipe, settings.fine_tuning)
-  searchers = {
-    "locked" if locked else "free": _searcher(settings, lab, locked)
+  gatings = {
+    "locked" if locked else "free": _gating(settings, lab, locked)
     for locked in settings.search.locked
   }
   seeds = [
-    of_seed(settings, lab, searchers, fine_tune, seed)
-    for seed in settings.seeds
+    of_seed(settings, lab, gatings, fine_tune, seed) for seed in settings.seeds
   ]
   parents = {
     name: name.removesuffix(_RAISED)
@@ -70,7 +69,7 @@ def run(settings: FreeBits, lab: Lab) -> Assignments:
 def of_seed(
   settings: FreeBits,
   lab: Lab,
-  searchers: Mapping[str, Searcher],
+  gatings: Mapping[str, Gating],
   fine_tune: FineTuner,
   seed: int,
 ) -> over_seeds.OneSeed:
@@ -93,40 +92,33 @@ def of_seed(
 
   # ---- Precision search, from activations' ranges at `range_bits`
   rules = precision.ruled(net, settings.rules)
+  pinned = dataclasses.replace(
+    net.workload, fixed_bits=(*net.workload.fixed_bits, *rules.items())
+  )
   grown_from = {
     site: net.fixed_bits.get(site, settings.search.range_bits)
     for site in net.is_signed
   }
+  start = {**float_variables, "ranges": ranges_at(ranges, grown_from)}
+  aim = settings.search.aim
+  share_of = lambda bits: _share(aim, lab, pinned, {**bits, **rules})
   found: dict[str, dict[str, int]] = {}  # by the name of its point
   details: dict[str, dict[str, Any]] = {}
-  for gating, (scheme, trainer) in searchers.items():
-    start = {
-      **float_variables,
-      "ranges": ranges_at(ranges, grown_from),
-      "gates": scheme.start(),
-    }
-    strengths = [f"{strength:g}" for strength in settings.search.strengths]
-    names = [f"{gating}-{strength}" for strength in strengths]
-    ended = lab.run_many(
-      [f"{prefix}search-{name}" for name in names],
-      "precision search",
-      trainer,
-      [start] * len(names),
-      [
-        {"key": search_key, "strength": jnp.float32(strength)}
-        for strength in settings.search.strengths
-      ],
+  warnings: list[str] = []
+  for name, gating in gatings.items():
+    searcher = _searcher(
+      f"{prefix}search-{name}", gating, net, start, share_of, search_key
     )
-    for name, strength, variables in zip(names, strengths, ended, strict=True):
-      found[name] = {**scheme.assignment(net, variables), **rules}
-      details[name] = {"gates": gating, "strength": strength}
+    ended, _ = searching.search(lab, searcher, settings.search.strengths, aim)
+    warnings += searching.warnings(searcher, ended, aim)
+    for one in ended:
+      found[f"{name}-{one.asked}"] = {**one.assignment, **rules}
+      strength = f"{one.strength:g}"
+      details[f"{name}-{one.asked}"] = {"gates": name, "strength": strength}
   for bits in settings.uniform_baselines:
     found[f"{bits}/{bits}"] = precision.uniform(net, bits)
 
   # ---- Hardware pass: raised wherever that is faster, but for what rules say
-  pinned = dataclasses.replace(
-    net.workload, fixed_bits=(*net.workload.fixed_bits, *rules.items())
-  )
   raises = {}
   for name, assignment in list(found.items()):
     workload = pinned if name in details else net.workload
@@ -145,21 +137,54 @@ def of_seed(
   judged = points.fine_tuned(
     lab, fine_tune, float_variables, starts, found, tuning_key, prefix
   )
-  return over_seeds.OneSeed(seed, float_judged, found, judged, details, raises)
+  return over_seeds.OneSeed(
+    seed, float_judged, found, judged, details, raises, warnings
+  )
 
 
-def _searcher(settings: FreeBits, lab: Lab, locked: bool) -> Searcher:
+def _gating(settings: FreeBits, lab: Lab, locked: bool) -> Gating:
   net, search = lab.net, settings.search
   scheme = FreeBitsScheme(gate_groups(net, locked), search.faithful)
   trainer = lab.trainer(
     search,
     Model(net, scheme),
     ("params", "gates"),
-    bops_regularizer(net.workload, scheme.groups),
+    bops_regularizer(net.workload, scheme.groups, search.penalty),
     gate_learning_rate=search.gate_learning_rate,
     sums_gate_gradients=search.faithful,
   )
-  return Searcher(scheme, trainer)
+  return Gating(scheme, trainer)
+
+
+def _searcher(name, gating: Gating, net, start, share_of, key):
+  """Searches that differ in their strength, all from the float network."""
+  scheme, trainer = gating
+  return searching.Searcher(
+    name,
+    "precision search",
+    trainer,
+    {**start, "gates": scheme.start()},
+    lambda strength: {"key": key, "strength": jnp.float32(strength)},
+    lambda variables: scheme.assignment(net, variables),
+    share_of,
+  )
+
+
+def _share(aim, lab: Lab, pinned, searched) -> float:
+  """What a searched assignment costs of 8/8, as targets count it.
+
+  Args:
+    aim: targets.
+    lab: network and its costs.
+    pinned: workload in which what rules say is fixed.
+    searched: bits of every site.
+  """
+  costs, eight = lab.costs, precision.uniform(lab.net, 8)
+  whole = lab.net.workload
+  if aim.cost == "bops":
+    return proxies.bops(whole, searched) / proxies.bops(whole, eight)
+  raised, _ = free_bits(pinned, costs.cycles, searched)
+  return costs.total(whole, raised) / costs.total(whole, eight)
 
 
 def _gap(workload, costs, assignment) -> dict[str, str]:

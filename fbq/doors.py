@@ -42,6 +42,7 @@ KNOWN: dict[str, dict[str, str]] = {
     "cifar10": "fbq.lab.data:CIFAR",
     "cifar100": "fbq.lab.data:CIFAR",
     "digits": "fbq.lab.data:DIGITS",
+    "idx": "fbq.lab.data:IDX",
     "imagenet": "fbq.lab.data:IMAGENET",
   },
   "layout": {

@@ -1,394 +1,233 @@
-"""Whole pipelines on a network of two layers, every training a table.
+"""Whole pipelines against what was computed by hand, see `table_lab`."""
 
-Three tensors are free, so everything that can be chosen is tried: what a
-pipeline chooses, raises, trains and tells is compared with that.
-"""
+import json
 
-import contextlib
-import itertools
-import types
-from unittest import mock
-
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
+import table_lab
+from table_lab import RANGES, RIGHT, TableLab, assignment
 
-from configs import digits_exact, digits_search_shootout
+from configs import digits_exact, digits_free_bits
 from fbq import config as config_lib
-from fbq import precision
-from fbq.experiments.exact import pipeline as exact_pipeline
+from fbq.experiments.exact import pipeline as exact
 from fbq.experiments.exact.config import Exact
-from fbq.experiments.shootout import candidates, tuning
-from fbq.experiments.shootout import pipeline as shootout
-from fbq.experiments.shootout.config import Shootout
-from fbq.lab import fine_tuning, points
-from fbq.lab.costs import Costs
-from fbq.lab.strategies import BY_MACS, macs_of
-from fbq.nets import Net, Node
-from hwsim.latency_table import BITS, LatencyTable
+from fbq.experiments.free_bits import pipeline as free_bits
+from fbq.experiments.free_bits.config import FreeBits
 
-NET = Net(
-  "two",
-  (4, 4, 1),
-  (
-    Node("a", "conv", ("input",), 4, (3, 3), 1, 1, activation="relu"),
-    Node("fc", "linear", ("a",), 3, is_output=True),
-  ),
-)
-FREE = ("a.weight", "a.out", "fc.weight")
-# Cycles by weights of a (its image has 8 bits), and what 8-bit outputs add.
-FIRST, OUTPUT = (30, 50, 40), (0, 1, 4)
-# By input and weights of fc: 4-bit weights are slow, but for 4-bit inputs.
-SECOND = ((10, 32, 25), (22, 18, 30), (24, 35, 40))
-# What each precision of each tensor harms; by the noise of a measurement 4-bit
-# weights of a less than 8-bit ones, which are faster.
-HARM = {
-  "a.weight": {2: 0.5, 4: 0.005, 8: 0.01},
-  "a.out": {2: 0.9, 4: 0.1, 8: 0.12},
-  "fc.weight": {2: 0.3, 4: 0.0, 8: 0.02},
+# Three gates where they are free; locked, fc's weight has those of its input.
+FOUND = {
+  (2, 0.1): (4, 4, 4),
+  (2, 3.0): (2, 2, 2),
+  (3, 0.1): (4, 8, 2),
+  (3, 3.0): (2, 2, 4),
 }
+SEARCHED = {0: FOUND, 1: FOUND | {(3, 3.0): (4, 8, 2)}}
 
 
-def table():
-  cycles = np.zeros((2, 3, 3, 3), np.int64)
-  cycles[0] = np.array(FIRST)[:, None] + np.array(OUTPUT)
-  cycles[1] = np.array(SECOND)[:, :, None]
-  layers = NET.workload.layers
-  return LatencyTable(
-    "table", layers, (True, False), cycles, ("simulated",) * 2
-  )
+@pytest.fixture(autouse=True)
+def calibrated(monkeypatch):
+  for pipeline in (free_bits, exact):
+    monkeypatch.setattr(pipeline, "calibrate", lambda *_: (RANGES, {}))
 
 
-def cycles_of(bits):
-  """By the tables above alone."""
-  at = {site: BITS.index(bits[site]) for site in FREE}
-  first = FIRST[at["a.weight"]] + OUTPUT[at["a.out"]]
-  return first + SECOND[at["a.out"]][at["fc.weight"]]
+def searched(tmp_path, seeds=(0,), rules=(), **more):
+  config = digits_free_bits.get_config()
+  config.search.strengths = (0.1, 3.0)
+  settings = config_lib.of(FreeBits, config).with_(seeds=seeds, rules=rules)
+  lab = TableLab(settings.with_(**more), tmp_path, SEARCHED)
+  return free_bits.run(lab.settings, lab), lab
 
 
-EVERY = [
-  {"input.out": 8, **dict(zip(FREE, bits, strict=True))}
-  for bits in itertools.product(BITS, repeat=3)
-]
-EIGHT = cycles_of(precision.uniform(NET, 8))
+def test_free_bits_is_what_it_is_by_hand(tmp_path):
+  """Every search is raised to 8, 4, 4 but one, which ends at 8/8.
+
+  conv is fastest with 8-bit weights, 20 cycles; fc with 4 bits of both, 20, but
+  with 8 bits of both, 22, where its input has 8.
+  """
+  found, lab = searched(tmp_path)
+  told = {
+    p.name: (p.kind, p.parent, tuple(p.precision.values()), p.cycles)
+    for p in found.points
+  }
+  sites = list(found.points[0].precision)
+  bits = lambda *b: tuple(assignment(b)[site] for site in sites)
+  assert told == {
+    "8/8": ("baseline", None, bits(8, 8, 8), 42),
+    "4/4": ("baseline", None, bits(4, 4, 4), 70),
+    "2/2": ("baseline", None, bits(2, 2, 2), 70),
+    "free-0.1": ("search", None, bits(4, 8, 2), 110),
+    "free-3": ("search", None, bits(2, 2, 4), 75),
+    "locked-0.1+FB": ("free_bits", "locked-0.1", bits(8, 4, 4), 40),
+  }
+  assert {p.name: set(p.aliases) for p in found.points if p.aliases} == {
+    "8/8": {"free-0.1+FB", "8/8+FB"},
+    "4/4": {"locked-0.1"},
+    "2/2": {"locked-3"},
+    "locked-0.1+FB": {"locked-3+FB", "free-3+FB", "4/4+FB", "2/2+FB"},
+  }
+  for p in found.points:
+    validation, test = RIGHT[0][table_lab.bits_of(p.precision)]
+    assert p.validation.accuracy == validation / 40
+    assert p.test.accuracy == test / 30
+    assert p.validation.loss == pytest.approx((36 - validation) / 40)
+    assert p.test.loss == pytest.approx((20 - test) / 30)
+  assert found.float_validation.accuracy == 37 / 40
+  assert found.float_test.accuracy == 21 / 30
+  assert found.float_validation.loss == pytest.approx(-1 / 40)
+  assert len(lab.tuned) == len(set(lab.tuned)) == 6
+  # 8, 4, 4 is right where 8/8 is, in validation; in the test it loses a third
+  assert found.best.point.name == "locked-0.1+FB"
+  assert found.best.cycles_saved == pytest.approx(1 - 40 / 42)
+  [change] = found.changes["locked-0.1+FB"]
+  assert (change.layer, change.sites) == ("conv", ("conv.weight",))
+  assert (change.cycles_before, change.cycles_after) == (50, 20)
+  for p in found.points:
+    path = tmp_path / "precision" / f"{p.name.replace('/', '-')}.json"
+    assert json.loads(path.read_text())["bits"] == p.precision
 
 
-def least_above(bits):
-  """Cycles of the fastest assignment that is at least as precise."""
-  above = [e for e in EVERY if all(e[s] >= bits[s] for s in FREE)]
-  return min(map(cycles_of, above))
+def test_strengths_and_details_belong_to_their_points(tmp_path):
+  found, _ = searched(tmp_path)
+  detail = found.by_name["free-3"].detail
+  assert (detail["gates"], detail["strength"]) == ("free", "3")
 
 
-def accuracy_of(bits):
-  """More bits are better, as a table of a training would say."""
-  return 0.5 + sum(bits[site] for site in FREE) / 100
+def test_a_rule_holds_for_what_is_searched_and_raised(tmp_path, monkeypatch):
+  """conv's weights stay at 2 bits: 30 cycles, not 20; else nothing changes."""
+  more = {(2, 4, 4): (35, 11), (2, 8, 2): (34, 12), (2, 8, 8): (36, 19)}
+  monkeypatch.setitem(RIGHT, 0, RIGHT[0] | more)
+  found, _ = searched(tmp_path, rules=(("conv.weight", 2),))
+  by_name = found.by_name
+  for name in ("locked-0.1", "locked-3", "free-0.1", "free-3"):
+    assert by_name[name].precision["conv.weight"] == 2
+    assert by_name[f"{name}+FB"].precision["conv.weight"] == 2
+    assert not by_name[name].breaks
+  assert by_name["locked-0.1+FB"].cycles == 30 + 20
+  assert by_name["free-0.1+FB"].cycles == 30 + 22
+  assert by_name["8/8"].breaks == by_name["4/4+FB"].breaks == "the rules"
 
 
-class Tuner:
-  """In the place of `FineTuner`: what was trained, and accuracies by table."""
+def test_seeds_are_aligned_by_name(tmp_path):
+  """Seed 1 finds for free-3 what both find for free-0.1, and FB makes 8/8."""
+  found, lab = searched(tmp_path, seeds=(0, 1))
+  assert found.seeds == (0, 1)
+  of_both = {
+    "8/8": [(8, 8, 8)] * 2,
+    "4/4": [(4, 4, 4)] * 2,
+    "2/2": [(2, 2, 2)] * 2,
+    "free-0.1": [(4, 8, 2)] * 2,
+    "free-3": [(2, 2, 4), (4, 8, 2)],
+    "locked-0.1+FB": [(8, 4, 4)] * 2,
+    "free-3+FB": [(8, 4, 4), (8, 8, 8)],
+  }
+  assert {p.name for p in found.points} == {*of_both}
+  for p in found.points:
+    bits = [table_lab.bits_of(one.precision) for one in p.by_seed]
+    assert bits == of_both[p.name]
+    own = [RIGHT[seed][b] for seed, b in zip((0, 1), bits, strict=True)]
+    of_seeds = [one.validation for one in p.by_seed]
+    assert [s.accuracy for s in of_seeds] == [v / 40 for v, _ in own]
+    tested = [one.test.accuracy for one in p.by_seed]
+    assert tested == [t / 30 for _, t in own]
+    assert p.validation.accuracy == pytest.approx(sum(v for v, _ in own) / 80)
+    assert p.test.accuracy == pytest.approx(sum(t for _, t in own) / 60)
+    losses = [(36 - v) / 40 for v, _ in own]
+    assert p.validation.loss == pytest.approx(sum(losses) / 2)
+    assert [s.loss for s in of_seeds] == pytest.approx(losses)
+  assert found.by_name["free-3"].cycles == 92  # of 75 and 110
+  assert found.by_name["free-3+FB"].cycles == 41
+  assert found.float_validation.accuracy == pytest.approx((37 + 38) / 80)
+  assert found.float_validation.loss == pytest.approx((36 - 37.5) / 40)
 
-  trained: dict[str, dict] = {}
+  # A twentieth is lost by one of two seeds: too little is known of others
+  eight_four = found.by_name["locked-0.1+FB"].validation
+  assert eight_four.loss == pytest.approx(0.025) and eight_four.freedom == 1
+  assert found.best.nearest.name == "locked-0.1+FB"
 
-  def __init__(self, lab, recipe, stage, *more):
-    assert not more  # the same steps for all
-
-  def __call__(self, name, variables, starts, assignment, key):
-    self.trained[name] = dict(assignment)
-    return judged(accuracy_of(assignment))
-
-
-def judged(accuracy):
-  split = types.SimpleNamespace(accuracy=accuracy)
-  return types.SimpleNamespace(test=split, validation=split)
-
-
-class Lab:
-  """As much of a lab as pipelines see."""
-
-  def __init__(self, workdir):
-    self.net, self.workdir = NET, workdir
-    self.costs = Costs(None, table(), "reader")
-    self.told, self.searches = [], []
-    self.log = types.SimpleNamespace(say=self.told.append)
-    self.clock = types.SimpleNamespace(
-      measure=lambda stage: contextlib.nullcontext()
-    )
-    self.task = types.SimpleNamespace(
-      test=types.SimpleNamespace(count=10), about_test="Ten images."
-    )
-
-  def trainer(self, *arguments, **options):
-    return types.SimpleNamespace(steps=200)
-
-  def float_network(self, name, keys):
-    return {"params": {}, "batch_stats": {}}, judged(0.9)
-
-  def calibration_set(self, key):
-    return np.zeros((2, 4, 4, 1)), np.zeros(2, int)
-
-  def run_many(self, names, stage, trainer, variables, runs):
-    """Gates of free-bits close one after the other with the strength."""
-    closed = (
-      *((0.003, 2, 1), (0.02, 2, 0), (0.02, 0, 1)),
-      *((0.1, 1, 1), (0.4, 0, 0)),
-    )
-    for name, run in zip(names, runs, strict=True):
-      self.searches.append(name)
-      logits = np.full((3, 2), 5.0)
-      for strength, site, gate in closed:
-        if float(run["strength"]) > strength:
-          logits[site, gate] = -5.0
-      yield {"gates": {"logits": jnp.asarray(logits)}}
+  # Names of runs and files begin with the seed, but the first one's; batches
+  # are the same within a seed alone
+  assert sum(name.startswith("seed1-fine-tune-") for name in lab.tuned) == 5
+  assert len(lab.tuned) == 11
+  names = {path.name for path in (tmp_path / "precision").iterdir()}
+  assert {"8-8.json", "seed1-8-8.json", "seed1-free-3+FB.json"} <= names
+  assert len(lab.keys) == 4
+  assert len(set().union(*lab.keys.values())) == 4
 
 
-# ---- The exact choice
-
-
-def test_the_exact_choice_is_the_least_harm_within_each_budget(tmp_path):
-  settings = config_lib.of(Exact, digits_exact.get_config())
-  settings = settings.with_(budgets=(0.6, 0.7, 0.8, 0.95))
-  seen = {}
-
-  def fine_tuned(lab, tuner, variables, starts, found, key):
-    seen.update(found)
-    return {name: judged(accuracy_of(bits)) for name, bits in found.items()}
-
+def chosen(tmp_path, monkeypatch, measure="kl", seeds=(0,)):
+  """With harms of which only those of `measure` are as the test says."""
+  harm = {
+    "input.out": {8: 0.0},
+    "conv.weight": {2: 1.0, 4: 0.5, 8: 0.0},
+    "conv.out": {2: 3.0, 4: 1.0, 8: 0.0},
+    "fc.weight": {2: 2.0, 4: 0.25, 8: 0.0},
+  }
+  wrong = dict.fromkeys(exact.HARMS, 7.0)
   measured = {
-    site: {str(b): {"kl": h, "loss": 9, "mse": 9} for b, h in by_bits.items()}
-    for site, by_bits in HARM.items()
+    site: {str(b): wrong | {measure: h} for b, h in by_bits.items()}
+    for site, by_bits in harm.items()
   }
-  with (
-    mock.patch.object(exact_pipeline, "calibrate", lambda *a: ({}, {})),
-    mock.patch.object(exact_pipeline, "_harm", lambda *a: measured),
-    mock.patch.object(fine_tuning, "starts", lambda *a: {}),
-    mock.patch.object(points, "fine_tuned", fine_tuned),
-    mock.patch.object(points, "assignments", lambda *a: a),
-  ):
-    chosen = exact_pipeline.run(settings, Lab(tmp_path))
+  monkeypatch.setattr(exact, "_harm", lambda *_: measured)
+  config = digits_exact.get_config()
+  config.budgets, config.value = (1.0, 0.96), measure
+  settings = config_lib.of(Exact, config).with_(seeds=seeds)
+  lab = TableLab(settings, tmp_path)
+  return exact.run(lab.settings, lab), lab
 
-  def harm_of(bits):
-    return sum(HARM[site][bits[site]] for site in FREE)
 
-  details = chosen.assignments[5]
-  for budget in settings.budgets:
-    name, most = f"exact-{budget:.0%}", int(budget * EIGHT)
-    best = min(
-      (e for e in EVERY if cycles_of(e) <= most),
-      key=lambda e: (harm_of(e), cycles_of(e)),
-    )
-    assert seen[name] == best
-    assert details[name]["harm"] == f"{harm_of(best):.4g}"
-    # Every other choice of one tensor is told with what it would change.
-    reasons = (tmp_path / "reasons" / f"{points.file_of(name)}.txt").read_text()
-    for site in FREE:
-      (line,) = (x for x in reasons.splitlines() if x.startswith(f"{site}: "))
-      for bits in BITS:
-        if bits != best[site]:
-          other = best | {site: bits}
-          more = cycles_of(other) - cycles_of(best)
-          value = harm_of(best) - harm_of(other)
-          (told,) = (
-            part
-            for part in line.split("; ")
-            if part.startswith(f"{bits} bits:")
-          )
-          assert f"{value:+.4g} value" in told
-          assert (f" {more:+,} cycles" in told) == bool(more)
-  assert {f"{b}/{b}" for b in (8, 4, 2)} <= seen.keys()
-  # The front: what no other assignment dominates, harm as it was measured.
-  everything = [(cycles_of(e), harm_of(e)) for e in EVERY]
-  front = [
-    p
-    for p in sorted(set(everything))
-    if not any(q[0] <= p[0] and q[1] <= p[1] and q != p for q in everything)
+@pytest.mark.parametrize("measure", exact.HARMS)
+def test_exact_is_what_it_is_by_hand(tmp_path, monkeypatch, measure):
+  """Of 42 cycles of 8/8; within 40, only 8, 4, 4 is left."""
+  found, _ = chosen(tmp_path, monkeypatch, measure)
+  points = found.assignments.by_name
+  assert points["exact-100%"].name == "8/8"
+  point = points["exact-96%"]
+  assert table_lab.bits_of(point.precision) == (8, 4, 4)
+  assert (point.cycles, point.kind) == (40, "search")
+  assert (point.validation.accuracy, point.test.accuracy) == (36 / 40, 10 / 30)
+  assert point.detail["harm"] == "1.25"
+  assert found.assignments.best.point == point
+  assert found.front == ((40, 1.25), (42, 0.0))
+  # Harms 0, 1.25, 1.75 and 6; of right images 36, 36, 30 and 20
+  assert found.agreement == (pytest.approx(4.5 / 22.5**0.5),)
+  assert (
+    "exact-96%" in (row[0] for row in found.table())
+    and (tmp_path / "reasons/exact-96.txt").exists()
+  )
+
+
+def test_exact_of_two_seeds(tmp_path, monkeypatch):
+  found, lab = chosen(tmp_path, monkeypatch, seeds=(0, 1))
+  point = found.assignments.by_name["exact-96%"]
+  assert point.validation.accuracy == pytest.approx((36 + 34) / 80)
+  assert point.test.accuracy == pytest.approx(20 / 60)
+  assert len(found.agreement) == 2 and len(lab.tuned) == 8
+
+
+def rows_without_test(found):
+  """The record but for what the test says."""
+  heads, *rows = found.table()
+  names = {"accuracy", "error", "loss", "loss_error"}
+  names |= {f"accuracy:seed{seed}" for seed in (0, 1)}
+  return [
+    [str(v) for h, v in zip(heads, row, strict=True) if h not in names]
+    for row in rows
   ]
-  assert [c for c, _ in chosen.front] == [c for c, _ in front]
-  np.testing.assert_allclose(
-    [h for _, h in chosen.front], [h for _, h in front]
-  )
 
 
-# ---- The shootout
-
-BUDGETS = (0.65, 0.8, 0.95)
-
-
-@pytest.fixture
-def shot(tmp_path):
-  """(outcomes, lab, what was trained) of one seed of four strategies."""
-  settings = config_lib.of(Shootout, digits_search_shootout.get_config())
-  names = ("free-bits", "kl-exact", "by-macs", "random")
-  settings = settings.with_(
-    seeds=(0,),
-    strategies={n: settings.strategies[n].model_dump() for n in names},
-    budgets=BUDGETS,
-  )
-  lab, Tuner.trained = Lab(tmp_path), {}
-  value = {
-    site: {str(b): -h for b, h in by_bits.items()}
-    for site, by_bits in HARM.items()
-  }
-  values = {"kl-exact": {"seconds": 1.0, "values": value, "notes": ["Note."]}}
-  with (
-    mock.patch.object(candidates, "calibrate", lambda *a: ({}, {})),
-    mock.patch.object(shootout, "_values", lambda *a: values),
-    mock.patch.object(
-      shootout, "_step_seconds", lambda *a: {"float": 0.5, "free-bits": 1.0}
-    ),
-    mock.patch.object(fine_tuning, "FineTuner", Tuner),
-    mock.patch.object(fine_tuning, "starts", lambda *a: {}),
-  ):
-    return shootout.run(settings, lab), lab, Tuner.trained
-
-
-def test_every_strategy_is_raised_and_trained_at_raised_bits(shot):
-  outcomes, _, trained = shot
-  for one in outcomes.tuned:
-    assert one.cycles == cycles_of(one.precision)
-    assert one.accuracy == accuracy_of(one.precision)
-    assert one.precision in trained.values()
-    # Nothing at least as precise is faster, but than the plain uniform ones.
-    if " raised" in one.setting or one.strategy != "uniform":
-      assert one.cycles == least_above(one.precision)
-  by_setting = {t.setting: t for t in outcomes.tuned if t.strategy == "uniform"}
-  for bits in BITS:
-    plain = by_setting[f"{bits}/{bits}"].precision
-    assert plain == precision.uniform(NET, bits)
-    raised = by_setting[f"{bits}/{bits} raised"]
-    assert raised.cycles == least_above(plain)
-  # The pass has something to do for what each strategy chose.
-  assert any(p.least < p.start for p in outcomes.passes)
-  assert min(p.least for p in outcomes.passes) >= min(map(cycles_of, EVERY))
-
-
-def test_every_strategy_has_a_point_for_each_budget_within_it(shot):
-  outcomes, lab, _ = shot
-  for name in ("free-bits", "kl-exact", "by-macs", "random"):
-    own = [t for t in outcomes.tuned if t.strategy == name]
-    assert [t.setting for t in own] == [f"{b:.0%} of cycles" for b in BUDGETS]
-    for one, share in zip(own, BUDGETS, strict=True):
-      assert one.cycles <= share * EIGHT
-  # Cost: of all searches, at twice a step of float training.
-  count = len(lab.searches)
-  tried = outcomes.tried["free-bits"]
-  assert tried.searches == count
-  assert tried.search_steps == pytest.approx(2 * 200 * count)
-  assert outcomes.tried["kl-exact"].search_steps == pytest.approx(2.0)
-  assert outcomes.tried["by-macs"].search_steps == 0
-  assert "Note." in outcomes.assumptions
-
-
-def test_the_value_of_a_choice_counts(shot):
-  """The most valuable of all within the budget, then raised."""
-  outcomes, _, _ = shot
-  own = [t for t in outcomes.tuned if t.strategy == "kl-exact"]
-  chosen = []
-  for one, share in zip(own, BUDGETS, strict=True):
-    best = min(
-      (e for e in EVERY if cycles_of(e) <= share * EIGHT),
-      key=lambda e: sum(HARM[s][e[s]] for s in FREE),
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_other_test_labels_change_no_choice(tmp_path, monkeypatch, seeds):
+  def both():
+    return (
+      searched(tmp_path, seeds)[0],
+      chosen(tmp_path, monkeypatch, seeds=seeds)[0].assignments,
     )
-    assert all(one.precision[s] >= best[s] for s in FREE)
-    assert one.cycles == least_above(best)
-    chosen.append(best)
-  assert any(least_above(best) < cycles_of(best) for best in chosen)
 
-
-# ---- Controls
-
-
-def test_sites_count_with_the_work_of_all_that_read_them():
-  # a: 16 pixels x 9 x 4 = 576; fc: 64 x 3 = 192.
-  assert macs_of(NET) == {
-    "input.out": 576,
-    "a.weight": 576,
-    "a.out": 192,
-    "fc.weight": 192,
-  }
-  assert BY_MACS.order(NET, jax.random.key(0)) == list(FREE)
-
-
-class Counted:
-  """Hardware on which every bit of every tensor costs the same."""
-
-  net = NET
-
-  def share(self, bits):
-    return sum(bits[site] for site in FREE) / 24
-
-
-def test_a_control_lowers_the_first_of_its_order_to_the_budget():
-  assert candidates.lowered(NET, FREE, 2, 0.5) == {
-    "input.out": 8, "a.weight": 2, "a.out": 4, "fc.weight": 8
-  }  # fmt: skip
-  like = {"input.out": 8, "a.weight": 4, "a.out": 8, "fc.weight": 4}
-  found = candidates.ordered(
-    Counted(), BY_MACS, jax.random.key(0), [like, like, like], (0.9, 0.7, 0.2)
-  )
-  # No tensor of 2 bits: 20/24, 16/24 and 12/24, of which none is within 0.2.
-  lowered = [[b[site] for site in FREE] for b in found]
-  assert lowered == [[4, 8, 8], [4, 4, 8], [4, 4, 4]]
-  twos = like | {"fc.weight": 2, "a.weight": 2}
-  (found,) = candidates.ordered(
-    Counted(), BY_MACS, jax.random.key(0), [twos], (0.5,)
-  )
-  assert [found[site] for site in FREE] == [2, 2, 8]
-
-
-# ---- Weights that a search trained
-
-
-def test_kept_weights_are_calibrated_at_their_bits(tmp_path):
-  """fc reads what a's quantized weights and outputs give, by hand."""
-  random = np.random.default_rng(0)
-  kernel = random.normal(size=(3, 3, 1, 4)).astype(np.float32)
-  end = {
-    "params": {
-      "a_kernel": jnp.asarray(kernel),
-      "fc_kernel": jnp.asarray(random.normal(size=(64, 3)), jnp.float32),
-    },
-    "batch_stats": {},
-    "ranges": {"a.out": jnp.float32(1.5)},
-  }
-  images = random.uniform(size=(5, 4, 4, 1)).astype(np.float32)
-  bits = {"input.out": 8, "a.weight": 2, "a.out": 4, "fc.weight": 8}
-  one = candidates.Candidate("free-bits", 0, "", bits, bits, end)
-  begun = types.SimpleNamespace(images=images)
-  seen = {}
-
-  def starts(net, variables, tensors, recipe):
-    seen.update(tensors)
-    return {"a.out": {2: 9.0, 4: 9.0, 8: 9.0}}
-
-  lab = types.SimpleNamespace(
-    net=NET, bits=lambda b: jnp.asarray(precision.to_array(NET, b))
-  )
-  learned = types.SimpleNamespace(trained=("params", "ranges"))
-  with mock.patch.object(fine_tuning, "starts", starts):
-    with mock.patch.object(tuning, "Search", types.SimpleNamespace):
-      _, kept = tuning.kept(lab, None, learned, one, begun)
-      raised = one._replace(precision=bits | {"a.out": 8})
-      _, moved = tuning.kept(lab, None, learned, raised, begun)
-    _, calibrated = tuning.kept(lab, None, learned, one, begun)
-  # The image in steps of 1/255, weights of 2 bits in four codes per channel.
-  x = np.rint(images * 255) / 255
-  padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  range_ = np.array(
-    [
-      tuning.calibration.best_range(k.ravel(), 2, True)
-      for k in np.moveaxis(kernel, 3, 0)
-    ]
-  )
-  step = range_ / 2
-  w = np.clip(np.rint(kernel / step), -2, 1) * step
-  expected = sum(
-    padded[:, i : i + 4, j : j + 4] * w[i, j, 0]
-    for i in range(3)
-    for j in range(3)
-  )
-  np.testing.assert_allclose(seen["a.out"], expected, atol=1e-5)
-  # What was learned stays at its bits alone, and only where it was learned.
-  assert kept["a.out"] == {2: 9.0, 4: 1.5, 8: 9.0}
-  assert moved["a.out"] == {2: 9.0, 4: 9.0, 8: 9.0}
-  assert calibrated["a.out"] == {2: 9.0, 4: 9.0, 8: 9.0}
+  before = both()
+  for seed, right in RIGHT.items():
+    turned = {bits: (v, (t * 7 + 5) % 31) for bits, (v, t) in right.items()}
+    monkeypatch.setitem(RIGHT, seed, turned)
+  for one, other in zip(before, both(), strict=True):
+    assert rows_without_test(one) == rows_without_test(other)
+    assert one.best.point.name == other.best.point.name
+    tested = [p.test.accuracy for p in one.points]
+    assert tested != [p.test.accuracy for p in other.points]

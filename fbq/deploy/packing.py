@@ -76,7 +76,7 @@ def from_memory(
 
 
 def _group(op, shape, bits):
-  """Channels that share bytes, 0 if none do: no kernel takes part of a group."""
+  """Channels that share bytes; 0 if none do, as kernels take whole groups."""
   group = 8 // bits
   shares = op == "depthwise" and group > 1 and shape[-1] % group == 0
   return group if shares else 0

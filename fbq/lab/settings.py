@@ -281,4 +281,7 @@ class Judged(Settings):
   uniform_baselines: Baselines = (8, 4, 2)
   "Bits of the uniform networks beside."
   tolerance: BelowOne = 0.005
-  "Accuracy that the recommended point may lose."
+  "Accuracy that the recommended point may lose to 8/8."
+  confidence: float = Field(0.8, ge=0.5, lt=1)
+  "Confidence with which it loses no more, by the error of its loss in \
+  validation; 0.5 looks at the loss alone."

@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
   return ConfigDict(
     dict(
       experiment="free_bits",
-      seed=0,
+      seeds=(0,),
       net=dict(
         builder="tests.configs.tiny:separable",
         arguments=dict(channels=8),

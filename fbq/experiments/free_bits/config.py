@@ -3,10 +3,18 @@
 from typing import Annotated, Literal
 
 from fbq import precision
-from fbq.config import Check, ConfigError, Expected, NotNegative, Positive, Seed
+from fbq.config import Check, ConfigError, Expected, NotNegative, Positive
 from fbq.lab import fine_tuning
 from fbq.lab.lab import Lab
-from fbq.lab.settings import Aim, Bits, Judged, OnTarget, Stage, Training
+from fbq.lab.settings import (
+  Aim,
+  Bits,
+  Judged,
+  OnTarget,
+  Seeds,
+  Stage,
+  Training,
+)
 
 Strengths = Annotated[
   tuple[NotNegative, ...],
@@ -49,8 +57,8 @@ class Search(Stage):
 class FreeBits(Judged, OnTarget, Training):
   """Free Bits: search, hardware pass, fine-tuning, front."""
 
-  seed: Seed = 0
-  "Seed of everything that is drawn."
+  seeds: Seeds = (0,)
+  "Seeds of everything that is drawn; the whole pipeline for each."
   search: Search = Search(learning_rate=5e-3)
   "Precision search."
   rules: Rules = ()

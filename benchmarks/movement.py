@@ -35,6 +35,7 @@ from hwsim.bfp import (
 )
 from hwsim.bfp.candidates import candidates
 from hwsim.bfp.movement import LOOPS, ORDERS
+from hwsim.bfp.table import layer_prices
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
 import hwsim_bfp_numpy as by_numpy  # noqa: E402
@@ -57,18 +58,13 @@ def seconds(wall, cpu):
   return f"{wall:.2f} s, CPU {cpu:.2f} s"
 
 
-def shapes(workload):
-  """Distinct layers with weights."""
-  return dict.fromkeys(
-    nest_of(layer) for layer in workload.layers if layer.has_weights
-  )
-
-
-def prices_of(nest, grid):
-  """Bits per element of input, weights and output in each format."""
-  activation = [f.activation_bits for f in grid]
-  weight = [f.weight_bits(nest.r * nest.s) for f in grid]
-  return activation, weight, activation
+def problems(workload, grid):
+  """Nest and prices in every format of each distinct layer with weights."""
+  found = {}
+  for i, layer in enumerate(workload.layers):
+    if layer.has_weights:
+      found.setdefault(nest_of(layer), layer_prices(workload, i, grid, grid))
+  return found.items()
 
 
 def exact():
@@ -85,12 +81,11 @@ def exact():
     _, wall, cpu = timed(movement_table, network.workload, grid, 64 * 8192)
     report(f"  {network.name}, compiled", seconds(wall, cpu))
   for word, kilobytes in ((16, 64), (16, 16), (8, 64)):
-    interleaved(shapes(workload), bitq_grid(word), kilobytes)
-  triples = [
-    math.prod(len(set(axis)) for axis in prices_of(nest, grid))
-    for nest in shapes(workload)
-  ]
-  tiles = [candidates(nest).counts.prod(1).sum() for nest in shapes(workload)]
+    interleaved(workload, bitq_grid(word), kilobytes)
+  triples, tiles = [], []
+  for nest, prices in problems(workload, grid):
+    triples.append(math.prod(len(set(axis)) for axis in prices))
+    tiles.append(candidates(nest).counts.prod(1).sum())
   report("  distinct layers, candidates", f"{len(tiles)}, {sum(tiles)}")
   report(
     "  candidates x triples answered",
@@ -100,11 +95,11 @@ def exact():
   return cpu / sum(triples)
 
 
-def interleaved(nests, grid, kilobytes):
+def interleaved(workload, grid, kilobytes):
   """Each layer by this code and by numpy, which must be equal."""
   spent = np.zeros(3)
-  for nest in nests:
-    problem = nest, *prices_of(nest, grid), kilobytes * 8192
+  for nest, prices in problems(workload, grid):
+    problem = nest, *prices, kilobytes * 8192
     found, _, here = timed(least_movement, *problem)
     _, _, table = timed(by_numpy.tiling_table, nest)
     expected, _, there = timed(by_numpy.least_movement, *problem)

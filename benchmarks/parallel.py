@@ -92,7 +92,7 @@ def prepared(net, name, batch, mesh, compute_dtype="float32"):
   updates = optimizer.make(1000, 0.01, gate_learning_rate=0.01)
   height, _, channels = net.input_shape
   if channels == 1:
-    source = digits.load(0)
+    source = digits.load(0, 0.2)
     draw = functools.partial(
       digits.train_batch,
       digits=source,

@@ -45,14 +45,14 @@ def to_array(net: Net, formats: Formats) -> np.ndarray:
   """int32 [S, 3] in the order of `net.workload.sites`: X, SE, block size.
 
   FP32, which shares no exponent, becomes 25 bits with an exponent each, which
-  hold every FP32 number.
+  hold every FP32 number. Of longer exponents 8 bits do the same.
   """
   check_formats(net, formats)
   rows = []
   for site in net.workload.sites:
-    element, exponent, size, _ = formats[site]
+    element, exponent, size, *_ = formats[site]
     rows.append(
-      (25, 8, 1) if formats[site] == FP32 else (element, exponent, size)
+      (25, 8, 1) if formats[site] == FP32 else (element, min(exponent, 8), size)
     )
   return np.array(rows, np.int32)
 

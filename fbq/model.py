@@ -158,9 +158,12 @@ class Model(nn.Module):
           name=f"{node.name}_norm",
         )(x)
 
-      # A ReLU may be the quantizer's, a smooth function never is.
+      # A ReLU may be the quantizer's, a smooth function never is. A clip comes
+      # first, so that ranges are seen, and codes made, behind it.
       if node.activation in _SMOOTH:
         x = _SMOOTH[node.activation](x)
+      if node.clip:
+        x = jnp.minimum(x, node.clip)
       self.sow("intermediates", node.name, x)
       x = activate(x, node.name, node.activation == "relu")
       tensors[node.name] = keep(x, node.name)

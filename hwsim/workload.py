@@ -7,6 +7,7 @@ hand, so that hardware can be studied without any of the training code.
 import collections
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 
 OPS = (
@@ -14,6 +15,9 @@ OPS = (
   *("concat", "scale", "layer_norm"),
 )
 WEIGHTED_OPS = ("conv", "depthwise", "linear")
+
+Shape = tuple[int, int, int]
+"""Height, width and channels of the tensor of one image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +162,9 @@ class Workload:
       image, tensors that meet at an adder.
     functions: (layer, activation function) pairs of the layers that end in more
       than a clip at zero, which integer kernels do not have for nothing.
+    stored_shapes: shapes in which the image and then every output lie in
+      memory, where layers read them as others: a linear layer takes an image
+      for channels. (): as the layers have them.
   """
 
   name: str
@@ -167,6 +174,7 @@ class Workload:
   output_sites: tuple[str | None, ...]
   fixed_bits: tuple[tuple[str, int], ...] = ()
   functions: tuple[tuple[str, str], ...] = ()
+  stored_shapes: tuple[Shape, ...] = ()
 
   def __post_init__(self):
     names = [layer.name for layer in self.layers]
@@ -180,6 +188,13 @@ class Workload:
         raise ValueError(
           f"workload {self.name!r}: {field} has {len(getattr(self, field))} "
           f"entries for {len(self.layers)} layers"
+        )
+    if self.stored_shapes:
+      stored = [math.prod(shape) for shape in self.stored_shapes[1:]]
+      if stored != [layer.out_count for layer in self.layers]:
+        raise ValueError(
+          f"workload {self.name!r}: stored_shapes {self.stored_shapes} are not "
+          "one of the image and one of every output, of as many elements"
         )
     for index, (layer, sources) in enumerate(
       zip(self.layers, self.sources, strict=True)
@@ -203,6 +218,24 @@ class Workload:
   def index(self) -> dict[str, int]:
     """Layer name -> position."""
     return {layer.name: i for i, layer in enumerate(self.layers)}
+
+  def output_shape(self, index: int) -> Shape:
+    """Shape in which the output of a layer is stored."""
+    if self.stored_shapes:
+      return self.stored_shapes[1 + index]
+    layer = self.layers[index]
+    return layer.out_height, layer.out_width, layer.out_channels
+
+  def input_shapes(self, index: int) -> tuple[Shape, ...]:
+    """Shapes in which the inputs of a layer are stored, as they were made."""
+    layer = self.layers[index]
+    image = layer.in_height, layer.in_width, layer.in_channels
+    if self.stored_shapes:
+      image = self.stored_shapes[0]
+    return tuple(
+      image if source < 0 else self.output_shape(source)
+      for source in self.sources[index]
+    )
 
   @functools.cached_property
   def in_place(self) -> frozenset[int]:

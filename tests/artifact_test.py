@@ -85,7 +85,7 @@ def test_files_that_were_altered_or_cut_short_are_refused(tmp_path):
     (json.dumps(changed), "was altered"),
     (text[:300], "holds no network"),
     ("{}", "holds no network"),
-    (text.replace('"version": 2', '"version": 1'), "of version 1, expected"),
+    (text.replace('"version": 3', '"version": 1'), "of version 1, expected"),
   ):
     manifest.write_text(damaged)
     with pytest.raises(ArtifactError, match=message):

@@ -18,13 +18,12 @@ from hwsim.bfp.table import layer_bits, movement_table
 
 SETTINGS = {
   "experiment": "bitq",
-  "seed": 0,
+  "seeds": [0],
   "net": {"builder": "resnet18"},
   "data": {"name": "digits", "split_seed": 0, "test_seed": 0},
   "memory_bytes": 2048,
   "register_bytes": 512,
   "calibration_images": 360,
-  "validation_images": 360,
 }
 
 
@@ -46,16 +45,22 @@ def test_a_network_refuses_percents():
 
 
 def test_bits_alone_count_tensors_not_their_sizes():
+  """Widths of 4, 8 and 16 channels: blocks of 16 are whole in the last alone.
+
+  <5, 16> of 8 bits: an element of 4 channels takes 3 + 5 / 4 bits.
+  """
   net = nets.build("resnet8", width=0.25, resolution=8, in_channels=1)
   grid = (bitq_format(8, 2, 1), bitq_format(8, 5, 16))
-  table = bits_alone(movement_table(net.workload, grid, 8 * 1024))
+  table = movement_table(net.workload, grid, 8 * 1024)
+  table = bits_alone(table, net.workload)
   found = layer_bits(
     table, net.workload, dict.fromkeys(net.workload.sites, grid[1])
   )
-  activation, weight = grid[1].activation_bits, grid[1].weight_bits(9)
-  by_name = dict(zip(net.workload.index, found, strict=True))
-  assert by_name["conv1"] == 2 * activation + weight
-  assert by_name["stage1.shortcut"] == 3 * activation
+  by_name = dict(zip(net.workload.index, map(float, found), strict=True))
+  assert by_name["conv1"] == pytest.approx(
+    (3 + 5) + (3 + 5 / 9) + (3 + 5 / 4)  # of one channel, to four
+  )
+  assert by_name["stage1.shortcut"] == (3 + 5 / 4) + (3 + 5 / 4) + (3 + 5 / 8)
   assert by_name["stage0.add"] == 0
 
 
@@ -65,8 +70,9 @@ def test_the_whole_grid_of_a_residual_network_is_chosen_exactly():
   table = movement_table(net.workload, grid, 8 * 1024)
   random = np.random.default_rng(0)
   # Every bit counts, so that no format is beaten: the widest tables there are.
+  bits = lambda f: f.activation_bits((1, 1, 96))
   losses = {
-    site: {f: share * 2.0 ** -float(f.activation_bits) for f in grid}
+    site: {f: share * 2.0 ** -float(bits(f)) for f in grid}
     for site in net.workload.sites
     for share in [float(random.uniform(0.1, 10))]
   }
@@ -87,25 +93,44 @@ def test_the_whole_grid_of_a_residual_network_is_chosen_exactly():
 
 
 def test_a_page_is_made_again_from_the_record_alone(tmp_path):
-  found = bitq_cases.typical()
+  found = bitq_cases.record(bitq_cases.typical())
   path = bitq_cases.saved(tmp_path / "run", found, SETTINGS)
   kind, loaded, about = experiment.load(path)
   assert kind is EXPERIMENT and loaded == found
   kind.write(loaded, about, path)
   page = (path / "report.html").read_text()
   assert "src=" not in page and page.count("<svg") == 1
-  assert "BitQ8: X 5, SE 3, BS 16 (b) moves 37.5% of what FP32" in page
-  assert "more than two standard errors apart" in page  # 85 and 90 %
+  assert "BitQ8: X 5, SE 3, BS 16 (b, seed 0) moves 37.50 % of what" in page
+  assert "at 85.00 ±1.00 % test accuracy where FP32 has 90.00 ±1.00" in page
+  assert "more than two standard errors apart" in page  # 5 points, each 0.5
   assert ">69.71<" in page and ">68.29<" in page  # BitQ8, FlexBlock in table 3
   (path / "report.html").unlink()
   kind.write(*experiment.load(path)[1:], path)
   assert (path / "report.html").read_text() == page
 
 
+def test_seeds_are_means_and_differences_are_within_them():
+  """FP32 at 90, 88 and 89 %, each 5 points above "b": no error of that."""
+  studies = [
+    bitq_cases.typical(lost, seed) for seed, lost in enumerate((0, 0.02, 0.01))
+  ]
+  found = bitq_cases.record(*studies)
+  fp32, best = found.test("FP32"), found.test("BitQ8 recommended")
+  assert fp32.value == pytest.approx(0.89) and best.value == pytest.approx(0.84)
+  assert fp32.error == best.error == pytest.approx(0.01 / 3**0.5)
+  lost = found.lost("BitQ8 recommended")
+  assert (lost.value, lost.error) == pytest.approx((0.05, 0))
+  assert found.lost("BSFP") is None
+  rows = list(found.table())
+  assert len(rows) == 1 + 3 * 7 and [row[0] for row in rows[1::7]] == [0, 1, 2]
+  means = found.summary()["means"]["BitQ8 recommended"]
+  assert means["dram_bits"] == [300.0, 0.0]
+
+
 def test_less_than_two_standard_errors_are_said():
   near = bitq_cases.typical()
-  path = near.networks[0], *(network(n, 80, 0.89) for n in "ab")
-  found = bitq_cases.record(path, near.words)
+  networks = near.networks[0], *(network(n, 80, 0.9) for n in "ab")
+  found = bitq_cases.record(bitq_cases.study(networks, near.words))
   lines = []
   log = type("Log", (), {"say": lines.append, "console": Silent()})
   EXPERIMENT.tell(found, log)
@@ -114,13 +139,13 @@ def test_less_than_two_standard_errors_are_said():
 
 class Silent:
   def print(self, table):
-    assert len(table.rows) == 3
+    assert len(table.rows) == 3  # FP32, and what is recommended for two words
 
 
 def test_the_front_leaves_out_what_lies_far_below_it():
   found = bitq_cases.typical()
   far = network("far", 20, 0.5)
-  found = bitq_cases.record([*found.networks, far], found.words)
+  found = bitq_cases.study([*found.networks, far], found.words)
   titles = set(re.findall("<title>([^:]*):", pictures.front(found)))
   trained = {n.name for n in found.networks if n.test is not None}
   assert len(trained) == 7 and titles >= trained - {"far"}

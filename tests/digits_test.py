@@ -16,7 +16,7 @@ EASY = Difficulty(noise=0.0, fragments=0)
 
 @pytest.fixture(scope="module")
 def data():
-  return digits.load(0)
+  return digits.load(0, 0.2)
 
 
 def bilinear(image, y, x):
@@ -94,27 +94,57 @@ def test_split_is_disjoint_by_source_image_and_complete(data):
 
   source = rows(load_digits().images / 16)
   assert len(set(source)) == 1797  # So bytes identify a source image.
-  train, test = (
-    rows(np.asarray(data.train_images)),
-    rows(np.asarray(data.test_images)),
+  splits = [
+    rows(np.asarray(images))
+    for images in (data.train_images, data.validation_images, data.test_images)
+  ]
+  assert tuple(map(len, splits)) == (1150, 287, 360) == digits.counts(0.2)
+  # Disjoint and complete: as many in all as there are
+  assert set().union(*splits) == set(source)
+  # The source of every label, too
+  label = dict(zip(source, load_digits().target, strict=True))
+  labels = data.train_labels, data.validation_labels, data.test_labels
+  for found, own in zip(labels, splits, strict=True):
+    assert found.tolist() == [label[row] for row in own]
+
+
+def test_every_class_has_its_share_of_every_split(data):
+  train, validation, test = (
+    np.bincount(labels, minlength=10)
+    for labels in (data.train_labels, data.validation_labels, data.test_labels)
   )
-  assert (len(train), len(test)) == (1437, 360)
-  assert not set(train) & set(test)
-  assert set(train) | set(test) == set(source)
-
-
-def test_every_class_has_its_share_of_the_test_split(data):
-  train = np.bincount(data.train_labels, minlength=10)
-  test = np.bincount(data.test_labels, minlength=10)
-  share = (train + test) * 360 / 1797
-  assert np.abs(test - share).max() <= 1
+  rest = train + validation
+  assert np.abs(test - (rest + test) * 360 / 1797).max() <= 1
+  assert np.abs(validation - rest * 287 / 1437).max() <= 1
   # Renders keep the labels of their source images.
-  _, labels = digits.test_set(data, 16, EASY, renders_per_image=3)
+  _, labels = digits.held_out(data, "test", 16, EASY, renders_per_image=3)
   np.testing.assert_array_equal(np.bincount(labels), 3 * test)
 
 
+def test_what_is_tested_on_does_not_depend_on_the_share(data):
+  other = digits.load(0, 0.5)
+  np.testing.assert_array_equal(other.test_images, data.test_images)
+  assert len(other.validation_images) == 718
+  with pytest.raises(ValueError, match="holds 1,437 of 1,437 training images"):
+    digits.load(0, 0.9999)
+
+
+def test_what_is_held_out_shows_its_own_split_alone(data):
+  """No fragment of another split; NaN would show."""
+  for split in ("validation", "test"):
+    wrong = {
+      f"{other}_images": jnp.full((9, 8, 8), jnp.nan)
+      for other in {"train", "validation", "test"} - {split}
+    }
+    found = digits.held_out(data._replace(**wrong), split, 16)
+    expected = digits.held_out(data, split, 16)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+    assert np.isfinite(found[0]).all()
+
+
 def test_another_seed_is_another_split(data):
-  again, other = digits.load(0), digits.load(1)
+  again, other = digits.load(0, 0.2), digits.load(1, 0.2)
   for got, want in zip(again, data, strict=True):
     np.testing.assert_array_equal(got, want)
   assert not np.array_equal(other.test_images, data.test_images)
@@ -134,19 +164,19 @@ def test_batch_is_a_function_of_its_key(data):
 
 
 def test_batch_equals_renders_of_single_images(data):
-  key, indices = jax.random.key(2), jnp.asarray([7, 7, 1400])
+  key, indices = jax.random.key(2), jnp.asarray([7, 7, 1100])
   batch = render(key, data.train_images, indices, 24, Difficulty())
   for n, one in enumerate(jax.random.split(key, 3)):
-    scene = draw(one, indices[n], 1437, 24, Difficulty())
+    scene = draw(one, indices[n], 1150, 24, Difficulty())
     image = canvas.paint(scene, data.train_images, 24, Difficulty())
     np.testing.assert_allclose(batch[n], image, atol=1e-5)
   assert not np.allclose(batch[0], batch[1], atol=0.1)
 
 
 def test_test_set_is_fixed_by_its_seed(data):
-  first, labels = digits.test_set(data, 16, seed=3)
-  second, _ = digits.test_set(data, 16, seed=3)
-  other, _ = digits.test_set(data, 16, seed=4)
+  first, labels = digits.held_out(data, "test", 16, seed=3)
+  second, _ = digits.held_out(data, "test", 16, seed=3)
+  other, _ = digits.held_out(data, "test", 16, seed=4)
   assert first.shape == (1440, 16, 16, 1) and labels.shape == (1440,)
   np.testing.assert_array_equal(first, second)
   assert not np.array_equal(first, other)
@@ -159,10 +189,10 @@ def test_calibration_set_uses_each_training_image_once(data):
     size=(1, 1), background=(0, 0), contrast=(1, 1), noise=0, fragments=0
   )
   images, labels = digits.calibration_set(
-    jax.random.key(0), data, 1437, 16, plain
+    jax.random.key(0), data, 1150, 16, plain
   )
   found = {np.asarray(image).round(3).tobytes() for image in images}
-  assert len(found) == 1437
+  assert len(found) == 1150
   np.testing.assert_array_equal(
     np.bincount(labels), np.bincount(data.train_labels)
   )
@@ -209,7 +239,7 @@ def test_fragments_stay_smaller_and_dimmer_than_the_digit():
 
 def test_pixels_stay_in_range_and_noise_has_the_given_deviation(data):
   loud = Difficulty(noise=0.5)
-  images, _ = digits.test_set(data, 32, loud, renders_per_image=1)
+  images, _ = digits.held_out(data, "test", 32, loud, renders_per_image=1)
   assert images.min() == 0 and images.max() == 1
   black = jnp.zeros((2, 8, 8))
   grey = Difficulty(background=(0.3, 0.3), noise=0.05)
@@ -266,4 +296,4 @@ def test_impossible_requests_are_refused(data):
   with pytest.raises(ValueError, match="count is 0"):
     digits.calibration_set(key, data, 0, 16)
   with pytest.raises(ValueError, match="renders_per_image is 0"):
-    digits.test_set(data, 16, renders_per_image=0)
+    digits.held_out(data, "test", 16, renders_per_image=0)

@@ -168,16 +168,17 @@ def test_images_of_arrays_are_seen_as_they_are():
   import jax
 
   _, lab = lab_cases.checked(own_config(tiny.get_config()))
-  images, labels = map(np.asarray, lab.task.test_set)
+  images, labels = map(np.asarray, lab.task.test.everything)
   assert images.shape == (33, 8, 6, 2) and images.max() <= 1
   assert np.bincount(labels).tolist() == [11, 11, 11]
-  sample, feed = lab.task.draws(11, None)
+  assert lab.task.validation.count == 3
+  sample, feed = lab.task.draws(10, None)
   passes = []
   for start in (0, 3):
     with feed({"key": jax.random.key(5)}, start) as fed:
       batches = [sample(None, *next(fed))[0] for _ in range(3)]
     passes.append({np.asarray(x).tobytes() for x in np.concatenate(batches)})
-  assert passes[0] == passes[1] and len(passes[0]) == 33
+  assert passes[0] == passes[1] and len(passes[0]) == 30
   with feed({"key": jax.random.key(5)}, 2) as fed:  # resumed
     again = np.asarray(sample(None, *next(fed))[0])
   with feed({"key": jax.random.key(5)}, 0) as fed:
@@ -240,9 +241,9 @@ def test_a_measured_table_is_the_whole_target(tmp_path):
   config.measured_latency = str(measured(tmp_path, tiny.separable().workload))
   _, lab = lab_cases.checked(config)
   assert lab.costs.name == "my board" and lab.costs.target is None
-  stem = lab.costs.cycles[0]  # inputs, weights; outputs at 8 bits
+  stem = lab.costs.cycles[0]  # inputs, weights, outputs
   bits = np.array([2, 4, 8])
-  assert (stem == 1000 * (bits[:, None] + bits + 8)).all()
+  assert (stem == 1000 * (bits[:, None, None] + bits[:, None] + bits)).all()
 
 
 def test_fields_of_a_target_are_overridden_in_every_experiment():

@@ -325,20 +325,6 @@ def test_exact_is_never_slower_than_greedy(net, seed):
   assert found.least <= min(found.greedy, found.start)
 
 
-def test_greedy_misses_what_an_output_costs_its_producer():
-  """8-bit a.out saves its reader 5 cycles and costs its producer 9."""
-  net = hwsim_networks.chain(
-    "two", [Layer("a", "linear", 1, 1), Layer("b", "linear", 1, 1)]
-  )
-  cycles = np.full((2, 3, 3, 3), 10)
-  cycles[0, :, :, 2] = 19
-  cycles[1, 2] = 5
-  start = dict.fromkeys(net.sites, 2) | {"image.out": 8}
-  problem = make(net, {"cycles": cycles})
-  assert distance(problem, cycles, start) == (20, 24, 20)
-  assert least_latency(problem, start) == (start, [])
-
-
 @settings(max_examples=30, deadline=None)
 @given(cases(most_free=6, ruled=False), st.data())
 def test_least_latency_under_a_limit_on_size(case, data):

@@ -10,6 +10,9 @@ import time
 import experiment_runs
 import pytest
 
+from fbq.lab import points
+
+# A search of each gating at the middle of the bracket comes first.
 STAGES = ("float", "search-locked-3", "search-free-3")
 
 
@@ -54,7 +57,7 @@ def test_a_finished_run_leaves_all_its_files(finished):
   for row in rows.values():
     names = [row["name"], *row["aliases"].split()]
     for name in names:
-      path = finished / "precision" / f"{name.replace('/', '-')}.json"
+      path = finished / "precision" / f"{points.file_of(name)}.json"
       bits = json.loads(path.read_text())["bits"]
       assert all(int(row[f"bits:{site}"]) == b for site, b in bits.items())
   assert (finished / "front.svg").read_text().startswith("<svg")
@@ -67,6 +70,8 @@ def test_metrics_have_every_logged_step_once(finished):
   for line in experiment_runs.metrics(finished):
     steps.setdefault(line["stage"], []).append(line["step"])
   assert {*STAGES} <= steps.keys()
+  searches = [stage for stage in steps if stage.startswith("search-")]
+  assert len(searches) == 4  # two for each target
   tuned = [stage for stage in steps if stage.startswith("fine-tune-")]
   stages = {path.name for path in (finished / "checkpoints").iterdir()}
   assert steps.keys() == stages and len(tuned) >= 4
@@ -130,7 +135,7 @@ def kill_in_fine_tuning(cache, workdir):
   process = experiment_runs.start(cache, workdir)
   deadline = time.monotonic() + 200
   try:
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and process.returncode is None:
       stages = {line["stage"] for line in experiment_runs.metrics(workdir)}
       if sum(stage.startswith("fine-tune-") for stage in stages) >= 2:
         break
@@ -173,7 +178,7 @@ def test_resnet8_and_one_trace_of_each_step(cache, tmp_path):
     tells_compiles=True,
   )
   assert status == 0, output
-  for name, count in (("step", 3), ("correct", 2)):
+  for name, count in (("step", 3), ("right", 2)):
     # A step for each of float training, search and fine-tuning.
     traced = re.findall(rf"Finished tracing {name} for jit", output)
     assert len(traced) == count

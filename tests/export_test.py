@@ -1,6 +1,7 @@
 """The export of a run that was not trained but looks so."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -15,10 +16,19 @@ from deploy_cases import variables
 from configs import export as export_config
 from fbq import precision
 from fbq.config import ConfigError
-from fbq.deploy import artifact, dory_check, faithful, integer, onnx_qdq
+from fbq.deploy import (
+  artifact,
+  dory_check,
+  dory_target,
+  faithful,
+  integer,
+  onnx_qdq,
+)
 from fbq.experiments.export.pipeline import Attempts
 from fbq.lab import experiment, finished, trained_point
 from fbq.train.log import Log
+from hwsim.latency_table import total_cycles
+from hwsim.pulp import XPULP_V2, latency_table
 from tests.configs import tiny
 
 NAME = "4/4"
@@ -92,6 +102,25 @@ def test_an_export_leaves_files_that_agree(point, exported):
   assert result["onnx"]["same_class"] >= 358
   assert (exported / "dory/network.onnx").exists()
   assert result["dory"].startswith("written; form")
+
+
+def test_the_hardware_is_the_run_s_for_files_command_and_cycles(
+  point, exported
+):
+  """Cycles by the whole table, of constants of either width."""
+  result = result_in(exported)
+  config = json.loads((exported / "dory/config.json").read_text())
+  assert config["code reserved space"] == XPULP_V2.code_reserved_bytes
+  command = dory_target.invocation(XPULP_V2).command
+  assert result["dory_command"] == command and result["target"] == "xpulp_v2"
+  report = (exported / "report.html").read_text()
+  assert command in report
+  for width in (32, 64):
+    target = dataclasses.replace(XPULP_V2, constant_bits=width)
+    table = latency_table(point.net.workload, target)
+    cycles = total_cycles(table, point.net.workload, point.assignment, "site")
+    assert result["cycles"][str(width)] == cycles
+    assert f"{cycles:,}" in report
 
 
 def test_numbers_and_page_tell_every_layer(exported):
@@ -186,10 +215,10 @@ def test_64_bits_are_exported_although_32_fail(dead, tmp_path):
   assert "\n" not in failure and str(tmp_path) in failure
   assert "32-bit integers: net 'separable-8': layer 'dw'" in failure
   result = result_in(tmp_path)
-  assert list(result["failed"]) == ["32-bit integers"]
+  assert list(result["failed"]) == ["32-bit integers", "DORY"]
   assert list(result["same_class"]) == ["64"] and len(result["layers"]) == 4
   assert artifact.load(tmp_path).width == 64
-  assert result["dory"].startswith("written")
+  assert "kernels clip the lowest 32 bits" in result["dory"]
   assert result["onnx"]["same_class"] == 360
   report = (tmp_path / "report.html").read_text()
   assert "32-bit integers: net &#39;separable-8&#39;" in report

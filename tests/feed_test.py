@@ -311,7 +311,7 @@ def test_files_lie_on_the_device_where_they_fit(tmp_path, monkeypatch):
   del given["batch_size"]
   settings = config_lib.of(data.CifarSettings, given)
   found = []
-  for cpu, limit in ((True, 10**6), (False, 10**6), (False, 25 * 3072 - 1)):
+  for cpu, limit in ((True, 10**6), (False, 10**6), (False, 22 * 3072 - 1)):
     monkeypatch.setattr(backend, "is_cpu", lambda cpu=cpu: cpu)
     made = data.build(
       settings.with_(device_bytes=limit), tiny.separable(4, 32, 3)
@@ -338,7 +338,7 @@ def test_arrays_lie_on_the_device_where_they_fit(monkeypatch):
   )
   split = pictures, np.arange(11) % 3
   made = task.from_arrays(split, split, 3)
-  large = task.from_arrays(split, split, 3, device_bytes=11 * 16 - 1)
+  large = task.from_arrays(split, split, 3, device_bytes=10 * 16 - 1)
   batches = []
   for where, cpu in ((made, True), (made, False), (large, False)):
     monkeypatch.setattr(backend, "is_cpu", lambda cpu=cpu: cpu)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search_cases import workloads
+from search_cases import random_table, workloads
 
+from fbq.search import exact
+from fbq.search import problem as problem_lib
 from fbq.search.free_bits import Raise, free_bits
 from hwsim.latency_table import BITS, LatencyTable, total_cycles
 from hwsim.pulp import XPULPNN_V1, latency_table
@@ -77,6 +79,9 @@ def test_pass_saves_what_it_says_and_lowers_nothing(problem):
       told[f"{layer.name}.weight"] = change.after[1]
     else:
       assert change.before[1] is change.after[1] is None
+    writes = workload.output_sites[workload.index[change.layer]]
+    assert change.before[2] == (start[writes] if writes else None)
+    assert change.after[2] == (raised[writes] if writes else None)
   assert told == raised
   if not changes:
     assert after == before
@@ -156,7 +161,9 @@ def test_a_drawn_example():
   # 8-bit weights of first are no faster than 2-bit ones: nothing changes. Of
   # the two ways to 4 cycles the one with more activation bits wins.
   assert raised == start | {"first.out": 8, "second.weight": 4}
-  assert changes == [Raise("second", "first.out", (2, 2), (8, 4), 9, 4)]
+  assert changes == [
+    Raise("second", "first.out", (2, 2, None), (8, 4, None), 9, 4)
+  ]
 
 
 def test_nothing_changes_where_all_are_as_fast():
@@ -166,7 +173,10 @@ def test_nothing_changes_where_all_are_as_fast():
     "first.out": 4,
     "second.weight": 2,
   }
-  assert free_bits(chain_of_two(), np.ones((2, 3, 3)), start) == (start, [])
+  assert free_bits(chain_of_two(), np.ones((2, 3, 3), int), start) == (
+    start,
+    [],
+  )
 
 
 def test_readers_of_one_tensor_decide_together():
@@ -229,3 +239,103 @@ def test_a_fixed_weight_and_one_that_gains_nothing_stay():
     net, fixed_bits=(*net.fixed_bits, ("first.weight", 2))
   )
   assert free_bits(fixed, cycles, start) == (start, [])
+
+
+# ---- Outputs at the bits of their readers
+
+
+@st.composite
+def coupled(draw, most_free=None):
+  """(workload, table by output bits too, assignment)."""
+  workload = draw(workloads(most_free))
+  seed = draw(st.integers(0, 2**32 - 1))
+  table = random_table(workload, seed, draw(st.sampled_from([1, 3, 10**6])))
+  bits = np.random.default_rng(seed).choice(BITS, len(workload.sites))
+  start = dict(zip(workload.sites, bits.tolist(), strict=True))
+  return workload, table, start | dict(workload.fixed_bits)
+
+
+@settings(max_examples=100, deadline=None)
+@given(coupled(most_free=8))
+def test_no_tensor_with_its_readers_weights_is_left_to_raise(case):
+  """Every such raise of what the pass ends at, tried by `hwsim`'s sum."""
+  workload, table, start = case
+  raised, changes = free_bits(workload, table.cycles, start)
+  before, after = (
+    total_cycles(table, workload, p, "site") for p in (start, raised)
+  )
+  saved = sum(c.cycles_before - c.cycles_after for c in changes)
+  assert before - after == saved >= 0
+  assert (raised != start) == (saved > 0)
+  assert all(raised[site] >= start[site] for site in start)
+  assert all(raised[site] == bits for site, bits in workload.fixed_bits)
+  for site in {s for reads in workload.input_sites for s in reads}:
+    moved = [site] + [
+      f"{layer.name}.weight"
+      for layer, reads in zip(
+        workload.layers, workload.input_sites, strict=True
+      )
+      if site in reads and layer.has_weights
+    ]
+    above = [
+      [b for b in BITS if b >= raised[s]]
+      if s in workload.free_sites
+      else [raised[s]]
+      for s in moved
+    ]
+    for bits in itertools.product(*above):
+      other = raised | dict(zip(moved, bits, strict=True))
+      assert total_cycles(table, workload, other, "site") >= after
+  problem = problem_lib.make(workload, {"cycles": table.cycles})
+  assert exact.distance(problem, table.cycles, start)[:2] == (before, after)
+
+
+@settings(max_examples=60, deadline=None)
+@given(coupled())
+def test_outputs_of_8_bits_are_the_pass_of_one_look(case):
+  workload, table, start = case
+  seen = table.for_output_bits(8)
+  alike = np.repeat(seen[..., None], 3, axis=-1)
+  assert free_bits(workload, alike, start) == free_bits(workload, seen, start)
+
+
+def two_by_output(first, second):
+  """Cycles [2, A, W, O] of two layers: by output, by input and output."""
+  cycles = np.zeros((2, 3, 3, 3), int)
+  cycles[0] = first
+  cycles[1] = np.array(second)[:, None, None]
+  return cycles
+
+
+def test_a_raise_must_pay_for_the_layer_that_writes_the_tensor():
+  start = dict.fromkeys(chain_of_two().sites, 2) | {"image.out": 8}
+  # At 8 bits the reader saves 5 and the writer pays 9, or 4.
+  dear = two_by_output([10, 10, 19], [10, 10, 5])
+  assert free_bits(chain_of_two(), dear, start) == (start, [])
+  cheap = two_by_output([10, 10, 14], [10, 10, 5])
+  raised, changes = free_bits(chain_of_two(), cheap, start)
+  assert raised == start | {"first.out": 8}
+  # The writer is told too: it got slower.
+  assert changes == [
+    Raise("first", "image.out", (8, 2, 2), (8, 2, 8), 10, 14),
+    Raise("second", "first.out", (2, 2, None), (8, 2, None), 10, 5),
+  ]
+
+
+def test_a_second_look_finds_what_the_first_made_worth_while():
+  """8-bit b.out makes 8-bit a.out pay, which was looked at before it."""
+  net = hwsim_networks.chain(
+    "three", [Layer(name, "linear", 1, 1) for name in "abc"]
+  )
+  cycles = np.full((3, 3, 3, 3), 10)
+  cycles[0, :, :, 2] = 12  # a writes 8 bits for 2 cycles more
+  cycles[1, 2, :, 2] = 5  # b saves 5 with 8 bits on both sides only
+  cycles[2, 2] = 7  # c saves 3 with 8 bits
+  start = dict.fromkeys(net.sites, 2) | {"image.out": 8}
+  raised, _ = free_bits(net, cycles, start)
+  assert raised == start | {"a.out": 8, "b.out": 8}
+  # Were c no faster, only both raises together would pay: 30 to 27 cycles.
+  cycles[2, 2] = 10
+  assert free_bits(net, cycles, start) == (start, [])
+  problem = problem_lib.make(net, {"cycles": cycles})
+  assert exact.distance(problem, cycles, start) == (30, 30, 27)

@@ -124,11 +124,14 @@ def test_network_traffic_prices_each_site():
   rows = network_traffic(workload, formats, Memories(10**9), batch=2)
   layers = [layer for layer in workload.layers if layer.has_weights]
   assert [row.name for row in rows] == [layer.name for layer in layers]
+  weight_bits = {
+    "conv": 5 + Fraction(3, 3 * 9),  # 3 channels are one block, not 3 of 16
+    "dw": 5 + Fraction(3, 8 * 25),
+    "fc": 5 + Fraction(3, 8),
+  }
   for layer, row in zip(layers, rows, strict=True):
-    area = layer.kernel_height * layer.kernel_width
-    weight_bits = 5 + Fraction(3, 16 * area)
-    assert row.tensor_bits[1] == layer.weight_count * weight_bits
-    out_bits = 32 if layer.name == "fc" else 12 + Fraction(4, 24)
+    assert row.tensor_bits[1] == layer.weight_count * weight_bits[layer.name]
+    out_bits = 32 if layer.name == "fc" else 12 + Fraction(4, 8)
     assert row.tensor_bits[2] == 2 * 2 * layer.out_count * out_bits
 
 

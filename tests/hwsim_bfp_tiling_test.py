@@ -129,8 +129,13 @@ def test_sweep_equals_numpy_in_every_entry(problem, data):
 def test_sweep_of_the_paper_grid_equals_numpy(as_shipped):
   """`benchmarks.movement` compares all layers of ResNet-18."""
   nest, grid = NESTS["l2c1"], bitq_grid(16)
-  activation = [f.activation_bits for f in grid]
-  weight = [f.weight_bits(nest.r * nest.s) for f in grid]
+  activation, weight = (
+    [
+      f.element_bits + Fraction(f.exponent_bits, f.block_size * area)
+      for f in grid
+    ]
+    for area in (1, nest.r * nest.s)
+  )
   problem = nest, activation, weight, activation, 16 * 8192
   swept, unit = least_movement(*problem)
   expected, same_unit = hwsim_bfp_numpy.least_movement(*problem)

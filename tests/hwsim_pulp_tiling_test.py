@@ -8,7 +8,7 @@ from hwsim_networks import golden
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from hwsim.pulp import XPULP_V2
+from hwsim.pulp import XPULP_V2, simulate
 from hwsim.pulp.tiling import tile_l1
 from hwsim.pulp.tiling_l3 import tile_l2
 from hwsim.workload import Layer
@@ -36,6 +36,45 @@ def test_every_golden_tiling_is_equal():
     assert [tile.out_channels, tile.in_channels] == case["weights"], case
     assert list(tile[:1] + tile[2:4]) == case["inp"], case
     assert list(tile[1:2] + tile[4:]) == case["out"], case
+
+
+def test_every_golden_tiling_of_layers_cut_in_l3_is_equal():
+  """One L1 tile serves all slices: chosen with the padding of the layer."""
+  cases = golden("dory_l3_golden.json")
+  assert len(cases) == 33
+  for case in cases:
+    op, c_in, c_out, height, width, k, stride, pad, *bits = case["node"]
+    layer = Layer(
+      case["name"], op, c_in, c_out, height, width, k, k, stride, (pad,) * 4
+    )
+    part = tile_l2(layer, *bits, XPULP_V2, case["input_l3"])
+    (n, _), (_, h_in, _), (_, h_out, _) = case["L2"]
+    assert part[:3] == (n, h_in, h_out), case
+    tile = tile_l1(layer, *bits, XPULP_V2, part)
+    assert [tile.out_channels, tile.in_channels] == case["L1"][0], case
+    assert list(tile[:1] + tile[2:4]) == case["L1"][1], case
+    assert list(tile[1:2] + tile[4:]) == case["L1"][2], case
+
+
+def test_an_output_left_in_l3_is_read_from_there():
+  """A layer that would fit L2 streams its input all the same."""
+  layer = Layer("pw", "conv", 64, 64, 28, 28)
+  assert tile_l2(layer, 8, 8, 8, XPULP_V2).is_whole(layer)
+  tile = tile_l2(layer, 8, 8, 8, XPULP_V2, input_in_l3=True)
+  assert tile.input_in_l3 and tile.out_channels == 64
+  alone = simulate(layer, 8, 8, 8, XPULP_V2)
+  after = simulate(layer, 8, 8, 8, XPULP_V2, input_in_l3=True)
+  # 64 x 28 x 28 bytes at half a byte a cycle, of which some are hidden
+  assert alone.l3 == 0 < after.l3 <= 64 * 28 * 28 * 2 + 28 * 1500
+
+
+def test_only_logits_have_a_bias():
+  """Hidden linear layers are requantized: lambda holds their bias."""
+  layer = Layer("fc", "linear", 256, 64)
+  wide = dataclasses.replace(XPULP_V2, bias_bits=64)
+  for out_bits, more in ((8, 0), (32, 64 * 32 // 8 // 8)):
+    narrow = simulate(layer, 8, 8, out_bits, XPULP_V2).total
+    assert simulate(layer, 8, 8, out_bits, wide).total == narrow + more
 
 
 def conv_by_loops(layer, a, w, o, budget):

@@ -49,15 +49,16 @@ def test_weights_lie_by_output_channel_then_pixel_then_input_channel():
   assert linear.tolist() == weight[0, 0].T.ravel().tolist()
 
 
-def test_channels_of_a_depthwise_layer_go_in_pairs_below_8_bits():
-  weight = np.arange(2 * 3 * 4).reshape(2, 3, 1, 4)
+def test_channels_of_a_depthwise_layer_share_bytes_below_8_bits():
+  weight = np.arange(2 * 3 * 8).reshape(2, 3, 1, 8)
   channel = lambda c: [weight[y, x, 0, c] for y in range(2) for x in range(3)]
   alone = packing.to_memory("depthwise", weight, 8)
-  assert alone.tolist() == sum((channel(c) for c in range(4)), [])
-  pairs = packing.to_memory("depthwise", weight, 4)
-  first, second = channel(2), channel(3)
-  expected = [x for pair in zip(first, second, strict=True) for x in pair]
-  assert pairs[12:].tolist() == expected
+  assert alone.tolist() == sum((channel(c) for c in range(8)), [])
+  for bits, group in ((4, 2), (2, 4)):
+    found = packing.to_memory("depthwise", weight, bits)
+    last = [channel(c) for c in range(8 - group, 8)]
+    expected = [x for pixel in zip(*last, strict=True) for x in pixel]
+    assert found[-6 * group :].tolist() == expected
 
 
 @pytest.mark.parametrize("bits", packing.BITS)

@@ -132,7 +132,7 @@ except Exception as error:
   report["guard"] = str(error)
 
 # A batch drawn in the step is drawn in parts, without a word between devices.
-source, easy = digits.load(0), canvas.Difficulty(fragments=0)
+source, easy = digits.load(0, 0.2), canvas.Difficulty(fragments=0)
 draw = lambda key: digits.train_batch(key, source, BATCH, 8, easy)
 mesh = mesh_of(8)
 key = parallel.put(run["key"], parallel.everywhere(mesh))

@@ -35,7 +35,7 @@ def lab_and_oracle(config, tmp_path_factory):
   plain = config.copy_and_resolve_references()
   plain.float_checkpoint = ""
   _, lab = lab_cases.checked(plain)
-  images, labels = map(np.asarray, lab.task.test_set)
+  images, labels = map(np.asarray, lab.task.test.everything)
   torch = torch_cases.Torch(0)
   x = (images - np.array(MEAN)) / np.array(STD)
   logits = torch_cases.mobilenet_v1(torch, x.transpose(0, 3, 1, 2), WIDTH, 3)
@@ -51,7 +51,8 @@ def test_it_is_evaluated_as_it_is_and_its_leaves_are_reported(
   """As given, though for images not in [0, 1], and not trained further."""
   lab, expected = lab_and_oracle
   keys = jax.random.split(jax.random.key(0))
-  variables, accuracy = lab.float_network("float", keys)
+  variables, judged = lab.float_network("float", keys)
+  accuracy = judged.test.accuracy
   # The colour of the border differs, see `torch_weights.load`.
   assert abs(accuracy - expected) <= 1 / 9
   with np.load(lab.settings.float_checkpoint) as file:
@@ -63,7 +64,7 @@ def test_it_is_evaluated_as_it_is_and_its_leaves_are_reported(
   assert f"{leaves} leaves matched, 0 leaves and 0 keys not" in printed
   assert printed.count(" <- ") == leaves
   again, same = lab.float_network("float", keys)
-  assert same == accuracy
+  assert same.results() == judged.results()
   assert jax.tree.all(
     jax.tree.map(lambda a, b: (a == b).all(), variables, again)
   )

@@ -25,26 +25,29 @@ def candidates(zeroed=lambda bits, size: 0.0):
   "name, activation, weight_3x3, weight_1x1",
   [
     ("FP32", 32, 32, 32),
-    ("FlexBlock FB24", "17+8/54", "17+8/54", "17+8/6"),
-    ("FlexBlock FB12", "5+8/216", "5+8/216", "5+8/24"),
-    ("FAST high", "5+3/16", "5+3/16", "5+3/16"),
-    ("MSFP-12", "4+8/16", "4+8/16", "4+8/16"),
-    ("MXINT8", "8+8/32", "8+8/32", "8+8/32"),
-    ("HBFP8", "9+10/36", "9+10/576", "9+10/576"),
-    ("BSFP", "8+8/16", "4+16/16", "4+16/16"),
+    ("FlexBlock FB24", "17+8/36", "17+8/18", "17+8/4"),
+    ("FlexBlock FB12", "5+8/36", "5+8/18", "5+8/4"),
+    ("FAST high", "5+3/4", "5+3/2", "5+3/4"),
+    ("MSFP-12", "4+8/4", "4+8/2", "4+8/4"),
+    ("MXINT8", "8+8/4", "8+8/2", "8+8/4"),
+    ("HBFP8", "9+10/36", "9+10/18", "9+10/4"),
+    ("BSFP", "8+8/4", "4+16/2", "4+16/4"),
   ],
 )
-def test_prices_are_bits_and_a_share_of_the_exponent(
+def test_prices_are_bits_and_the_exponents_of_the_blocks_there_are(
   name, activation, weight_3x3, weight_1x1
 ):
+  """An activation of 3 x 3 x 4; kernels of 2 and of 4 input channels."""
+
   def bits(text):
     return sum(Fraction(part) for part in str(text).split("+"))
 
-  formats = candidates()[name].formats
+  formats, layer = candidates()[name].formats, NET.workload.layers
   assert list(formats) == list(SITES)
-  assert formats["a.out"].activation_bits == bits(activation)  # 3 x 3 x 4
-  assert formats["a.weight"].weight_bits(9) == bits(weight_3x3)
-  assert formats["c.weight"].weight_bits(1) == bits(weight_1x1)
+  assert NET.shapes["a"] == (3, 3, 4)
+  assert formats["a.out"].activation_bits((3, 3, 4)) == bits(activation)
+  assert formats["a.weight"].weight_bits(layer[0]) == bits(weight_3x3)
+  assert formats["c.weight"].weight_bits(layer[2]) == bits(weight_1x1)
 
 
 def test_what_is_trained_fits_its_scheme():
@@ -53,6 +56,7 @@ def test_what_is_trained_fits_its_scheme():
   assert set(found) == {"FP32", *published_formats.NAMES}
   for candidate in found.values():
     assert candidate.rows.shape == (len(SITES), 3)
+    assert (candidate.rows[:, 1] <= 8).all()  # all that a model takes
     if candidate.scheme != published_formats.NOT_TRAINED:
       sizes = schemes[candidate.scheme].sizes
       assert set(candidate.rows[:, 2]) <= set(sizes), candidate.name

@@ -35,7 +35,7 @@ def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(tmp_path):
   assert status == 0, output
   # Two rules, each one step and one evaluation for both seeds; float training
   # has an evaluation for each.
-  for name, count in (("step", 3), ("correct", 4)):
+  for name, count in (("step", 3), ("right", 4)):
     traced = re.findall(rf"Finished tracing {name} for jit", output)
     assert len(traced) == count
 

@@ -202,6 +202,44 @@ def test_expected_latency_golden():
   assert np.count_nonzero(np.abs(gradient).sum(1)) == 2
 
 
+OPEN, CLOSED, EVEN = 40.0, -40.0, -1.19895  # P(gate > 0) of 1, 0 and 1/2
+
+
+@pytest.mark.parametrize(
+  "of, shares", [("bops", (1, 4 / 9, 1 / 3)), ("tensors", (1, 1, 1))]
+)
+def test_the_free_bits_penalty_by_hand(of, shares):
+  """4 P(4 or more) + 8 P(8) of both operands, by MACs of 576, 256 and 192."""
+  groups = gate_groups(CHAIN, False)
+  penalty = regularizers.bops_regularizer(CHAIN.workload, groups, of)
+  rows = groups.rows(CHAIN)
+
+  def at(**logits):
+    found = np.full((groups.count, 2), OPEN, np.float32)
+    for name, pair in logits.items():
+      found[rows[name.replace("_", ".")]] = pair
+    return float(penalty({"gates": {"logits": jnp.asarray(found)}}))
+
+  a, b, fc = shares
+  assert at() == pytest.approx(24 * (a + b + fc), rel=1e-5)
+  # 4-bit weights of b, 2-bit input of b; 2-bit weights of fc, 4-bit input.
+  found = at(
+    b_weight=(OPEN, CLOSED),
+    a_out=(CLOSED, OPEN),
+    fc_weight=(CLOSED, CLOSED),
+    b_out=(OPEN, CLOSED),
+  )
+  assert found == pytest.approx(24 * a + 4 * b + 4 * fc, rel=1e-5)
+  # Half a chance of 4 bits or more, a quarter of 8: 4 / 2 + 8 / 4.
+  found = at(a_weight=(EVEN, EVEN), fc_weight=(EVEN, OPEN))
+  assert found == pytest.approx(16 * a + 24 * b + 18 * fc, rel=1e-4)
+
+
+def test_an_unknown_penalty_is_refused():
+  with pytest.raises(ValueError, match="of is 'macs', expected 'bops' or 'te"):
+    regularizers.bops_regularizer(WORKLOAD, gate_groups(NET, False), "macs")
+
+
 # ---- what they drive to ------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from fbq.schemes.fixed import Fixed
 from fbq.search import problem, sensitivity
 from fbq.train import steps
 from fbq.train.distillation import Distillation
+from fbq.train.evaluation import evaluator
 
 FIVE, WIDE, HALF = jnp.ones(5), jnp.ones((3, 1)), jnp.float32(0.5)
 FOUR = jnp.int32(4)
@@ -70,10 +71,9 @@ def test_models_take_one_number_for_each_site(count):
 
 def test_labels_are_one_number_for_each_image():
   labels = jnp.arange(len(IMAGES)) % 3
-  weights = jnp.ones(len(IMAGES))
   for wrong in (labels[:, None], jax.nn.one_hot(labels, 3), labels[1:]):
     with pytest.raises(AssertionError, match="one for each image"):
-      steps.evaluator(Model(NET))(calibrated(), IMAGES, wrong, weights)
+      evaluator(Model(NET))(calibrated(), IMAGES, wrong)
   step = steps.train_step(
     Model(NET), optax.sgd(0.1), ("params",), lambda _: (IMAGES, labels[:, None])
   )

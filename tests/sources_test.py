@@ -56,7 +56,7 @@ def test_samples_are_training_images_as_evaluation_shows_them(config):
   train, test = dict(cifar10=(20, 13), cifar100=(4, 13), imagenet=(15, 9))[
     source.name
   ]
-  assert source.counts() == (train, test)
+  assert source.counts() == (train, 0, test)
   count = 19
   images, labels = map(np.asarray, source.samples(5, count))
   assert images.shape == (count, *source.input_shape)
@@ -72,6 +72,53 @@ def test_samples_are_training_images_as_evaluation_shows_them(config):
   assert len({image.tobytes() for image in images}) == len(kinds)
   unseen = {x.tobytes() for batch, _, _ in source.evaluation() for x in batch}
   assert not kinds & unseen
+
+
+@pytest.mark.parametrize("config", sources.NAMES, indirect=True)
+def test_every_image_is_in_one_split(config):
+  """What is held out is neither trained on nor calibrated on."""
+  whole = sources.source(config)
+  everything, labels = map(np.asarray, whole.samples(0, whole.counts()[0]))
+  label = {x.tobytes(): y for x, y in zip(everything, labels, strict=True)}
+  assert len(label) == whole.counts()[0]  # bytes tell images apart
+  config.validation_share = 0.25
+  found = set()
+  for seed in range(4):
+    config.split_seed = seed
+    source = sources.source(config)
+    train, count, tested = source.counts()
+    assert (count, tested) == (round(len(label) / 4), whole.counts()[2])
+    held = {
+      x.tobytes(): y
+      for images, labels, weights in source.evaluation(split="validation")
+      for x, y, weight in zip(images, labels, weights, strict=True)
+      if weight
+    }
+    used = {x.tobytes() for x in np.asarray(source.samples(3, train)[0])}
+    assert len(held) == count and len(used) == train
+    assert not used & set(held) and used | set(held) == set(label)
+    assert all(label[x] == y for x, y in held.items())
+    # Whatever is cut or flipped of them, batches have training labels alone
+    if config.name != "imagenet":
+      config.augment = False
+      source = sources.source(config)
+      epoch = list(itertools.islice(source.batches(0), train // 4))
+      assert {x.tobytes() for images, _ in epoch for x in images} <= used
+    found.add(frozenset(held))
+  if config.name != "cifar100":  # which has four images of four classes
+    assert len(found) > 1
+
+
+def test_images_of_a_class_are_held_out_by_their_share(tmp_path):
+  config = config_of("imagenet", image_cases.write(tmp_path), resolution=16)
+  config.validation_share = 0.4  # of five images of each of three classes
+  held = [
+    labels[weights > 0]
+    for _, labels, weights in sources.source(config).evaluation(
+      split="validation"
+    )
+  ]
+  assert np.bincount(np.concatenate(held)).tolist() == [2, 2, 2]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What an experiment trains and is tested on, of every data set."""
 
+import dataclasses
 import itertools
 import json
 
@@ -12,10 +13,10 @@ from ml_collections import ConfigDict
 
 from fbq.config import ConfigError
 from fbq.data import DataError, digits, generated, image_files, sources
-from fbq.lab import experiment, task
+from fbq.lab import experiment
 from fbq.lab.settings import steps_of
 from fbq.model import Model
-from fbq.train import steps
+from fbq.train import evaluation
 from tests.configs import tiny, tiny_folder
 
 
@@ -38,59 +39,63 @@ def build(config):
   return lab_cases.checked(config)[1].task
 
 
-def right_and_seen(made, count):
-  """(images that `count` says are right, those seen) of all test batches."""
-  seen = []
-
-  def correct(variables, batch, labels, weights, data):
-    assert len(batch) == len(labels) == len(weights) == made.batch
-    counted = np.asarray(weights) > 0
-    seen.extend(np.asarray(x).tobytes() for x in np.asarray(batch)[counted])
-    return int(np.sum(count(np.asarray(labels)) & counted))
-
-  accuracy = steps.accuracy(correct, None, made.test_batches())
-  return accuracy, seen
+def seen_in(split):
+  """Images of a split as bytes, each as often as it counts."""
+  return [
+    image.tobytes()
+    for images, _, weights in jax.device_get(list(split.batches()))
+    for image in images[weights > 0]
+  ]
 
 
 @pytest.mark.parametrize("batch", [1, 4, 9, 20])
 def test_every_test_image_counts_once_whatever_the_batch(images, batch):
   """Of nine images; what fills the last batch is right, and does not count."""
   made = build(config_of(images, evaluation_batch=batch))
-  assert made.counts() == (12, 9) and made.test_count == 9
-  accuracy, seen = right_and_seen(made, lambda labels: labels != 1)
-  assert accuracy == 6 / 9
+  assert (made.train_count, made.validation.count, made.test.count) == (9, 3, 9)
+  right = evaluation.right_images(
+    lambda variables, images, labels, data: labels != 1,
+    None,
+    made.test.batches(),
+  )
+  assert right.tolist() == 3 * [True] + 3 * [False] + 3 * [True]
+  seen = seen_in(made.test)
   assert len(seen) == len(set(seen)) == 9
-  everything, labels = made.test_set
-  assert sorted(np.asarray(x).tobytes() for x in everything) == sorted(seen)
+  everything, labels = made.test.everything
+  assert [np.asarray(x).tobytes() for x in everything] == seen
   assert np.bincount(labels).tolist() == [3, 3, 3]
+  assert (made.test.sources() == np.arange(9)).all()
 
 
-def test_only_images_with_weight_are_counted():
+def test_right_images_are_those_whose_label_is_the_largest_logit():
   model = Model(tiny.separable(4))
   images = np.random.default_rng(0).random((6, 8, 8, 1), np.float32)
   variables = jax.jit(lambda k: model.init(k, images, False))(jax.random.key(0))
   logits = jax.jit(lambda v: model.apply(v, images, False))(variables)
   labels = np.array(logits.argmax(-1), np.int32)
   labels[1] += 1
-  correct = steps.evaluator(model)
+  right = evaluation.evaluator(model)
   for weights in ([1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 1, 0], [0] * 6):
-    found = correct(variables, images, labels, np.float32(weights))
-    assert int(found) == sum(weights) - weights[1]
+    batch = images, labels, np.float32(weights)
+    found = evaluation.right_images(right, variables, [batch, batch])
+    expected = [n != 1 for n in range(6) if weights[n]]
+    assert found.tolist() == 2 * expected
 
 
-def test_every_digit_counts_once(monkeypatch):
-  pictures = np.arange(720, dtype=np.float32).reshape(-1, 1, 1, 1)
-  labels = np.arange(720) % 7
-  monkeypatch.setattr(digits, "load", lambda seed: None)
-  monkeypatch.setattr(digits, "test_set", lambda *_: (pictures, labels))
+def test_every_digit_counts_once_beside_its_source():
   config = tiny.get_config()
-  config.data.renders_per_test_image = 2
+  config.data.update(renders_per_test_image=2, validation_share=0.1)
   made = build(config)
-  accuracy, seen = right_and_seen(made, lambda labels: labels < 5)
-  assert seen == [picture.tobytes() for picture in pictures]
-  assert len(seen) == made.test_count
-  assert accuracy == np.mean(labels < 5)
-  assert (np.asarray(made.test_set[1]) == labels).all()
+  sizes = dict(validation=144, test=360)
+  for name, count in sizes.items():
+    split = getattr(made, name)
+    assert split.count == 2 * count == len(set(seen_in(split)))
+    assert (np.bincount(split.sources()) == 2).all()
+    # Renders of one source share its label, which of 144 is no chance
+    labels = np.asarray(split.everything[1])
+    for n in range(count):
+      assert len({*labels[split.sources() == n].tolist()}) == 1
+  assert made.train_count == 1437 - 144
 
 
 def test_batches_of_a_run_are_those_of_its_source(images):
@@ -98,9 +103,10 @@ def test_batches_of_a_run_are_those_of_its_source(images):
   made = build(config_of(images))
   sample, feed = made.draws(5, None)
   data = dict(name="imagenet", directory=str(images), resolution=8)
-  source = sources.source(ConfigDict(data | {"batch_size": 5}))
+  data |= dict(validation_share=0.25, batch_size=5)
+  source = sources.source(ConfigDict(data))
   expected = list(itertools.islice(source.batches(3), 6))
-  for start in (0, 4):  # step 2 ends an epoch of 12 images
+  for start in (0, 4):  # step 1 ends an epoch of 9 images
     with feed({"key": jax.random.key(3)}, start) as fed:
       for images_, labels in expected[start:]:
         batch = sample(jax.random.key(0), *next(fed))
@@ -187,10 +193,11 @@ def test_a_wrong_setting_is_named_before_anything_begins(
 
 def test_a_test_set_too_large_for_memory_is_refused(images):
   made = build(config_of(images))
-  vast = task.Task(*vars(made).values())
-  vars(vast)["test_count"] = 50_000 * 224**2
-  with pytest.raises(ConfigError, match="test images take .* GiB in"):
-    vast.test_set  # noqa: B018
+  vast = dataclasses.replace(
+    made.test, sources=lambda: np.broadcast_to(0, 50_000 * 224**2)
+  )
+  with pytest.raises(ConfigError, match="held out take .* GB in memory"):
+    vast.everything  # noqa: B018
 
 
 @pytest.mark.parametrize("name", ["imagenet", "cifar10", "cifar100"])
@@ -230,7 +237,7 @@ def test_free_bits_goes_the_whole_way_on_a_folder(tmp_path):
     assert round(point["accuracy"] * 9, 6) in range(10)
   lines = experiment_runs.metrics(tmp_path / "run")
   last = [line["step"] for line in lines if line["stage"] == "float"][-1]
-  assert last == 12  # 8 epochs of 12 images in batches of 8
+  assert last == 9  # 8 epochs of 9 images in batches of 8
   page = (tmp_path / "run/report.html").read_text()
-  assert "the test split of imagenet, each counted once" in page
+  assert "the test split of imagenet, each image counted once" in page
   assert len(image_files.open_split(tmp_path / "images", "val")) == 9

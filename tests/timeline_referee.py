@@ -95,9 +95,8 @@ class Tile:
     self.kernel = kernels[shape]
 
 
-def l2_layer(layer, bits, target):
+def l2_layer(layer, bits, target, tile):
   """Cycles of a layer whose tensors lie in L2, by simulation."""
-  tile = tile_l1(layer, *bits, target)
   top, bottom, left, right = layer.padding
   rows = split_axis(
     layer.in_height,
@@ -138,7 +137,7 @@ def l2_layer(layer, bits, target):
   def cluster():
     yield target.layer_start_cycles
     first = tiles[0][1].x + tiles[0][1].w
-    if layer.op == "linear":
+    if layer.op == "linear" and bits[2] == 32:
       bias = layer.out_channels * target.bias_bits / 8
       first = [
         Transfer(math.ceil(bias / target.dma_bytes_per_cycle), 1),
@@ -180,7 +179,8 @@ def simulate(layer, in_bits, weight_bits, out_bits, target):
   layer = deployed(layer, bits)
   cut = tile_l2(layer, *bits, target)
   if cut.is_whole(layer):
-    return l2_layer(layer, bits, target)
+    return l2_layer(layer, bits, target, tile_l1(layer, *bits, target))
+  tile = tile_l1(layer, *bits, target, cut)
   k, s = layer.kernel_height, layer.stride
   step = cut.out_height
   if cut.input_in_l3:
@@ -213,8 +213,10 @@ def simulate(layer, in_bits, weight_bits, out_bits, target):
     if len(channels) == 1:
       return None
     per_channel = layer.weight_count // layer.out_channels * weight_bits
-    per_channel += 0 if out_bits == 32 else 2 * target.constant_bits
-    per_channel += target.bias_bits if layer.op == "linear" else 0
+    if out_bits != 32:
+      per_channel += 2 * target.constant_bits
+    elif layer.op == "linear":
+      per_channel += target.bias_bits
     return move(n, per_channel)
 
   def load_x(j):
@@ -247,7 +249,8 @@ def simulate(layer, in_bits, weight_bits, out_bits, target):
           in_height=height,
           padding=(top, bottom, *layer.padding[2:]),
         )
-        yield l2_layer(deployed(part, bits), bits, target)
+        part = deployed(part, bits)
+        yield l2_layer(part, bits, target, clipped(tile, part))
         if weights:
           yield weights
       for end in (arriving, stored):
@@ -259,6 +262,18 @@ def simulate(layer, in_bits, weight_bits, out_bits, target):
 
   clock.start(layer_process())
   return clock.run()
+
+
+def clipped(tile, part):
+  """The layer's tile in a slice: the whole slice where that is no larger."""
+  tile = tile._replace(
+    in_channels=min(tile.in_channels, part.in_channels),
+    out_channels=min(tile.out_channels, part.out_channels),
+    in_height=min(tile.in_height, part.in_height),
+  )
+  if part.out_height <= tile.out_height:
+    tile = tile._replace(in_height=part.in_height, out_height=part.out_height)
+  return tile
 
 
 def deployed(layer, bits):

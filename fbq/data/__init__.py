@@ -8,10 +8,11 @@ Data sets of files have a module each, with the same functions.
 `(images, labels)` without end, from a step on, and of every batch the part that
 is this process's. Batch number `n` is a function of `(config, seed, n)` alone,
 so a run can resume at any step. `evaluation(config, process_index,
-process_count)` yields `(images, labels, weights)` of one shape, every test
-image once with weight 1; what fills the last batch has weight 0.
-`samples(config, seed, count)` are images of the training split as evaluation
-shows them, to calibrate with, and `counts(config)` the images of both splits.
+process_count, split)` yields `(images, labels, weights)` of one shape, every
+image of "validation" or "test" once with weight 1; what fills the last batch
+has weight 0. `samples(config, seed, count)` are images of the training split as
+evaluation shows them, to calibrate with, and `counts(config)` the images of all
+three splits. `fbq.data.holdout` says which images are for validation.
 `check_settings(config)` raises before anything long starts.
 `fbq.data.sources` picks the module by `config.name`.
 """

@@ -9,6 +9,8 @@ The files, their forms and errors are in `fbq.data.cifar_files`. Settings:
   augment: pad by 4 black pixels, crop at random, flip half of them (default).
   mean, std: per channel; images become (image - mean) / std. Without them they
     stay in [0, 1], which is what a quantized network's 8-bit input expects.
+  validation_share: share of the training images that is held out (default 0).
+  split_seed: seed of which those are (default 0).
   rows: {"train": n, "test": n} images in each file of archives made smaller,
     for tests and smoke runs.
 """
@@ -20,11 +22,11 @@ import json
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from fbq.data import cifar_files, order, scaling
+from fbq.data import cifar_files, holdout, order, scaling
 from fbq.data.resident import Drawn, Pixels, Resident
 
 SIDE = 32
@@ -33,10 +35,12 @@ _AUGMENTATION = 1  # Its draws are no others' of the same seed.
 
 
 class Cifar(NamedTuple):
-  """Images uint8 [N, 32, 32, 3] and labels int32 [N] of both splits."""
+  """Images uint8 [N, 32, 32, 3] and labels int32 [N] of every split."""
 
   train_images: np.ndarray
   train_labels: np.ndarray
+  validation_images: np.ndarray
+  validation_labels: np.ndarray
   test_images: np.ndarray
   test_labels: np.ndarray
 
@@ -87,7 +91,7 @@ def check_settings(config) -> tuple[cifar_files.PublishedForm, Path]:
 
 
 def load(config) -> Cifar:
-  """Both splits in memory, checked and not to be changed; 0.2 GB.
+  """All splits in memory, checked and not to be changed; 0.2 GB.
 
   Files that are as they were are not read again: every run and every evaluation
   of an experiment asks for them.
@@ -112,7 +116,12 @@ def _load(settings: str, stamps: tuple) -> Cifar:
   config = types.SimpleNamespace(**json.loads(settings))
   form, path = check_settings(config)
   parts = cifar_files.read(form, path, config.labels)
-  result = Cifar(*parts["train"], *parts["test"])
+  images, labels = parts["train"]
+  held = holdout.count_of(len(labels), config.validation_share)
+  random = np.random.default_rng(config.split_seed)
+  split = map(np.sort, holdout.stratified(labels, held, random))
+  train, validation = ((images[rows], labels[rows]) for rows in split)
+  result = Cifar(*train, *validation, *parts["test"])
   for array in result:
     array.flags.writeable = False
   return result
@@ -125,6 +134,8 @@ def _settings(config) -> dict[str, Any]:
     name=config.name,
     directory=str(config.directory),
     labels=getattr(config, "labels", "fine"),
+    validation_share=getattr(config, "validation_share", 0.0),
+    split_seed=getattr(config, "split_seed", 0),
     rows=rows and {split: rows[split] for split in ("train", "test")},
   )
 
@@ -229,9 +240,12 @@ def batches(
 
 
 def evaluation(
-  config, process_index: int = 0, process_count: int = 1
+  config,
+  process_index: int = 0,
+  process_count: int = 1,
+  split: Literal["validation", "test"] = "test",
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-  """(images, labels, weights float32) of the test split, every image once.
+  """(images, labels, weights float32) of a split, every image once.
 
   All batches have one shape; what fills the last has weight 0.
 
@@ -241,16 +255,18 @@ def evaluation(
   size = config.batch_size
   order.check_processes(size, process_index, process_count)
   cifar, normal = load(config), scaling.normalization(config)
-  count = len(cifar.test_images)
+  images, labels = {
+    "validation": (cifar.validation_images, cifar.validation_labels),
+    "test": (cifar.test_images, cifar.test_labels),
+  }[split]
 
   def batch(step):
     rows, weights = order.evaluation_rows(
-      count, step, size, process_index, process_count
+      len(images), step, size, process_index, process_count
     )
-    images = scaling.numbers(cifar.test_images[rows], normal)
-    return images, cifar.test_labels[rows], weights
+    return scaling.numbers(images[rows], normal), labels[rows], weights
 
-  return map(batch, range(order.evaluation_steps(count, size)))
+  return map(batch, range(order.evaluation_steps(len(images), size)))
 
 
 def samples(config, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -267,8 +283,9 @@ def samples(config, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
   return images, cifar.train_labels[rows]
 
 
-def counts(config) -> tuple[int, int]:
-  """Images of the training and of the test split; reads none."""
+def counts(config) -> tuple[int, int, int]:
+  """Images of training, validation and test; reads none."""
   form, _ = check_settings(config)
-  train, test = len(form.train), len(form.test)
-  return form.train_rows * train, form.test_rows * test
+  train = form.train_rows * len(form.train)
+  held = holdout.count_of(train, getattr(config, "validation_share", 0.0))
+  return train - held, held, form.test_rows * len(form.test)

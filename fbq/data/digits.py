@@ -3,20 +3,20 @@
 The 1,797 handwritten 8x8 digits that ship with scikit-learn are split by source
 image and rendered (`fbq.data.canvas`) over fragments of other digits of the
 same split. Every draw comes from an explicit key: a batch is a function of its
-key, and the test set is a function of its seed.
+key, and what is validated and tested on is a function of a seed.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fbq.data import canvas
+from fbq.data import canvas, holdout
 from fbq.data.canvas import Difficulty
 
 CLASSES = 10
-TRAIN_COUNT = 1437
+COUNT = 1797  # source images
 TEST_COUNT = 360
 
 _DEFAULT = Difficulty()
@@ -26,42 +26,61 @@ _render = jax.jit(canvas.render, static_argnums=(3, 4))
 class Digits(NamedTuple):
   """Source images float32 [N, 8, 8] in [0, 1] and labels int32 [N] per split.
 
-  N is 1,437 for training and 360 for testing; the splits share no source image.
+  The splits share no source image; see `counts`.
   """
 
   train_images: jax.Array
   train_labels: jax.Array
+  validation_images: jax.Array
+  validation_labels: jax.Array
   test_images: jax.Array
   test_labels: jax.Array
 
 
-def load(seed: int) -> Digits:
-  """The digits as device arrays, split 1,437 / 360 by source image.
+def counts(validation_share: float) -> tuple[int, int, int]:
+  """Source images of training, validation and test.
 
-  Stratified: a class has the same share of both splits, to one image.
+  Args:
+    validation_share: share of the 1,437 that are not for testing.
+
+  Raises:
+    ValueError: none would be left to train on.
+  """
+  rest = COUNT - TEST_COUNT
+  validation = holdout.count_of(rest, validation_share)
+  return rest - validation, validation, TEST_COUNT
+
+
+def load(seed: int, validation_share: float) -> Digits:
+  """The digits as device arrays, split by source image.
+
+  Stratified: a class has the same share of every split, to two images. The test
+  split is the same whatever the share.
 
   Args:
     seed: seed of the split, a non-negative whole number.
+    validation_share: see `counts`.
   """
   from sklearn import datasets  # Takes 0.5 s to import.
 
   # Pixels are whole numbers from 0 to 16.
   pixels, classes = datasets.load_digits(return_X_y=True)
-  random = np.random.default_rng(seed)
-  order = random.permutation(len(classes))
-  order = order[np.argsort(classes[order], kind="stable")]
-  # Evenly spaced places in an order sorted by class are a stratified sample.
-  places = (np.arange(TEST_COUNT) + 0.5) * len(order) / TEST_COUNT
-  is_test = np.zeros(len(order), bool)
-  is_test[places.astype(int)] = True
-  train = random.permutation(order[~is_test])
-  test = random.permutation(order[is_test])
   images = np.asarray(pixels, np.float32).reshape(-1, 8, 8) / 16
   labels = np.asarray(classes, np.int32)
+
+  # Testing comes first, so that its images do not depend on the share
+  random = np.random.default_rng(seed)
+  rest, test = holdout.stratified(labels, TEST_COUNT, random)
+  rest, test = random.permutation(rest), random.permutation(test)
+  held = counts(validation_share)[1]
+  train, validation = (
+    rest[rows] for rows in holdout.stratified(labels[rest], held, random)
+  )
   return Digits(
     *(
       jnp.asarray(part)
-      for part in (images[train], labels[train], images[test], labels[test])
+      for rows in (train, validation, test)
+      for part in (images[rows], labels[rows])
     )
   )
 
@@ -113,25 +132,35 @@ def calibration_set(
   return images, digits.train_labels[indices]
 
 
-def test_set(
+def held_out(
   digits: Digits,
+  split: Literal["validation", "test"],
   resolution: int,
   difficulty: Difficulty = _DEFAULT,
   renders_per_image: int = 4,
   seed: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
-  """Test images float32 [360 k, R, R, 1] and labels, fixed by the arguments.
+  """Images float32 [N k, R, R, 1] of a split, and labels int32 [N k].
 
-  The k = `renders_per_image` renders of one source image share its label but
-  nothing else; image n is a render of source image n % 360.
+  Fixed by the arguments. The k = `renders_per_image` renders of one source
+  image share its label but nothing else; image n is a render of source image
+  n % N, see `sources`.
   """
   if renders_per_image < 1:
     raise ValueError(
       f"renders_per_image is {renders_per_image}, expected at least 1"
     )
-  count = len(digits.test_images)
-  indices = jnp.tile(jnp.arange(count), renders_per_image)
-  images = _render(
-    jax.random.key(seed), digits.test_images, indices, resolution, difficulty
-  )
-  return images, digits.test_labels[indices]
+  images, labels = {
+    "validation": (digits.validation_images, digits.validation_labels),
+    "test": (digits.test_images, digits.test_labels),
+  }[split]
+  key = jax.random.key(seed)
+  if split == "validation":
+    key = jax.random.fold_in(key, 1)  # other places and noise than in the test
+  indices = sources(len(images), renders_per_image)
+  return _render(key, images, indices, resolution, difficulty), labels[indices]
+
+
+def sources(count: int, renders_per_image: int) -> np.ndarray:
+  """int64 [N k]: the source of each image of `held_out`, N = `count`."""
+  return np.tile(np.arange(count), renders_per_image)

@@ -20,10 +20,11 @@ class Source(NamedTuple):
     classes: number of classes.
     batches: (seed, start_step=0, process_index=0, process_count=1) -> endless
       (images, labels); see `fbq.data`.
-    evaluation: (process_index=0, process_count=1) -> (images, labels, weights).
+    evaluation: (process_index=0, process_count=1, split="test") -> (images,
+      labels, weights) of "validation" or "test".
     samples: (seed, count) -> (images, labels) of the training split, as
       evaluation shows images; none comes twice before all have come once.
-    counts: () -> images of the training and of the test split.
+    counts: () -> images of training, validation and test.
     resident: () -> the training set to be put on a device; None where images
       are decoded as they are read.
   """
@@ -34,7 +35,7 @@ class Source(NamedTuple):
   batches: Callable[..., Iterator[tuple[Any, Any]]]
   evaluation: Callable[..., Iterator[tuple[Any, Any, np.ndarray]]]
   samples: Callable[[int, int], tuple[Any, Any]]
-  counts: Callable[[], tuple[int, int]]
+  counts: Callable[[], tuple[int, int, int]]
   resident: Callable[[], Resident] | None = None
 
 

@@ -21,7 +21,7 @@ from fbq.deploy import requant as rq
 from fbq.deploy.integer import IntegerNet
 from hwsim import proxies
 
-KIND = files.Kind("fbq integer network", 2)
+KIND = files.Kind("fbq integer network", 3)
 
 
 def save(network: IntegerNet, directory: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ it.
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,148 +15,57 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbq import ops
-from fbq.deploy import integer
+from fbq.deploy import dory_limits, integer
 from fbq.deploy.integer import IntegerNet
-from fbq.deploy.lowering import UnsupportedError
 from fbq.files import user_path, write_atomically
 from fbq.nets.graph import INPUT
+from hwsim.pulp import Target
 
 OPSET = 11  # Gemm without a bias; Clip keeps its bounds as attributes
-CODE_BYTES = 150_000  # of L2 kept free for the program
 
 
-def check_supported(network: IntegerNet) -> None:
-  """Raises UnsupportedError for the first layer that DORY or a kernel refuses.
-
-  The message names the layer and what to change.
-  """
-  for problem in _problems(network):
-    raise UnsupportedError(f"DORY cannot take {network.net.name}: {problem}")
-
-
-def _problems(network: IntegerNet) -> Iterator[str]:
-  # Who reads a tensor matters where DORY changes it for one reader.
-  net, bits = network.net, network.bits
-  readers: dict[str, list[str]] = {name: [] for name in (INPUT, *net.node)}
-  for node in net.nodes:
-    for name in node.inputs:
-      readers[name].append(node.name)
-  for node in net.nodes:
-    where = f"layer {node.name!r} ({node.op})"
-    in_shape, shape = net.shapes[node.inputs[0]], net.shapes[node.name]
-    in_bits = [bits[network.site(name)] for name in node.inputs]
-    out_bits = 32 if node.is_output else bits[network.site(node.name)]
-
-    # Adders have 8 bits, and two operands that other layers made.
-    if node.op == "add":
-      if INPUT in node.inputs or node.inputs[0] == node.inputs[1]:
-        yield f"{where} must add the outputs of two different layers"
-      if {*in_bits, out_bits} != {8}:
-        yield (
-          f"{where} adds tensors of {in_bits} bits to one of {out_bits}; set "
-          f"{[network.site(each) for each in (*node.inputs, node.name)]} to 8"
-        )
-
-    # At padding the kernels agree with us only on maxima of numbers that are
-    # not negative.
-    if node.op in ("avg_pool", "max_pool") and np.any(node.padding):
-      if node.op == "avg_pool" or network.ends(node.inputs[0])[0] < 0:
-        yield f"{where} is padded, which the kernel does otherwise; remove it"
-
-    # Codes below 8 bits are packed along channels, which must fill their bytes.
-    if not node.has_weights:
-      least = min(*in_bits, out_bits)
-      if least < 8 and shape[2] % (8 // least):
-        yield _odd(where, network.site(node.name), least, shape[2])
-      continue
-
-    # A linear layer reads flattened pixels, packed as they were made.
-    site = f"{node.name}.weight"
-    channels = in_shape[2]
-    if node.op == "linear":
-      channels = math.prod(in_shape)
-      if (
-        in_shape[:2] != (1, 1)
-        and in_bits[0] < 8
-        and in_shape[2] % (8 // in_bits[0])
-      ):
-        yield _odd(where, network.site(node.inputs[0]), in_bits[0], in_shape[2])
-      if len(readers[node.inputs[0]]) > 1 and in_shape[:2] != (1, 1):
-        yield (
-          f"{where} flattens {node.inputs[0]!r}, which other layers read too; "
-          "DORY loses track of it: let it have one reader"
-        )
-
-    # A kernel unpacks input and weights together, so the narrower one decides.
-    # In a depthwise kernel the output goes with them, channel by channel.
-    operands = {site: bits[site], network.site(node.inputs[0]): in_bits[0]}
-    if node.op == "depthwise" and not node.is_output:
-      operands[network.site(node.name)] = out_bits
-    least = min(operands.values())
-    if least < 8 and channels % (8 // least):
-      narrow = [name for name, width in operands.items() if width < 8]
-      yield _odd(where, " and ".join(narrow), least, channels)
-    if out_bits < 8 and shape[2] % (8 // out_bits):
-      yield _odd(where, network.site(node.name), out_bits, shape[2])
-
-    if network.layers[node.name]["weight"].size <= shape[2]:
-      yield (
-        f"{where} has no more weights than output channels, which DORY takes "
-        "for no weights at all; give it more input channels"
-      )
-
-    if "bias" in network.layers[node.name]:
-      largest = np.abs(network.layers[node.name]["bias"]).max()
-      if largest >= 2**24:
-        yield (
-          f"{where} has a bias of {largest} codes, more than float32 holds "
-          "exactly; raise the bits of its weights' range"
-        )
-
-
-def _odd(where, sites, bits, channels):
-  return (
-    f"{where} packs {8 // bits} channels of {bits} bits into a byte and has "
-    f"{channels}; set {sites} to 8 bits, or give it a multiple of {8 // bits} "
-    "channels"
-  )
-
-
-def build(network: IntegerNet) -> Any:
+def build(network: IntegerNet, target: Target) -> Any:
   """The onnx.ModelProto that DORY's Quantlab frontend reads.
 
+  Args:
+    network: network in integers.
+    target: hardware that it is to run on.
+
   Raises:
-    UnsupportedError: see `check_supported`.
+    UnsupportedError: see `dory_limits.check_supported`.
   """
   import onnx
 
-  check_supported(network)
+  dory_limits.check_supported(network, target)
   builder = _DoryBuilder(network, onnx)
   for node in network.net.nodes:
     builder.add(node)
   return builder.model()
 
 
-def write(network: IntegerNet, directory: Path, image: np.ndarray) -> None:
+def write(
+  network: IntegerNet, target: Target, directory: Path, image: np.ndarray
+) -> None:
   """Writes network.onnx, config.json and golden tensors of one image.
 
   Args:
     network: network in integers.
+    target: hardware that it is to run on.
     directory: directory that is written to; made if need be.
     image: codes [H, W, C] of the image that the golden tensors belong to.
 
   Raises:
-    UnsupportedError: see `check_supported`.
+    UnsupportedError: see `dory_limits.check_supported`.
   """
   # The model first: what DORY cannot take leaves no half-written directory.
-  model = build(network)
+  model = build(network, target)
   directory = user_path(directory)
   directory.mkdir(parents=True, exist_ok=True)
   write_atomically(directory / "network.onnx", model.SerializeToString())
   config = {
     "onnx_file": "network.onnx",
     "BNRelu_bits": network.width,
-    "code reserved space": CODE_BYTES,
+    "code reserved space": target.code_reserved_bytes,
     "n_inputs": 1,
     "input_bits": network.bits[network.site(INPUT)],
     "input_signed": False,
@@ -241,10 +149,14 @@ class _DoryBuilder:
     return out
 
   def _constant(self, name, values):
-    """Adds integers as float32, as float64 where that would round them."""
+    """Adds integers as float32, as float64 where that would round them.
+
+    Of one number DORY pastes the text into C, and only the text of a float64
+    is exact: 2^32 as float32 reads 4294967300.0.
+    """
     values = np.asarray(values, np.float64)
     single = values.astype(np.float32)
-    if (single == values).all():
+    if values.ndim and (single == values).all():
       values = single
     self.initializers.append(self.onnx.numpy_helper.from_array(values, name))
     return name
@@ -334,7 +246,8 @@ class _DoryBuilder:
   def _adder(self, node, part, inputs):
     """Inputs as they are: DORY insists on a requantization of each.
 
-    The earlier first: it swaps the constants of others.
+    The later first: it takes the first one's type for the tensor that the
+    layer before has just made.
     """
     identity = {"mul": 1, "add": 0, "shift": 0, "n_levels": 256, "rq": 1}
     attributes = {
@@ -344,7 +257,7 @@ class _DoryBuilder:
     }
     return self._node(
       "Add",
-      sorted(inputs, key=int),
+      sorted(inputs, key=int, reverse=True),
       out_mul=int(part["mul"][0]),
       out_add=int(part["add"][0]),
       out_shift=int(part["shift"]),

@@ -165,8 +165,11 @@ def _layer_problems(layer: DoryLayer) -> Iterator[str]:
       yield f"{where}: an addition needs attributes {lacking}"
     if not all(name.isdigit() for name in layer.inputs):
       yield f"{where}: an addition's inputs must be named by numbers"
-    elif int(layer.inputs[0]) > int(layer.inputs[1]):
-      yield f"{where}: DORY swaps the constants of inputs not in order"
+    elif int(layer.inputs[0]) < int(layer.inputs[1]):
+      yield (
+        f"{where}: DORY takes the type of the first input for the tensor made "
+        "last; list that one first"
+      )
     if layer.requant is not None:
       yield f"{where}: an addition carries its requantization as attributes"
 
@@ -210,6 +213,8 @@ def _conv_problems(layer, weight, bits, where):
     yield f"{where}: no more weights than channels; DORY takes them for others"
   if group != 1 and bits < 8 and len(weight) % 2:
     yield f"{where}: depthwise below 8 bits with {len(weight)} channels, odd"
+  if group != 1 and bits == 2:
+    yield f"{where}: depthwise weights of 2 bits: packed by 2, read by 4"
 
 
 def _requant_problems(layer, where):
@@ -247,6 +252,11 @@ def _requant_problems(layer, where):
       yield f"{where}: {key} has shape {value.shape}, expected {expected}"
     if not np.array_equal(value, np.rint(value)):
       yield f"{where}: {key} is not an integer"
+    elif not value.ndim and float(str(value)) != float(value):
+      yield (
+        f"{where}: DORY writes {key} into C as {value}, which is not "
+        f"{int(value)}; make it a float64"
+      )
   if div.size != 1 or not math.log2(float(div.ravel()[0])).is_integer():
     yield f"{where}: Div by {div.ravel()[:3]}, expected a power of two"
 

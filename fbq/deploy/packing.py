@@ -6,8 +6,8 @@ bits 0-3 first, then 4-7 (pulp-platform/pulp-nn-mixed,
 generators/templates/pulp_nn_utils_h.t). Neighbours in memory are channels:
 activations are stored row, column, channel; weights output channel, row,
 column, input channel. Weights of a depthwise layer are stored channel, row,
-column, but below 8 bits channels go in pairs: pair, row, column, channel (DORY,
-dory/Parsers/HW_node.py, `add_checksum_w_integer`).
+column, but below 8 bits channels share bytes: group of 8 / bits channels, row,
+column, channel (generators/templates/pulp_nn_dw_x_y_z.t).
 """
 
 import numpy as np
@@ -60,8 +60,8 @@ def to_memory(op: str, weight: np.ndarray, bits: int) -> np.ndarray:
     bits: bits of the weights.
   """
   rows = np.moveaxis(weight, -1, 0).reshape(weight.shape[-1], -1)
-  if _is_paired(op, weight.shape, bits):
-    rows = rows.reshape(len(rows) // 2, 2, -1).transpose(0, 2, 1)
+  if group := _group(op, weight.shape, bits):
+    rows = rows.reshape(-1, group, rows.shape[1]).transpose(0, 2, 1)
   return rows.ravel()
 
 
@@ -70,11 +70,13 @@ def from_memory(
 ) -> np.ndarray:
   """The weight of a shape that `to_memory` put in order."""
   outputs = shape[-1]
-  if _is_paired(op, shape, bits):
-    codes = codes.reshape(outputs // 2, -1, 2).transpose(0, 2, 1)
+  if group := _group(op, shape, bits):
+    codes = codes.reshape(outputs // group, -1, group).transpose(0, 2, 1)
   return np.moveaxis(codes.reshape(outputs, *shape[:-1]), 0, -1)
 
 
-def _is_paired(op, shape, bits):
-  """No kernel takes an odd number of channels below 8 bits."""
-  return op == "depthwise" and bits < 8 and shape[-1] % 2 == 0
+def _group(op, shape, bits):
+  """Channels that share bytes; 0 if none do, as kernels take whole groups."""
+  group = 8 // bits
+  shares = op == "depthwise" and group > 1 and shape[-1] % group == 0
+  return group if shares else 0

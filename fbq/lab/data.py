@@ -9,7 +9,7 @@ import functools
 import math
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,17 @@ from pydantic import Field
 
 from fbq import doors
 from fbq.config import ConfigError, Count, Seed, Settings, brought, require
-from fbq.data import DataError, canvas, digits, generated, sources
+from fbq.data import DataError, canvas, digits, generated, order, sources
 from fbq.files import user_path
+from fbq.lab.held_out import HeldOut, independent
 from fbq.lab.task import DEVICE_BYTES, Task, lies_on_device
 from fbq.nets.graph import Net
 from fbq.train import feed, parallel
 
 _DIGITS_BATCH = 360  # divides every test set of digits
 _BATCH = 250  # divides those of CIFAR and ImageNet
+
+ValidationShare = Annotated[float, Field(gt=0, lt=1)]
 
 
 class DataSet(NamedTuple):
@@ -94,17 +97,21 @@ class DigitsSettings(Settings):
 
   name: Literal["digits"] = "digits"
   "Data set."
+  validation_share: ValidationShare = 0.2
+  "Share of the 1,437 source images that are not for testing which is held out \
+  of training, to choose by."
   split_seed: Seed = 0
   "Seed of the split by source image."
   test_seed: Seed = 0
-  "Seed of the renders of the test images."
+  "Seed of the renders of the images of validation and test."
   renders_per_test_image: int = Field(4, ge=1, le=1000)
-  "Test images made of each source image."
+  "Images of validation and test made of each source image."
   difficulty: dict[str, Any] = {}
   "What differs from the default of `fbq.data.canvas.Difficulty`."
 
   @pydantic.model_validator(mode="after")
   def _is_possible(self) -> Self:
+    digits.counts(self.validation_share)
     canvas.Difficulty.from_config(self.difficulty)
     return self
 
@@ -117,17 +124,11 @@ def _digits(settings: DigitsSettings, net: Net) -> Task:
       f"grey ones of {canvas.SOURCE} pixels or more (in_channels=1)"
     )
   difficulty = canvas.Difficulty.from_config(settings.difficulty)
-  load = functools.cache(lambda: digits.load(settings.split_seed))
-
-  @functools.cache
-  def test_set():
-    return digits.test_set(
-      load(),
-      resolution,
-      difficulty,
-      settings.renders_per_test_image,
-      settings.test_seed,
-    )
+  load = functools.cache(
+    lambda: digits.load(settings.split_seed, settings.validation_share)
+  )
+  counts = digits.counts(settings.validation_share)
+  renders = settings.renders_per_test_image
 
   def draws(batch_size, mesh):
     del mesh  # what is drawn in the step is spread there
@@ -140,29 +141,36 @@ def _digits(settings: DigitsSettings, net: Net) -> Task:
     )
     return sample, feed.nothing
 
-  def test_batches():
-    images, labels = test_set()
-    weights = jnp.ones(_DIGITS_BATCH)
-    for i in range(0, len(images), _DIGITS_BATCH):
-      rows = slice(i, i + _DIGITS_BATCH)
-      yield images[rows], labels[rows], weights
+  def held_out(split, count):
+    @functools.cache
+    def rendered():
+      seed = settings.test_seed
+      return digits.held_out(
+        load(), split, resolution, difficulty, renders, seed
+      )
+
+    def batches():
+      images, labels = rendered()
+      for step in range(order.evaluation_steps(len(images), _DIGITS_BATCH)):
+        rows, weights = order.evaluation_rows(len(images), step, _DIGITS_BATCH)
+        yield images[rows], labels[rows], jnp.asarray(weights)
+
+    return HeldOut(batches, lambda: digits.sources(count, renders))
 
   return Task(
     (resolution, resolution, 1),
     digits.CLASSES,
     draws,
-    test_batches,
     lambda key, count: digits.calibration_set(
       key, load(), count, resolution, difficulty
     ),
-    lambda: (
-      digits.TRAIN_COUNT,
-      digits.TEST_COUNT * settings.renders_per_test_image,
-    ),
+    lambda: counts[0],
+    held_out("validation", counts[1]),
+    held_out("test", counts[2]),
     _DIGITS_BATCH,
-    "The test images are several renders of 360 source digits; renders of one "
-    "source are not independent, so the true error of an accuracy is larger "
-    "than the binomial one shown.",
+    f"Trained on {counts[0]:,} source digits, chosen by {counts[1]:,} others, "
+    f"tested on {counts[2]:,} more; of these two, {renders} renders each, "
+    "which are not independent: errors are clustered by source.",
   )
 
 
@@ -183,10 +191,14 @@ class Generated(Settings):
 class _Files(Settings):
   directory: str
   "Where the files are."
+  validation_share: ValidationShare = 0.1
+  "Share of the training images that is held out of training, to choose by."
+  split_seed: Seed = 0
+  "Seed of which images those are."
   generated: Generated | None = None
   "For smoke runs: pictures are made in the directory."
   evaluation_batch: int = Field(_BATCH, ge=1, le=10**6)
-  "Test images at a time."
+  "Images of validation and test at a time."
 
 
 class Rows(Settings):
@@ -219,6 +231,8 @@ class ImageNetSettings(_Files):
 
   name: Literal["imagenet"] = "imagenet"
   "Data set."
+  validation_share: ValidationShare = 0.02
+  "Share of the training images that is held out of training, to choose by."
   resize: int | None = Field(None, ge=1, le=10**5)
   "Shorter side before the middle is cut out; None: 256 for 224 pixels, and so \
   in proportion."
@@ -275,9 +289,15 @@ def _files(settings: _Files, net: Net) -> Task:
     put = functools.partial(parallel.feed, mesh=mesh)
     return feed.as_given, feed.from_host(own, put)
 
-  def test_batches() -> Iterator[Any]:
-    with feed.read_ahead(tested.evaluation(), place, 2) as batches:
-      yield from batches
+  def held_out(split, place_of_count):
+    def batches() -> Iterator[Any]:
+      read = tested.evaluation(split=split)
+      with feed.read_ahead(read, place, 2) as placed:
+        yield from placed
+
+    return HeldOut(
+      batches, lambda: independent(tested.counts()[place_of_count])
+    )
 
   def calibration_set(key, count):
     return place(tested.samples(feed.seed_of({"key": key}), count))
@@ -286,12 +306,14 @@ def _files(settings: _Files, net: Net) -> Task:
     tested.input_shape,
     tested.classes,
     draws,
-    test_batches,
     calibration_set,
-    tested.counts,
+    lambda: tested.counts()[0],
+    held_out("validation", 1),
+    held_out("test", 2),
     batch,
-    f"The test images are the test split of {given['name']}, each counted "
-    "once.",
+    f"Tested on the test split of {given['name']}, each image counted once; "
+    f"{settings.validation_share:.3g} of its training images are held out of "
+    "training, to choose by.",
   )
 
 

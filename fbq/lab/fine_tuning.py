@@ -16,6 +16,7 @@ import numpy as np
 from fbq import norms, precision
 from fbq.config import brought
 from fbq.lab.calibration import ranges_at
+from fbq.lab.judgement import Judgement
 from fbq.lab.lab import Lab
 from fbq.lab.settings import Distilled, FineTuning, Qat, Stage
 from fbq.model import Model
@@ -23,7 +24,7 @@ from fbq.nets.graph import Net
 from fbq.ptq.folding import fold
 from fbq.quantizers.site_ranges import Ranges, site_ends, site_ranges
 from fbq.schemes.fixed import Fixed
-from fbq.train import steps
+from fbq.train import evaluation
 from fbq.train.distillation import Distillation
 from fbq.train.loop import Trainer
 
@@ -116,7 +117,7 @@ def starts(
 
 @dataclasses.dataclass(frozen=True)
 class FineTuner:
-  """A function (name, variables, starts, assignment, key) -> test accuracy.
+  """A function (name, variables, starts, assignment, key) -> `Judgement`.
 
   One compiled step and one evaluator serve all calls.
 
@@ -155,8 +156,8 @@ class FineTuner:
     )
 
   @functools.cached_property
-  def _correct(self):
-    return steps.evaluator(self.model)
+  def _right(self):
+    return evaluation.evaluator(self.model)
 
   def start(
     self, variables: Mapping[str, Any], starts: Ranges, assignment
@@ -171,12 +172,12 @@ class FineTuner:
     kept = {k: v for k, v in variables.items() if k != "smoothed"}
     return kept | variables.get("smoothed", {})
 
-  def accuracy(self, variables: Mapping[str, Any], assignment) -> float:
-    """Of final variables on the test images."""
-    return self.lab.accuracy(self._correct, variables, assignment)
+  def judge(self, variables: Mapping[str, Any], assignment) -> Judgement:
+    """What final variables make of the images of validation and of test."""
+    return self.lab.judge(self._right, variables, assignment)
 
   def train(self, name, variables, starts, assignment, key):
-    """(variables, {"test_accuracy": ..}) after training.
+    """(variables, `Judgement`) after training.
 
     Args:
       name: name of the run, unique in the workdir.
@@ -189,7 +190,7 @@ class FineTuner:
     return found
 
   def train_many(self, names, variables, starts, assignments, key):
-    """Yields (variables, {"test_accuracy": ..}) of each of some assignments.
+    """Yields (variables, `Judgement`) of each of some assignments.
 
     One after the other on a CPU, else as one program; see `train_points`.
 
@@ -198,17 +199,19 @@ class FineTuner:
       variables, starts, key: see `train`.
       assignments: bits of every site, for each run.
     """
-    return self.lab.results_of_many(
+    ended = self.lab.results_of_many(
       names,
       "fine-tuning",
       self.trainer,
       [self.start(variables, starts, bits) for bits in assignments],
       [self._run(variables, bits, key) for bits in assignments],
-      [functools.partial(self._tested, bits) for bits in assignments],
+      [functools.partial(self._judged, bits) for bits in assignments],
     )
+    for found, results in ended:
+      yield found, Judgement.restored(self.lab.task, results)
 
-  def _tested(self, assignment, variables):
-    return {"test_accuracy": self.accuracy(self.final(variables), assignment)}
+  def _judged(self, assignment, variables):
+    return self.judge(self.final(variables), assignment).results()
 
   def _run(self, variables, assignment, key):
     """What distinguishes the run of an assignment."""
@@ -228,7 +231,5 @@ class FineTuner:
     starts: Ranges,
     assignment: precision.Precision,
     key: jax.Array,
-  ) -> float:
-    return self.train(name, variables, starts, assignment, key)[1][
-      "test_accuracy"
-    ]
+  ) -> Judgement:
+    return self.train(name, variables, starts, assignment, key)[1]

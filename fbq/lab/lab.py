@@ -16,11 +16,12 @@ from jax.sharding import Mesh
 from fbq import precision
 from fbq.config import ConfigError
 from fbq.lab import calibration, costs, data, networks, pretrained, workdir
+from fbq.lab.judgement import Judgement
 from fbq.lab.settings import Stage
 from fbq.lab.task import Task
 from fbq.model import Model
 from fbq.nets.graph import Net
-from fbq.train import memory, optimizer, parallel, steps
+from fbq.train import evaluation, memory, optimizer, parallel, steps
 from fbq.train.distillation import Distillation
 from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer, train
@@ -93,9 +94,9 @@ class Lab:
 
   @property
   def test(self) -> tuple[jax.Array, jax.Array]:
-    """All test images and labels at once, see `Task.test_set`."""
+    """All test images and labels at once, see `HeldOut.everything`."""
     with self.clock.measure("data"):
-      return self.task.test_set
+      return self.task.test.everything
 
   def trainer(
     self,
@@ -225,8 +226,10 @@ class Lab:
         finishes,
       )
 
-  def float_network(self, name: str, keys) -> tuple[Mapping[str, Any], float]:
-    """Variables of the trained float network and its test accuracy.
+  def float_network(
+    self, name: str, keys
+  ) -> tuple[Mapping[str, Any], Judgement]:
+    """Variables of the trained float network, and how it was judged.
 
     A checkpoint of the settings is that network, trained no further.
 
@@ -235,23 +238,23 @@ class Lab:
       keys: random keys of the start and of the batches.
     """
     model = Model(self.net)
-    correct = steps.evaluator(model)
+    right = evaluation.evaluator(model)
     if pretrained.is_given(self.settings):
       start, report = pretrained.load(self.settings, self.net)
       self.log.say(str(report))
     else:
       start = calibration.initial_variables(model, keys[0])
-    variables, result = self.run(
+    variables, results = self.run(
       name,
       "float training",
       self.float_trainer,
       start,
       {"key": keys[1]},
-      lambda v: {"test_accuracy": self.accuracy(correct, v)},
+      lambda v: self.judge(right, v).results(),
     )
-    accuracy = result["test_accuracy"]
-    self.log.say(f"{name}: test accuracy {accuracy:.2%}")
-    return variables, accuracy
+    judgement = Judgement.restored(self.task, results)
+    self.log.say(f"{name}: {judgement}")
+    return variables, judgement
 
   @functools.cached_property
   def float_trainer(self) -> Trainer:
@@ -266,12 +269,22 @@ class Lab:
     """int32 [S], what the scheme `Fixed` takes."""
     return jnp.asarray(precision.to_array(self.net, assignment))
 
-  def accuracy(self, correct, variables, assignment=None) -> float:
-    """Share of the test images that `correct` of `steps.evaluator` counts."""
+  def judge(self, right, variables, assignment=None) -> Judgement:
+    """What a network makes of the images of validation and of test.
+
+    Args:
+      right: compiled function of `evaluation.evaluator`.
+      variables: variables of the model that it evaluates.
+      assignment: bits of every site; None for a float network.
+    """
     bits = None if assignment is None else self.bits(assignment)
     size = f"{self.task.batch} images"
     with memory.told("test", size, "lower config.data.evaluation_batch"):
-      return steps.accuracy(correct, variables, self.task.test_batches(), bits)
+      found = [
+        evaluation.right_images(right, variables, split.batches(), bits)
+        for split in (self.task.validation, self.task.test)
+      ]
+    return Judgement.of(self.task, *found)
 
   def calibration_set(
     self, key: jax.Array, count: int = 0

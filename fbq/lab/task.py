@@ -1,4 +1,4 @@
-"""What a network is trained, calibrated and tested on, whatever the data set.
+"""What a network is trained, calibrated and judged on, whatever the data set.
 
 The digits live on the device and are drawn inside of the training step; other
 images are read by the host, ahead of it. Experiments see a `Task` and neither
@@ -8,19 +8,16 @@ of the two.
 import dataclasses
 import functools
 import itertools
-import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from fbq import backend
-from fbq.config import ConfigError
-from fbq.data import order
+from fbq.data import holdout, order
 from fbq.data.resident import Pixels, Resident, whole
+from fbq.lab.held_out import HeldOut, independent
 from fbq.lab.settings import Stage, steps_of
 from fbq.train import feed, parallel
 
@@ -28,7 +25,6 @@ Images = tuple[jax.Array, jax.Array]
 
 _BATCH = 250
 DEVICE_BYTES = 2 * 10**9  # of training images that lie on a device
-_LARGEST_TEST_SET = 8 << 30  # bytes
 
 
 def lies_on_device(needed_bytes: int, limit: int) -> bool:
@@ -51,54 +47,29 @@ class Task:
     classes: number of classes.
     draws: (batch size, mesh or None) -> (sample, feed), how a training step
       comes by its batch, see `fbq.train.feed`.
-    test_batches: () -> (images, labels, weights) on the device, all of one
-      shape: every test image once with weight 1, filled up with weight 0.
     calibration_set: (key, count) -> images and labels of the training split, as
       they are tested; none twice before all have come once.
-    counts: () -> images of an epoch and of the test set.
-    batch: images at a time of `test_batches`.
+    epoch: () -> images of an epoch.
+    validation: split by which everything is chosen.
+    test: split that is reported, and by which nothing is chosen.
+    batch: images at a time of both.
     about_test: a sentence for reports.
   """
 
   input_shape: tuple[int, int, int]
   classes: int
   draws: Callable[[int, Mesh | None], tuple[Callable, feed.Feed]]
-  test_batches: Callable[[], Iterator[tuple[Any, Any, Any]]]
   calibration_set: Callable[[jax.Array, int], Images]
-  counts: Callable[[], tuple[int, int]]
+  epoch: Callable[[], int]
+  validation: HeldOut
+  test: HeldOut
   batch: int
   about_test: str
 
   @functools.cached_property
   def train_count(self) -> int:
     """Images of an epoch."""
-    return self.counts()[0]
-
-  @functools.cached_property
-  def test_count(self) -> int:
-    """Images of the test set."""
-    return self.counts()[1]
-
-  @functools.cached_property
-  def test_set(self) -> Images:
-    """All test images and labels at once, for what needs them in memory.
-
-    Raises:
-      ConfigError: they take more than 8 GiB.
-    """
-    needed = 4 * math.prod(self.input_shape) * self.test_count
-    if needed > _LARGEST_TEST_SET:
-      raise ConfigError(
-        f"the {self.test_count:,} test images take {needed / 2**30:.1f} GiB in "
-        f"memory, expected {_LARGEST_TEST_SET >> 30} at most: this needs a "
-        "smaller test set"
-      )
-    images, labels, weights = zip(*self.test_batches(), strict=True)
-    counted = np.concatenate(weights) > 0
-    return (
-      jnp.concatenate(images)[counted],
-      jnp.concatenate(labels)[counted],
-    )
+    return self.epoch()
 
   def steps(self, stage: Stage) -> int:
     """Steps of a stage, whose setting says steps or "n epochs"."""
@@ -112,6 +83,10 @@ def from_arrays(
   batch: int = _BATCH,
   about_test: str = "Every test image is counted once.",
   device_bytes: int = DEVICE_BYTES,
+  validation_share: float = 0.1,
+  split_seed: int = 0,
+  train_sources: np.ndarray | None = None,
+  test_sources: np.ndarray | None = None,
 ) -> Task:
   """The task of images in memory: the door for a data set of one's own.
 
@@ -119,16 +94,23 @@ def from_arrays(
   that the seed of the run gives.
 
   Args:
-    train: images [N, H, W, C], uint8 or float in [0, 1], and labels [N].
-    test: the same of images that nothing is trained on.
+    train: images [N, H, W, C], uint8 or float in [0, 1], and labels [N]; some
+      are held out of training, to choose by.
+    test: the same of images that nothing is trained on or chosen by.
     classes: number of classes.
-    batch: test images at a time.
+    batch: images that are held out or tested on at a time.
     about_test: a sentence for reports.
     device_bytes: training images of 8 bits that take no more lie on a GPU or
       TPU; the images are the same.
+    validation_share: share of the sources of training images that is held out,
+      of every class the same.
+    split_seed: seed of which those are.
+    train_sources, test_sources: whole numbers [N], which source each image was
+      made from, such as its patient or its film; None: each its own. All images
+      of a source are in one split.
 
   Raises:
-    ValueError: arrays that do not fit together.
+    ValueError: arrays that do not fit together, or a source in both.
   """
   for split, (images, labels) in (("train", train), ("test", test)):
     if images.ndim != 4 or labels.shape != images.shape[:1] or not len(images):
@@ -141,6 +123,10 @@ def from_arrays(
         f"{split}: labels from {labels.min()} to {labels.max()}, expected 0 to "
         f"{classes - 1}"
       )
+  sources = _sources(train, test, train_sources, test_sources)
+  train, validation, held = _held_out(
+    train, sources[0], validation_share, split_seed
+  )
 
   def batches(batch_size, seed, start_step):
     images, labels = train
@@ -165,13 +151,17 @@ def from_arrays(
     put = functools.partial(parallel.feed, mesh=mesh)
     return feed.as_given, feed.from_host(source, put)
 
-  def test_batches():
-    images, labels = test
-    for step in range(order.evaluation_steps(len(images), batch)):
-      rows, weights = order.evaluation_rows(len(images), step, batch)
-      yield jax.device_put(
-        (_scaled(images[rows]), labels[rows].astype(np.int32), weights)
-      )
+  def held_out(split, sources):
+    images, labels = split
+
+    def split_batches():
+      for step in range(order.evaluation_steps(len(images), batch)):
+        rows, weights = order.evaluation_rows(len(images), step, batch)
+        yield jax.device_put(
+          (_scaled(images[rows]), labels[rows].astype(np.int32), weights)
+        )
+
+    return HeldOut(split_batches, lambda: sources)
 
   def calibration_set(key, count):
     images, labels = train
@@ -185,11 +175,49 @@ def from_arrays(
     train[0].shape[1:],
     classes,
     draws,
-    test_batches,
     calibration_set,
-    lambda: (len(train[0]), len(test[0])),
+    lambda: len(train[0]),
+    held_out(validation, held),
+    held_out(test, sources[1]),
     batch,
     about_test,
+  )
+
+
+def _sources(train, test, *given) -> list[np.ndarray]:
+  """Sources of training and of test images, none of them of both."""
+  found = []
+  for (_, labels), sources in zip((train, test), given, strict=True):
+    if sources is not None and np.shape(sources) != labels.shape:
+      raise ValueError(
+        f"sources {np.shape(sources)} of {len(labels)} images, expected one "
+        "whole number for each"
+      )
+    found.append(independent(len(labels)) if sources is None else sources)
+  if all(sources is not None for sources in given):
+    both = np.intersect1d(*given)
+    if len(both):
+      raise ValueError(
+        f"sources {both[:5].tolist()} have images for training and for "
+        "testing, expected them in one of both"
+      )
+  return found
+
+
+def _held_out(train, sources, share, seed):
+  """(training split, validation split, sources of the latter)."""
+  images, labels = train
+  different, first, of_image = np.unique(
+    sources, return_index=True, return_inverse=True
+  )
+  count = holdout.count_of(len(different), share)
+  random = np.random.default_rng(seed)
+  _, held = holdout.stratified(labels[first], count, random)
+  is_held = np.isin(of_image, held)
+  return (
+    (images[~is_held], labels[~is_held]),
+    (images[is_held], labels[is_held]),
+    np.asarray(sources)[is_held],
   )
 
 

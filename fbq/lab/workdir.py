@@ -17,7 +17,7 @@ _DIGESTS = {
   "float_checkpoint": "checkpoint_sha256",
   "source": "source_sha256",
 }
-FORMAT = 2  # of workdirs; other ones are refused
+FORMAT = 3  # of workdirs; other ones are refused
 RESULT = "result.json"  # the mark that all is done
 
 

@@ -1,6 +1,7 @@
 """DS-CNN for keyword spotting (arXiv 1711.07128), as in MLPerf Tiny."""
 
 from fbq.nets.graph import INPUT, Net, Node
+from fbq.nets.node import same_padding
 
 
 def ds_cnn(
@@ -30,8 +31,8 @@ def ds_cnn(
   relu = dict(norm=True, activation="relu")
   kernel, stride = (10, 4), 2
   padding = (
-    *_same(frames, kernel[0], stride),
-    *_same(coefficients, kernel[1], stride),
+    *same_padding(frames, kernel[0], stride),
+    *same_padding(coefficients, kernel[1], stride),
   )
   nodes = [
     Node("conv1", "conv", (INPUT,), features, kernel, stride, padding, **relu)
@@ -55,10 +56,3 @@ def ds_cnn(
     (frames, coefficients, 1),
     tuple(nodes),
   )
-
-
-def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
-  """Zeros before and after an axis, for ceil(size / stride) outputs."""
-  outputs = -(-size // stride)
-  total = max(0, (outputs - 1) * stride + kernel - size)
-  return total // 2, total - total // 2

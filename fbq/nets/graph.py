@@ -218,6 +218,7 @@ class Net:
         for node in self.nodes
         if not ACTIVATIONS[node.activation]
       ),
+      stored_shapes=tuple(shapes.values()),
     )
 
   @property

@@ -37,6 +37,7 @@ class Node:
     layer_scale: start of a learned factor per channel that comes after the
       bias, and is folded into both (ConvNeXt); 0 for none.
     activation: one of `ACTIVATIONS`; see `Net.is_signed`.
+    clip: largest number after the ReLU, as 6 of a ReLU6; 0 for none.
     is_output: whether the node makes the logits, which are not quantized.
   """
 
@@ -51,6 +52,7 @@ class Node:
   bias: bool = False
   layer_scale: float = 0.0
   activation: str = "none"
+  clip: float = 0.0
   is_output: bool = False
 
   @property
@@ -69,6 +71,11 @@ def problem(node: Node) -> str:
     return (
       f"has activation {node.activation!r}, expected one of "
       f"{tuple(ACTIVATIONS)}"
+    )
+  if node.clip and (node.activation != "relu" or not node.clip > 0):
+    return (
+      f"clips {node.activation!r} at {node.clip}, expected a positive number "
+      "after 'relu'"
     )
   if node.op == "concat" and (node.norm or node.activation != "none"):
     return (
@@ -167,3 +174,13 @@ def _mismatch(node: Node, shapes: list[tuple[int, int, int]]) -> str:
         "expected one pixel and a kernel of (1, odd number)"
       )
   return ""
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+  """Zeros before and after an axis, for ceil(size / stride) outputs.
+
+  TensorFlow's "same": an odd pixel goes after.
+  """
+  outputs = -(-size // stride)
+  total = max(0, (outputs - 1) * stride + kernel - size)
+  return total // 2, total - total // 2

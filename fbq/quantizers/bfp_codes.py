@@ -9,7 +9,7 @@ The bytes of a tensor, most significant bits first:
 
 That is eq. 6 of BitQ, X + SE / BS bits an element, where blocks divide the
 tensor. Elsewhere the last block of a row is shorter and its exponent as long;
-the zeros that would fill it are not stored.
+the zeros that would fill it are not stored. `hwsim.bfp.formats` prices this.
 """
 
 import dataclasses

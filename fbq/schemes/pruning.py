@@ -92,7 +92,13 @@ def pruned_workload(net: Net, kept: Kept) -> Workload:
     layers.append(
       dataclasses.replace(layer, in_channels=inputs, out_channels=out)
     )
-  return dataclasses.replace(net.workload, layers=tuple(layers))
+  shapes = tuple(
+    (height, width, int(masks[name].sum()))
+    for name, (height, width, _) in net.shapes.items()
+  )
+  return dataclasses.replace(
+    net.workload, layers=tuple(layers), stored_shapes=shapes
+  )
 
 
 def _only_reader(net, node, masks):

@@ -1,14 +1,13 @@
 """Published block floating point formats as configurations of one training.
 
-Each is trained with the blocks and the rounding of its authors and priced by
-X + e / BS bits per element, whatever they leave out: all of them quantize every
+Each is trained with the blocks and the rounding of its authors and priced as
+those blocks are stored, whatever they leave out: all of them quantize every
 tensor here, though FlexBlock leaves the first, the downsampling and the last
 layers in FP32. Where a paper has several modes, the one meant is said; BitQ
 (arXiv 2409.17093, table 3) labels DBPS and FlexBlock "16-bit" and FAST and BSFP
 "8-bit" without telling the mode. Facts and sources: docs/facts/bitq.md 4.3.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -66,7 +65,7 @@ class BlockCandidate(NamedTuple):
     family: "BitQ", "uniform", "published" or "ablation".
     word: bits that its authors, or BitQ, label it with.
     formats: {site: format}, what is priced.
-    rows: int32 [S, 3], what is trained: X, exponent bits, block size.
+    rows: int32 [S, 3], the same as it is trained: X, exponent bits, block size.
     scheme: name of what it is trained in, or `NOT_TRAINED`.
     source: where its numbers are from.
     text: the formats in words.
@@ -90,7 +89,7 @@ def of_formats(
   formats: Mapping[str, BlockFormat],
   **more: str,
 ) -> BlockCandidate:
-  """A candidate of formats that are trained as they are priced.
+  """A candidate of formats, which are trained as they are priced.
 
   Args:
     net: network whose tensors have the formats.
@@ -129,12 +128,17 @@ def published(
 
 def _flexblock(net, name):
   bits, channels = _FLEXBLOCK[name.split()[1]]
-  return _in_windows(
+  format_ = block_format(bits, 8, channels, window=3)
+  return of_formats(
     net,
     name,
-    dict.fromkeys(net.workload.sites, (bits, channels)),
-    "quoted (BFPsim); e = 8 bits; all layers quantized",
-    f"static mode: X = {bits}, blocks of {channels} channels x 3 x 3, cut off",
+    "published",
+    16,
+    block_formats.uniform(net, format_),
+    scheme=WINDOWS,
+    source="quoted (BFPsim); e = 8 bits; all layers quantized",
+    text=f"static mode: X = {bits}, blocks of {channels} channels x 3 x 3, cut "
+    "off",
   )
 
 
@@ -147,62 +151,49 @@ def _vectors(net, name):
   return of_formats(net, name, "published", word, formats, **more)
 
 
-def _in_windows(net, name, chosen, source, text):
-  """A candidate of FlexBlock's blocks: (X, channels) of every site."""
-  rows, formats = [], {}
-  for site in net.workload.sites:
-    bits, channels = chosen[site]
-    rows.append((bits, 8, channels))
-    is_weight = site.endswith(".weight")
-    size = channels if is_weight else 9 * channels
-    formats[site] = block_format(bits, 8, size, spans_kernel=is_weight)
-  more = WINDOWS, source, text
-  rows = np.array(rows, np.int32)
-  return BlockCandidate(name, "published", 16, formats, rows, *more)
-
-
 def _dbps(net, zeroed):
   """For every tensor the cheapest format that turns few elements to zero."""
-  choices = sorted(
-    ((bits, size) for bits, _ in _FLEXBLOCK.values() for size in (24, 12, 6)),
-    key=lambda choice: choice[0] + 8 / (9 * choice[1]),
-  )
-  chosen = {}
+  choices = [
+    (bits, size)
+    for bits in sorted(bits for bits, _ in _FLEXBLOCK.values())
+    for size in (24, 12, 6)
+  ]
+  formats = {}
   for site, lost in zeroed([(bits, 8, size) for bits, size in choices]).items():
     allowed = np.flatnonzero(lost <= _DBPS_ZEROED)
-    chosen[site] = choices[allowed[0] if len(allowed) else -1]
-  return _in_windows(
+    bits, size = choices[allowed[0] if len(allowed) else -1]
+    formats[site] = block_format(bits, 8, size, window=3)
+  return of_formats(
     net,
     "DBPS",
-    chosen,
-    "inferred: FlexBlock's formats and its zero-setting error",
-    "for each tensor the cheapest of X = 5, 9, 17 and 24, 12, 6 channels x 3 x "
-    f"3 with at most {_DBPS_ZEROED:.0%} of its elements lost to zero",
+    "published",
+    16,
+    formats,
+    scheme=WINDOWS,
+    source="inferred: FlexBlock's formats and its zero-setting error",
+    text="for each tensor the cheapest of X = 5, 9, 17 and 24, 12, 6 channels "
+    f"x 3 x 3 with at most {_DBPS_ZEROED:.0%} of its elements lost to zero",
   )
 
 
 def _hbfp(net, mantissa_bits):
-  """Samples share an exponent, and tiles of 24 x 24 weights."""
-  bits, workload = mantissa_bits + 1, net.workload
-  count = {}
-  for layer, reads in zip(workload.layers, workload.input_sites, strict=True):
-    for site in reads:
-      count.setdefault(site, math.ceil(layer.in_count / len(reads)))
-  rows, formats = [], {}
-  for site in workload.sites:
-    is_weight = site.endswith(".weight")
-    size = _HBFP_TILE**2 if is_weight else count.get(site, 1)
-    rows.append((bits, 8, _HBFP_TILE if is_weight else 0))
-    formats[site] = block_format(bits, 10, size, spans_kernel=False)
-  return BlockCandidate(
+  """Samples share an exponent, and so do blocks of 24 kernels."""
+  bits = mantissa_bits + 1
+  formats = block_formats.uniform(net, block_format(bits, 10, 0, window=0))
+  formats |= {
+    site: block_format(bits, 10, _HBFP_TILE)
+    for site in formats
+    if site.endswith(".weight")
+  }
+  return of_formats(
+    net,
     f"HBFP{mantissa_bits}",
     "published",
     16 if mantissa_bits > 8 else 8,
     formats,
-    np.array(rows, np.int32),
-    SAMPLES,
-    "quoted; weights trained in blocks of 24 kernels, not tiles of 24 x 24",
-    f"X = {bits}, one exponent for a sample",
+    scheme=SAMPLES,
+    source="quoted; weights in blocks of 24 kernels, not tiles of 24 x 24",
+    text=f"X = {bits}, one exponent for a sample",
   )
 
 
@@ -212,13 +203,14 @@ def _bsfp(net):
   for site in net.workload.sites:
     bits, exponent = (4, 16) if site.endswith(".weight") else (8, 8)
     formats[site] = block_format(bits, exponent, 16, spans_kernel=False)
-  return BlockCandidate(
+  return of_formats(
+    net,
     "BSFP",
     "published",
     8,
     formats,
-    np.zeros((len(formats), 3), np.int32),
-    NOT_TRAINED,
-    "inferred from a summary of the paper; priced only",
-    "weights of 4 bits in two subwords with 8-bit scales, activations MSFP-16",
+    scheme=NOT_TRAINED,
+    source="inferred from a summary of the paper; priced only",
+    text="weights of 4 bits in two subwords with 8-bit scales, activations "
+    "MSFP-16",
   )

@@ -8,6 +8,7 @@ network (`fbq.search.elimination`); the released code picks among a list.
 
 import dataclasses
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from fbq.search import elimination, two_phase
 from fbq.search.terms import Term, TermModel
 from hwsim.bfp.formats import BlockFormat
 from hwsim.bfp.table import MovementTable
-from hwsim.workload import Workload
+from hwsim.workload import Shape, Workload
 
 Losses = Mapping[str, Mapping[BlockFormat, float]]
 Formats = dict[str, BlockFormat]
@@ -73,9 +74,9 @@ def make(
   """The choice of formats of a network.
 
   The operands of an addition and their sum share one format, as BFP adders
-  need no alignment then. A format that another one of its group beats in bits
-  per element and loss is left out: movement never falls as bits rise, so no
-  optimum needs it.
+  need no alignment then. A format that another one of its group beats in loss
+  and the bits of every tensor is left out: movement never falls as bits rise,
+  so no optimum needs it.
 
   Args:
     workload: `L` layers.
@@ -92,13 +93,11 @@ def make(
     for layer in workload.layers
     if layer.has_weights
   }
-  groups = _groups(workload, weights)
+  groups, shapes = _groups(workload, weights), _shapes(workload)
   options, group_losses = [], []
   for group in groups:
     # The formats that every site of the group may have, with the losses summed.
     known = table.weights if group[0] in weights else table.activations
-    layer = weights.get(group[0])
-    area = layer.kernel_height * layer.kernel_width if layer else 0
     sums: dict[BlockFormat, float] = {}
     for format_ in known:
       if all(format_ in losses.get(site, {}) for site in group):
@@ -120,14 +119,15 @@ def make(
         "formats of the table only"
       )
 
-    # The table prices elements. What another format beats in bits and in loss
-    # is in no optimum, so it is left out before the search.
-    price = (
-      (lambda f, area=area: f.weight_bits(area))
-      if layer
-      else (lambda f: f.activation_bits)
-    )
-    kept = _unbeaten([(price(f), loss, f) for f, loss in sums.items()])
+    # What another format beats in loss and in the bits of every tensor of the
+    # group is in no optimum, so it is left out before the search.
+    layer = weights.get(group[0])
+    stored = sorted(set().union(*(shapes.get(site, ()) for site in group)))
+    rows = []
+    for f, loss in sums.items():
+      bits = [f.activation_bits(shape) for shape in stored]
+      rows.append((f, [*bits, f.weight_bits(layer)] if layer else bits, loss))
+    kept = _unbeaten(rows)
     options.append(tuple(known.index(f) for f in kept))
     group_losses.append(np.array([sums[f] for f in kept]))
 
@@ -207,14 +207,30 @@ def _groups(workload, weights):
   return tuple(tuple(group) for group in found.values())
 
 
+def _shapes(workload) -> dict[str, set[Shape]]:
+  """Shapes of the activations that have a site, pools of one another too."""
+  found: dict[str, set[Shape]] = {site: set() for site in workload.sites}
+  for i, site in enumerate(workload.output_sites):
+    for read, shape in zip(
+      workload.input_sites[i], workload.input_shapes(i), strict=True
+    ):
+      found[read].add(shape)
+    if site is not None:
+      found[site].add(workload.output_shape(i))
+  return found
+
+
 def _unbeaten(rows):
-  """Formats of (price, loss, format) in the order of falling loss."""
-  kept, best = [], np.inf
-  for _, loss, format_ in sorted(rows, key=lambda row: row[:2]):
-    if loss < best:
-      kept.append(format_)
-      best = loss
-  return kept
+  """Formats of (format, prices, loss) that no other is as good as in all."""
+  kept = []
+  for row in sorted(rows, key=lambda row: (row[1], row[2])):
+    _, prices, loss = row
+    if not any(
+      other <= loss and all(map(operator.le, beside, prices))
+      for _, beside, other in kept
+    ):
+      kept.append(row)
+  return [format_ for format_, _, _ in kept]
 
 
 def _model(choice: FormatChoice) -> TermModel:

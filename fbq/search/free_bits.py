@@ -1,12 +1,25 @@
-"""The Free Bits pass: raise precisions wherever that lowers latency."""
+"""The Free Bits pass: raise precisions wherever that lowers latency.
 
-from collections.abc import Mapping
+The authors' pass looks at every layer once, with its output timed at 8 bits
+(docs/facts/pulp.md 6): then a layer's cycles depend on the tensor it reads and
+on its weights alone, and one look is enough. Two things here are ours. Layers
+that read one tensor are decided together, where the authors' code keeps the
+last one's choice. And cycles may depend on the bits of the output, which are
+those at which its readers read it: then a raise may cost the layers that write
+the tensor what it saves its readers, and open new ones, so the sum over all of
+them counts, and the pass is repeated until nothing changes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from fbq.search.problem import Factor, layer_factors
 from hwsim.latency_table import BITS
 from hwsim.workload import Workload
+
+LayerBits = tuple[int, int | None, int | None]
 
 
 class Raise(NamedTuple):
@@ -15,16 +28,17 @@ class Raise(NamedTuple):
   Attributes:
     layer: name of the layer.
     site: site of the activation that the layer reads.
-    before: (activation bits, weight bits); None for bits of absent weights.
-    after: (activation bits, weight bits) after the pass.
+    before: (input, weight, output) bits; None for weights that are absent and
+      outputs that are not quantized.
+    after: the same after the pass.
     cycles_before: cycles of the layer before the pass.
     cycles_after: cycles of the layer after the pass.
   """
 
   layer: str
   site: str
-  before: tuple[int, int | None]
-  after: tuple[int, int | None]
+  before: LayerBits
+  after: LayerBits
   cycles_before: int
   cycles_after: int
 
@@ -32,107 +46,146 @@ class Raise(NamedTuple):
 def free_bits(
   workload: Workload, cycles: np.ndarray, precision: Mapping[str, int]
 ) -> tuple[dict[str, int], list[Raise]]:
-  """The assignment after one pass of the Free Bits heuristic.
+  """The assignment after the Free Bits heuristic.
 
-  For every tensor that layers read, and the weights of these layers, the bits
-  of least latency are taken among those at least as high; what is raised goes
-  to the highest of equals. Nothing changes where latency would not fall. One
-  pass is enough:
-  with 8-bit outputs, as benchmarked by the authors, a layer's cycles depend on
-  the tensor it reads and on its weights alone (docs/facts/pulp.md 6). Where
-  several layers read one tensor they are decided together; the authors' code
-  keeps the last one's choice.
+  For every activation, and the weights of the layers that read it, the bits of
+  least latency are taken among those at least as high, all else as it is; what
+  is raised goes to the highest of equals. Nothing changes where latency would
+  not fall, so every change lowers the latency of the network, bits only rise,
+  and it ends: at a fixed point, where no single activation with its readers'
+  weights can be raised for a gain. With cycles [L, A, W] the first round is the
+  last that changes anything, and no assignment above is faster; with [L, A, W,
+  O] one may be (`fbq.search.exact.distance` says by how much).
 
   Args:
     workload: `L` layers.
-    cycles: [L, A, W], cycles of each layer by bits of its input and of its
-      weights.
+    cycles: integers [L, A, W], cycles of each layer by bits of its input and of
+      its weights, or [L, A, W, O], by those of its output too.
     precision: bits of every site; fixed sites keep theirs.
 
   Returns:
-    (assignment, changes by layer in the order of the workload).
+    (assignment, changes by layer in the order of the workload). A layer is
+    listed if its input, its weights or its cycles changed.
   """
   # Positions in `BITS` from here on.
-  cycles = np.asarray(cycles)
-  fixed = dict(workload.fixed_bits)
-  level = {bits: i for i, bits in enumerate(BITS)}
-  result = dict(precision)
-  changes = []
+  factors = layer_factors(workload, cycles)
+  level = {site: BITS.index(precision[site]) for site in workload.sites}
+  groups = list(_groups(workload, factors))
 
-  # What layers read in common is decided once for all of them.
-  for site, readers in _readers(workload).items():
-    now = level[precision[site]]
-    allowed = [now] if site in fixed else range(now, len(BITS))
-    weights = {i: _weight_level(workload, i, precision) for i in readers}
+  # A raise may make others worth while, those of its neighbours.
+  while True:
+    before = dict(level)
+    for group in groups:
+      level |= _raised(group, level)
+    if level == before:
+      break
 
-    def best_weight(i, a, weights=weights):
-      row = cycles[i, a, weights[i] :]
-      if row[0] == row.min() or _weight_site(workload, i) in fixed:
-        return weights[i]
-      return weights[i] + len(row) - 1 - int(np.argmin(row[::-1]))
-
-    def total(a, readers=readers, best_weight=best_weight):
-      return sum(cycles[i, a, best_weight(i, a)] for i in readers)
-
-    # Nothing changes without a gain. Among equals the higher bits are taken,
-    # but a tensor that need not be raised stays.
-    least = min(total(a) for a in allowed)
-    current = sum(cycles[i, now, weights[i]] for i in readers)
-    if not least < current:
-      continue
-    chosen = (
-      now
-      if total(now) == least
-      else max(a for a in allowed if total(a) == least)
-    )
-
-    # Weights follow the activation that was chosen.
-    result[site] = BITS[chosen]
-    for i in readers:
-      layer, w = workload.layers[i], weights[i]
-      after = best_weight(i, chosen)
-      if layer.has_weights:
-        result[workload.weight_site(layer)] = BITS[after]
-      if (chosen, after) != (now, w):
-        changes.append((i, site, (now, w), (chosen, after)))
-
-  # In the order of the workload, whatever the order of the sites.
-  return result, [
-    Raise(
-      layer=workload.layers[i].name,
-      site=site,
-      before=_bits(workload, i, before),
-      after=_bits(workload, i, after),
-      cycles_before=int(cycles[(i, *before)]),
-      cycles_after=int(cycles[(i, *after)]),
-    )
-    for i, site, before, after in sorted(changes)
-  ]
+  result = {site: BITS[at] for site, at in level.items()}
+  return result, changes(workload, factors, precision, result)
 
 
-def _readers(workload: Workload) -> dict[str, list[int]]:
-  """Site -> the layers that read it; an adder counts with its first operand.
+class _Group(NamedTuple):
+  """What is decided together.
 
-  Both operands of an adder have a fixed precision, so nothing is decided there.
+  Attributes:
+    site: an activation.
+    is_free: whether its bits may change.
+    layers: (factor, site of the weights that may change or "") of every layer
+      whose cycles depend on the activation.
   """
-  readers: dict[str, list[int]] = {}
-  for i, sites in enumerate(workload.input_sites):
-    readers.setdefault(sites[0], []).append(i)
-  return readers
+
+  site: str
+  is_free: bool
+  layers: list[tuple[Factor, str]]
 
 
-def _weight_site(workload, i):
-  return workload.weight_site(workload.layers[i])
+def _groups(workload, factors) -> Iterator[_Group]:
+  """Every activation with the layers around it, in the order of the network."""
+  free = set(workload.free_sites)
+  weights = {workload.weight_site(layer) for layer in workload.layers}
+  for site in workload.sites:
+    if site in weights:
+      continue
+    layers = []
+    for layer, reads, factor in zip(
+      workload.layers, workload.input_sites, factors, strict=True
+    ):
+      # A layer that only writes the tensor keeps its weights.
+      weight = workload.weight_site(layer)
+      is_decided = site in reads and layer.has_weights and weight in free
+      if site in factor.sites:
+        layers.append((factor, weight if is_decided else ""))
+    yield _Group(site, site in free, layers)
 
 
-def _weight_level(workload, i, precision):
-  """Index of the layer's weight bits; the last one where it has no weights."""
-  layer = workload.layers[i]
-  if not layer.has_weights:
-    return len(BITS) - 1
-  return BITS.index(precision[workload.weight_site(layer)])
+def _raised(group: _Group, level: Mapping[str, int]) -> dict[str, int]:
+  """Positions of what is raised in a group; nothing without a gain."""
+  now = level[group.site]
+  found = {}
+  for at in range(now, len(BITS)) if group.is_free else [now]:
+    place = {**level, group.site: at}
+    total, chosen = 0, {group.site: at}
+    for factor, weight in group.layers:
+      least = place.get(weight, 0)
+      index = [
+        slice(least, None) if site == weight else place[site]
+        for site in factor.sites
+      ]
+      row = np.atleast_1d(factor.table[tuple(index)])
+      total += int(row.min())
+      # Of equals the highest, but weights that need not be raised stay.
+      if weight and row[0] != row.min():
+        chosen[weight] = least + len(row) - 1 - int(np.argmin(row[::-1]))
+    found[at] = total, chosen
+
+  # Of equals the highest, but a tensor that need not be raised stays.
+  current = sum(
+    int(factor.table[tuple(level[site] for site in factor.sites)])
+    for factor, _ in group.layers
+  )
+  least = min(total for total, _ in found.values())
+  if least >= current:
+    return {}
+  at = (
+    now
+    if found[now][0] == least
+    else max(at for at, (total, _) in found.items() if total == least)
+  )
+  return found[at][1]
 
 
-def _bits(workload, i, pair):
-  a, w = pair
-  return BITS[a], BITS[w] if workload.layers[i].has_weights else None
+def changes(
+  workload: Workload,
+  factors: Sequence[Factor],
+  before: Mapping[str, int],
+  after: Mapping[str, int],
+) -> list[Raise]:
+  """What differs between two assignments, by layer.
+
+  Args:
+    workload: `L` layers.
+    factors: cycles of each layer, see `fbq.search.problem.layer_factors`.
+    before: bits of every site.
+    after: bits of every site.
+  """
+  found = []
+  for i, (layer, factor) in enumerate(
+    zip(workload.layers, factors, strict=True)
+  ):
+    site, writes = workload.input_sites[i][0], workload.output_sites[i]
+    weight = workload.weight_site(layer) if layer.has_weights else None
+    old, new = (
+      (
+        bits[site],
+        None if weight is None else bits[weight],
+        None if writes is None else bits[writes],
+      )
+      for bits in (before, after)
+    )
+    then, now = (
+      int(factor.table[tuple(BITS.index(bits[s]) for s in factor.sites)])
+      for bits in (before, after)
+    )
+    if old[:2] != new[:2] or then != now:
+      found.append(Raise(layer.name, site, old, new, then, now))
+  return found

@@ -1,11 +1,11 @@
-"""The compiled steps: train once, evaluate a batch.
+"""The compiled step of training.
 
 Everything that differs between runs of one stage, assignments, regularization
 strengths, seeds, is data, so one compilation serves all of them.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 import chex
@@ -240,22 +240,6 @@ def inputs_of(model, run, step, noise_key, batch: int) -> dict[str, Any]:
   return inputs
 
 
-def evaluator(model: Model) -> Callable[..., Array]:
-  """A compiled `correct(variables, images, labels, weights, data) -> int32 []`.
-
-  Counts images of weight above 0. Batch norms use their running statistics;
-  `data` is what the model's scheme takes, and nothing is drawn.
-  """
-
-  def correct(variables, images, labels, weights, data=None):
-    check_batch(images, labels, weights)
-    logits = model.apply(variables, images, train=False, data=data)
-    is_right = jnp.argmax(jnp.asarray(logits), -1) == labels
-    return jnp.sum(is_right & (weights > 0))
-
-  return compile_once(correct)
-
-
 def check_batch(images: Array, *of_images: Array) -> None:
   """Raises AssertionError unless images are [B, H, W, C] and all else is [B].
 
@@ -266,25 +250,3 @@ def check_batch(images: Array, *of_images: Array) -> None:
     chex.assert_shape(
       array, (len(images),), custom_message="labels, one for each image"
     )
-
-
-def accuracy(
-  correct,
-  variables,
-  batches: Iterable[tuple[Array, Array, Array]],
-  data=None,
-) -> float:
-  """Share of images classified rightly, every image counted once.
-
-  Args:
-    correct: compiled function of `evaluator`.
-    variables: variables of the model that `correct` evaluates.
-    batches: (images, labels, weights) of one shape; what fills the last batch
-      has weight 0.
-    data: data of the scheme.
-  """
-  counts, total = [], 0
-  for images, labels, weights in batches:
-    counts.append(correct(variables, images, labels, weights, data))
-    total += int(np.sum(np.asarray(weights) > 0))
-  return int(sum(counts)) / total

@@ -107,16 +107,14 @@ def network_traffic(
     if missing:
       raise ValueError(f"workload {workload.name!r}: no formats for {missing}")
 
-    # A block of weights may span whole kernels, so their price depends on the
-    # kernel's area.
-    area = layer.kernel_height * layer.kernel_width
+    # Each tensor is priced as it is stored, so by its shape.
     inputs, weights, outputs = (
       FP32 if site is None else formats[site] for site in sites
     )
     prices = (
-      inputs.activation_bits,
-      weights.weight_bits(area),
-      outputs.activation_bits,
+      inputs.activation_bits(workload.input_shapes(i)[0]),
+      weights.weight_bits(layer),
+      outputs.activation_bits(workload.output_shape(i)),
     )
 
     # `layer_traffic` is cached by shape and knows no names, so the name is

@@ -1,8 +1,14 @@
 """What block floating point formats cost in bits, as exact fractions.
 
 A block of elements shares one exponent of `e` bits and every element has `X`
-bits, its sign included: X + e / BS bits per element. BitQ takes the exponent's
-bits from the elements (Xu et al., "BitQ", eq. 6): X = q_b - SE and e = SE.
+bits, its sign included. A block that the end of an axis cuts short has as long
+an exponent, so a tensor is priced by the blocks that it is stored in: of `C`
+channels in blocks of `BS` an element takes X + e ceil(C / BS) / C bits. BitQ
+(Xu et al., eq. 6) charges X + e / BS, which is less wherever BS does not divide
+C. It takes the exponent's bits from the elements: X = q_b - SE and e = SE.
+
+Not counted is what a tensor stores once: the bias of its exponents, and zeros
+that fill its last byte.
 """
 
 import itertools
@@ -14,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hwsim.reading import shown
+from hwsim.workload import Layer, Shape
 
 SHARED_EXPONENT_BITS = {16: (2, 3, 4, 5, 6, 7), 8: (2, 3, 4, 5, 6)}
 """Widths SE of the paper's search, by word (BitQ, table 2)."""
@@ -25,29 +32,50 @@ BLOCK_SIZES = (1, 2, 4, 8, 16, 24, 32, 48)
 class BlockFormat(NamedTuple):
   """Bits of a block of elements with one exponent; made by `block_format`.
 
+  Blocks run along the channels of activations, and along the input channels of
+  weights: a depthwise kernel has one, so its blocks run along its channels.
+
   Attributes:
     element_bits: X, of one element, sign included.
     exponent_bits: e, of what a block shares; 0 if it shares nothing.
-    block_size: elements that share an exponent.
+    block_size: channels that share an exponent; 0 for all there are.
     spans_kernel: a weight block is `block_size` whole kernels, so that
       block_size Kw Kh weights share an exponent, as eq. 6 has it. False: a
       block is `block_size` weights.
+    window: pixels of a block of activations in both directions; 0 for all
+      pixels of an image.
   """
 
   element_bits: int
   exponent_bits: int
   block_size: int
   spans_kernel: bool = True
+  window: int = 1
 
-  @property
-  def activation_bits(self) -> Fraction:
-    """Bits of one activation, its share of the exponent included."""
-    return self.element_bits + Fraction(self.exponent_bits, self.block_size)
+  def activation_bits(self, shape: Shape) -> Fraction:
+    """Bits of one element of an activation of this shape, as it is stored."""
+    height, width, channels = shape
+    blocks = _pieces(channels, self.block_size)
+    blocks *= _pieces(height, self.window) * _pieces(width, self.window)
+    return self._bits(blocks, height * width * channels)
 
-  def weight_bits(self, kernel_area: int) -> Fraction:
-    """Bits of one weight of a layer with kernels of `kernel_area` = Kw Kh."""
-    size = self.block_size * (kernel_area if self.spans_kernel else 1)
-    return self.element_bits + Fraction(self.exponent_bits, size)
+  def weight_bits(self, layer: Layer) -> Fraction:
+    """Bits of one weight of a layer, as its kernel is stored."""
+    along, beside = layer.in_channels, layer.out_channels
+    if layer.op == "depthwise":
+      along, beside = beside, 1
+    blocks = _pieces(along, self.block_size) * beside
+    if not self.spans_kernel:
+      blocks *= layer.kernel_height * layer.kernel_width
+    return self._bits(blocks, layer.weight_count)
+
+  def _bits(self, blocks: int, elements: int) -> Fraction:
+    return self.element_bits + Fraction(self.exponent_bits * blocks, elements)
+
+
+def _pieces(size: int, piece: int) -> int:
+  """Pieces that an axis is cut into; 0 is the whole axis."""
+  return -(-size // (piece or size))
 
 
 FP32 = BlockFormat(32, 0, 1)
@@ -58,17 +86,19 @@ def block_format(
   exponent_bits: int,
   block_size: int,
   spans_kernel: bool = True,
+  window: int = 1,
 ) -> BlockFormat:
-  """A checked `BlockFormat`: any X, e and BS.
+  """A checked `BlockFormat`: any X, e, BS and window.
 
   Raises:
-    ValueError: X or BS is below 1, e is negative, or one of them is no whole
-      number or more than any format has.
+    ValueError: X is below 1, another number is negative, or one of them is no
+      whole number or more than any format has.
   """
   for name, value, least, what, most in (
     ("element_bits", element_bits, 1, "a sign", 64),
     ("exponent_bits", exponent_bits, 0, "no exponent", 64),
-    ("block_size", block_size, 1, "one element", 2**31 - 1),
+    ("block_size", block_size, 0, "all channels", 2**31 - 1),
+    ("window", window, 0, "all pixels", 2**31 - 1),
   ):
     is_whole = isinstance(value, int | np.integer)
     if not is_whole or isinstance(value, bool) or not least <= value <= most:
@@ -80,7 +110,9 @@ def block_format(
     raise ValueError(
       f"block format: spans_kernel is {shown(spans_kernel)}, expected a bool"
     )
-  return BlockFormat(element_bits, exponent_bits, block_size, spans_kernel)
+  return BlockFormat(
+    element_bits, exponent_bits, block_size, spans_kernel, window
+  )
 
 
 def bitq_format(
@@ -89,7 +121,8 @@ def bitq_format(
   """The format <SE, BS> of a word of q_b bits: X = q_b - SE, e = SE (eq. 6).
 
   Raises:
-    ValueError: SE is below 1 or leaves no sign and mantissa bit; BS is below 1.
+    ValueError: SE is below 1 or leaves no sign and mantissa bit; BS is
+      negative.
   """
   if not 1 <= shared_exponent_bits <= word_bits - 2:
     raise ValueError(

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from hwsim.bfp.formats import FP32, BlockFormat
-from hwsim.bfp.movement import Nest, nest_of
+from hwsim.bfp.movement import nest_of
 from hwsim.bfp.sweep import least_movement
 from hwsim.bfp.tiling import OUT_MOVES
 from hwsim.workload import Layer, Workload
@@ -111,25 +111,23 @@ def movement_table(
   weights = activations if weights is None else tuple(weights)
 
   # Networks repeat their layers: each geometry is searched once for each way in
-  # which its output is priced.
+  # which its tensors are priced.
   found: dict[tuple, tuple[np.ndarray, int]] = {}
   costs = []
   for i, layer in enumerate(workload.layers):
-    final, still = workload.output_sites[i] is None, i in workload.in_place
-    key = (layer.geometry, final, still)
+    if not layer.has_weights:
+      kept = "nothing" if i in workload.in_place else others
+      costs.append(_unweighted(workload, i, activations, batch, kept))
+      continue
+    nest = nest_of(layer, batch)
+    prices = layer_prices(workload, i, activations, weights)
+    key = nest, *map(tuple, prices)
     if key not in found:
-      outputs = [FP32] * len(activations) if final else activations
-      if not layer.has_weights:
-        kept = "nothing" if still else others
-        found[key] = _unweighted(layer, activations, outputs, batch, kept)
-      else:
-        nest = nest_of(layer, batch)
-        try:
-          found[key] = _weighted(
-            nest, activations, weights, outputs, memory_bits, out_moves
-          )
-        except ValueError as error:
-          raise ValueError(f"layer {layer.name!r}: {error}") from error
+      try:
+        moved, unit = least_movement(nest, *prices, memory_bits, out_moves)
+      except ValueError as error:
+        raise ValueError(f"layer {layer.name!r}: {error}") from error
+      found[key] = _reduced(moved, unit)
     costs.append(found[key])
 
   # Every layer has a unit of its own. In one common unit sums over layers are
@@ -139,7 +137,7 @@ def movement_table(
   if most >= 2**63:
     raise OverflowError(
       f"the network can move {most} units of 1/{per_bit} bits, which 64 bits "
-      "do not hold: choose block sizes with a smaller common multiple"
+      "do not hold: give fewer images at a time"
     )
   units = np.empty(
     (len(costs), len(activations), len(weights), len(activations)), np.int64
@@ -151,29 +149,60 @@ def movement_table(
   )
 
 
-def _weighted(nest: Nest, inputs, weights, outputs, memory_bits, out_moves):
-  return least_movement(
-    nest,
-    [f.activation_bits for f in inputs],
-    [f.weight_bits(nest.r * nest.s) for f in weights],
-    [f.activation_bits for f in outputs],
-    memory_bits,
-    out_moves,
+def layer_prices(
+  workload: Workload,
+  index: int,
+  activations: Sequence[BlockFormat],
+  weights: Sequence[BlockFormat],
+) -> tuple[list[Fraction], list[Fraction], list[Fraction]]:
+  """Bits per element of input, weights and output of a layer, by format."""
+  shape = workload.input_shapes(index)[0]
+  return (
+    [f.activation_bits(shape) for f in activations],
+    [f.weight_bits(workload.layers[index]) for f in weights],
+    _output_prices(workload, index, activations),
   )
 
 
-def _unweighted(layer, inputs, outputs, batch, others):
+def _output_prices(workload, i, activations):
+  """The same of an output alone, which has 32 bits where it has no site."""
+  is_final = workload.output_sites[i] is None
+  return [
+    (FP32 if is_final else f).activation_bits(workload.output_shape(i))
+    for f in activations
+  ]
+
+
+def _input_bits(workload, i, activations):
+  """Bits of all inputs of a layer together, by format."""
+  shapes = workload.input_shapes(i)
+  return [
+    sum(math.prod(shape) * f.activation_bits(shape) for shape in shapes)
+    for f in activations
+  ]
+
+
+def _reduced(moved, unit):
+  """Movement in the largest unit in which it is whole numbers.
+
+  Prices may have large denominators and what they make small ones, as a pass
+  over a tensor moves all of it.
+  """
+  common = math.gcd(unit, *np.unique(moved).tolist())
+  return moved // common, unit // common
+
+
+def _unweighted(workload, i, activations, batch, others):
   """Movement [I, 1, O] of an operator without weights, and its unit."""
+  count = len(activations)
   if others == "nothing":
-    return np.zeros((len(inputs), 1, len(outputs)), np.int64), 1
-  second = {"add": layer.in_count, "scale": layer.in_channels}
-  reads = batch * (layer.in_count + second.get(layer.op, 0))
-  writes = batch * layer.out_count
-  in_bits = [reads * f.activation_bits for f in inputs]
-  out_bits = [writes * f.activation_bits for f in outputs]
-  unit = math.lcm(*(bits.denominator for bits in (*in_bits, *out_bits)))
-  in_units = np.array([int(bits * unit) for bits in in_bits], np.int64)
-  out_units = np.array([int(bits * unit) for bits in out_bits], np.int64)
+    return np.zeros((count, 1, count), np.int64), 1
+  outputs = batch * workload.layers[i].out_count
+  reads = [batch * bits for bits in _input_bits(workload, i, activations)]
+  writes = [outputs * bits for bits in _output_prices(workload, i, activations)]
+  unit = math.lcm(*(bits.denominator for bits in (*reads, *writes)))
+  in_units = np.array([int(bits * unit) for bits in reads], np.int64)
+  out_units = np.array([int(bits * unit) for bits in writes], np.int64)
   return in_units[:, None, None] + out_units, unit
 
 
@@ -216,15 +245,16 @@ def encode(
       + (f"no formats for sites {missing}" if missing else "a site is twice")
     )
 
-  # The table has one axis for all inputs of a layer: the widest format counts,
-  # that is the one of most bits per element.
-  prices = np.array([float(f.activation_bits) for f in table.activations])
   codes = np.empty((len(formats), len(workload.layers)), np.int32)
   for i, layer in enumerate(workload.layers):
     inputs = [
       _positions(column[site], site, table.activations)
       for site in workload.input_sites[i]
     ]
+
+    # The table has one axis for all inputs of a layer: the widest format
+    # counts, that is the one in which they take most bits.
+    prices = np.array(_input_bits(workload, i, table.activations), np.float64)
     widest = inputs[0]
     for other in inputs[1:]:
       widest = np.where(prices[other] > prices[widest], other, widest)

@@ -171,5 +171,5 @@ def check_units(nest: Nest, prices: np.ndarray, out_moves: int) -> None:
   if bound >= 2**63:
     raise OverflowError(
       f"data movement can reach {bound} units, which 64 bits do not hold: "
-      "choose block sizes with a smaller common multiple"
+      "give fewer images at a time"
     )

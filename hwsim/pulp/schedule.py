@@ -11,7 +11,7 @@ import numpy as np
 
 from hwsim.pulp.kernels import Tiles, core_cycles
 from hwsim.pulp.target import Target
-from hwsim.pulp.tiling import Tile
+from hwsim.pulp.tiling_search import Tile, bias_bytes
 from hwsim.workload import Layer
 
 
@@ -220,11 +220,11 @@ def _load_w_cycles(layer, channels, bits, target):
   return cycles
 
 
-def bias_cycles(layer, target):
+def bias_cycles(layer, out_bits, target):
   """The bias of a linear layer, fetched once."""
-  if layer.op != "linear":
+  size = bias_bytes(layer, out_bits, target.bias_bits)
+  if not size:
     return 0
-  size = _bytes(layer.out_channels, target.bias_bits)
   return _ceil_div(size, target.dma_bytes_per_cycle) + target.dma_command_cycles
 
 

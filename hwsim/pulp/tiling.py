@@ -1,10 +1,13 @@
 """L2 -> L1 tiling: the choice DORY's solver makes, ties included."""
 
+import dataclasses
 import functools
 
 from hwsim.pulp.target import Target
+from hwsim.pulp.tiling_l3 import L2Tile
 from hwsim.pulp.tiling_search import (
   Memory,
+  Part,
   Tile,
   fits_whole,
   im2col_bytes,
@@ -17,15 +20,21 @@ from hwsim.workload import Layer
 
 
 def tile_l1(
-  layer: Layer, in_bits: int, weight_bits: int, out_bits: int, target: Target
+  layer: Layer,
+  in_bits: int,
+  weight_bits: int,
+  out_bits: int,
+  target: Target,
+  part: L2Tile | None = None,
 ) -> Tile:
-  """The tile DORY moves between L2 and L1 for a layer that lies in L2.
+  """The tile DORY moves between L2 and L1: one for all slices of a layer.
 
   Args:
     layer: geometry, channels already padded to whole bytes.
     in_bits, weight_bits: 2, 4 or 8.
     out_bits: 2, 4, 8 or 32 (not quantized).
     target: target whose L1 budget and buffering count.
+    part: what L2 holds of the layer at once; None if all.
 
   Raises:
     ValueError: no tile fits the budget.
@@ -39,7 +48,8 @@ def tile_l1(
     target.constant_bits,
     target.bias_bits,
   )
-  tile = _tile(layer.geometry, in_bits, weight_bits, out_bits, memory)
+  held = layer if part is None else _held(layer, part)
+  tile = _tile(held.geometry, in_bits, weight_bits, out_bits, memory)
 
   # The patch buffers are named because no smaller tile makes them smaller.
   if tile is None:
@@ -55,6 +65,26 @@ def tile_l1(
       + "; use a target with a larger l1_bytes"
     )
   return tile
+
+
+def _held(layer: Layer, part: L2Tile) -> Part:
+  """An inner slice of a layer, as DORY's tiler sees it."""
+  height, rows = part.in_height, part.out_height
+  kernel, stride = layer.kernel_height, layer.stride
+  if rows < layer.out_height:
+    height = rows * stride + kernel - stride
+  if part.in_height < layer.in_height:
+    rows = (part.in_height - kernel + stride) // stride
+  channels = layer.in_channels
+  if layer.op == "depthwise":
+    channels = part.out_channels
+  held = Part(**vars(layer), rows=rows, l2_height=part.in_height)
+  return dataclasses.replace(
+    held,
+    in_channels=channels,
+    out_channels=part.out_channels,
+    in_height=height,
+  )
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hwsim.pulp.target import Target
+from hwsim.pulp.tiling_search import bias_bytes
 from hwsim.workload import Layer
 
 # What DORY tries in turn: input in L3, weights cut over output channels, output
@@ -70,12 +71,18 @@ class _Sizes(NamedTuple):
 
 
 def tile_l2(
-  layer: Layer, in_bits: int, weight_bits: int, out_bits: int, target: Target
+  layer: Layer,
+  in_bits: int,
+  weight_bits: int,
+  out_bits: int,
+  target: Target,
+  input_in_l3: bool = False,
 ) -> L2Tile:
   """The part of a layer that DORY holds in L2; channels already padded.
 
   The input is in L2 if anything fits beside it, as where a layer is benchmarked
-  alone; otherwise it comes from L3.
+  alone; otherwise it comes from L3. After a layer whose output was left in L3
+  (`input_in_l3`) it always does.
 
   Raises:
     ValueError: no tile fits the L2 budget. DORY has no L3 tiling of `add`.
@@ -90,7 +97,7 @@ def tile_l2(
     target.bias_bits,
   )
   bits = in_bits, weight_bits, out_bits
-  tile = _tile(layer.geometry, bits, memory)
+  tile = _tile(layer.geometry, bits, memory, input_in_l3)
 
   # DORY would stop here too. The error says how much L2 was left, as the share
   # of code is an assumption (`Target.code_reserved_bytes`).
@@ -108,7 +115,7 @@ def tile_l2(
 
 
 @functools.lru_cache(maxsize=100_000)
-def _tile(layer, bits, memory) -> L2Tile | None:
+def _tile(layer, bits, memory, input_in_l3) -> L2Tile | None:
   sizes = _sizes(layer, bits, memory)
   inputs = 2 if layer.op == "add" else 1  # DORY's check forgets the second
   whole = (
@@ -117,13 +124,14 @@ def _tile(layer, bits, memory) -> L2Tile | None:
     + layer.out_channels * sizes.constants
     + layer.weight_count * bits[1] // 8
   )
-  if layer.op == "linear":
-    whole += layer.out_channels * memory.bias_bits // 8
-  if whole <= memory.l2:
+  whole += bias_bytes(layer, bits[2], memory.bias_bits)
+  if whole <= memory.l2 and not input_in_l3:
     return L2Tile(layer.out_channels, layer.in_height, layer.out_height, False)
   if layer.op == "add":
     return None
   for plan in _PLANS:
+    if input_in_l3 and not plan[0]:
+      continue
     tile = _best(layer, bits, memory, sizes, *plan)
     if tile is not None:
       return tile
@@ -133,8 +141,9 @@ def _tile(layer, bits, memory) -> L2Tile | None:
 def _sizes(layer, bits, memory) -> _Sizes:
   in_bits, weight_bits, out_bits = bits
   per_channel = layer.weight_count // layer.out_channels * weight_bits // 8
-  if layer.op == "linear":
-    per_channel += memory.bias_bits // 8
+  per_channel += bias_bytes(layer, out_bits, memory.bias_bits) // (
+    layer.out_channels
+  )
   constants = 0
   if layer.has_weights and out_bits != 32:
     constants = 2 * memory.constant_bits // 8

@@ -10,6 +10,7 @@ columns), which is the first maximum of a row-major grid.
 Sizes in bytes are floors of exact integers, as in the solver.
 """
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -27,6 +28,27 @@ class Tile(NamedTuple):
   in_width: int
   out_height: int
   out_width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Part(Layer):
+  """What L2 holds at once of a layer that is cut in L3, as DORY tiles it.
+
+  DORY chooses one tile for the whole layer and uses it in every slice
+  (HW_node.py:71-100). It takes the rows of an inner slice with the padding of
+  the whole layer, so that with padding no tile may hold all rows of a slice.
+
+  Attributes:
+    rows: output rows of a slice.
+    l2_height: input rows that L2 holds, of all slices if the input is not cut.
+  """
+
+  rows: int = 0
+  l2_height: int = 0
+
+  @property
+  def out_height(self) -> int:
+    return self.rows
 
 
 class Memory(NamedTuple):
@@ -67,9 +89,10 @@ def _constants_bytes(layer, bits, memory) -> int:
   return 2 * memory.constant_bits // 8
 
 
-def _bias_bytes(layer, memory) -> int:
-  channels = layer.out_channels if layer.op == "linear" else 0
-  return channels * memory.bias_bits // 8
+def bias_bytes(layer, out_bits, bias_bits) -> int:
+  """Bytes of the bias of logits; what is requantized has its bias in lambda."""
+  has_bias = layer.op == "linear" and out_bits == 32
+  return layer.out_channels * bias_bits // 8 if has_bias else 0
 
 
 def fits_whole(layer, bits, memory) -> bool:
@@ -80,7 +103,8 @@ def fits_whole(layer, bits, memory) -> bool:
   if layer.op == "conv":
     extra = 2 * memory.cores * area * layer.in_channels * in_bits // 8
   elif layer.op == "depthwise":
-    extra = _column_bytes(layer, layer.in_height, bits, memory)
+    held = layer.l2_height if isinstance(layer, Part) else layer.in_height
+    extra = _column_bytes(layer, held, bits, memory)
     if weight_bits < 8:  # one unpacked filter
       extra += 8 * area * _channel_step(bits)
   inputs = 2 if layer.op == "add" else 1
@@ -90,7 +114,8 @@ def fits_whole(layer, bits, memory) -> bool:
     + layer.out_count * out_bits
   )
   constants = layer.out_channels * _constants_bytes(layer, bits, memory)
-  packed = math.ceil(packed_bits / 8) + _bias_bytes(layer, memory)
+  packed = math.ceil(packed_bits / 8)
+  packed += bias_bytes(layer, out_bits, memory.bias_bits)
   return packed + constants + extra <= memory.budget
 
 
@@ -145,7 +170,8 @@ def tile_conv(layer, bits, memory) -> Tile | None:
     buffers * channels * n * area * weight_bits // 8
     + buffers * n * _constants_bytes(layer, bits, memory)
   )
-  fixed = im2col_bytes(layer, memory.cores) + _bias_bytes(layer, memory) + 40
+  fixed = im2col_bytes(layer, memory.cores) + 40
+  fixed += bias_bytes(layer, out_bits, memory.bias_bits)
   x = buffers * channels * h_in[:, None] * w_in * in_bits // 8
   if not x.size:
     return None

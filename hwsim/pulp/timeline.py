@@ -24,7 +24,7 @@ import numpy as np
 from hwsim.pulp.kernels import OPS
 from hwsim.pulp.schedule import bias_cycles, loads, schedule
 from hwsim.pulp.target import Target
-from hwsim.pulp.tiling import tile_l1
+from hwsim.pulp.tiling import Tile, tile_l1
 from hwsim.pulp.tiling_l3 import L2Tile, tile_l2
 from hwsim.workload import Layer
 
@@ -44,7 +44,12 @@ class LayerCycles(NamedTuple):
 
 
 def simulate(
-  layer: Layer, in_bits: int, weight_bits: int, out_bits: int, target: Target
+  layer: Layer,
+  in_bits: int,
+  weight_bits: int,
+  out_bits: int,
+  target: Target,
+  input_in_l3: bool = False,
 ) -> LayerCycles:
   """Cycles of one layer on a target at the given precision.
 
@@ -70,11 +75,12 @@ def simulate(
       )
 
   # L2 decides first: what does not fit runs in slices that do.
-  layer = pad_channels(layer, in_bits, weight_bits, out_bits)
-  tile = tile_l2(layer, in_bits, weight_bits, out_bits, target)
-  if tile.is_whole(layer):
-    return l2_cycles(layer, in_bits, weight_bits, out_bits, target)
-  return l3_cycles(layer, in_bits, weight_bits, out_bits, tile, target)
+  bits = in_bits, weight_bits, out_bits
+  layer = pad_channels(layer, *bits)
+  part = tile_l2(layer, *bits, target, input_in_l3)
+  if part.is_whole(layer):
+    return l2_cycles(layer, *bits, tile_l1(layer, *bits, target), target)
+  return l3_cycles(layer, *bits, part, target)
 
 
 def check_op(layer: Layer, target: Target) -> None:
@@ -115,16 +121,20 @@ def pad_channels(
 
 
 def l2_cycles(
-  layer: Layer, in_bits: int, weight_bits: int, out_bits: int, target: Target
+  layer: Layer,
+  in_bits: int,
+  weight_bits: int,
+  out_bits: int,
+  tile: Tile,
+  target: Target,
 ) -> LayerCycles:
   """Cycles of a layer whose tensors lie in L2; channels already padded."""
   bits = in_bits, weight_bits, out_bits
-  tile = tile_l1(layer, *bits, target)
   plan = schedule(layer, tile, bits, target)
   compute = plan.compute.ravel()
   load, store = loads(plan), plan.store_y.ravel()
   first = int(plan.load_x.flat[0] + plan.load_w[0])
-  first += bias_cycles(layer, target)
+  first += bias_cycles(layer, out_bits, target)
   if target.double_buffering == 1:  # nothing overlaps
     slots = compute + load + store
     last = 0
@@ -144,7 +154,7 @@ def l3_cycles(
   in_bits: int,
   weight_bits: int,
   out_bits: int,
-  tile: L2Tile,
+  part: L2Tile,
   target: Target,
 ) -> LayerCycles:
   """Cycles of a layer that is cut between L3 and L2 (layer_L3_c_template.c).
@@ -156,21 +166,22 @@ def l3_cycles(
     W(0) + x(0) + sum over rows max(sum over channels max(run, W(next)),
                                     x(next) + y(previous)) + y(last)
 
-  Every slice has an L2 -> L1 tiling of its own. Only what is cut pays L3
-  traffic: DORY fetches the weights of other layers ahead, outside the time it
-  reports (network.c.t:232-284).
+  Every slice runs with the one L2 -> L1 tile of the layer. Only what is cut
+  pays L3 traffic: DORY fetches the weights of other layers ahead, outside the
+  time it reports (network.c.t:232-284).
   """
   # L3 transfers of every slice; 0 for tensors that are not cut, which are in L2
   # before the layer starts.
   bits = in_bits, weight_bits, out_bits
-  rows, channels = _row_slices(layer, tile), _channel_slices(layer, tile)
+  rows, channels = _row_slices(layer, part), _channel_slices(layer, part)
+  tile = tile_l1(layer, *bits, target, part)
   x, y, w = (np.zeros(len(part), np.int64) for part in (rows, rows, channels))
-  if tile.input_in_l3:
+  if part.input_in_l3:
     line = layer.in_channels * layer.in_width * in_bits
-    x[:] = [_l3_transfer(part.in_height * line, target) for part in rows]
-  if tile.out_height < layer.out_height:
+    x[:] = [_l3_transfer(row.in_height * line, target) for row in rows]
+  if part.out_height < layer.out_height:
     line = layer.out_channels * layer.out_width * out_bits
-    y[:] = [_l3_transfer(part.out_height * line, target) for part in rows]
+    y[:] = [_l3_transfer(row.out_height * line, target) for row in rows]
   if len(channels) > 1:
     line = _channel_bits(layer, bits, target)
     w[:] = [_l3_transfer(n * line, target) for n in channels]
@@ -179,11 +190,12 @@ def l3_cycles(
   # took: L3 is charged only with what no slice hides.
   total = int(w[0] + x[0] + y[-1])
   parts = np.zeros(4, np.int64)
-  for j, part in enumerate(rows):
+  for j, row in enumerate(rows):
     last = j + 1 == len(rows)
     busy = 0
     for n, next_w in zip(channels, (*w[1:], 0 if last else w[0]), strict=True):
-      run = l2_cycles(_slice(layer, part, n, bits), *bits, target)
+      slice_ = _slice(layer, row, n, bits)
+      run = l2_cycles(slice_, *bits, _within(tile, slice_), target)
       parts += run.compute, run.dma, run.overhead, run.waiting
       busy += max(run.total, int(next_w))
     arriving, leaving = 0 if last else x[j + 1], y[j - 1] if j else 0
@@ -238,11 +250,28 @@ def _slice(layer, rows, channels, bits):
   return pad_channels(part, *bits)
 
 
+def _within(tile: Tile, part: Layer) -> Tile:
+  """The tile in a slice that may be smaller than the one it was chosen for."""
+  if tile.out_height >= part.out_height:
+    rows = part.in_height, part.out_height
+  else:
+    rows = min(tile.in_height, part.in_height), tile.out_height
+  return Tile(
+    min(tile.in_channels, part.in_channels),
+    min(tile.out_channels, part.out_channels),
+    rows[0],
+    tile.in_width,
+    rows[1],
+    tile.out_width,
+  )
+
+
 def _channel_bits(layer, bits, target):
   """Weights, k and lambda or bias of one output channel, in bits."""
   weights = layer.weight_count // layer.out_channels * bits[1]
-  constants = 0 if bits[2] == 32 else 2 * target.constant_bits
-  return weights + constants + (target.bias_bits if layer.op == "linear" else 0)
+  if bits[2] != 32:
+    return weights + 2 * target.constant_bits
+  return weights + (target.bias_bits if layer.op == "linear" else 0)
 
 
 def _l3_transfer(bits, target):

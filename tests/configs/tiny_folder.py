@@ -18,12 +18,13 @@ def get_config() -> ConfigDict:
       name="imagenet",
       directory="",
       generated=dict(classes=3, train=4, test=3),
+      validation_share=0.25,
       evaluation_batch=4,  # the last of nine images fills its batch with three
       threads=1,
     )
   )
   with config.ignore_type():
-    config.float_training.steps = "8 epochs"  # of 12 images
+    config.float_training.steps = "8 epochs"  # of 9 images
   config.search.locked = (False,)
   config.fine_tuning.update(steps=4, drops=(0.5,))
   config.uniform_baselines = (8,)

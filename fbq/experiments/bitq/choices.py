@@ -1,9 +1,8 @@
 """Which formats a BitQ run tries, and what they move."""
 
 import dataclasses
-import math
+import itertools
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 
 import numpy as np
 
@@ -18,6 +17,9 @@ from hwsim.bfp import (
   Traffic,
   network_traffic,
 )
+from hwsim.bfp.formats import common_denominator, scaled
+from hwsim.bfp.table import layer_prices
+from hwsim.workload import Workload
 
 _NO_TRADE_OFF = 1e-9  # alpha that only decides between equal losses
 
@@ -63,7 +65,7 @@ def ablations(
     trained, untrained: choices by the losses after training and before.
     alpha: weight of movement.
   """
-  table = bits_alone(trained.table)
+  table = bits_alone(trained.table, trained.workload)
   widest = table.units.reshape(len(table.layers), -1).max(1).sum()
   bits = dataclasses.replace(trained, table=table, largest=int(widest))
   return {
@@ -73,23 +75,23 @@ def ablations(
   }
 
 
-def bits_alone(table: MovementTable) -> MovementTable:
+def bits_alone(table: MovementTable, workload: Workload) -> MovementTable:
   """Bits per element of a layer's three tensors in place of their movement.
 
   Layers that move nothing count nothing.
   """
-  activations = [f.activation_bits for f in table.activations]
-  areas = [layer.kernel_height * layer.kernel_width for layer in table.layers]
-  weights = [[f.weight_bits(area) for f in table.weights] for area in areas]
-  per_bit = math.lcm(
-    *(Fraction(p).denominator for p in (*activations, *sum(weights, [])))
-  )
-  a = np.array([int(p * per_bit) for p in activations])
+  prices = [
+    layer_prices(workload, i, table.activations, table.weights)
+    if layer.has_weights and table.units[i].any()
+    else ()
+    for i, layer in enumerate(table.layers)
+  ]
+  per_bit = common_denominator(sum(itertools.chain(*prices), []))
   units = np.zeros(table.units.shape, np.int64)
-  for i, layer in enumerate(table.layers):
-    if layer.has_weights and table.units[i].any():
-      w = np.array([int(p * per_bit) for p in weights[i]])
-      units[i] = a[:, None, None] + w[:, None] + a
+  for row, of_layer in zip(units, prices, strict=True):
+    if of_layer:
+      inputs, weights, outputs = (scaled(p, per_bit) for p in of_layer)
+      row[...] = inputs[:, None, None] + weights[:, None] + outputs
   return dataclasses.replace(table, units=units, per_bit=per_bit)
 
 

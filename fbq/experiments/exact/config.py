@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fbq import precision
-from fbq.config import Check, ConfigError, Expected, Seed, Settings
+from fbq.config import Check, ConfigError, Expected, Settings
 from fbq.lab import fine_tuning
 from fbq.lab.lab import Lab
-from fbq.lab.settings import Judged, OnTarget, Training
+from fbq.lab.settings import Judged, OnTarget, Seeds, Training
 from fbq.search import constraints, exact, problem
 
 Budget = Annotated[float, Field(gt=0, le=1)]
@@ -37,8 +37,8 @@ class Limits(Settings):
 class Exact(Judged, OnTarget, Training):
   """Precisions without a search by training, chosen exactly."""
 
-  seed: Seed = 0
-  "Seed of everything that is drawn."
+  seeds: Seeds = (0,)
+  "Seeds of everything that is drawn; the whole pipeline for each."
   calibration_images: int = Field(512, ge=1, le=10**7)
   "Training images on which ranges are calibrated and harm is measured."
   value: Literal["kl", "loss", "mse"] = "kl"
@@ -96,9 +96,7 @@ def problem_of(settings: Exact, lab: Lab, values: Any) -> problem.Problem:
 
 def eight_cycles(lab: Lab) -> int:
   """Cycles of uniform 8 bits."""
-  free = problem.make(lab.net.workload, {"cycles": lab.costs.cycles})
-  eight = problem.evaluate(free, precision.uniform(lab.net, 8))
-  return int(eight.costs["cycles"][0])
+  return lab.costs.total(lab.net.workload, precision.uniform(lab.net, 8))
 
 
 def ties_of(settings: Exact) -> list[str | list[str]]:

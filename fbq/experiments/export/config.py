@@ -42,8 +42,8 @@ def check(settings: Export, lab: Lab) -> None:
   except lowering.UnsupportedError as error:
     raise ConfigError(f"config.source: {error}") from error
   require(
-    settings.golden_image < run.lab.task.test_count,
+    settings.golden_image < run.lab.task.test.count,
     "golden_image",
     settings.golden_image,
-    f"below {run.lab.task.test_count:,}, the number of test images",
+    f"below {run.lab.task.test.count:,}, the number of test images",
   )

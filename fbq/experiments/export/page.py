@@ -10,6 +10,7 @@ from fbq.report.blocks import (
   Block,
   Bullets,
   Cell,
+  Code,
   Column,
   Figures,
   Links,
@@ -115,17 +116,42 @@ def _integers(results: IntegerExport) -> list[Block]:
   if "same_class" in onnx:
     files.append(
       Text(
-        "ONNX Runtime agrees with the trained network on "
-        f"{onnx['same_class']:,} of {results.images:,} images, and on "
-        f"{onnx['same_class_fast']:,} with its integer kernels, which round "
-        f"biases; constants take {onnx['bytes'] / 1e3:,.1f} kB."
+        "ONNX Runtime, with default options, agrees with the trained network "
+        f"on {onnx['same_class']:,} of {results.images:,} images; constants "
+        f"take {onnx['bytes'] / 1e3:,.1f} kB."
       )
     )
   blocks: list[Block] = [Section("What runs where", files)]
+  if "DORY" not in results.failed:
+    blocks.append(Section(f"On the board: {results.target}", _board(results)))
   if results.widths:
     blocks.append(Section("Requantization", [_widths(results)]))
   if results.written:
     blocks.append(Section("Layers", [_layers(results), note(_LAYERS)]))
+  return blocks
+
+
+def _board(results: IntegerExport) -> list[Block]:
+  """How DORY is called, and which cycles it was that were simulated."""
+  blocks: list[Block] = [
+    Text("In a checkout of DORY, with its submodules and NumPy below 2:"),
+    Code(results.dory.command),
+    note(
+      "The library of kernels is named because DORY's own choice for tensors "
+      "of 8 bits drops the sign of outputs."
+    ),
+    *map(Text, results.dory.notes),
+  ]
+  bits = results.requantization_bits
+  if bits in results.cycles:
+    blocks.append(
+      Text(
+        f"With {bits}-bit constants of requantization, as in these files, "
+        f"{results.cycles[bits]:,} cycles are simulated; with 32-bit ones, as "
+        f"in a target by default, {results.cycles[32]:,}. Tiles and transfers "
+        "differ; the kernels' 64-bit arithmetic is not modelled."
+      )
+    )
   return blocks
 
 

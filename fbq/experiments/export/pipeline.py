@@ -6,6 +6,7 @@ and a quantized ONNX. A network of block formats becomes packed codes and
 exponents. Each part is tried, whatever became of the others.
 """
 
+import dataclasses
 import functools
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from fbq.deploy import (
   block_artifact,
   dory,
   dory_check,
+  dory_target,
   faithful,
   integer,
   lowering,
@@ -36,10 +38,12 @@ from fbq.experiments.export.results import (
   Integers,
 )
 from fbq.files import user_path, write_atomically
-from fbq.lab import block_point, finished, trained_point
+from fbq.lab import block_point, costs, finished, trained_point
 from fbq.lab.block_point import BlockPoint, BlockResults
 from fbq.lab.lab import Lab
+from fbq.lab.settings import OnTarget, OutputBits
 from fbq.lab.trained_point import TrainedPoint
+from hwsim.pulp import XPULPNN_V1, Target, latency_table
 
 T = TypeVar("T")
 WIDTHS = (32, 64)
@@ -99,14 +103,27 @@ def run(settings: Export, lab: Lab) -> IntegerExport | BlockExport:
       point = trained_point.load(source, settings.point)
   if isinstance(point, BlockPoint):
     return _blocks(point, lab)
-  return _integers(point, settings, lab)
+  hardware = source.lab.settings
+  if not isinstance(hardware, OnTarget):
+    hardware = None
+  return _integers(point, hardware, settings, lab)
 
 
 # ---- Integers
 
 
-def _integers(point: TrainedPoint, settings: Export, lab: Lab) -> IntegerExport:
-  """The files of a fine-tuned point, and how faithful they are."""
+def _integers(
+  point: TrainedPoint, hardware: OnTarget | None, settings: Export, lab: Lab
+) -> IntegerExport:
+  """The files of a fine-tuned point, and how faithful they are.
+
+  Args:
+    point: network and precisions.
+    hardware: hardware of the run, if it has one; DORY writes code for it.
+    settings, lab: those of the export.
+  """
+  simulated = costs.target_of(hardware) if hardware else None
+  target = simulated or XPULPNN_V1
   attempt, workdir = Attempts(lab), lab.workdir
 
   # ---- Integers in both widths, and how faithful they are
@@ -139,8 +156,15 @@ def _integers(point: TrainedPoint, settings: Export, lab: Lab) -> IntegerExport:
   )
   image = point.images[settings.golden_image]
   attempt(
-    "DORY", lambda: _write_dory(network(bits), workdir / "dory", image), "dory"
+    "DORY",
+    lambda: _write_dory(network(bits), target, workdir / "dory", image),
+    "dory",
   )
+
+  cycles = None
+  if hardware and simulated:
+    timed = functools.partial(_cycles, point, simulated, hardware.output_bits)
+    cycles = attempt("cycles", timed)
 
   # ---- ONNX, which requantizes in floating point: any width gives the same
   model = attempt(
@@ -180,6 +204,9 @@ def _integers(point: TrainedPoint, settings: Export, lab: Lab) -> IntegerExport:
       if site
     },
     onnx=onnx,
+    target=target.name,
+    dory=dory_target.invocation(target),
+    cycles=cycles or {},
   )
 
 
@@ -193,12 +220,31 @@ def _save(network: IntegerNet, workdir: Path, images) -> dict[str, int]:
   return sizes
 
 
-def _write_dory(network: IntegerNet, directory: Path, image: jax.Array) -> None:
+def _write_dory(
+  network: IntegerNet, target: Target, directory: Path, image: jax.Array
+) -> None:
   """Writes DORY's files and holds them against its contract."""
   codes = np.asarray(integer.quantize_images(image))
-  dory.write(network, directory, codes)
+  dory.write(network, target, directory, codes)
   if found := dory_check.problems(directory):
     raise RuntimeError(f"the files break DORY's contract: {'; '.join(found)}")
+
+
+def _cycles(
+  point: TrainedPoint, target: Target, output_bits: OutputBits
+) -> dict[int, int]:
+  """Cycles by bits of the requantization constants, as the run counts them.
+
+  Larger constants take room in L1 and L2, so tiles are smaller, and time on
+  their way there. What the arithmetic of kernels takes is that of 32 bits.
+  """
+  workload, found = point.net.workload, {}
+  for width in WIDTHS:
+    wide = dataclasses.replace(target, constant_bits=width)
+    table = latency_table(workload, wide)
+    costed = costs.Costs(wide, table, output_bits)
+    found[width] = costed.total(workload, point.assignment)
+  return found
 
 
 def _write_onnx(network: IntegerNet, path: Path) -> Any:
@@ -209,12 +255,10 @@ def _write_onnx(network: IntegerNet, path: Path) -> Any:
 
 
 def _run_onnx(model: Any, point: TrainedPoint, trained) -> dict[str, int]:
-  """Images classified as the trained network does, by both kinds of kernels."""
-  found, images = {}, np.asarray(point.images)
-  for key, is_exact in (("same_class", True), ("same_class_fast", False)):
-    logits = onnx_qdq.run(onnx_qdq.session(model, is_exact), images)
-    found[key] = int(np.sum(logits.argmax(-1) == trained))
-  return found
+  """Images classified as the trained network does."""
+  images = np.asarray(point.images)
+  logits = onnx_qdq.run(onnx_qdq.session(model), images)
+  return {"same_class": int(np.sum(logits.argmax(-1) == trained))}
 
 
 # ---- Block formats

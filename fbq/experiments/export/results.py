@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from fbq.deploy.dory_target import Invocation
 from fbq.deploy.faithful import LayerReport
 
 
@@ -57,14 +58,21 @@ class IntegerExport(ExportedPoint):
     requantization_bits: width of what was written.
     widths: by width of the requantization, those that could be made.
     bits: {layer: (bits of its input, bits of its weights)}.
-    onnx: "bytes" of constants, and images classified as the trained network
-      does: "same_class", faithfully, "same_class_fast", with integer kernels.
+    onnx: "bytes" of constants, and "same_class", images classified as the
+      trained network does.
+    target: name of the hardware that DORY writes code for.
+    dory: command that makes DORY write it.
+    cycles: simulated cycles by bits of the requantization; {} if there are
+      none.
   """
 
   requantization_bits: int
   widths: dict[int, Integers]
   bits: dict[str, tuple[int, int | None]]
   onnx: dict[str, int]
+  target: str
+  dory: Invocation
+  cycles: dict[int, int]
 
   @property
   def written(self) -> Integers | None:
@@ -109,6 +117,9 @@ class IntegerExport(ExportedPoint):
       "images": self.images,
       "sizes": self.sizes,
       "dory": dory,
+      "dory_command": self.dory.command,
+      "target": self.target,
+      "cycles": {str(width): n for width, n in self.cycles.items()},
       "onnx": onnx,
       "layers": {
         layer.layer: {

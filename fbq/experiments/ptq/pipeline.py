@@ -43,7 +43,7 @@ def run(settings: PostTraining, lab: Lab) -> TriedRecipes:
   for seed in settings.seeds:
     # ---- A float network
     keys = jax.random.split(jax.random.key(seed), 5)
-    variables, accuracy = lab.float_network(f"seed{seed}-float", keys[:2])
+    variables, judged = lab.float_network(f"seed{seed}-float", keys[:2])
 
     # ---- All recipes, and a look at the layers of the first network; kept in
     # a file of the seed, as recipes are not resumed in the middle
@@ -62,7 +62,7 @@ def run(settings: PostTraining, lab: Lab) -> TriedRecipes:
           layers = _look_at_layers(bench, *validation)
       with lab.clock.measure("recipes"):
         numbers = _numbers(lab, bench, recipes(tried), *validation)
-      network = QuantizedNetwork(accuracy, numbers, layers)
+      network = QuantizedNetwork(judged.test.accuracy, numbers, layers)
       plain = kept.dump_python(network, mode="json")
       write_atomically(path, json.dumps(plain) + "\n")
     networks[seed] = kept.validate_json(path.read_text())
@@ -101,7 +101,7 @@ def _numbers(
       quantized = bench.apply(recipe)
       logits = bench.logits(quantized, images, batch)
       right, count = 0, 0.0
-      for x, y, weights in lab.task.test_batches():
+      for x, y, weights in lab.task.test.batches():
         hits = bench.logits(quantized, x, batch).argmax(-1) == np.asarray(y)
         right += float(hits @ np.asarray(weights))
         count += float(np.sum(weights))

@@ -40,7 +40,8 @@ def run(settings: UniformTraining, lab: Lab) -> TrainedNetworks:
   for seed in settings.seeds:
     # ---- Float training, calibration
     keys = jax.random.split(jax.random.key(seed), 4)
-    variables, float_accuracy = lab.float_network(f"seed{seed}-float", keys[:2])
+    variables, judged = lab.float_network(f"seed{seed}-float", keys[:2])
+    float_accuracy = judged.test.accuracy
     with lab.clock.measure("calibration"):
       images, _ = lab.calibration_set(keys[2])
       if from_scratch:
@@ -54,9 +55,10 @@ def run(settings: UniformTraining, lab: Lab) -> TrainedNetworks:
         ranges = starts(net, variables, tensors, tuner.recipe)
       with lab.clock.measure("evaluation before training"):
         start = tuner.start(variables, ranges, assignment)
-        before = tuner.accuracy(start, assignment)
+        before = tuner.judge(start, assignment).test.accuracy
       name = f"seed{seed}-{method}"
-      after = tuner(name, variables, ranges, assignment, keys[3])
+      judged = tuner(name, variables, ranges, assignment, keys[3])
+      after = judged.test.accuracy
       found = TrainedNetwork(method, seed, float_accuracy, before, after)
       trained.append(found)
       lab.log.say(f"{name}: {before:.2%} before training, {after:.2%} after")

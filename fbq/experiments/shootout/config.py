@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fbq import doors
+from fbq import doors, precision
 from fbq.config import Check, Positive, Settings, brought, require
 from fbq.lab import fine_tuning
 from fbq.lab.lab import Lab
@@ -94,10 +94,11 @@ class Shootout(OnTarget, Training):
 def check(settings: Shootout, lab: Lab) -> None:
   """Raises ConfigError for what cannot work; trains nothing."""
   fine_tuning.recipe_of(settings.qat)
-  _, cycles = lab.task, lab.costs.cycles
-  choice = problem.make(lab.net.workload, {"cycles": cycles})
+  _, costs, workload = lab.task, lab.costs, lab.net.workload
+  choice = problem.make(workload, {"cycles": costs.cycles})
   fewest = solve.least(choice).costs["cycles"][0]
-  least = float(fewest / cycles[:, -1, -1].sum())
+  eight = costs.total(workload, precision.uniform(lab.net, 8))
+  least = float(fewest / eight)
   given = strategies_of(settings)
   for name, strategy in given.items():
     where = f"strategies.{name}"

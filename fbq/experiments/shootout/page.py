@@ -147,6 +147,10 @@ def _assignments(results: Outcomes) -> Details:
     (number("cycles"), lambda t: t.cycles),
     (number("accuracy\n%", "{:.2f}"), lambda t: 100 * t.accuracy),
     (
+      Column("outputs timed otherwise", "soft"),
+      lambda t: ", ".join(f"{k}: {v}" for k, v in t.otherwise.items()),
+    ),
+    (
       Column("bits of the tensors, in order", "long"),
       lambda t: "".join(map(str, t.precision.values())),
     ),

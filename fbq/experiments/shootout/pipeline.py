@@ -33,7 +33,6 @@ from fbq.schemes.fixed import Fixed
 from fbq.search import exact, problem, value
 from fbq.search.judge import Judge
 from hwsim import latency_io
-from hwsim.latency_table import total_cycles
 
 
 class Candidate(NamedTuple):
@@ -73,7 +72,7 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
   net, cycles = lab.net, lab.costs.cycles
   latency_io.save(lab.costs.table, lab.workdir / "latency_table.csv")
   choice = problem.make(net.workload, {"cycles": cycles})
-  eight = total_cycles(lab.costs.table, net.workload, precision.uniform(net, 8))
+  eight = lab.costs.total(net.workload, precision.uniform(net, 8))
   given = strategies_of(settings)
   searches = {n: s for n, s in given.items() if isinstance(s, Search)}
   valuations = {n: s for n, s in given.items() if isinstance(s, Valuation)}
@@ -190,7 +189,7 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
   return Outcomes(
     net.name,
     lab.costs.name,
-    lab.task.test_count,
+    lab.task.test.count,
     tuple(tuned),
     {
       name: Tried(
@@ -210,12 +209,18 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
 def _start(lab: Lab, seed: int) -> Started:
   """The float network of a seed, calibrated."""
   keys = jax.random.split(jax.random.key(seed), 6)
-  variables, accuracy = lab.float_network(f"seed{seed}-float", keys[:2])
+  variables, judged = lab.float_network(f"seed{seed}-float", keys[:2])
   with lab.clock.measure("calibration"):
     images, labels = lab.calibration_set(keys[2])
     ranges, tensors = calibrate(lab.net, variables, images)
   return Started(
-    variables, accuracy, ranges, tensors, images, labels, *keys[3:]
+    variables,
+    judged.test.accuracy,
+    ranges,
+    tensors,
+    images,
+    labels,
+    *keys[3:],
   )
 
 
@@ -278,7 +283,7 @@ def _values(lab, seed, valuations, start: Started, gates) -> dict[str, Any]:
 
 def _fine_tuned(settings, lab: Lab, candidates, started) -> list[Tuned]:
   """Every candidate with its cycles and its test accuracy."""
-  net, table = lab.net, lab.costs.table
+  net = lab.net
   recipe = fine_tuning.recipe_of(settings.qat)
   fine_tune = {
     more: fine_tuning.FineTuner(lab, recipe, settings.fine_tuning, more)
@@ -309,16 +314,17 @@ def _fine_tuned(settings, lab: Lab, candidates, started) -> list[Tuned]:
         starts[one.seed],
         one.precision,
         started[one.seed].tuning_key,
-      )
+      ).test.accuracy
       lab.log.say(f"[{len(accuracies)}] {name}: {accuracies[case]:.2%}")
     tuned.append(
       Tuned(
         one.strategy,
         one.seed,
         one.setting,
-        total_cycles(table, net.workload, one.precision),
+        lab.costs.total(net.workload, one.precision),
         accuracies[case],
         one.precision,
+        lab.costs.otherwise(net.workload, one.precision),
       )
     )
   return tuned
@@ -342,6 +348,7 @@ def _assumptions(settings: Shootout, lab: Lab, started) -> tuple[str, ...]:
     "Accuracies are on test images; no strategy saw them, but the best of "
     "several points is read off them for all alike.",
     f"Cycles are simulated. {lab.task.about_test}",
+    points.about_outputs(lab.costs),
   )
 
 

@@ -30,6 +30,8 @@ class Tuned:
     cycles: per image.
     accuracy: on the test set, 0 to 1.
     precision: bits of every site.
+    otherwise: what outputs timed the other way would change, see
+      `fbq.lab.costs.Costs`.
   """
 
   strategy: str
@@ -38,6 +40,7 @@ class Tuned:
   cycles: pydantic.PositiveInt
   accuracy: Fraction
   precision: Mapping[str, int]
+  otherwise: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,7 @@ from fbq.quantizers.histograms import Histogram
 from fbq.quantizers.site_ranges import Ranges
 from fbq.schemes.fixed import Fixed, Form
 from fbq.schemes.gridded import Gridded
-from fbq.train import steps
+from fbq.train.evaluation import evaluator, right_images
 from fbq.train.loop import Diverged
 from hwsim import proxies
 
@@ -84,7 +84,7 @@ def _network(
 
   # ---- One evaluator for each network, folded or not, and one compiled step
   # for each form of grids, whatever the seed
-  judge = functools.cache(lambda net: steps.evaluator(Model(net, Gridded())))
+  judge = functools.cache(lambda net: evaluator(Model(net, Gridded())))
 
   @functools.cache
   def tuner(form: Form) -> FineTuner:
@@ -97,8 +97,8 @@ def _network(
     # ---- Float training, calibration
     name = f"{prefix}seed{seed}"
     keys = jax.random.split(jax.random.key(seed), 4)
-    variables, accuracy = lab.float_network(f"{name}-float", keys[:2])
-    accuracies[FLOAT].append(accuracy)
+    variables, judged = lab.float_network(f"{name}-float", keys[:2])
+    accuracies[FLOAT].append(judged.test.accuracy)
     spreads.append(tuple(folding.spreads(net, variables)))
     with lab.clock.measure("calibration"):
       bench = Bench(net, variables, [lab.calibration_set(keys[2])[0]])
@@ -122,7 +122,8 @@ def _network(
         train = tuner(Form(case.form, "affine", case.per_channel))
         bits = _assignment(net, case_name)
         try:
-          accuracy = train(run_name, variables, starts, bits, keys[3])
+          judged = train(run_name, variables, starts, bits, keys[3])
+          accuracy = judged.test.accuracy
         except Diverged as error:  # a result too, and no end of the others
           diverged.append(run_name)
           lab.log.say(f"{error} Counted as chance.")
@@ -186,8 +187,9 @@ def _untrained(
       net, variables, data = bench.apply(recipe)
       # Through numpy, which knows no weak types: one trace for all cases.
       kinds: Any = jax.tree.map(np.asarray, dict(variables))
-      batches = lab.task.test_batches()
-      accuracies[name] = steps.accuracy(judge(net), kinds, batches, data)
+      batches = lab.task.test.batches()
+      right = right_images(judge(net), kinds, batches, data)
+      accuracies[name] = float(right.mean())
   return accuracies
 
 

@@ -1,0 +1,187 @@
+"""A TFLite file, read as something that anybody may have made.
+
+A flatbuffer is read where it lies: nothing is built of a vector because a
+length in the file says so.
+"""
+
+import math
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fbq.files import user_path
+from fbq.nets import onnx_constants
+from fbq.nets.imported import MOST_NUMBERS, MOST_OPERATORS
+
+_IDENTIFIER = b"TFL3"
+# What the accessors of a flatbuffer raise where it is damaged.
+DAMAGE = (struct.error, IndexError, TypeError, OverflowError, AttributeError)
+
+
+class Grid(NamedTuple):
+  """How a tensor is quantized.
+
+  Attributes:
+    scale: [1] or, along `axis`, one for each channel; empty for floats.
+    zero: zero point of each scale.
+    axis: axis of the channels.
+  """
+
+  scale: np.ndarray
+  zero: np.ndarray
+  axis: int
+
+
+class File:
+  """Tensors and operators of the one subgraph of a file."""
+
+  def __init__(self, path: str | Path):
+    """The file at `path`.
+
+    Raises:
+      ValueError: missing, of another kind, too large, or of several subgraphs.
+      ModuleNotFoundError: the package ai-edge-litert is not installed.
+    """
+    self.path = user_path(path)
+    if not self.path.is_file():
+      raise ValueError(f"{self.path}: there is no such file")
+    try:
+      from ai_edge_litert import schema_py_generated as schema
+    except ImportError as error:
+      raise ModuleNotFoundError(
+        f"{self.path}: reading it needs `pip install fbq[tflite]`"
+      ) from error
+    self.schema = schema
+    data = self.path.read_bytes()
+    if data[4:8] != _IDENTIFIER:
+      raise ValueError("is no TFLite file")
+    self.model = schema.Model.GetRootAs(data, 0)
+    if self.model.SubgraphsLength() != 1:
+      raise ValueError(
+        f"has {self.model.SubgraphsLength()} subgraphs, expected one"
+      )
+    self.graph = self.model.Subgraphs(0)
+    self.dtypes = {
+      schema.TensorType.FLOAT32: np.float32,
+      schema.TensorType.FLOAT16: np.float16,
+      schema.TensorType.INT8: np.int8,
+      schema.TensorType.UINT8: np.uint8,
+      schema.TensorType.INT16: np.int16,
+      schema.TensorType.INT32: np.int32,
+      schema.TensorType.INT64: np.int64,
+    }
+    kinds = vars(schema.BuiltinOperator).items()
+    self.names = {code: name for name, code in kinds if isinstance(code, int)}
+
+  def operators(self) -> list[Any]:
+    """The operators in their order."""
+    count = self.graph.OperatorsLength()
+    if count > MOST_OPERATORS:
+      raise ValueError(
+        f"has {count:,} operators, expected at most {MOST_OPERATORS:,}"
+      )
+    return [self.graph.Operators(i) for i in range(count)]
+
+  def kind(self, operator: Any) -> str:
+    """Name of what an operator does, such as CONV_2D."""
+    code = self.model.OperatorCodes(operator.OpcodeIndex())
+    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+    return self.names.get(number, f"operator {number}")
+
+  def options(self, operator: Any, kind: str) -> Any:
+    """Options of an operator.
+
+    Args:
+      operator: operator of the graph.
+      kind: class of the options in the schema.
+    """
+    table = operator.BuiltinOptions()
+    given = operator.BuiltinOptionsType()
+    if table is None or given != getattr(self.schema.BuiltinOptions, kind):
+      raise ValueError(f"has options of type {given}, expected {kind}")
+    found = getattr(self.schema, kind)()
+    found.Init(table.Bytes, table.Pos)
+    return found
+
+  def label(self, index: int) -> str:
+    """Name of a tensor."""
+    name = self.graph.Tensors(index).Name() or b""
+    return name.decode(errors="replace")[:200]
+
+  def shape(self, index: int) -> tuple[int, ...]:
+    """Sizes of a tensor, batch first."""
+    tensor = self._tensor(index)
+    if tensor.ShapeIsNone():
+      return ()
+    found = tuple(map(int, tensor.ShapeAsNumpy()))
+    if min(found, default=1) < 0 or math.prod(found) >= MOST_NUMBERS:
+      raise ValueError(
+        f"tensor {self.label(index)!r} has {found} numbers, expected sizes of "
+        f"0 or more and fewer than {MOST_NUMBERS:,} numbers"
+      )
+    return found
+
+  def dtype(self, index: int) -> np.dtype:
+    """Type of the numbers of a tensor."""
+    kind = self._tensor(index).Type()
+    if kind not in self.dtypes:
+      raise ValueError(
+        f"tensor {self.label(index)!r} is of type {kind}, expected floats or "
+        "integers of 8 bits or more"
+      )
+    return np.dtype(self.dtypes[kind])
+
+  def grid(self, index: int) -> Grid | None:
+    """How a tensor is quantized; None if it is not."""
+    found = self._tensor(index).Quantization()
+    if found is None or not found.ScaleLength():
+      return None
+    scale = np.asarray(found.ScaleAsNumpy(), np.float32)
+    zero = np.zeros(len(scale), np.int64)
+    if found.ZeroPointLength():
+      zero = np.asarray(found.ZeroPointAsNumpy(), np.int64)
+    if len(zero) != len(scale) or not (scale > 0).all():
+      raise ValueError(
+        f"tensor {self.label(index)!r} has {len(scale)} scales and {len(zero)} "
+        "zero points, expected as many, positive ones"
+      )
+    return Grid(scale, zero, found.QuantizedDimension())
+
+  def constant(self, index: int) -> np.ndarray | None:
+    """Numbers of a tensor, dequantized; None if an operator makes it."""
+    buffer = self.model.Buffers(self._tensor(index).Buffer())
+    if buffer.Offset() > 1:
+      raise ValueError("has its numbers behind the file, expected them inside")
+    if not buffer.DataLength():
+      return None
+    shape, dtype = self.shape(index), self.dtype(index)
+    data = buffer.DataAsNumpy()
+    if data.size != math.prod(shape) * dtype.itemsize:
+      raise ValueError(
+        f"tensor {self.label(index)!r} has {data.size} bytes for {shape} of "
+        f"{dtype}"
+      )
+    found = data.view(dtype).reshape(shape)
+    grid = self.grid(index)
+    if grid is None:
+      return found
+    if len(grid.scale) > 1 and (
+      not 0 <= grid.axis < len(shape) or shape[grid.axis] != len(grid.scale)
+    ):
+      raise ValueError(
+        f"tensor {self.label(index)!r} has {len(grid.scale)} scales along axis "
+        f"{grid.axis} of {shape}"
+      )
+    return onnx_constants.dequantized(
+      (found, grid.scale, grid.zero), {"axis": grid.axis}
+    )
+
+  def _tensor(self, index):
+    if not 0 <= index < self.graph.TensorsLength():
+      raise ValueError(
+        f"reads tensor {index} of {self.graph.TensorsLength()}; the file is "
+        "damaged"
+      )
+    return self.graph.Tensors(index)

@@ -26,6 +26,7 @@ import numpy as np
 
 from fbq import nets
 from hwsim.bfp import (
+  FP32,
   Nest,
   best_tiling,
   bitq_grid,
@@ -185,7 +186,9 @@ def against_ipopt(per_triple, cases):
     print("IPOPT: skipped, casadi is not installed (pip install casadi)")
     return
   problems = list(
-    itertools.product((32, 64, 128), PRICES, shapes(nets.resnet18().workload))
+    itertools.product(
+      (32, 64, 128), PRICES, dict(problems(nets.resnet18().workload, [FP32]))
+    )
   )
   ratios, times, direct = {32: [], 64: [], 128: []}, [], []
   step = max(1, len(problems) // cases)

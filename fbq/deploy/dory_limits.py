@@ -4,6 +4,7 @@ Read in the sources of DORY (be3d6dd) and pulp-nn-mixed (46d966d), and seen by
 running both: docs/facts/quantization.md 3.7, docs/facts/pulp.md.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ from fbq.deploy.integer import IntegerNet, code_range
 from fbq.deploy.lowering import UnsupportedError
 from fbq.nets.graph import INPUT, Node
 from hwsim.pulp import Target
-from hwsim.pulp.tiling_search import Memory, fits_whole
+from hwsim.pulp.geometry import Bits, of_layer
+from hwsim.pulp.tiling import fits_whole
 from hwsim.workload import Layer
 
 
@@ -271,17 +273,13 @@ def _small_map(part, target, width) -> Iterator[str]:
   error.
   """
   layer = part.layer
-  memory = Memory(
-    target.l1_budget_bytes,
-    target.double_buffering,
-    target.cores,
-    width,
-    target.bias_bits,
-  )
+  exported = dataclasses.replace(target, constant_bits=width)
   is_smaller = (
     layer.in_height < layer.kernel_height or layer.in_width < layer.kernel_width
   )
-  if is_smaller and not fits_whole(layer, part.bits, memory):
+  if is_smaller and not fits_whole(
+    of_layer(layer), Bits(*part.bits), exported.constants
+  ):
     yield (
       f"has a {layer.kernel_height}x{layer.kernel_width} kernel on a map of "
       f"{layer.in_height}x{layer.in_width} and does not fit L1 whole, for "

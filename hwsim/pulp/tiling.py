@@ -125,7 +125,7 @@ def tile_l1(
   count = jnp.where(has_columns, count_n * count_h, 0)
   best, found = first_best(count, score)
   tile = _whole_outputs(layer, *decode(best))
-  whole = _fits_whole(layer, bits, target)
+  whole = fits_whole(layer, bits, target)
   everything = Tile(
     layer.in_channels,
     layer.out_channels,
@@ -323,7 +323,7 @@ def _whole_outputs(layer, n, h_in, h_out, w_in, w_out) -> Tile:
   )
 
 
-def _fits_whole(layer, bits, target):
+def fits_whole(layer: Geometry, bits: Bits, target: Constants) -> Number:
   """Whether the layer fits L1 without any double buffering."""
   step = _step(layer, bits)
   column = CORES * layer.kernel_height * step

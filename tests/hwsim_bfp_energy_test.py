@@ -5,11 +5,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hwsim_bfp_numpy import compulsory, footprints, volumes
 from hwsim_bfp_problems import problems
 from hwsim_networks import chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwsim.bfp.candidates import critical_sizes
 from hwsim.bfp.energy import (
   Memories,
   Traffic,
@@ -18,14 +20,8 @@ from hwsim.bfp.energy import (
   sram_movement,
 )
 from hwsim.bfp.formats import FP32, bitq_format
-from hwsim.bfp.movement import (
-  ORDERS,
-  Nest,
-  compulsory,
-  footprints,
-  volumes,
-)
-from hwsim.bfp.tiling import best_tiling, critical_sizes
+from hwsim.bfp.movement import ORDERS, Nest
+from hwsim.bfp.tiling import best_tiling
 from hwsim.workload import Layer
 
 

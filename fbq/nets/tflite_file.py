@@ -63,7 +63,7 @@ class File:
         f"has {self.model.SubgraphsLength()} subgraphs, expected one"
       )
     self.graph = self.model.Subgraphs(0)
-    self.dtypes = {
+    self.dtypes: dict[int, Any] = {
       schema.TensorType.FLOAT32: np.float32,
       schema.TensorType.FLOAT16: np.float16,
       schema.TensorType.INT8: np.int8,

@@ -53,8 +53,9 @@ def get_config(words: str = "") -> ConfigDict:
       batch_size=128,
       learning_rate=1e-3,
       warmup=0.0,
-      strengths=(0.01, 0.03, 0.1),
-      gate_learning_rate=1e-3,
+      aim=dict(targets=(0.8, 0.9), bracket=(1e-3, 1.0), searches=4),
+      # At the authors' rates gates need 2,500 steps from 8 bits to 4.
+      gate_learning_rate=0.03,
     ),
     fine_tuning=dict(
       steps="20 epochs",

@@ -74,6 +74,7 @@ def get_config(words: str = "") -> ConfigDict:
   case = NETS[chosen(words, net=tuple(NETS))["net"]]
   return configured(
     "bitq",
+    seeds=(0, 1, 2),
     net=dict(builder=case.builder, arguments={**_SMALL, **case.arguments}),
     data=dict(
       name="digits",
@@ -89,6 +90,5 @@ def get_config(words: str = "") -> ConfigDict:
       **dict(steps=2000, batch_size=32, learning_rate=0.05, weight_decay=1e-4),
       **case.float_training,
     },
-    validation_images=1440,  # of the training split, to choose by
     qat={**dict(steps=200, batch_size=32, learning_rate=1e-2), **case.qat},
   )

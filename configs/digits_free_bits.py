@@ -42,10 +42,18 @@ def get_config(words: str = "") -> ConfigDict:
       steps=200,
       batch_size=32,
       learning_rate=5e-3,
-      strengths=(0.003, 0.006, 0.012),
+      # After the pass the searches' cycles lie between 2/2's and 8/8's.
+      aim=dict(
+        targets=(0.85, 0.9, 0.95),
+        bracket=(1e-4, 1e-1),
+        searches=4,
+        tolerance=0.015,
+      ),
       gate_learning_rate=0.05,
     ),
     fine_tuning=dict(
       steps=200, batch_size=32, learning_rate=1e-2, range_learning_rate=1e-2
     ),
+    # 287 sources tell a loss to half a point: less could not be shown
+    tolerance=0.015,
   )

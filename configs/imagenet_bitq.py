@@ -42,7 +42,6 @@ SIZES: dict[str, dict[str, Any]] = {
     ),
     float_training=dict(steps="90 epochs", batch_size=256),
     calibration_images=250,  # their activations take 3 GB
-    validation_images=5000,  # 3 GB
     qat=dict(steps=1000, batch_size=256, learning_rate=1e-3),
     memory_bytes=32 * 1024,  # where tiling matters, docs/facts/bitq.md 0.5
     checkpoint_every=1000,
@@ -70,7 +69,6 @@ SIZES: dict[str, dict[str, Any]] = {
     float_training=dict(steps="10 epochs", batch_size=16),
     losses=dict(noise_images=8, measured_formats=3, held_out=6, assignments=4),
     calibration_images=20,
-    validation_images=40,
     qat=dict(steps=8, batch_size=16, learning_rate=1e-3),
     memory_bytes=2048,
     checkpoint_every=40,

@@ -22,7 +22,7 @@ _RULES = "fbq.quantizers.qat_rules"
 #                `fbq.train.layouts.layout_of`
 #   target       `hwsim.pulp.Target`, or another target of hwsim
 #   rule         `fbq.quantizers.qat_rules.Rule`
-#   strategy     `fbq.lab.strategies.Search` or `Valuation`
+#   strategy     `fbq.lab.strategies.Search`, `Valuation` or `Order`
 KNOWN: dict[str, dict[str, str]] = {
   "experiment": {
     name: f"fbq.experiments.{name}:EXPERIMENT"
@@ -46,6 +46,7 @@ KNOWN: dict[str, dict[str, str]] = {
     "cifar10": "fbq.lab.data:CIFAR",
     "cifar100": "fbq.lab.data:CIFAR",
     "digits": "fbq.lab.data:DIGITS",
+    "idx": "fbq.lab.data:IDX",
     "imagenet": "fbq.lab.data:IMAGENET",
   },
   "layout": {
@@ -64,7 +65,7 @@ KNOWN: dict[str, dict[str, str]] = {
       *("free-bits", "free-bits-locked", "bayesian-bits", "bb-deterministic"),
       *("bb-post-training", "latency", "latency-budget", "softmax", "gumbel"),
       *("fractional", "fractional-budget", "gates-exact", "hessian-exact"),
-      *("kl-exact", "loss-exact"),
+      *("kl-exact", "loss-exact", "free-bits-tensors", "by-macs", "random"),
     )
   },
   "target": {

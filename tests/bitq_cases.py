@@ -27,6 +27,9 @@ def network(name, bits=80.0, validation: float | None = 0.9, **more):
     scheme="grid",
     training=f"qat-grid-{name}",
     test=validation,
+    test_error=0.01,
+    lost=None if validation is None else 0.9 - validation,
+    lost_error=0.005,
     untrained_test=0.5,
   )
   return BlockNetwork(
@@ -57,44 +60,60 @@ def word(name, bits, recommended, candidates):
     ),
     front=((20.0, 0.2), (80.0, 0.01)),
     front_error=0.01,
-    ablations={"without QAT": recommended},
+    ablations={},
     recommended=recommended,
     layers=(layer,),
   )
 
 
-def record(networks, words, **more):
-  """A whole record."""
-  values = dict(
-    network="small",
-    test_count=1000,
-    about_test="Digits.",
-    steps=4,
+def study(networks, words, seed=0, tops=(0, 2, 0)):
+  """What a seed found."""
+  return results.SeedStudy(
+    seed=seed,
     float_accuracy=0.9,
-    alpha=0.2,
+    networks=tuple(networks),
+    words=tuple(words),
     scales=dict(weights=0.1, activations=0.2, untrained=0.3),
     losses="losses of formats: good",
     passes=7,
     mixed=(5, 0.9, 0.01),
-    grid=BlockFloat((1, 8)),
-    tops=(0, 2, 0),
+    tops=tops,
   )
+
+
+def record(*studies):
+  """A whole record."""
   return results.BitQResults(
-    networks=tuple(networks), words=tuple(words), **values | more
+    network="small",
+    about_test="Digits.",
+    steps=4,
+    alpha=0.2,
+    grid=BlockFloat((1, 8)),
+    studies=studies,
   )
 
 
-def typical(lost=0.0):
-  """Networks of 0.9, 0.89, .. less `lost`, which move 800, 700, .. bits."""
+def typical(lost=0.0, seed=0):
+  """A seed's networks of 0.9, 0.89, .. less `lost`, of 800, 700, .. bits."""
   names = ["FP32", "DBPS", "FlexBlock FB16", "FAST high", "a", "b", "BSFP"]
   networks = [
-    network(name, 800.0 - 100 * i, 0.9 - i / 100 - lost)
+    network(
+      name,
+      800.0 - 100 * i,
+      0.9 - i / 100 - lost,
+      family="BitQ" if name in "ab" else "published",
+      lost=i / 100,
+    )
     for i, name in enumerate(names[:-1])
   ]
-  priced = dict(test=None, untrained_test=None, training="", family="published")
+  priced = dict(
+    **dict.fromkeys(("test", "test_error", "lost_error", "untrained_test")),
+    training="",
+    family="published",
+  )
   bsfp = network(names[-1], 200.0, None, scheme="not trained", **priced)
   words = word("BitQ16", 16, "a", "ab"), word("BitQ8", 8, "b", "ab")
-  return record([*networks, bsfp], words)
+  return study([*networks, bsfp], words, seed)
 
 
 def saved(path, found, settings):
@@ -118,12 +137,13 @@ def untrained(path, config):
   formats["stem.weight"] = bitq_format(8, 2, 1)
   mixed = network("Short a", formats=formats, training="qat-grid-a", test=0.5)
   others = [
+    network("FP32", formats=formats, family="published"),
     network("Long a", formats=formats, training="qat-grid-b"),
     network("MSFP-12", formats=formats, scheme="vectors"),
   ]
   words = word("Long", 16, "Long a", ()), word("Short", 8, "Short a", ())
   tops = tuple(range(len(net.workload.sites)))
-  found = record([mixed, *others], words, tops=tops)
+  found = record(study([mixed, *others], words, tops=tops))
   experiment.save(path, found, Run(settings=settings.model_dump(mode="json")))
   workdir.finish(path, found.summary())
 
@@ -141,6 +161,8 @@ def untrained(path, config):
     path / "checkpoints" / mixed.training,
     f"{lab.fingerprint}:{mixed.training}",
   )
-  checkpoints.save(trainer.steps, trainer.start(variables), {"test": 0.5})
+  checkpoints.save(
+    trainer.steps, trainer.start(variables), {"test_accuracy": 0.5}
+  )
   checkpoints.close()
   return variables

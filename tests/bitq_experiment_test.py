@@ -37,18 +37,19 @@ def done(cache):
 
 def test_a_run_costs_everything_and_recommends_for_each_word(done):
   result = json.loads((done / "result.json").read_text())
-  assert set(result["recommended"]) == {"Long", "Short"}
+  (study,) = result["seeds"].values()
+  assert set(study["recommended"]) == {"Long", "Short"}
+  with open(done / "results.csv", newline="") as file:
+    rows = {row["name"]: row for row in csv.DictReader(file)}
   net = tiny_bitq.residual()
   for path in (done / "precision").glob("*.json"):
     block_formats.from_json(net, path)
-  assert len(list((done / "precision").iterdir())) == len(result["outcomes"])
-  with open(done / "results.csv", newline="") as file:
-    rows = {row["name"]: row for row in csv.DictReader(file)}
+  assert len(list((done / "precision").iterdir())) == len(rows)
   fp32 = float(rows["FP32"]["dram_bits"])
   assert all(float(row["dram_bits"]) <= fp32 for row in rows.values())
   assert rows["BSFP"]["test"] == ""  # priced, not trained
   # Less is moved at the larger alpha, and every alpha has a trained network.
-  for word, by_alpha in result["by_alpha"].items():
+  for word, by_alpha in study["by_alpha"].items():
     moved = [float(rows[by_alpha[a]]["dram_bits"]) for a in by_alpha]
     assert moved == sorted(moved, reverse=True)
     assert all(rows[name]["test"] for name in by_alpha.values()), word
@@ -66,9 +67,14 @@ def test_a_run_that_is_stopped_ends_with_the_same_numbers(done, cache):
   """Without the mark of the end only what is not there is trained again."""
   stopped = cache / "stopped"
   shutil.copytree(done, stopped)
-  for name in ("result.json", "results.csv", "results.json", "losses.json"):
+  for name in (
+    "result.json",
+    "results.csv",
+    "results.json",
+    "losses-seed0.json",
+  ):
     (stopped / name).unlink()
-  shutil.rmtree(next(stopped.glob("checkpoints/qat-grid-*")))
+  shutil.rmtree(next(stopped.glob("checkpoints/seed0-qat-grid-*")))
   status, output = experiment_runs.run(cache, stopped, config=CONFIG)
   assert status == 0, output
   assert _numbers(stopped) == _numbers(done)
@@ -84,14 +90,15 @@ def _numbers(workdir):
 def test_a_trained_network_is_found_as_it_was_left(done):
   run = finished.read(done, Log(done / "metrics.jsonl"))
   found = run.results.deployable("best")
-  assert found.name == run.results.recommended["Short"]
+  (study,) = run.results.studies
+  assert found.name == study.recommended["Short"]
   point = block_point.load(run, found)
   logits = block_artifact.logits(
     point.net, point.scheme, point.variables, point.data, point.images
   )
   right = np.argmax(logits, -1) == np.asarray(point.labels)
   assert len(right) == 360
-  assert right.mean() == run.results.by_name[found.name].test == point.accuracy
+  assert right.mean() == study.by_name[found.name].test == point.accuracy
 
 
 WRONG = [

@@ -8,7 +8,8 @@ import pytest
 from bitq_cases import network
 
 from fbq import nets
-from fbq.experiments.bitq import EXPERIMENT, pictures
+from fbq.config import ConfigError
+from fbq.experiments.bitq import EXPERIMENT, collect, page, pictures
 from fbq.experiments.bitq.choices import bits_alone
 from fbq.experiments.bitq.results import best_of, objective
 from fbq.lab import experiment
@@ -18,13 +19,12 @@ from hwsim.bfp.table import layer_bits, movement_table
 
 SETTINGS = {
   "experiment": "bitq",
-  "seed": 0,
+  "seeds": [0],
   "net": {"builder": "resnet18"},
   "data": {"name": "digits", "split_seed": 0, "test_seed": 0},
   "memory_bytes": 2048,
   "register_bytes": 512,
   "calibration_images": 360,
-  "validation_images": 360,
 }
 
 
@@ -94,25 +94,75 @@ def test_the_whole_grid_of_a_residual_network_is_chosen_exactly():
 
 
 def test_a_page_is_made_again_from_the_record_alone(tmp_path):
-  found = bitq_cases.typical()
+  found = bitq_cases.record(bitq_cases.typical())
   path = bitq_cases.saved(tmp_path / "run", found, SETTINGS)
   kind, loaded, about = experiment.load(path)
   assert kind is EXPERIMENT and loaded == found
   kind.write(loaded, about, path)
-  page = (path / "report.html").read_text()
-  assert "src=" not in page and page.count("<svg") == 1
-  assert "BitQ8: X 5, SE 3, BS 16 (b) moves 37.5% of what FP32" in page
-  assert "more than two standard errors apart" in page  # 85 and 90 %
-  assert ">69.71<" in page and ">68.29<" in page  # BitQ8, FlexBlock in table 3
+  text = (path / "report.html").read_text()
+  assert "src=" not in text and text.count("<svg") == 1
+  assert "BitQ8: X 5, SE 3, BS 16 (b, seed 0) moves 37.50 % of what" in text
+  assert "at 85.00 ±1.00 % test accuracy where FP32 has 90.00 ±1.00" in text
+  assert "more than two standard errors apart" in text  # 5 points, each 0.5
+  assert ">69.71<" in text and ">68.29<" in text  # BitQ8, FlexBlock in table 3
   (path / "report.html").unlink()
   kind.write(*experiment.load(path)[1:], path)
-  assert (path / "report.html").read_text() == page
+  assert (path / "report.html").read_text() == text
+
+
+def test_seeds_are_means_and_differences_are_within_them():
+  """FP32 at 90, 88 and 89 %, each 5 points above "b": no error of that."""
+  studies = [
+    bitq_cases.typical(lost, seed) for seed, lost in enumerate((0, 0.02, 0.01))
+  ]
+  found = bitq_cases.record(*studies)
+  fp32, best = found.test("FP32"), found.test("BitQ8 recommended")
+  assert fp32.value == pytest.approx(0.89) and best.value == pytest.approx(0.84)
+  assert fp32.error == best.error == pytest.approx(0.01 / 3**0.5)
+  lost = found.lost("BitQ8 recommended")
+  assert (lost.value, lost.error) == pytest.approx((0.05, 0))
+  assert found.lost("BSFP") is None
+  rows = list(found.table())
+  assert len(rows) == 1 + 3 * 7 and [row[0] for row in rows[1::7]] == [0, 1, 2]
+  means = found.summary()["means"]["BitQ8 recommended"]
+  assert means["dram_bits"] == [300.0, 0.0]
+
+
+def test_runs_of_several_seeds_are_collected(tmp_path):
+  """Runs of seeds 0 and 1 are one, and another network stays alone."""
+  paths = []
+  for name, net, seeds in (
+    ("a", "x", (0,)),
+    ("b", "x", (1,)),
+    ("c", "y", (0,)),
+  ):
+    studies = [bitq_cases.typical(0.02 * seed, seed) for seed in seeds]
+    record = bitq_cases.record(*studies)
+    settings = SETTINGS | {"seeds": list(seeds), "net": {"builder": net}}
+    paths.append(bitq_cases.saved(tmp_path / name, record, settings))
+  one, other = collect.read(paths)
+  assert [study.seed for study in one.studies] == [0, 1]
+  assert one.test("FP32") == pytest.approx((0.89, 0.01, 2))
+  assert len(other.studies) == 1
+  rows = collect.networks([one, other]).rows
+  assert [row[0].split(", ")[1] for row in rows] == 2 * [
+    "FP32",
+    "BitQ16 recommended",
+    "BitQ8 recommended",
+  ]
+  assert [table.label for table in page.tables(one)][1:] == [
+    f"{word}: {what}"
+    for word in ("BitQ16", "BitQ8")
+    for what in ("sensitivity to alpha", "ablation at alpha = 0.2")
+  ]
+  with pytest.raises(ConfigError, match=r"seeds of small are \[0, 0\]"):
+    collect.read([paths[0], paths[0]])
 
 
 def test_less_than_two_standard_errors_are_said():
   near = bitq_cases.typical()
-  path = near.networks[0], *(network(n, 80, 0.89) for n in "ab")
-  found = bitq_cases.record(path, near.words)
+  networks = near.networks[0], *(network(n, 80, 0.9) for n in "ab")
+  found = bitq_cases.record(bitq_cases.study(networks, near.words))
   lines = []
   log = type("Log", (), {"say": lines.append, "console": Silent()})
   EXPERIMENT.tell(found, log)
@@ -121,13 +171,13 @@ def test_less_than_two_standard_errors_are_said():
 
 class Silent:
   def print(self, table):
-    assert len(table.rows) == 3
+    assert len(table.rows) == 3  # FP32, and what is recommended for two words
 
 
 def test_the_front_leaves_out_what_lies_far_below_it():
   found = bitq_cases.typical()
   far = network("far", 20, 0.5)
-  found = bitq_cases.record([*found.networks, far], found.words)
+  found = bitq_cases.study([*found.networks, far], found.words)
   titles = set(re.findall("<title>([^:]*):", pictures.front(found)))
   trained = {n.name for n in found.networks if n.test is not None}
   assert len(trained) == 7 and titles >= trained - {"far"}

@@ -44,7 +44,7 @@ def test_a_word_stands_for_what_is_recommended_for_it(source):
 @pytest.mark.parametrize("point", ["5 bits", "MSFP-12"])  # unknown, published
 def test_what_cannot_be_deployed_is_refused_by_name(source, point):
   with pytest.raises(
-    ConfigError, match="expected 'best', a word or one of Long a, Short a"
+    ConfigError, match="expected 'best', a word or one of FP32, Long a, Short a"
   ):
     source[0].results.deployable(point)
 

@@ -26,6 +26,7 @@ from fbq.deploy import (  # noqa: E402
 )
 from fbq.nets import Node  # noqa: E402
 from fbq.nets.graph import INPUT, Net  # noqa: E402
+from hwsim.pulp import XPULP_V2, XPULPNN_V1  # noqa: E402
 from hwsim.workload import Layer  # noqa: E402
 
 # The image feeds 8-bit weights; a square linear layer; both kinds of adders.
@@ -40,19 +41,19 @@ NET = Net(
     Node("sum", "add", ("c", "half"), activation="relu"),
     Node("d", "conv", ("sum",), 4, (1, 1), norm=True),
     Node("more", "add", ("d", "sum")),
-    Node("e", "conv", ("more",), 8, (2, 2), **CONV),
+    Node("e", "conv", ("more",), 16, (2, 2), **CONV),
     Node("pool", "avg_pool", ("e",), kernel=None),
-    Node("f", "linear", ("pool",), 8, **CONV),
+    Node("f", "linear", ("pool",), 16, **CONV),
     Node("fc", "linear", ("f",), 3, bias=True, is_output=True),
   ),
 )
 
 
-def written(tmp_path, net=NET, bits=None, width=32):
+def written(tmp_path, net=NET, bits=None, width=32, target=XPULP_V2):
   bits = bits or precision.uniform(net, 8) | {"e.weight": 2, "e.out": 4}
   network = lowering.lower(net, variables(net), bits, width)
   image = np.asarray(integer.quantize_images(images(net)))[2]
-  dory.write(network, tmp_path, image)
+  dory.write(network, target, tmp_path, image)
   return network, image
 
 
@@ -70,6 +71,7 @@ def test_what_is_written_is_what_dory_reads(tmp_path, width):
       assert found == expected[node.name].ravel().tolist()
     config = json.loads((tmp_path / str(i) / "config.json").read_text())
     assert config["BNRelu_bits"] == width and not config["input_signed"]
+    assert config["code reserved space"] == XPULP_V2.code_reserved_bytes
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet8", "vgg9"])
@@ -88,10 +90,10 @@ def test_networks_pass_the_check(tmp_path, name):
 # ---- refusals ----------------------------------------------------------------
 
 
-def refused(net, bits):
+def refused(net, bits, target=XPULP_V2):
   network = lowering.lower(net, variables(net), bits)
   with pytest.raises(lowering.UnsupportedError) as error:
-    dory.build(network)
+    dory.build(network, target)
   return str(error.value)
 
 
@@ -144,7 +146,7 @@ def test_layers_that_dory_or_a_kernel_misreads_are_refused():
   message = refused(thin, precision.uniform(thin, 8))
   assert "'a' (conv) has no more weights than output channels" in message
   assert bits  # NET itself is taken
-  dory.build(lowering.lower(NET, variables(NET), bits))
+  dory.build(lowering.lower(NET, variables(NET), bits), XPULP_V2)
 
 
 def depthwise_as_on_pulp(x, weight, stride, left, right):
@@ -222,10 +224,77 @@ def test_a_depthwise_layer_on_maps_of_two_pixels_is_refused():
   assert "'dw' (depthwise) is padded at the right and 2 pixels wide" in message
 
 
+def test_a_kernel_larger_than_its_map_is_refused_where_l1_is_too_small():
+  """Weights of 64 times 2,304 bytes do not fit the 35,000 of L1."""
+  conv = Node("conv", "conv", (INPUT,), 64, (3, 3), 1, 1, **CONV)
+  fc = Node("fc", "linear", ("conv",), 3, bias=True, is_output=True)
+  for size, channels in ((2, 8), (3, 256)):
+    net = Net("map", (size, size, channels), (conv, fc))
+    bits = precision.uniform(net, 8)
+    dory.build(lowering.lower(net, variables(net), bits), XPULP_V2)
+  net = Net("map", (2, 2, 256), (conv, fc))
+  message = refused(net, precision.uniform(net, 8))
+  assert "'conv' (conv) has a 3x3 kernel on a map of 2x2" in message
+
+
+def test_sums_beyond_the_32_bits_that_a_kernel_clips_are_refused(tmp_path):
+  network, _ = written(tmp_path, width=64)
+  shifted = network.layers["a"] | {"shift": np.int32(0)}
+  layers = {**network.layers, "a": shifted}
+  with pytest.raises(lowering.UnsupportedError, match="raise the range of a"):
+    dory.build(dataclasses.replace(network, layers=layers), XPULP_V2)
+
+  edit(tmp_path, lambda g: constant(g, "a.div", lambda x: np.array(1.0)))
+  (problem,) = dory_check.problems(tmp_path)
+  assert problem.endswith("node 'Conv_1' overflows 32 bits")
+
+
+def test_linear_layers_that_a_kernel_gets_wrong_are_refused_for_its_target():
+  def problem(inputs, outputs, bits, target):
+    layer = Layer("fc", "linear", inputs, outputs)
+    return "".join(dory_limits.linear_sizes(layer, bits, target))
+
+  # XpulpNN: eight right outputs, rows of whole registers, of logits too
+  for inputs, outputs, bits in (
+    (8, 8, (8, 8, 8)),
+    (16, 8, (8, 4, 8)),
+    (8, 100, (8, 8, 32)),
+  ):
+    assert problem(inputs, outputs, bits, XPULPNN_V1) == ""
+  message = problem(8, 16, (8, 8, 4), XPULPNN_V1)
+  assert message.startswith("has 16 quantized outputs")
+  for inputs, bits, lanes in ((6, (8, 8, 32), 4), (12, (8, 4, 8), 8)):
+    message = problem(inputs, 8, bits, XPULPNN_V1)
+    assert f"has {inputs} inputs, which XpulpNN's kernel reads by {lanes};" in (
+      message
+    )
+
+  # XpulpV2: whole registers below 8 bits, two outputs at a time on every core
+  assert "reads by 16" in problem(8, 16, (8, 2, 8), XPULP_V2)
+  for outputs in (16, 12, 10, 26, 32):
+    assert problem(6, outputs, (8, 8, 8), XPULP_V2) == ""
+  for outputs in (8, 2, 9, 15, 24, 25):
+    message = problem(6, outputs, (8, 8, 8), XPULP_V2)
+    assert "an odd number for a core" in message
+    assert problem(6, outputs, (8, 8, 32), XPULP_V2) == ""
+
+
+def test_a_linear_layer_is_refused_by_its_name():
+  sizes = changed("f", features=8)
+  message = refused(sizes, precision.uniform(sizes, 8))
+  assert "layer 'f' (linear) has 8 quantized outputs, an odd number" in message
+
+
 def test_depthwise_weights_that_dory_packs_otherwise_are_refused():
   net = narrow()
   bits = precision.uniform(net, 8) | {"dw.weight": 2}
   assert "set dw.weight to 4 or 8 bits" in refused(net, bits)
+
+  # What else is wrong is told at once
+  net = narrow(size=2)
+  network = lowering.lower(net, variables(net), bits)
+  problems = dory_limits.problems(network, XPULP_V2)
+  assert [name for name, _ in problems] == ["dw", "dw"]
 
 
 # ---- what the validator finds ------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fbq.train.evaluation import Judged, clustered_error
+from fbq.train.evaluation import Judged, clustered_error, over_seeds
 
 
 def written_out(values, clusters):
@@ -79,3 +79,49 @@ def test_the_error_is_what_repetition_shows():
   assert np.mean(errors) == pytest.approx(np.std(means), rel=0.06)
   binomial = math.sqrt(np.mean(means) * (1 - np.mean(means)) / 400)
   assert np.std(means) > 1.4 * binomial
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+  st.integers(1, 4),
+  st.lists(st.integers(0, 3), min_size=3, max_size=9),
+  st.integers(0, 2**32 - 1),
+)
+def test_errors_over_seeds_cluster_in_two_ways(seeds, sources, seed):
+  """By pairs that share a source, a seed, or both."""
+  if len(set(sources)) == 1:
+    return
+  values = np.random.default_rng(seed).integers(-1, 2, (seeds, len(sources)))
+  found = over_seeds(values, np.array(sources))
+  assert found.value == pytest.approx(values.mean())
+  flat = values.ravel().tolist()
+  of_source = sources * seeds
+  of_seed = [s for s in range(seeds) for _ in sources]
+  both = list(zip(of_source, of_seed, strict=True))
+  variance = written_out(flat, of_source) ** 2
+  freedom = len(set(sources)) - 1
+  if seeds > 1:
+    by_seed, by_both = (written_out(flat, c) ** 2 for c in (of_seed, both))
+    variance += max(by_seed - by_both, 0.0)
+    freedom = min(freedom, seeds - 1)
+  assert found.error == pytest.approx(math.sqrt(variance), abs=1e-9)
+  assert found.freedom == freedom
+
+
+def test_errors_over_seeds_are_what_repetition_shows():
+  """Hard images, good seeds, and luck: 400 times 8 seeds of 60 x 3 images."""
+  random = np.random.default_rng(1)
+  sources = np.tile(np.arange(60), 3)
+  means, variances = [], []
+  for _ in range(400):
+    values = (
+      random.normal(0, 0.5, 60)[sources]
+      + random.normal(0, 0.1, (8, 1))
+      + random.normal(0, 0.5, (8, 180))
+    )
+    found = over_seeds(values, sources)
+    means.append(found.value)
+    variances.append(found.error**2)
+  expected = 0.5**2 / 60 + 0.1**2 / 8 + 0.5**2 / (8 * 180)
+  assert np.var(means) == pytest.approx(expected, rel=0.15)
+  assert np.mean(variances) == pytest.approx(expected, rel=0.1)

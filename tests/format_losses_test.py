@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_cases import NET
 
-from fbq import block_formats
 from fbq.schemes.block_float import BlockFloat
 from fbq.search import block_noise, format_losses
 from hwsim.bfp.formats import bitq_format
@@ -155,8 +154,6 @@ def test_one_tensor_alone_is_quantized():
   assert found["fc.weight", fine] < found["fc.weight", coarse]
   changed = [(rows[:, 0] != 25).sum() for rows in seen]
   assert changed == [0, 0, *[1] * 6]  # two batches each
-  rows = block_formats.to_array(NET, block_formats.uniform(NET, fine))
-  assert judge.accuracy(rows) in (0.0, 1.0)
 
 
 def test_images_that_fill_no_batch_are_refused():

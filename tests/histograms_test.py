@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from fbq.quantizers import (
   affine,
-  divergence,
   histogram_rules,
   histograms,
   range_rules,
@@ -148,24 +147,64 @@ def test_min_max_and_moving_average_are_exact():
   np.testing.assert_allclose(got, expected, rtol=1e-7)
 
 
+def tensorrt(counts, codes):
+  """Bins within the clip that TensorRT's procedure takes, clip by clip.
+
+  Migacz 2017, "Entropy calibration - pseudocode": what lies above is counted in
+  the last bin of the reference, not in the codes; codes are spread over their
+  bins that are not empty. Of equals the widest.
+  """
+  best = np.inf, 0
+  for size in range(codes, len(counts) + 1):
+    p = counts[:size].astype(np.float64)
+    p[-1] += counts[size:].sum()
+    code = np.arange(size) * codes // size
+    of_code = np.bincount(code, counts[:size])
+    filled = np.bincount(code, p > 0)
+    q = (p > 0) * (of_code / np.maximum(filled, 1))[code]
+    p, q = p / p.sum(), np.maximum(q / q.sum(), 0.5 / counts.sum())
+    loss = np.sum(p[p > 0] * np.log(p[p > 0] / q[p > 0]))
+    best = min(best, (loss, -size))
+  return -best[1]
+
+
 @pytest.mark.parametrize("signed", [True, False])
-def test_kullback_leibler_is_best_of_all_clips(signed):
+def test_kullback_leibler_is_the_clip_of_tensorrt(signed):
   random = np.random.default_rng(1)
   x = np.append(random.laplace(size=4000), 40.0).astype(np.float32)
   x = x if signed else np.abs(x)
   found = histogram([x])
   low, high = histogram_rules.kullback_leibler(found, 5, signed)
   assert low == (-high if signed else 0) and 2 < high < 39
-  size = round(high / found.width)
-  assert size * found.width == high
   counts, _ = np.histogram(
     np.abs(x[x != 0]), np.arange(0, BINS + 1) * found.width
   )
   counts = counts[: np.flatnonzero(counts)[-1] + 1]
-  codes = 16 if signed else 32
-  every = divergence.divergences(counts, codes)
-  # Negative numbers at an edge are counted in the bin below it: none here is.
-  assert every[size - codes] == every.min()
+  assert high == tensorrt(counts, 16 if signed else 32) * found.width
+
+
+@pytest.mark.parametrize("bits", [4, 6, 8])
+def test_values_that_a_background_repeats_do_not_move_the_clip(bits):
+  """A third of all numbers have one of four values: 7 bins are as full."""
+  random = np.random.default_rng(2)
+  x = np.abs(random.laplace(size=60_000)).astype(np.float32)
+  background = np.repeat(np.float32([0.31, 0.77, 1.9, 3.3]), 7_000)
+  clip = lambda x: (
+    histogram_rules.kullback_leibler(histogram([x]), bits, False).high
+  )
+  alone, beside = clip(x), clip(np.append(x, background))
+  assert 0.9 * alone < beside < 1.1 * alone
+
+
+def test_only_what_is_far_above_its_neighbours_is_a_spike():
+  even = np.full(200, 100)
+  np.testing.assert_array_equal(histogram_rules.without_spikes(even), even)
+  even[[50, 51, 180]] = 5000, 4000, 3
+  found = histogram_rules.without_spikes(even)
+  assert found[50] == found[51] == 100 + 4 * (10 + 1) and found[180] == 3
+  few = np.zeros(300, np.int64)
+  few[::40] = 4  # a tail of single numbers stays
+  np.testing.assert_array_equal(histogram_rules.without_spikes(few), few)
 
 
 def test_kullback_leibler_cuts_outliers_and_keeps_what_has_none():

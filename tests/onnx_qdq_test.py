@@ -95,6 +95,20 @@ def test_weights_have_the_narrowest_type_that_the_runtime_has():
   )
 
 
+def test_biases_are_left_as_they_are_by_a_session_of_anybody():
+  """Steps of sums of 2-bit weights are many codes of 8-bit outputs."""
+  bits = {x: 2 if "weight" in x else 8 for x in MIX.workload.sites}
+  network = lowered(MIX, bits)
+  model = onnx_qdq.build(network)
+  inputs = [n.input for n in model.graph.node if n.op_type in ("Conv", "Gemm")]
+  assert {len(each) for each in inputs} == {2}
+  values = images(MIX, 32)
+  expected = exact(MIX, variables(MIX), bits, values)["fc"]
+  assert agreeing(run(model, MIX), expected) >= 30
+  fused = onnx_qdq.build(network, fused_bias=True)
+  assert agreeing(run(fused, MIX), expected) < 16
+
+
 def test_without_quantizers_it_is_close_to_float():
   network = lowered(MIX, precision.uniform(MIX, 8))
   model = onnx_qdq.build_float(network)

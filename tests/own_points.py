@@ -1,6 +1,6 @@
 """A run that was not trained but looks so, of an experiment of a user's own.
 
-It tells what an export asks for, and nothing else.
+It tells what an export asks for, and nothing else; its hardware is XpulpV2.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from fbq.lab import experiment, points, workdir
 from fbq.lab.experiment import Experiment
 from fbq.lab.fine_tuning import FineTuner, recipe_of
 from fbq.lab.lab import Lab
-from fbq.lab.settings import FineTuning, Qat, Training
+from fbq.lab.settings import FineTuning, OnTarget, Qat, Training
 from fbq.report.run import Run
 from fbq.train.checkpoints import Checkpoints
 from tests.configs import tiny
@@ -19,7 +19,7 @@ from tests.configs import tiny
 ACCURACY = 0.5  # that the run reports
 
 
-class OwnPoints(Training):
+class OwnPoints(Training, OnTarget):
   """An experiment that ends in fine-tuned points."""
 
   fine_tuning: FineTuning = FineTuning()
@@ -57,6 +57,7 @@ def opened(directory) -> Lab:
   base = tiny.get_config().to_dict()
   keys = ("net", "data", "float_training", "checkpoint_every", "log_every")
   given = {key: base[key] for key in keys}
+  given |= {"target": "xpulp_v2"}
   given = config_lib.configured("tests.own_points:EXPERIMENT", **given)
   lab = Lab(config_lib.of(OwnPoints, given))
   lab.open(directory)

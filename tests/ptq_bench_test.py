@@ -208,6 +208,12 @@ def test_adaround_leaves_weights_on_their_grids_and_makes_less_noise():
     (dict(activation_rule="mse"), "activation_rule is 'mse'"),
     (dict(steps=("correct", "fold")), "in this order"),
     (dict(steps=("equalize",)), "'equalize' needs folded"),
+    (
+      dict(weight_rule="sawb", weight_bits=4),
+      "'sawb', weight_bits 4, per_channel True, expected 2 to 4 bits and one "
+      "range for a layer.*9 weights of a depthwise channel",
+    ),
+    (dict(weight_rule="sawb", per_channel=False), "weight_bits 8.*2 to 4 bits"),
   ],
 )
 def test_recipes_that_cannot_be_are_refused(wrong, message):

@@ -100,6 +100,25 @@ def test_decided_gates_cost_what_their_assignment_does(make):
   assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_expected_bops_of_decided_gates_by_hand(level):
+  """4 for a tensor of 4 bits, 4 + 8 for one of 8, times MACs over the largest.
+
+  What has fixed bits counts as open: image, sum, and what is signed.
+  """
+  groups = gate_groups(NET, False)
+  cost = regularizers.bops_regularizer(WORKLOAD, groups)
+  open_ = np.arange(2) < level
+  logits = np.tile(np.where(open_, 40.0, -40.0), (groups.count, 1))
+  macs = {"a": 648, "b": 324, "c": 144, "d": 180, "fc": 15}  # 9 pixels
+  assert macs == {x.name: x.macs for x in WORKLOAD.layers if x.macs}
+  free = (0, 4, 12)[level]
+  reads = {"a": 12, "b": 12, "c": free, "d": 12, "fc": free}
+  expected = sum(n / 648 * (free + reads[name]) for name, n in macs.items())
+  found = cost({"gates": {"logits": jnp.float32(logits)}})
+  assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
 def test_chances_of_precisions_follow_the_chain_of_gates():
   for distribution in (gates.FREE_BITS, gates.BAYESIAN_BITS):
     logits = jnp.float32([[0.7, -0.4], [9.0, -9.0]])
@@ -200,6 +219,44 @@ def test_expected_latency_golden():
   close(gradient[rows["fc.weight"]], c["grad_w"])
   close(gradient[rows["b.out"]], c["grad_a"])
   assert np.count_nonzero(np.abs(gradient).sum(1)) == 2
+
+
+OPEN, CLOSED, EVEN = 40.0, -40.0, -1.19895  # P(gate > 0) of 1, 0 and 1/2
+
+
+@pytest.mark.parametrize(
+  "of, shares", [("bops", (1, 4 / 9, 1 / 3)), ("tensors", (1, 1, 1))]
+)
+def test_the_free_bits_penalty_by_hand(of, shares):
+  """4 P(4 or more) + 8 P(8) of both operands, by MACs of 576, 256 and 192."""
+  groups = gate_groups(CHAIN, False)
+  penalty = regularizers.bops_regularizer(CHAIN.workload, groups, of)
+  rows = groups.rows(CHAIN)
+
+  def at(**logits):
+    found = np.full((groups.count, 2), OPEN, np.float32)
+    for name, pair in logits.items():
+      found[rows[name.replace("_", ".")]] = pair
+    return float(penalty({"gates": {"logits": jnp.asarray(found)}}))
+
+  a, b, fc = shares
+  assert at() == pytest.approx(24 * (a + b + fc), rel=1e-5)
+  # 4-bit weights of b, 2-bit input of b; 2-bit weights of fc, 4-bit input.
+  found = at(
+    b_weight=(OPEN, CLOSED),
+    a_out=(CLOSED, OPEN),
+    fc_weight=(CLOSED, CLOSED),
+    b_out=(OPEN, CLOSED),
+  )
+  assert found == pytest.approx(24 * a + 4 * b + 4 * fc, rel=1e-5)
+  # Half a chance of 4 bits or more, a quarter of 8: 4 / 2 + 8 / 4.
+  found = at(a_weight=(EVEN, EVEN), fc_weight=(EVEN, OPEN))
+  assert found == pytest.approx(16 * a + 24 * b + 18 * fc, rel=1e-4)
+
+
+def test_an_unknown_penalty_is_refused():
+  with pytest.raises(ValueError, match="of is 'macs', expected 'bops' or 'te"):
+    regularizers.bops_regularizer(WORKLOAD, gate_groups(NET, False), "macs")
 
 
 # ---- what they drive to ------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from report_points import make, points, report
+from report_points import make, points, report, score
 
 from fbq.report import (
   Change,
@@ -46,11 +46,12 @@ def test_every_point_and_arrow_of_the_picture_has_its_numbers():
   results = report([*points(), odd])
   found = titles(plots.front(results))
   for point in results.points:
-    said = plots.said(results, point)
+    said = plots.said(point)
     assert found.count(said) == 1, said
-  assert f"recommended: {plots.said(results, results.best.point)}" in found
-  assert "<b>& = other: 620 cycles, 94.50% ± 0.60; weights: 4 bits" in (
-    plots.said(results, odd)
+  assert f"recommended: {plots.said(results.best.point)}" in found
+  assert (
+    "<b>& = other: 620 cycles, 94.50% ± 0.50 in validation, 50.75% in t"
+    in (plots.said(odd))
   )
   arrow = "free-0.1 to free-0.1+fb: 640 to 600 cycles, 93.00% to 94.00%"
   assert found.count(arrow) == 1
@@ -60,13 +61,13 @@ def test_every_point_and_arrow_of_the_picture_has_its_numbers():
 def test_the_same_points_give_the_same_picture():
   drawn = [plots.front(report()) for _ in range(2)]
   assert drawn[0] == drawn[1]
-  assert drawn[0] != plots.front(report(float_accuracy=0.96))
+  assert drawn[0] != plots.front(report(float_validation=score(0.96, 0.96)))
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_picture_of_few_points_with_odd_names(count):
   some = [make("$x^$", 5, 1.0), make("a_{b}$", 5, 1.0)][:count]
-  svg = plots.front(report(some, reference="$x^$", network="$", test_count=10))
+  svg = plots.front(report(some, reference="$x^$", network="$"))
   assert {"$ on cluster", *(point.name for point in some[:1])} <= texts(svg)
 
 
@@ -126,7 +127,7 @@ def full_report(name="locked-0.03+fb"):
     LayerRow("pool_row", "avg_pool", 8, None, 8, 0, 200, 0.25),
   )
   change = Change(
-    ("conv.weight",), "conv_row", (8, 4), (8, 8), 700, 600, "no unpacking"
+    ("conv.weight",), "conv_row", (8, 4, 8), (8, 8, 8), 700, 600, "no need"
   )
   return report(
     layers={name: rows, "8/8": rows},
@@ -140,10 +141,10 @@ def test_page_answers_first_and_shows_everything():
   answer = sentences.answer(recommend(points()), "net", "cluster")
   assert text.index(answer) < text.index("<svg")
   for said in (
-    "no unpacking",
+    "no need",
     "conv_row",
     "0.65 ms at 1 MHz",
-    "float network has 97.00%",
+    "float network has 47.00%",
     "75.0 %",
     "= free-0.2, free-0.3",
     'data-sort="-35.0"',
@@ -163,7 +164,7 @@ def test_page_escapes_what_it_is_given():
     make(evil, 100, 0.96, "free_bits", "base"),
   ]
   row = LayerRow(evil, evil, 8, 8, 8, 1, 1, 1.0)
-  change = Change((evil,), evil, (4, 4), (8, 8), 2, 1, evil)
+  change = Change((evil,), evil, (4, 4, 8), (8, 8, 8), 2, 1, evil)
   found = report(some, layers={evil: (row,)}, changes={evil: (change,)})
   text = html(dataclasses.replace(found, network=evil, target=evil))
   assert text.count("<script") == 1 and "')<" not in text  # The page's own.

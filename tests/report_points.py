@@ -2,20 +2,40 @@
 
 from fbq.report import Point
 from fbq.report.assignments import Assignments
+from fbq.report.records import Score
 
-TEST_COUNT = 1440
+REFERENCE = 0.96  # accuracy of "8/8" in validation
 
 
-def make(name, cycles, accuracy, kind="search", parent=None, bits=4, **others):
+def score(accuracy, reference, error=0.005, loss_error=0.0, freedom=99):
+  return Score(accuracy, error, reference - accuracy, loss_error, freedom)
+
+
+def make(
+  name,
+  cycles,
+  accuracy,
+  kind="search",
+  parent=None,
+  bits=4,
+  reference=REFERENCE,
+  loss_error=0.0,
+  **others,
+):
+  """A point of an accuracy in validation.
+
+  In the test whatever loses there wins half of it: who chose by the test would
+  choose otherwise.
+  """
   values = dict(
     precision={"conv": bits, "conv.weight": bits},
     bops=10,
     weight_bytes=100 * bits,
     peak_activation_bytes=64,
+    validation=score(accuracy, reference, loss_error=loss_error),
+    test=score(0.5 + (reference - accuracy) / 2, 0.5, 0.01, 0.004),
   )
-  return Point(
-    name, kind, parent, cycles=cycles, accuracy=accuracy, **values | others
-  )
+  return Point(name, kind, parent, cycles=cycles, **values | others)
 
 
 def points():
@@ -34,13 +54,19 @@ def report(some=None, **others):
   values = dict(
     network="net",
     target="cluster",
-    test_count=TEST_COUNT,
-    float_accuracy=0.97,
+    seeds=(0,),
+    validation_count=1148,
+    validation_sources=287,
+    test_count=1440,
+    test_sources=360,
+    float_validation=score(0.97, REFERENCE),
+    float_test=score(0.47, 0.5),
     points=tuple(some or points()),
     layers={},
     changes={},
     reference="8/8",
     tolerance=0.005,
+    confidence=0.8,
     clock_hertz=None,
     assumptions=(),
   )

@@ -4,12 +4,14 @@ import numpy as np
 
 
 def count_of(total: int, share: float) -> int:
-  """Images held out of `total`: their share, one at least; none of 0.
+  """Images held out of `total`: their share, two at least; none for 0.
+
+  One alone would tell nothing of its error.
 
   Raises:
     ValueError: none would be left to train on.
   """
-  count = max(1, round(share * total)) if share else 0
+  count = max(2, round(share * total)) if share else 0
   if count >= total:
     raise ValueError(
       f"data.validation_share is {share:g}, which holds {count:,} of "

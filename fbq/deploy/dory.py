@@ -19,31 +19,38 @@ from fbq.deploy import dory_limits, integer
 from fbq.deploy.integer import IntegerNet
 from fbq.files import user_path, write_atomically
 from fbq.nets.graph import INPUT
+from hwsim.pulp import Target
 
 OPSET = 11  # Gemm without a bias; Clip keeps its bounds as attributes
-CODE_BYTES = 150_000  # of L2 kept free for the program
 
 
-def build(network: IntegerNet) -> Any:
+def build(network: IntegerNet, target: Target) -> Any:
   """The onnx.ModelProto that DORY's Quantlab frontend reads.
+
+  Args:
+    network: network in integers.
+    target: hardware that it is to run on.
 
   Raises:
     UnsupportedError: see `dory_limits.check_supported`.
   """
   import onnx
 
-  dory_limits.check_supported(network)
+  dory_limits.check_supported(network, target)
   builder = _DoryBuilder(network, onnx)
   for node in network.net.nodes:
     builder.add(node)
   return builder.model()
 
 
-def write(network: IntegerNet, directory: Path, image: np.ndarray) -> None:
+def write(
+  network: IntegerNet, target: Target, directory: Path, image: np.ndarray
+) -> None:
   """Writes network.onnx, config.json and golden tensors of one image.
 
   Args:
     network: network in integers.
+    target: hardware that it is to run on.
     directory: directory that is written to; made if need be.
     image: codes [H, W, C] of the image that the golden tensors belong to.
 
@@ -51,14 +58,14 @@ def write(network: IntegerNet, directory: Path, image: np.ndarray) -> None:
     UnsupportedError: see `dory_limits.check_supported`.
   """
   # The model first: what DORY cannot take leaves no half-written directory.
-  model = build(network)
+  model = build(network, target)
   directory = user_path(directory)
   directory.mkdir(parents=True, exist_ok=True)
   write_atomically(directory / "network.onnx", model.SerializeToString())
   config = {
     "onnx_file": "network.onnx",
     "BNRelu_bits": network.width,
-    "code reserved space": CODE_BYTES,
+    "code reserved space": target.code_reserved_bytes,
     "n_inputs": 1,
     "input_bits": network.bits[network.site(INPUT)],
     "input_signed": False,

@@ -4,6 +4,7 @@ Read in the sources of DORY (be3d6dd) and pulp-nn-mixed (46d966d), and seen by
 running both: docs/facts/quantization.md 3.7, docs/facts/pulp.md.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ import numpy as np
 from fbq.deploy.integer import IntegerNet, code_range
 from fbq.deploy.lowering import UnsupportedError
 from fbq.nets.graph import INPUT, Node
+from hwsim.pulp import Target
+from hwsim.pulp.geometry import Bits, of_layer
+from hwsim.pulp.tiling import fits_whole
 from hwsim.workload import Layer
 
 
@@ -33,18 +37,38 @@ class _Part(NamedTuple):
   out_site: str
   out_bits: int
 
+  @property
+  def bits(self) -> tuple[int, int, int]:
+    """Bits of input, weights and output."""
+    return self.in_bits[0], self.weight_bits, self.out_bits
 
-def check_supported(network: IntegerNet) -> None:
-  """Raises UnsupportedError for the first layer that would not run as it is.
 
-  The message names the layer and what to change.
+def check_supported(network: IntegerNet, target: Target) -> None:
+  """Raises UnsupportedError, with every layer of `problems`, if there are any.
+
+  Args:
+    network: network in integers.
+    target: hardware, whose kernels and L1 count.
   """
-  for part in _parts(network):
-    for problem in _problems(network, part):
-      raise UnsupportedError(
-        f"DORY cannot take {network.net.name}: layer {part.node.name!r} "
-        f"({part.node.op}) {problem}"
-      )
+  found = [f"layer {name!r} {why}" for name, why in problems(network, target)]
+  if found:
+    raise UnsupportedError(
+      f"DORY cannot take {network.net.name}: {'; '.join(found)}"
+    )
+
+
+def problems(network: IntegerNet, target: Target) -> list[tuple[str, str]]:
+  """(layer, what is wrong and what to change) of all that would run otherwise.
+
+  Args:
+    network: network in integers.
+    target: hardware, whose kernels and L1 count.
+  """
+  return [
+    (part.node.name, f"({part.node.op}) {problem}")
+    for part in _parts(network)
+    for problem in _problems(network, part, target)
+  ]
 
 
 def _parts(network) -> Iterator[_Part]:
@@ -63,7 +87,7 @@ def _parts(network) -> Iterator[_Part]:
     )
 
 
-def _problems(network, part) -> Iterator[str]:
+def _problems(network, part, target) -> Iterator[str]:
   """What is wrong with a layer, as the end of a sentence about it."""
   if part.node.op == "add":
     yield from _adder(part)
@@ -74,11 +98,15 @@ def _problems(network, part) -> Iterator[str]:
   yield from _bytes(part)
   if part.node.op == "linear":
     yield from _flattened(network, part)
+    yield from linear_sizes(part.layer, part.bits, target)
   if part.node.op == "depthwise":
     yield from right_border(part.layer)
     yield from _shared_bytes(part)
   if part.node.has_weights:
+    yield from _small_map(part, target, network.width)
     yield from _constants(network, part)
+  if part.node.name in network.reach:
+    yield from _quotients(network, part)
 
 
 def _adder(part) -> Iterator[str]:
@@ -154,7 +182,51 @@ def _flattened(network, part) -> Iterator[str]:
     )
 
 
-def right_border(layer) -> Iterator[str]:
+def linear_sizes(
+  layer: Layer, bits: tuple[int, int, int], target: Target
+) -> Iterator[str]:
+  """Sizes at which kernels of linear layers go wrong.
+
+  What of a row does not fill a register XpulpNN's take from a wrong address,
+  and XpulpV2's twice or four times as much of it below 8 bits. XpulpNN's
+  quantize all outputs of a core by the first one's multiplier, XpulpV2's an odd
+  one by that of channel 0.
+
+  Args:
+    layer: linear layer.
+    bits: bits of input, weights and output.
+    target: hardware, whose kernels count.
+
+  Yields:
+    each problem.
+  """
+  inputs, outputs = layer.in_channels, layer.out_channels
+  library, cores = target.other_library, target.cores
+  lanes = 32 // min(bits[:2])
+  if inputs % lanes and (library != "XpulpV2" or lanes > 4):
+    yield (
+      f"has {inputs} inputs, which {library}'s kernel reads by {lanes}; give "
+      f"it a multiple of {lanes}"
+    )
+
+  # Logits are right, which are not quantized
+  each = -(-outputs // cores)
+  if bits[2] == 32:
+    return
+  if library != "XpulpV2" and each > 1:
+    yield (
+      f"has {outputs} quantized outputs, of which {library}'s kernel gets "
+      f"{cores} right; make it a 1x1 convolution"
+    )
+  if library == "XpulpV2" and (outputs % 2 or each % 2):
+    yield (
+      f"has {outputs} quantized outputs, an odd number for a core, which "
+      f"{library}'s kernel gets wrong; give it a multiple of {2 * cores}, or "
+      "make it a 1x1 convolution"
+    )
+
+
+def right_border(layer: Layer) -> Iterator[str]:
   """Columns of zeros that a depthwise kernel puts in the wrong place.
 
   pulp-nn-mixed makes columns of the output in three loops. The first runs
@@ -191,6 +263,41 @@ def _shared_bytes(part) -> Iterator[str]:
     yield (
       "has weights of 2 bits, which DORY packs by pairs of channels where the "
       f"kernel reads fours; set {part.node.name}.weight to 4 or 8 bits"
+    )
+
+
+def _small_map(part, target, width) -> Iterator[str]:
+  """DORY's tiles are at least as large as the kernel, so it finds none.
+
+  Unless the layer fits L1 as it is. It would end without code and without an
+  error.
+  """
+  layer = part.layer
+  exported = dataclasses.replace(target, constant_bits=width)
+  is_smaller = (
+    layer.in_height < layer.kernel_height or layer.in_width < layer.kernel_width
+  )
+  if is_smaller and not fits_whole(
+    of_layer(layer), Bits(*part.bits), exported.constants
+  ):
+    yield (
+      f"has a {layer.kernel_height}x{layer.kernel_width} kernel on a map of "
+      f"{layer.in_height}x{layer.in_width} and does not fit L1 whole, for "
+      "which DORY finds no tile; give it a larger image or fewer channels"
+    )
+
+
+def _quotients(network, part) -> Iterator[str]:
+  """Kernels shift 64-bit sums and clip the lowest 32 bits of what is left."""
+  requant = network.requant(part.node.name)
+  worst = max(
+    np.abs((end * requant.mul + requant.add) >> requant.shift).max()
+    for end in network.reach[part.node.name]
+  )
+  if worst >= 2**31:
+    yield (
+      f"can reach a code of {worst:.3g} before it is clipped, and kernels clip "
+      f"the lowest 32 bits of it; raise the range of {part.out_site}"
     )
 
 

@@ -142,6 +142,7 @@ def _requantize(layer, acc, pixels, width, where):
   clip = layer.requant["Clip"]
   kind = TensorKind(clip["out_bits"], clip["min"] < 0)
   y = _shifted(acc, mul // pixels, add, shift, width, where)
+  _check_width(y, 32, where)  # what the kernel clips
   return kind.clip(y), kind
 
 

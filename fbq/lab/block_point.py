@@ -83,5 +83,5 @@ def load(run: FinishedRun, found: TrainedFormats) -> BlockPoint:
     Data(formats, jnp.asarray(found.tops, jnp.int32)),
     variables,
     *lab.test,
-    accuracy=results["test"],
+    accuracy=results["test_accuracy"],
   )

@@ -1,7 +1,4 @@
-"""Assignments as the end of an experiment: saved, fine-tuned, compared.
-
-The record of every experiment that ends in a front of accuracy over cycles.
-"""
+"""Assignments as the end of an experiment: saved, fine-tuned, told by layer."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -15,13 +12,10 @@ from fbq.lab.costs import Costs
 from fbq.lab.fine_tuning import FineTuner
 from fbq.lab.judgement import Judgement
 from fbq.lab.lab import Lab
-from fbq.lab.settings import Judged
 from fbq.nets.graph import Net
 from fbq.quantizers.site_ranges import Ranges
-from fbq.report import Change, LayerRow, Point
-from fbq.report.assignments import Assignments
+from fbq.report import Change, LayerRow
 from fbq.search.free_bits import Raise
-from hwsim import proxies
 from hwsim.pulp import simulate
 
 REFERENCE = "8/8"
@@ -45,13 +39,21 @@ def file_of(name: str) -> str:
   return name.replace("/", "-").replace("%", "")
 
 
-def save_precisions(lab: Lab, found: Found) -> None:
-  """Writes precision/<point>.json for every assignment."""
+def prefix_of(seeds: Sequence[int], seed: int) -> str:
+  """What names of runs and files of a seed begin with: "" for the first one.
+
+  So a run of one seed, and what is exported of several, has plain names.
+  """
+  return "" if seed == seeds[0] else f"seed{seed}-"
+
+
+def save_precisions(lab: Lab, found: Found, prefix: str = "") -> None:
+  """Writes precision/<prefix><point>.json for every assignment."""
   folder = lab.workdir / "precision"
   folder.mkdir(exist_ok=True)
   for name, assignment in found.items():
     text = precision_lib.to_json(lab.net, assignment)
-    write_atomically(folder / f"{file_of(name)}.json", text)
+    write_atomically(folder / f"{prefix}{file_of(name)}.json", text)
 
 
 def fine_tuned(
@@ -61,6 +63,7 @@ def fine_tuned(
   starts: Ranges,
   found: Found,
   key: jax.Array,
+  prefix: str = "",
 ) -> dict[str, Judgement]:
   """{name: how it was judged}; each different assignment is trained once.
 
@@ -71,8 +74,11 @@ def fine_tuned(
     starts: where ranges start, see `fine_tuning.starts`.
     found: assignments by name.
     key: random key of the batches, the same for all.
+    prefix: what names of runs begin with, see `prefix_of`.
   """
-  runs = {name: training_of(lab.net, bits) for name, bits in found.items()}
+  runs = {
+    name: prefix + training_of(lab.net, bits) for name, bits in found.items()
+  }
   different: dict[str, str] = {}  # name of a run -> the first point with it
   for name, run in runs.items():
     different.setdefault(run, name)
@@ -90,110 +96,11 @@ def fine_tuned(
     different.items(), trained, strict=True
   ):
     judged[run] = judgement
-    lab.log.say(f"[{len(judged)}/{len(different)}] {name}: {judgement}")
+    lab.log.say(f"[{len(judged)}/{len(different)}] {prefix}{name}: {judgement}")
   return {name: judged[run] for name, run in runs.items()}
 
 
-def assignments(
-  lab: Lab,
-  settings: Judged,
-  found: Found,
-  judged: Mapping[str, Judgement],
-  float_judged: Judgement,
-  details: Mapping[str, Mapping[str, Any]],
-  parents: Mapping[str, str] = {},  # noqa: B006  never changed
-  raises: Mapping[str, Sequence[Raise]] = {},  # noqa: B006
-) -> Assignments:
-  """The record of what was found.
-
-  Args:
-    lab: network, data and costs.
-    settings: baselines and tolerance.
-    found: assignments by name; equal ones become one point with aliases.
-    judged: how each was judged after fine-tuning, by name.
-    float_judged: how the float network was judged.
-    details: what else there is to say of a point, by name.
-    parents: name of a Free Bits point -> name of the point it came from.
-    raises: name of a Free Bits point -> what the pass changed.
-  """
-  net, costs = lab.net, lab.costs
-  points = _points(
-    net,
-    costs,
-    found,
-    judged,
-    details,
-    parents,
-    settings.uniform_baselines,
-  )
-
-  # Names beside values: a record of ten fields is read by them
-  return Assignments(
-    network=net.name,
-    target=costs.name,
-    test_count=lab.task.test.count,
-    float_accuracy=float_judged.test.accuracy,
-    points=tuple(points),
-    layers={p.name: _layers(net, costs, p.precision) for p in points},
-    changes={
-      p.name: tuple(_change(net, costs, change) for change in raises[p.name])
-      for p in points
-      if p.name in raises
-    },
-    reference=REFERENCE,
-    tolerance=settings.tolerance,
-    clock_hertz=costs.target.frequency_hz if costs.target else None,
-    assumptions=tuple(_assumptions(costs, lab.task.about_test)),
-  )
-
-
-def _points(net, costs, found, judged, details, parents, uniform):
-  """One point for each different assignment; the first name is its name."""
-  # Baselines give their name to what is found again, then what was searched
-  baselines = {f"{bits}/{bits}" for bits in uniform}
-  order = sorted(
-    found, key=lambda name: (name not in baselines, name in parents)
-  )
-  same: dict[tuple, list[str]] = {}
-  for name in order:
-    key = tuple(precision_lib.to_array(net, found[name]))
-    same.setdefault(key, []).append(name)
-
-  # Costs are those of the assignment alone, whoever found it
-  points = []
-  for name, *aliases in same.values():
-    kind = (
-      "baseline"
-      if name in baselines
-      else "free_bits"
-      if name in parents
-      else "search"
-    )
-    assignment = found[name]
-    points.append(
-      Point(
-        name=name,
-        kind=kind,
-        parent=parents.get(name),
-        precision=assignment,
-        cycles=costs.total(net.workload, assignment),
-        accuracy=judged[name].test.accuracy,
-        bops=proxies.bops(net.workload, assignment),
-        weight_bytes=proxies.weight_bytes(net.workload, assignment),
-        peak_activation_bytes=proxies.peak_activation_bytes(
-          net.workload, assignment
-        ),
-        detail={
-          **details.get(name, {}),
-          **costs.otherwise(net.workload, assignment),
-        },
-        aliases=tuple(aliases),
-      )
-    )
-  return points
-
-
-def _layers(net, costs, assignment):
+def layers(net: Net, costs: Costs, assignment):
   """What each layer of one point costs."""
   cycles = costs.by_layer(net.workload, assignment)
   total = int(cycles.sum())
@@ -218,7 +125,7 @@ def _layers(net, costs, assignment):
   )
 
 
-def _change(net: Net, costs: Costs, change: Raise) -> Change:
+def change_of(net: Net, costs: Costs, change: Raise) -> Change:
   """A change with its reason: where the simulator sees the cycles go."""
   layer = net.workload.layers[net.workload.index[change.layer]]
   (a0, w0, o0), (a1, w1, o1) = change.before, change.after
@@ -278,18 +185,3 @@ def about_outputs(costs: Costs) -> str:
     "Latency of the network is the sum over its layers, each timed alone, "
     f"{timed} where it is more than a point of 8/8's cycles."
   )
-
-
-def _assumptions(costs, about_test):
-  measured = sum(p.startswith("measured") for p in costs.table.provenance)
-  return [
-    "Cycles are "
-    + (
-      f"simulated, but for {measured} measured layers."
-      if measured
-      else "simulated tile by tile, not measured."
-    ),
-    about_outputs(costs),
-    about_test,
-    "Every accuracy is of one seed; all fine-tunings see the same batches.",
-  ]

@@ -82,6 +82,22 @@ Baselines = Annotated[
 ]
 
 
+Target = Annotated[float, Field(gt=0, le=1)]
+Targets = Annotated[
+  tuple[Target, ...],
+  Check(
+    lambda shares: (
+      bool(shares) and len({f"{s:.0%}" for s in shares}) == len(shares)
+    ),
+    "shares of what 8 bits cost, above 0 to 1, 1 % apart",
+  ),
+]
+Bracket = Annotated[
+  tuple[Positive, Positive],
+  Check(lambda ends: ends[0] < ends[1], "two numbers above 0 that rise"),
+]
+
+
 class Stage(Settings):
   """A stage of training: its length, its batches, its rates."""
 
@@ -106,6 +122,31 @@ class Stage(Settings):
   "What is multiplied and kept between layers in training; all else, and every \
   evaluation, is float32. On a GPU, products of float32 keep 11 bits of their \
   operands in training (TF32), all 24 elsewhere."
+
+
+class Aim(Settings):
+  """Targets of searches, and how the strengths for them are found."""
+
+  targets: Targets = (0.85, 0.9, 0.95)
+  "Shares of what 8/8 costs; the strength for each is found by bisection."
+  cost: Literal["cycles", "bops"] = "cycles"
+  "What the shares are of: cycles after the hardware pass, or bit operations \
+  as searched."
+  at_most: bool = False
+  "Whether a share above its target is not good enough."
+  bracket: Bracket = (1e-4, 1e2)
+  "Strengths between which those of all targets lie."
+  searches: int = Field(8, ge=1, le=50)
+  "Most searches for a target; every search counts for all targets."
+  tolerance: Share = 0.01
+  "Distance from a target at which it is met."
+
+  @property
+  def words(self) -> str:
+    """What the shares are of, for reports."""
+    if self.cost == "bops":
+      return "bit operations"
+    return "cycles after the hardware pass"
 
 
 class FineTuning(Stage):
@@ -241,4 +282,7 @@ class Judged(Settings):
   uniform_baselines: Baselines = (8, 4, 2)
   "Bits of the uniform networks beside."
   tolerance: BelowOne = 0.005
-  "Accuracy that the recommended point may lose."
+  "Accuracy that the recommended point may lose to 8/8."
+  confidence: float = Field(0.8, ge=0.5, lt=1)
+  "Confidence with which it loses no more, by the error of its loss in \
+  validation; 0.5 looks at the loss alone."

@@ -42,7 +42,8 @@ class Recipe:
     per_channel: whether each output channel of a kernel has a range, but for
       the classifier's, whose logits are compared with each other; else a kernel
       has one.
-    weight_rule: rule for ranges of weights, one of `WEIGHT_RULES`.
+    weight_rule: rule for ranges of weights, one of `WEIGHT_RULES`; "sawb" for
+      2 to 4 bits and layers as a whole.
     activation_rule: rule for ranges of activations, one of
       `histogram_rules.RULES`.
     steps: what is done besides, some of `STEPS` in their order.
@@ -72,6 +73,15 @@ class Recipe:
     ):
       if bits is not None and not 2 <= bits <= 8:
         raise ValueError(f"{name} is {bits!r}, expected 2 to 8, or None")
+    bits = self.weight_bits
+    if self.weight_rule == "sawb" and bits and (self.per_channel or bits > 4):
+      raise ValueError(
+        f"weight_rule is 'sawb', weight_bits {bits}, per_channel "
+        f"{self.per_channel}, expected 2 to 4 bits and one range for a layer, "
+        "which its coefficients are fitted to: for the 9 weights of a "
+        "depthwise channel they give 0 to 4 times the largest. Take "
+        "'least_squares' here"
+      )
     order = [step for step in STEPS if step in self.steps]
     if list(self.steps) != order:
       raise ValueError(

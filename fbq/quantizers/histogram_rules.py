@@ -15,6 +15,7 @@ of the largest magnitude) can change:
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from fbq.quantizers import affine, calibration, divergence, range_rules
 from fbq.quantizers.histograms import BINS, Histogram
@@ -27,6 +28,9 @@ RULES = (
   "least_squares",
   "kullback_leibler",
 )
+
+
+_BESIDE = 16  # bins of a code in TensorRT, 2,048 / 128
 
 
 def range_of(
@@ -109,8 +113,9 @@ def kullback_leibler(histogram: Histogram, bits: int, signed: bool) -> Range:
   """The least divergence of histograms, as TensorRT calibrates activations.
 
   Zeros are left out: every grid has them, and those of a ReLU would outweigh
-  the rest. Clips at the end of each bin are tried, from as many bins as there
-  are codes; for what is compared see `divergence.divergences`.
+  the rest. So would any other value that is common for itself, see
+  `without_spikes`. Clips at the end of each bin are tried, from as many bins as
+  there are codes; for what is compared see `divergence.divergences`.
 
   Args:
     histogram: counts of the tensor's numbers.
@@ -128,9 +133,33 @@ def kullback_leibler(histogram: Histogram, bits: int, signed: bool) -> Range:
   filled = np.flatnonzero(counts)
   size = filled[-1] + 1 if len(filled) else 0
   codes = 2 ** (bits - 1) if signed else 2**bits
-  high = divergence.best_clip(counts[:size], codes) * histogram.width
+  clip = divergence.best_clip(without_spikes(counts[:size]), codes)
+  high = clip * histogram.width
   high = np.float64(high)
   return range_rules.widened(-high if signed else 0.0 * high, high)
+
+
+def without_spikes(counts: np.ndarray) -> np.ndarray:
+  """int64 [N]: what bins hold that are not much fuller than those beside.
+
+  A plain background gives every channel one value for all of it: such bins held
+  10 % of a depthwise layer's numbers. Codes spread them over all of their bins,
+  which is a divergence of 0.25 to 0.7 nats where other tensors have 0.002 and
+  costs no accuracy. The clip then goes where spikes have narrow codes: to 0.19
+  of the largest number at 8 bits, 0.03 at 6 (MobileNetV1 on the digits, 92.9
+  and 13.9 %; without spikes 96.5 and 96.5, float 96.7 %).
+
+  A bin keeps the median m of the 16 bins to either side and its own, and four
+  standard deviations of a count above: m + 4 (sqrt(m) + 1) numbers at most.
+  """
+  if not len(counts):
+    return counts
+  beside = sliding_window_view(
+    np.pad(counts, _BESIDE, mode="edge"), 2 * _BESIDE + 1
+  )
+  median = np.median(beside, axis=1).astype(np.int64)
+  most = median + np.int64(4 * (np.sqrt(median) + 1))
+  return np.minimum(counts, most)
 
 
 def _extremes(histogram: Histogram) -> Range:

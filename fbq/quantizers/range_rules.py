@@ -151,9 +151,13 @@ def least_squares(
 def sawb(x: np.ndarray, bits: int, form: str) -> Range:
   """The range fitted to the first and second moments (SAWB, arXiv 1807.06964).
 
-  The fit is good for bell-shaped distributions. For a channel of one magnitude
-  it is 0.2 of that at 4 bits, and negative at 5 and more: where it is not
-  positive, the largest magnitude is taken.
+  The fit is good for many numbers of a bell-shaped distribution. It is the
+  difference of two moments that are alike: at 8 bits of 45 and 42 times the
+  mean magnitude, so that 2 % of either is a quarter of the range. From the 9
+  weights of a depthwise channel it made 0 to 4.5 times the largest (MobileNetV1
+  on the digits: 27 % instead of 97). `fbq.ptq.recipes` has it for whole layers
+  of 2 to 4 bits alone, which the paper fits. Where it is not positive, the
+  largest magnitude is taken.
 
   Args:
     x: weights [N, ...].

@@ -4,22 +4,24 @@ import collections
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from fbq.report import records
 from fbq.report.records import (
   Change,
+  Confidence,
   Fraction,
   LayerRow,
   Point,
   Recommendation,
+  Score,
+  SeedPoint,
 )
 
-_COLUMNS = (
-  *("name", "kind", "parent", "aliases", "cycles", "accuracy", "bops"),
-  *("weight_bytes", "peak_activation_bytes", "on_front"),
-)
+_COLUMNS = ("name", "kind", "parent", "aliases", "cycles")
+_SCORE = ("accuracy", "error", "loss", "loss_error")
+_COSTS = ("bops", "weight_bytes", "peak_activation_bytes")
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,20 @@ class Assignments:
 
   Attributes:
     network, target: names for the reader.
-    test_count: test images behind every accuracy.
-    float_accuracy: test accuracy of the float network.
+    seeds: seeds of which every point is the mean.
+    validation_count, validation_sources: images that everything was chosen by,
+      and the sources that they were made from.
+    test_count, test_sources: the same of the images that are reported.
+    float_validation, float_test: scores of the float network.
     points: every assignment with its results.
-    layers: what each layer costs, by name of the point.
-    changes: what the Free Bits pass raised, by name of the point.
+    layers: what each layer costs, by name of the point, of the first seed.
+    changes: what the Free Bits pass raised, by name of the point, likewise.
     reference: name of the point that others are compared with.
     tolerance: accuracy that the recommended point may lose.
+    confidence: with which it loses no more than that.
     clock_hertz: clock of the target, or None.
     assumptions: sentences about what the numbers rest on.
+    warnings: sentences about what went wrong.
 
   Raises:
     ValueError: a number is impossible, or points do not fit together.
@@ -44,15 +51,22 @@ class Assignments:
 
   network: str
   target: str
+  seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+  validation_count: PositiveInt
+  validation_sources: PositiveInt
   test_count: PositiveInt
-  float_accuracy: Fraction
+  test_sources: PositiveInt
+  float_validation: Score
+  float_test: Score
   points: Annotated[tuple[Point, ...], Field(min_length=1)]
   layers: dict[str, tuple[LayerRow, ...]]
   changes: dict[str, tuple[Change, ...]]
   reference: str
   tolerance: Fraction
+  confidence: Confidence
   clock_hertz: PositiveFloat | None
   assumptions: tuple[str, ...]
+  warnings: tuple[str, ...] = ()
 
   def __post_init__(self):
     names = [n for point in self.points for n in (point.name, *point.aliases)]
@@ -79,54 +93,73 @@ class Assignments:
   @property
   def best(self) -> Recommendation:
     """The point to take, next to the reference."""
-    return records.recommend(self.points, self.reference, self.tolerance)
+    return records.recommend(
+      self.points, self.reference, self.tolerance, self.confidence
+    )
 
   @property
   def by_name(self) -> dict[str, Point]:
     """Points by name and alias."""
     return {n: p for p in self.points for n in (p.name, *p.aliases)}
 
-  def error(self, point: Point) -> float:
-    """Standard error of the accuracy of a point, in percent."""
-    return 100 * records.standard_error(point.accuracy, self.test_count)
-
   def table(self) -> Iterator[Sequence[Any]]:
     """Rows of results.csv, the headings first; the fastest point first.
 
-    Accuracies are written in full, aliases joined by spaces, and a detail that
-    a point does not have is an empty cell.
+    "accuracy" and what follows it are of the test, "validation_accuracy" and so
+    on what was chosen by. Numbers are written in full, aliases joined by
+    spaces; a detail that a point does not have is an empty cell.
     """
     details = dict.fromkeys(key for p in self.points for key in p.detail)
     sites = list(self.points[0].precision)
+    seeds = self.seeds if len(self.seeds) > 1 else ()
     yield [
       *_COLUMNS,
+      *_SCORE,
+      *(f"validation_{name}" for name in _SCORE),
+      *_COSTS,
+      "on_front",
+      *(f"{name}:seed{s}" for s in seeds for name in _OF_SEED),
       *(f"detail:{key}" for key in details),
       *(f"bits:{site}" for site in sites),
     ]
     front = records.front(self.points)
     for point in records.by_cycles(self.points):
-      row = {column: getattr(point, column, None) for column in _COLUMNS}
-      row |= {
-        "accuracy": repr(point.accuracy),
-        "aliases": " ".join(point.aliases),
-        "on_front": int(point.name in front),
-      }
       yield [
-        *row.values(),
+        *(point.name, point.kind, point.parent),
+        *(" ".join(point.aliases), point.cycles),
+        *(repr(getattr(point.test, name)) for name in _SCORE),
+        *(repr(getattr(point.validation, name)) for name in _SCORE),
+        *(getattr(point, name) for name in _COSTS),
+        int(point.name in front),
+        *(n for one in point.by_seed if seeds for n in _numbers(one)),
         *(point.detail.get(key) for key in details),
         *(point.precision[site] for site in sites),
       ]
 
   def summary(self) -> dict[str, Any]:
-    """What result.json says."""
+    """What result.json says; accuracies are of the test, but as named."""
     best = self.best
     return {
       "recommended": best.point.name,
-      "recommended_accuracy": best.point.accuracy,
+      "recommended_accuracy": best.point.test.accuracy,
       "cycles_saved": best.cycles_saved,
-      "float_accuracy": self.float_accuracy,
+      "float_accuracy": self.float_test.accuracy,
       "points": {
-        p.name: {"accuracy": p.accuracy, "cycles": p.cycles}
+        p.name: {
+          "accuracy": p.test.accuracy,
+          "validation_accuracy": p.validation.accuracy,
+          "cycles": p.cycles,
+        }
         for p in self.points
       },
+      "warnings": list(self.warnings),
     }
+
+
+_OF_SEED = ("cycles", "accuracy", "validation_accuracy")
+
+
+def _numbers(one: SeedPoint) -> tuple[int, str, str]:
+  """Values of `_OF_SEED`."""
+  test, validation = one.test.accuracy, one.validation.accuracy
+  return one.cycles, repr(test), repr(validation)

@@ -1,4 +1,4 @@
-"""The picture: accuracy over cycles, with the front and where points come from.
+"""The picture: what points were chosen by, accuracy in validation over cycles.
 
 Every point and every arrow tells its numbers to the mouse.
 """
@@ -17,7 +17,7 @@ _STYLES = {
 
 
 def front(results: Assignments) -> str:
-  """SVG of accuracy over cycles.
+  """SVG of validation accuracy over cycles, with the front.
 
   Points far less accurate than the others (`least_shown`) are in a band at the
   lower edge, and their names say how accurate they are.
@@ -29,11 +29,14 @@ def front(results: Assignments) -> str:
 
   # Limits: the accuracies worth telling apart, with their error bars.
   least = least_shown(results)
-  shown = [p for p in points if p.accuracy >= least]
+  shown = [p for p in points if p.validation.accuracy >= least]
   ends = [
-    100 * p.accuracy + s * results.error(p) for p in shown for s in (-1, 1)
+    100 * (p.validation.accuracy + s * p.validation.error)
+    for p in shown
+    for s in (-1, 1)
   ]
-  ends.append(100 * results.float_accuracy)
+  in_float = results.float_validation.accuracy
+  ends.append(100 * in_float)
   margin = 0.06 * (max(ends) - min(ends)) + 0.15
   low, edge = min(ends) - margin, min(ends) - 2 * margin
   axes.set_ylim(low, min(max(ends) + margin, 101))
@@ -50,8 +53,8 @@ def front(results: Assignments) -> str:
   axes.set_xlim(cycles[0] - margin, cycles[-1] + margin)
 
   def place(point):
-    is_shown = point.accuracy >= least
-    return point.cycles / 1e6, 100 * point.accuracy if is_shown else edge
+    accuracy = point.validation.accuracy
+    return point.cycles / 1e6, 100 * accuracy if accuracy >= least else edge
 
   # The front, as steps to the right edge, and the float network.
   best_names = records.front(points)
@@ -67,12 +70,12 @@ def front(results: Assignments) -> str:
     label="front: nothing faster is as accurate",
   )
   axes.axhline(
-    100 * results.float_accuracy,
+    100 * in_float,
     color=picture.GREY,
     linestyle=(0, (5, 4)),
     linewidth=1.2,
     zorder=1,
-    label=f"float network ({results.float_accuracy:.2%})",
+    label=f"float network ({in_float:.2%})",
   )
 
   # Arrows before points, which lie on them.
@@ -91,7 +94,10 @@ def front(results: Assignments) -> str:
     bars = axes.errorbar(
       xs,
       ys,
-      [results.error(p) if p.accuracy >= least else 0 for p in group],
+      [
+        100 * p.validation.error if p.validation.accuracy >= least else 0
+        for p in group
+      ],
       fmt=marker,
       color=color,
       elinewidth=1,
@@ -101,7 +107,7 @@ def front(results: Assignments) -> str:
       zorder=3,
       label=label,
     )
-    picture.title(bars[0], [said(results, point) for point in group])
+    picture.title(bars[0], [said(point) for point in group])
   (star,) = axes.plot(
     *place(best),
     "*",
@@ -112,21 +118,22 @@ def front(results: Assignments) -> str:
     zorder=5,
     label="recommended",
   )
-  picture.title(star, [f"recommended: {said(results, best)}"])
+  picture.title(star, [f"recommended: {said(best)}"])
 
   # What is around, then the names of what the answer is about.
   picture.heading(axes, f"{results.network} on {results.target}")
   axes.set_xlabel("cycles per image (millions), fewer is faster")
-  axes.set_ylabel("test accuracy (%)")
+  axes.set_ylabel("validation accuracy (%)")
   picture.legend(figure, axes, 3, "lower center")
   names = {best.name, best.parent, results.reference, *best_names}
-  names |= {point.name for point in points if point.accuracy < least}
+  names |= {p.name for p in points if p.validation.accuracy < least}
   named = [p for p in points if names & {p.name, *p.aliases}]
   labels.place(
     axes,
     [
       labels.Label(
-        p.name + f": {p.accuracy:.1%}" * (p.accuracy < least),
+        p.name
+        + f": {p.validation.accuracy:.1%}" * (p.validation.accuracy < least),
         *place(p),
         _STYLES[p.kind][1],
         p == best,
@@ -137,17 +144,19 @@ def front(results: Assignments) -> str:
   )
   return picture.svg(
     figure,
-    "Test accuracy over cycles per image of every assignment; the table has "
-    "the same numbers.",
+    "Validation accuracy over cycles per image of every assignment; the table "
+    "has the same numbers, and those of the test.",
   )
 
 
-def said(results: Assignments, point: Point) -> str:
+def said(point: Point) -> str:
   """A point in one line: name, cycles, accuracy, bits."""
   names = " = ".join((point.name, *point.aliases))
   return (
-    f"{names}: {point.cycles:,} cycles, {point.accuracy:.2%} "
-    f"± {results.error(point):.2f}; {sentences.bits_in_words(point.precision)}"
+    f"{names}: {point.cycles:,} cycles, {point.validation.accuracy:.2%} "
+    f"± {100 * point.validation.error:.2f} in validation, "
+    f"{point.test.accuracy:.2%} in test; "
+    f"{sentences.bits_in_words(point.precision)}"
   )
 
 
@@ -157,11 +166,12 @@ def least_shown(results: Assignments) -> float:
   The lower fence of a box plot, 1.5 interquartile ranges below the lower
   quartile, but no more than the reference and the recommended point have.
   """
-  accuracies = [point.accuracy for point in results.points]
+  accuracies = [point.validation.accuracy for point in results.points]
   lower, upper = np.percentile(accuracies, (25, 75))
   best = results.best
   fence = lower - 1.5 * max(upper - lower, 0.01)
-  return float(min(fence, best.point.accuracy, best.reference.accuracy))
+  kept = best.point, best.reference
+  return float(min(fence, *(p.validation.accuracy for p in kept)))
 
 
 def _arrow(axes, source, point, place):
@@ -182,5 +192,6 @@ def _arrow(axes, source, point, place):
   picture.title(
     arrow.arrow_patch,
     f"{source.name} to {point.name}: {source.cycles:,} to {point.cycles:,} "
-    f"cycles, {source.accuracy:.2%} to {point.accuracy:.2%}",
+    f"cycles, {source.validation.accuracy:.2%} to "
+    f"{point.validation.accuracy:.2%}",
   )

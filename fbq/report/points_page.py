@@ -6,10 +6,13 @@ from pathlib import Path
 
 from fbq.report import blocks, cells, plots, records, sentences
 from fbq.report.assignments import Assignments
+from fbq.report.means import mean
 from fbq.report.records import Point
 from fbq.report.run import Run
 
-_ORDER = "fastest first; ● on the front, ★ recommended"
+_ORDER = (
+  "fastest first; ● on the front, ★ recommended; lost: points, to the reference"
+)
 
 
 def heading(results: Assignments) -> tuple[str, str]:
@@ -35,8 +38,10 @@ def about(results: Assignments, run: Run, workdir: Path) -> Run:
 
 def tell(results: Assignments, log) -> None:
   """Prints the table of all assignments and the answer."""
-  log.console.print(cells.printed(_results(results)))
-  log.say(_answer(results))
+  log.console.print(cells.printed(_results(results, _BRIEF)))
+  log.say(f"{_answer(results)} {sentences.why(results.best)}")
+  for warning in results.warnings:
+    log.say(f"warning: {warning}")
 
 
 def content(results: Assignments) -> list[blocks.Block]:
@@ -51,7 +56,7 @@ def content(results: Assignments) -> list[blocks.Block]:
     sentences.bits_in_words(point.precision),
     f"{point.weight_bytes / 1e3:.1f} kB of weights, which are "
     f"{reference.weight_bytes / 1e3:.1f} at {reference.name}",
-    f"the float network has {results.float_accuracy:.2%}",
+    f"the float network has {results.float_test.accuracy:.2%}",
   ]
   if results.clock_hertz:
     milliseconds = point.cycles / results.clock_hertz * 1e3
@@ -62,17 +67,15 @@ def content(results: Assignments) -> list[blocks.Block]:
     blocks.Answer(
       [_answer(results)],
       [
+        blocks.Text(sentences.why(best)),
         blocks.Text(f"That is, {'; '.join(facts)}."),
         blocks.Links([("Every layer is listed below.", "#layers")]),
       ],
     ),
-    blocks.note(
-      f"± and bars: one binomial standard error over {results.test_count:,} "
-      "test images; smaller differences mean little. The recommended one was "
-      "chosen on the same images that score it, which flatters it slightly."
-    ),
+    *(blocks.Text(text, lead="Warning:") for text in results.warnings),
+    blocks.note(_about_errors(results)),
     blocks.Section(
-      "Accuracy over cycles",
+      "Accuracy in validation over cycles",
       [
         blocks.Picture(plots.front(results), "front.svg"),
         blocks.note(
@@ -81,7 +84,9 @@ def content(results: Assignments) -> list[blocks.Block]:
         ),
       ],
     ),
-    blocks.Section(f"Results, {_ORDER}", [_results(results)]),
+    blocks.Section(
+      f"Results, {_ORDER}", [_results(results), *_of_seeds(results)]
+    ),
     blocks.Section(
       f"The recommended precision, layer by layer: {point.name}",
       [_layers(results, point)],
@@ -99,7 +104,7 @@ def content(results: Assignments) -> list[blocks.Block]:
     blocks.Details(
       p.name,
       [*_raised(results, p), _layers(results, p)],
-      f"{p.cycles:,} cycles, {100 * p.accuracy:.2f} %",
+      f"{p.cycles:,} cycles, {p.test.accuracy:.2%} in test",
     )
     for p in records.by_cycles(results.points)
     if p != point
@@ -113,7 +118,28 @@ def _answer(results):
   return sentences.answer(results.best, results.network, results.target)
 
 
-def _results(results):
+def _about_errors(results: Assignments) -> str:
+  """What the numbers behind ± stand for."""
+  seeds = len(results.seeds)
+  by = "one standard error, clustered by source image"
+  if seeds > 1:
+    by += f" and by seed, of the mean of {seeds} seeds"
+  only = "" if seeds > 1 else " Of one seed: others would differ by more."
+  return (
+    f"± and bars: {by}. Validation: {results.validation_count:,} images of "
+    f"{results.validation_sources:,} sources, which chose the front and the "
+    f"recommended one; test: {results.test_count:,} of "
+    f"{results.test_sources:,}, which chose nothing. What is lost to "
+    f"{results.reference} is measured on the same images, so its error is that "
+    f"of the difference.{only}"
+  )
+
+
+_BRIEF = 7  # columns that fit a terminal
+
+
+def _results(results, columns=None):
+  """All points; the first `columns` of what is told of them."""
   best, eight = results.best.point, results.best.reference
   front = records.front(results.points)
 
@@ -124,26 +150,36 @@ def _results(results):
     note = f"= {', '.join(point.aliases)}" if point.aliases else ""
     return blocks.Cell(point.name, note=note)
 
+  def cycles(point):
+    error = mean([one.cycles for one in point.by_seed or [point]]).error
+    return blocks.Cell(point.cycles, error=error or None)
+
   def details(point):
     return ", ".join(f"{key} {value}" for key, value in point.detail.items())
 
-  return blocks.Table.of(
-    records.by_cycles(results.points),
+  told = [
     (blocks.Column("mark", "sign"), mark),
     ("assignment", name),
-    (blocks.Column("made from", "soft"), lambda p: p.parent or ""),
-    (blocks.number("cycles"), lambda p: p.cycles),
+    (blocks.number("cycles", "{:,.0f}"), cycles),
     (
       blocks.number(f"vs {eight.name}\n%", "{:+z.1f}"),
       lambda p: 100 * (p.cycles / eight.cycles - 1),
     ),
     (
-      blocks.number("accuracy\n%", "{:.2f}"),
-      lambda p: blocks.Cell(100 * p.accuracy, error=results.error(p)),
+      blocks.number("validation\nlost", "{:+z.2f}"),
+      lambda p: _percents(p.validation.loss, p.validation.loss_error),
     ),
     (
-      blocks.number(f"vs {eight.name}\npoints", "{:+z.2f}"),
-      lambda p: 100 * (p.accuracy - eight.accuracy),
+      blocks.number("test\n%", "{:.2f}"),
+      lambda p: _percents(p.test.accuracy, p.test.error),
+    ),
+    (
+      blocks.number("test\nlost", "{:+z.2f}"),
+      lambda p: _percents(p.test.loss, p.test.loss_error),
+    ),
+    (
+      blocks.number("validation\n%", "{:.2f}"),
+      lambda p: _percents(p.validation.accuracy, p.validation.error),
     ),
     (blocks.number("GBOPs", "{:.3f}"), lambda p: p.bops / 1e9),
     (blocks.number("weights\nkB", "{:.1f}"), lambda p: p.weight_bytes / 1e3),
@@ -151,10 +187,55 @@ def _results(results):
       blocks.number("act.\nkB", "{:.1f}"),
       lambda p: p.peak_activation_bytes / 1e3,
     ),
+    (blocks.Column("made from", "soft"), lambda p: p.parent or ""),
     (blocks.Column("settings", "soft"), details),
+  ]
+  return blocks.Table.of(
+    records.by_cycles(results.points),
+    *told[:columns],
     marks=lambda p: "best" if p == best else "",
     label=_ORDER,
   )
+
+
+def _of_seeds(results: Assignments) -> list[blocks.Block]:
+  """What each seed found, where there are several."""
+  if len(results.seeds) == 1:
+    return []
+  rows = [
+    (point, one)
+    for point in records.by_cycles(results.points)
+    for one in point.by_seed
+  ]
+  table = blocks.Table.of(
+    rows,
+    ("assignment", lambda row: row[0].name),
+    (blocks.number("seed"), lambda row: row[1].seed),
+    (blocks.number("cycles"), lambda row: row[1].cycles),
+    (
+      blocks.number("validation\nlost", "{:+z.2f}"),
+      lambda row: _percents(
+        row[1].validation.loss, row[1].validation.loss_error
+      ),
+    ),
+    (
+      blocks.number("test\n%", "{:.2f}"),
+      lambda row: _percents(row[1].test.accuracy, row[1].test.error),
+    ),
+    (
+      blocks.number("test\nlost", "{:+z.2f}"),
+      lambda row: _percents(row[1].test.loss, row[1].test.loss_error),
+    ),
+    ("bits", lambda row: sentences.bits_in_words(row[1].precision)),
+    label="what each seed found",
+  )
+  return [
+    blocks.Details("Every seed", [table], "± clustered by source image alone")
+  ]
+
+
+def _percents(value: float, error: float) -> blocks.Cell:
+  return blocks.Cell(100 * value, error=100 * error)
 
 
 def _layers(results: Assignments, point: Point) -> blocks.Table:

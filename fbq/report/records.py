@@ -8,39 +8,91 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import (
+  BeforeValidator,
+  Field,
+  NonNegativeFloat,
+  NonNegativeInt,
+  PositiveInt,
+)
 from pydantic.dataclasses import dataclass
 
 from fbq.search import pareto
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Confidence = Annotated[float, Field(ge=0.5, lt=1)]
 Bits = tuple[int, int | None, int | None]
+Precision = Annotated[dict[str, PositiveInt], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Score:
+  """How well networks classify one split, and what they lose to a reference.
+
+  Attributes:
+    accuracy: mean over seeds.
+    error: its standard error, clustered by source image and seed.
+    loss: accuracy that the reference has more, on the same images.
+    loss_error: standard error of that difference.
+    freedom: degrees of freedom of the errors.
+  """
+
+  accuracy: Fraction
+  error: NonNegativeFloat
+  loss: Annotated[float, Field(ge=-1, le=1)]
+  loss_error: NonNegativeFloat
+  freedom: PositiveInt
+
+  def largest_loss(self, confidence: float) -> float:
+    """The loss that is not exceeded with this confidence, by Student's t."""
+    from scipy import special
+
+    return self.loss + self.loss_error * float(
+      special.stdtrit(self.freedom, confidence)
+    )
+
+
+@dataclass(frozen=True)
+class SeedPoint:
+  """What one seed made of a point; see `Point`."""
+
+  seed: NonNegativeInt
+  precision: Precision
+  cycles: PositiveInt
+  validation: Score
+  test: Score
 
 
 @dataclass(frozen=True)
 class Point:
-  """One assignment: what it asks of the hardware and how well it classifies.
+  """An assignment of each seed: what it asks for and how well it classifies.
+
+  Costs are means over seeds, as seeds may find different assignments.
 
   Attributes:
     name: unique among its points.
     kind: 'search', 'free_bits' or 'baseline'.
     parent: the point that a free_bits point was made from, else None.
-    precision: bits of every site (tensor that has a precision).
+    precision: bits of every site (tensor that has a precision), of the first
+      seed.
     cycles: per image.
-    accuracy: on the test set.
+    validation: what everything is chosen by.
+    test: what is reported.
     bops: bit operations per image.
     weight_bytes: bytes of all weights.
     peak_activation_bytes: most that live at one time.
     detail: what else to say about it, e.g. {"gates": "locked"}.
-    aliases: names of other searches that found the same assignment.
+    aliases: names of other searches that found the same assignments.
+    by_seed: what each seed made of it.
   """
 
   name: Annotated[str, Field(pattern=r"\S")]
   kind: Literal["search", "free_bits", "baseline"]
   parent: str | None
-  precision: Annotated[dict[str, PositiveInt], Field(min_length=1)]
+  precision: Precision
   cycles: PositiveInt
-  accuracy: Fraction
+  validation: Score
+  test: Score
   bops: NonNegativeInt
   weight_bytes: NonNegativeInt
   peak_activation_bytes: NonNegativeInt
@@ -48,6 +100,7 @@ class Point:
     default_factory=dict
   )
   aliases: tuple[Annotated[str, Field(pattern=r"^\S+$")], ...] = ()
+  by_seed: tuple[SeedPoint, ...] = ()
 
   def __post_init__(self):
     if (self.parent is not None) != (self.kind == "free_bits"):
@@ -114,13 +167,18 @@ class Recommendation:
     point: recommended; the reference itself if nothing else is faster.
     reference: the uniform 8-bit baseline.
     tolerance: accuracy that may be lost against the reference.
+    confidence: with which the loss in validation has to be below it.
     others: number of points that were considered beside the reference.
+    nearest: of the points that are faster than the one recommended, that of
+      which least is missing; None where there is none.
   """
 
   point: Point
   reference: Point
   tolerance: Fraction
+  confidence: Confidence
   others: int
+  nearest: Point | None = None
 
   @property
   def is_reference(self) -> bool:
@@ -128,10 +186,8 @@ class Recommendation:
 
   @property
   def is_accurate(self) -> bool:
-    """Whether it loses no more than the tolerance."""
-    # 0.52 - 0.05 must not refuse 0.47 for the last bit of a float.
-    least = self.reference.accuracy - self.tolerance - 1e-9
-    return self.point.accuracy >= least
+    """Whether it loses no more than the tolerance, with confidence."""
+    return _is_accurate(self.point, self.tolerance, self.confidence)
 
   @property
   def cycles_saved(self) -> float:
@@ -144,18 +200,23 @@ class Recommendation:
 
 
 def recommend(
-  points: Sequence[Point], reference: str = "8/8", tolerance: float = 0.005
+  points: Sequence[Point],
+  reference: str = "8/8",
+  tolerance: float = 0.005,
+  confidence: float = 0.8,
 ) -> Recommendation:
-  """The fastest point at most `tolerance` less accurate than the reference.
+  """The fastest point that loses at most `tolerance`, with confidence.
 
-  Of equally fast points the more accurate wins, then the one with fewer bytes
-  of weights, then the reference, then the first in alphabetical order. The
-  reference is a candidate too and wins if no faster point qualifies. What
+  What counts is the upper end of its loss to the reference in validation. Of
+  equally fast points the one that loses less wins, then the one with fewer
+  bytes of weights, then the reference, then the first in alphabetical order.
+  The reference is a candidate too and wins if no faster point qualifies. What
   breaks demands is no candidate; if the reference does and no candidate is
   accurate enough, the most accurate one is recommended.
 
   Raises:
-    ValueError: no point is called `reference`, or the tolerance is impossible.
+    ValueError: no point is called `reference`, or the tolerance or the
+      confidence is impossible.
   """
   found = [point for point in points if point.name == reference]
   if not found:
@@ -166,31 +227,42 @@ def recommend(
   sound = [point for point in points if not point.breaks] or found
   others = len([point for point in sound if point.name != reference])
 
-  def rank(best):
-    p = best.point
+  def rank(p):
     last = p.weight_bytes, p.name != reference, p.name
-    if best.is_accurate:
-      return 0, p.cycles, -p.accuracy, *last
-    return 1, -p.accuracy, p.cycles, *last
+    if _is_accurate(p, tolerance, confidence):
+      return 0, p.cycles, p.validation.loss, *last
+    return 1, -p.validation.accuracy, p.cycles, *last
 
-  candidates = (
-    Recommendation(
-      point=point, reference=found[0], tolerance=tolerance, others=others
-    )
-    for point in sound
+  best = min(sound, key=rank)
+  return Recommendation(
+    point=best,
+    reference=found[0],
+    tolerance=tolerance,
+    confidence=confidence,
+    others=others,
+    nearest=min(
+      (p for p in sound if p.cycles < best.cycles),
+      key=lambda p: p.validation.largest_loss(confidence),
+      default=None,
+    ),
   )
-  return min(candidates, key=rank)
+
+
+def _is_accurate(point: Point, tolerance: float, confidence: float) -> bool:
+  # 0.52 - 0.05 must not refuse 0.47 for the last bit of a float.
+  return point.validation.largest_loss(confidence) <= tolerance + 1e-9
 
 
 def by_cycles(points: Sequence[Point]) -> list[Point]:
   """The points, fastest first, of equally fast ones the most accurate."""
-  return sorted(points, key=lambda p: (p.cycles, -p.accuracy, p.name))
+  return sorted(points, key=lambda p: (p.cycles, p.validation.loss, p.name))
 
 
 def front(points: Sequence[Point]) -> set[str]:
-  """Names of the points on the front of cycles and accuracy."""
-  cycles, accuracies = [p.cycles for p in points], [p.accuracy for p in points]
-  kept = pareto.front(cycles, accuracies)
+  """Names of the points on the front of cycles and validation accuracy."""
+  kept = pareto.front(
+    [p.cycles for p in points], [p.validation.accuracy for p in points]
+  )
   return {p.name for p, keep in zip(points, kept, strict=True) if keep}
 
 

@@ -3,7 +3,7 @@
 import collections
 from collections.abc import Mapping
 
-from fbq.report.records import Recommendation
+from fbq.report.records import Point, Recommendation
 
 _WEIGHT = ".weight"  # hwsim.workload.Workload.weight_site
 
@@ -28,34 +28,72 @@ def bits_in_words(precision: Mapping[str, int]) -> str:
 
 
 def answer(best: Recommendation, network: str, target: str) -> str:
-  """The answer in plain words."""
+  """The answer in plain words; accuracies are those of the test."""
   point, reference = best.point, best.reference
-  tolerance = f"{best.tolerance * 100:g} points"
   if best.is_reference:
     return (
       f"Keep {reference.name} in every tensor of {network} on {target}: of the "
-      f"{best.others} other assignments none is faster and loses at most "
-      f"{tolerance} of its {reference.accuracy:.2%} accuracy; it takes "
-      f"{reference.cycles:,} cycles per image."
+      f"{best.others} other assignments none is faster and {_sure(best)}; it "
+      f"takes {reference.cycles:,} cycles per image, at "
+      f"{reference.test.accuracy:.2%} test accuracy."
     )
-  difference = (point.accuracy - reference.accuracy) * 100
-  side = "above" if difference > 0 else "below"
+  loss = 100 * point.test.loss
+  side = "below" if loss > 0 else "above"
   distance = (
-    f"{abs(difference):.2f} points {side}" if difference else "equal to"
+    f"{abs(loss):.2f} ± {100 * point.test.loss_error:.2f} points {side}"
+    if loss or point.test.loss_error
+    else "equal to"
   )
   fewer = "fewer" if best.cycles_saved >= 0 else "more"
-  allowed = f"({tolerance} below are allowed)"
-  if not best.is_accurate:
-    allowed = (
-      f"(more than the {tolerance} allowed, but {reference.name} breaks "
-      f"{reference.breaks}, and nothing that breaks no demand is more accurate)"
-    )
-  elif reference.breaks:
-    allowed += f"; {reference.name} breaks {reference.breaks}"
+  breaks = (
+    f"; {reference.name} breaks {reference.breaks}" if reference.breaks else ""
+  )
   return (
     f"Give the tensors of {network} the bits of {point.name}: on {target} an "
     f"image then takes {point.cycles:,} cycles, {abs(best.cycles_saved):.1%} "
     f"{fewer} than {reference.name} ({best.speedup:.2f}x as fast), at "
-    f"{point.accuracy:.2%} test accuracy, {distance} {reference.name} "
-    f"{allowed}."
+    f"{point.test.accuracy:.2%} test accuracy, {distance} "
+    f"{reference.name}{breaks}."
+  )
+
+
+def why(best: Recommendation) -> str:
+  """By what the answer was chosen, and what is missing for a faster one."""
+  point, reference, nearest = best.point, best.reference, best.nearest
+  if not best.is_accurate:
+    said = (
+      f"{reference.name} breaks {reference.breaks}, and of what breaks no "
+      f"demand nothing {_sure(best)}; {point.name} is the most accurate in "
+      f"validation, where it loses {_loss(point, best)}."
+    )
+  elif best.is_reference:
+    said = f"{reference.name} is what the others are compared with."
+  else:
+    said = (
+      f"Of {best.others} assignments, {point.name} is the fastest that "
+      f"{_sure(best)}: in validation it loses {_loss(point, best)}."
+    )
+  if nearest is not None:
+    said += (
+      f" The nearest of the faster ones, {nearest.name} with "
+      f"{nearest.cycles:,} cycles, loses {_loss(nearest, best)}: a larger "
+      "tolerance, a smaller confidence or more validation images would let it "
+      "in, if its loss is what it seems."
+    )
+  return f"{said} Test images chose nothing."
+
+
+def _sure(best: Recommendation) -> str:
+  return (
+    f"loses at most {best.tolerance * 100:g} points with "
+    f"{best.confidence:.0%} confidence"
+  )
+
+
+def _loss(point: Point, best: Recommendation) -> str:
+  """What a point loses in validation."""
+  score = point.validation
+  return (
+    f"{100 * score.loss:.2f} ± {100 * score.loss_error:.2f} points, at most "
+    f"{100 * score.largest_loss(best.confidence):.2f} with that confidence"
   )

@@ -75,11 +75,6 @@ class FormatJudge:
       raise ValueError(f"{self.net.name}: logits are not finite at {rows}")
     return logits
 
-  def accuracy(self, rows: np.ndarray) -> float:
-    """Share of the images classified rightly at formats int32 [S, 3]."""
-    labels = np.asarray(self.labels)
-    return float(np.mean(self.logits(rows).argmax(-1) == labels))
-
 
 def reference(judge: FormatJudge) -> np.ndarray:
   """Logits of the float network, by the same program."""

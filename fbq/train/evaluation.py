@@ -17,6 +17,20 @@ from fbq.model import Model
 from fbq.train.steps import Array, check_batch, compile_once
 
 
+class Estimate(NamedTuple):
+  """A mean and what is known of its error.
+
+  Attributes:
+    value: the mean.
+    error: its standard error.
+    freedom: degrees of freedom of the error, for Student's t.
+  """
+
+  value: float
+  error: float
+  freedom: int
+
+
 class Judged(NamedTuple):
   """What a network made of the images of a split.
 
@@ -70,6 +84,35 @@ def clustered_error(values: np.ndarray, clusters: np.ndarray) -> float:
   if count < 2:
     return math.nan
   return math.sqrt(count / (count - 1) * (sums @ sums)) / len(values)
+
+
+def over_seeds(values: np.ndarray, sources: np.ndarray) -> Estimate:
+  """Mean of what networks of several seeds did with the same images.
+
+    V = V(by source) + V(by seed) - V(by both), but V(by source) at least
+
+  clustered in two ways, as images are hard for every seed and a seed is good or
+  bad at all images; degrees of freedom are one less than the smaller number of
+  clusters (Cameron, Gelbach and Miller, J. Business & Economic Statistics 29,
+  2011, equation 2.11 and section 2.3). One seed tells nothing of others: then
+  it is V(by source).
+
+  Args:
+    values: [S, N], of every seed and image.
+    sources: int [N], the source of each image.
+  """
+  seeds, images = np.shape(values)
+  of_source = np.tile(np.unique(sources, return_inverse=True)[1], seeds)
+  of_seed = np.repeat(np.arange(seeds), images)
+  flat = np.ravel(values).astype(np.float64)
+  variance = clustered_error(flat, of_source) ** 2
+  freedom = int(of_source.max())
+  if seeds > 1:
+    both = clustered_error(flat, of_source * seeds + of_seed) ** 2
+    more = clustered_error(flat, of_seed) ** 2 - both
+    variance += max(more, 0.0)
+    freedom = min(freedom, seeds - 1)
+  return Estimate(float(flat.mean()), math.sqrt(variance), freedom)
 
 
 def evaluator(model: Model) -> Callable[..., Array]:

@@ -24,12 +24,27 @@ Array = jax.Array
 Regularizer = Callable[..., Array]
 
 
-def bops_regularizer(workload: Workload, groups: GateGroups) -> Regularizer:
+def bops_regularizer(
+  workload: Workload, groups: GateGroups, of: str = "bops"
+) -> Regularizer:
   """The Free Bits regularizer (docs/facts/quantization.md 3.2).
 
   Every weighted layer counts with its multiply-accumulates over those of the
   largest one. Operands of fixed precision have open gates, a constant.
+
+  Adam moves every gate as far, whatever the size of its gradient, so a penalty
+  that is large for some tensors ranks tensors by its size: where it outweighs
+  the noise of the task's gradient gates close, elsewhere they stay. Every
+  tensor having the same penalty, the task's gradient ranks them.
+
+  Args:
+    workload: the layers.
+    groups: which sites share gates.
+    of: "bops", as above; or "tensors", in which every layer counts as the
+      largest one.
   """
+  if of not in ("bops", "tensors"):
+    raise ValueError(f"of is {of!r}, expected 'bops' or 'tensors'")
   row = dict(zip(workload.sites, groups.of_site, strict=True))
   weighted = [
     (layer, reads[0])
@@ -37,6 +52,8 @@ def bops_regularizer(workload: Workload, groups: GateGroups) -> Regularizer:
     if layer.has_weights
   ]
   macs = np.array([layer.macs for layer, _ in weighted], np.float64)
+  if of == "tensors":
+    macs = np.ones_like(macs)
   scale = jnp.asarray(macs / macs.max(), jnp.float32)
   # One row more, for operands without gates.
   weights = np.array(

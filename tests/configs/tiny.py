@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
   return ConfigDict(
     dict(
       experiment="free_bits",
-      seed=0,
+      seeds=(0,),
       net=dict(
         builder="tests.configs.tiny:separable",
         arguments=dict(channels=8),
@@ -28,13 +28,23 @@ def get_config() -> ConfigDict:
         difficulty=dict(fragments=0),
       ),
       target="xpulpnn_v1",
+      output_bits="reader",
       measured_latency="",
       float_training=dict(stage, steps=12),
       calibration_images=16,
       search=dict(
         stage,
-        strengths=(3.0,),
+        strengths=(),
+        aim=dict(
+          targets=(0.4,),
+          cost="bops",
+          at_most=False,
+          bracket=(0.1, 90.0),
+          searches=2,
+          tolerance=0.0,
+        ),
         locked=(True, False),
+        penalty="bops",
         gate_learning_rate=0.5,
         range_bits=4,
         faithful=False,

@@ -30,7 +30,6 @@ def get_config() -> ConfigDict:
     alphas=(0.0, 0.2, 3.0),
     memory_bytes=512,
     float_training=dict(stage, steps=12, weight_decay=1e-4),
-    validation_images=360,
     losses=dict(noise_images=8, measured_formats=3, held_out=6, assignments=4),
     qat=dict(stage, steps=4, distillation=0.5),
     checkpoint_every=4,

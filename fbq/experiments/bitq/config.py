@@ -5,9 +5,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fbq.config import Check, ConfigError, NotNegative, Seed, Settings, require
+from fbq.config import Check, ConfigError, NotNegative, Settings, require
 from fbq.lab.lab import Lab
-from fbq.lab.settings import Distilled, Stage, Training
+from fbq.lab.settings import Distilled, Seeds, Stage, Training
 from fbq.schemes import published_formats
 from hwsim.bfp import BlockFormat, MovementTable, bitq_format, movement_table
 from hwsim.bfp.formats import BLOCK_SIZES, SHARED_EXPONENT_BITS
@@ -71,8 +71,8 @@ class FormatTraining(Distilled, Stage):
 class BitQ(Training):
   """BitQ: losses of formats, exact choice, training, recommendation."""
 
-  seed: Seed = 0
-  "Seed of everything that is drawn."
+  seeds: Seeds = (0,)
+  "Seeds of everything that is drawn; the whole study is made for each."
   words: Annotated[
     dict[str, Word],
     Check(
@@ -108,8 +108,6 @@ class BitQ(Training):
   "Training images on which losses and exponents are measured."
   losses: LossPlan = LossPlan()
   "Measurements of losses."
-  validation_images: int = Field(1440, ge=1, le=10**7)
-  "Images of the training split by which networks are chosen."
   qat: FormatTraining = FormatTraining()
   "Training of every network at its formats, from the float network."
 
@@ -130,10 +128,8 @@ def movement(
 def check(settings: BitQ, lab: Lab) -> None:
   """Raises ConfigError for what cannot work; trains nothing."""
   batch, most = lab.task.batch, settings.calibration_images
-  for name in ("calibration_images", "validation_images"):
-    count = getattr(settings, name)
-    expected = f"a multiple of {batch}, the images evaluated at a time"
-    require(count % batch == 0, name, count, expected)
+  expected = f"a multiple of {batch}, the images evaluated at a time"
+  require(most % batch == 0, "calibration_images", most, expected)
   images = settings.losses.noise_images
   expected = f"at most calibration_images, {most}"
   require(images <= most, "losses.noise_images", images, expected)

@@ -2,7 +2,7 @@
 
 import itertools
 
-from fbq.experiments.bitq.results import BitQResults
+from fbq.experiments.bitq.results import SeedStudy
 from fbq.report import labels, picture
 
 _FAMILIES = {
@@ -15,21 +15,21 @@ _COLORS = picture.BLUE, picture.GREEN, picture.PURPLE, picture.SKY
 SHOWN = 12  # points of accuracy below the best
 
 
-def front(results: BitQResults) -> str:
+def front(study: SeedStudy) -> str:
   """SVG of test accuracy over DRAM traffic, with every predicted front.
 
   Networks far below the best one are in the table only.
   """
-  trained = [n for n in results.networks if n.test is not None]
+  trained = [n for n in study.networks if n.test is not None]
   least = max(n.percent for n in trained) - SHOWN
   near = [n for n in trained if n.percent >= least]
-  fp32 = results.by_name["FP32"].percent
+  fp32 = study.by_name["FP32"].percent
   figure = picture.new(10.5, 6)
   axes = figure.subplots()
   picture.bare(axes, "both")
 
   # Fronts first: they may leave the picture, whose limits are the networks'
-  for color, word in zip(itertools.cycle(_COLORS), results.words, strict=False):
+  for color, word in zip(itertools.cycle(_COLORS), study.words, strict=False):
     said = f"{word.name}: whole front, predicted"
     (line,) = axes.plot(
       [bits / 8192 for bits, _ in word.front],
@@ -41,7 +41,7 @@ def front(results: BitQResults) -> str:
     picture.title(line, said)
 
   # Networks by family, the recommended ones once more as stars
-  chosen = [n for n in near if n.name in results.recommended.values()]
+  chosen = [n for n in near if n.name in study.recommended.values()]
   groups = [
     (family, [n for n in near if n.family == family], color, "o", 5, 2)
     for family, color in _FAMILIES.items()
@@ -50,7 +50,7 @@ def front(results: BitQResults) -> str:
   for label, group, color, marker, size, layer in groups:
     if not group:
       continue
-    errors = [n.percent_error(results.test_count) for n in group]
+    errors = [100 * (n.test_error or 0) for n in group]
     marks, *_ = axes.errorbar(
       [n.moves.kib for n in group],
       [n.percent for n in group],
@@ -74,7 +74,7 @@ def front(results: BitQResults) -> str:
 
   # Limits
   xs, ys = [n.moves.kib for n in near], [n.percent for n in near]
-  most = max(n.percent_error(results.test_count) for n in near)
+  most = max(100 * (n.test_error or 0) for n in near)
   margin = 0.1 * (max(ys) - min(ys)) + most + 0.2
   axes.set_ylim(min(ys) - margin, max(ys) + margin)
   axes.set_xscale("log")

@@ -8,6 +8,7 @@ the choice by eq. 1 with measured accuracies.
 
 import json
 import re
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from fbq.experiments.bitq import choices, results
 from fbq.experiments.bitq.choices import shown
 from fbq.experiments.bitq.config import BitQ, movement
 from fbq.experiments.bitq.results import BlockNetwork, best_of
-from fbq.experiments.bitq.workbench import Workbench
+from fbq.experiments.bitq.workbench import Programs, Workbench
 from fbq.files import write_atomically
 from fbq.lab.calibration import activations
 from fbq.lab.lab import Lab
@@ -31,30 +32,47 @@ from fbq.schemes.published_formats import (
 )
 from fbq.search import bitq, block_noise, format_losses, predicted_losses
 from fbq.search.predicted_losses import KINDS, FormatLosses, kind_of
+from fbq.train.evaluation import Judged
 from hwsim.bfp import Memories, network_traffic
 
 
 def run(settings: BitQ, lab: Lab) -> results.BitQResults:
   """Block formats of a network: chosen, trained, costed, compared."""
+  programs = Programs(
+    lab,
+    published_formats.schemes(
+      size for word in settings.words.values() for size in word.block_sizes
+    ),
+  )
+  return results.BitQResults(
+    lab.net.name,
+    lab.task.about_test,
+    lab.task.steps(settings.qat),
+    settings.alpha,
+    programs.schemes[GRID],
+    tuple(_study(settings, lab, programs, seed) for seed in settings.seeds),
+  )
+
+
+def _study(
+  settings: BitQ, lab: Lab, programs: Programs, seed: int
+) -> results.SeedStudy:
+  """All of it from the float network of one seed."""
   net, words, measure = lab.net, settings.words, lab.clock.measure
-  sites = net.workload.sites
+  sites, schemes = net.workload.sites, programs.schemes
   memories = Memories(8 * settings.memory_bytes, 8 * settings.register_bytes)
-  keys = jax.random.split(jax.random.key(settings.seed), 5)
+  keys = jax.random.split(jax.random.key(seed), 4)
 
   # ---- Float network
-  variables, judged = lab.float_network("float", keys[:2])
+  variables, judged = lab.float_network(f"seed{seed}-float", keys[:2])
 
   # ---- Calibration: largest exponents of activations, images to judge by
   with measure("calibration"):
     images = lab.calibration_set(keys[2])
     tensors = activations(net, variables, images[0])
     tensors[INPUT_SITE] = np.asarray(images[0])
-    validation = lab.calibration_set(keys[3], settings.validation_images)
   tops = block_noise.tops(net, tensors)
-  schemes = published_formats.schemes(
-    size for word in words.values() for size in word.block_sizes
-  )
-  bench = Workbench(lab, schemes, variables, tops, keys[4], validation)
+  bench = Workbench(programs, seed, variables, tops, keys[3])
 
   few = {s: x[: settings.losses.noise_images] for s, x in tensors.items()}
 
@@ -64,20 +82,20 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
 
   # ---- Losses: what every format of every tensor does without training; kept,
   # as it takes long
-  path, grids = lab.workdir / "losses.json", [w.grid for w in words.values()]
+  path = lab.workdir / f"losses-seed{seed}.json"
+  grids = [w.grid for w in words.values()]
   with measure("losses of formats"):
     if not path.exists():
       plan = settings.losses.model_dump(exclude={"noise_images"})
       judge = bench.judge(GRID, images)
-      stored = predicted_losses.measure(
-        judge, grids, noises, **plan, seed=settings.seed
-      )
+      stored = predicted_losses.measure(judge, grids, noises, **plan, seed=seed)
       write_atomically(path, json.dumps(stored) + "\n")
     lost = FormatLosses.from_stored(json.loads(path.read_text()), grids)
   lab.log.say(lost.text)
 
   # From here on whole networks are costed and trained, each once
   found: dict[str, BlockNetwork] = {}
+  after_training: dict[str, Judged] = {}  # on test images
   (lab.workdir / "precision").mkdir(exist_ok=True)
 
   def confirm(c: BlockCandidate) -> BlockNetwork:
@@ -86,18 +104,31 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
     with measure("data movement of networks"):
       traffic = network_traffic(net.workload, c.formats, memories)
     is_searched = all(f in lost.divergence[s] for s, f in c.formats.items())
+    known: dict[str, Any] = {}
+    if (trained := bench.trained(c)) is not None:
+      after_training[c.name] = test = trained.judged.test
+      behind = test.loss_to(after_training["FP32"])  # which comes first
+      known = dict(
+        training=trained.training,
+        test=test.accuracy,
+        test_error=test.error,
+        validation=trained.judged.validation.accuracy,
+        lost=behind[0],
+        lost_error=behind[1],
+        untrained_test=trained.untrained_test,
+      )
     found[c.name] = network = BlockNetwork(
       **{k: v for k, v in c._asdict().items() if k != "rows"},
       moves=choices.movement(traffic, memories),
       divergence=lost.of(c.formats) if is_searched else None,
-      **bench.trained(c),
+      **known,
     )
-    file = re.sub(r"[\W_]", "-", c.name)
+    file = re.sub(r"[\W_]", "-", f"seed{seed} {c.name}")
     write_atomically(
       lab.workdir / "precision" / f"{file}.json",
       block_formats.to_json(net, c.formats),
     )
-    accuracy = f"{network.percent:.2f} %" if network.training else "not trained"
+    accuracy = f"{network.percent:.2f} %" if known else "not trained"
     moved = f"{network.moves.kib:,.1f} KiB"
     lab.log.say(f"{c.name}: {moved}, test accuracy {accuracy}")
     return network
@@ -142,9 +173,11 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
       [lost.of_kind(n.formats, kind) for n in probes],
       [n.drop(fp32) for n in probes],
     )
-  judge, every = bench.judge(GRID, validation), sum(uniform.values(), [])
+  every = sum(uniform.values(), [])
   accuracy, *accuracies = (
-    judge.accuracy(block_formats.to_array(net, n.formats))
+    bench.right(
+      GRID, block_formats.to_array(net, n.formats), lab.task.validation
+    ).mean()
     for n in (fp32, *every)
   )
   untrained = format_losses.scale(
@@ -220,19 +253,14 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
   )
   error = np.median(np.abs(agreement.predicted - agreement.measured))
 
-  return results.BitQResults(
-    net.name,
-    lab.task.test.count,
-    lab.task.about_test,
-    lab.task.steps(settings.qat),
+  return results.SeedStudy(
+    seed,
     judged.test.accuracy,
     tuple(found.values()),
     tuple(chosen),
-    settings.alpha,
     {**scales, "untrained": untrained},
     lost.text,
     lost.passes,
     (len(mixed), agreement.spearman, float(error)),
-    schemes[GRID],
     tuple(tops.tolist()),
   )

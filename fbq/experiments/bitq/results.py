@@ -1,19 +1,23 @@
 """The record of a BitQ run: networks of block formats, and which is chosen."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pydantic.dataclasses
 
 from fbq.config import require
 from fbq.lab.block_point import TrainedFormats
-from fbq.report.records import Fraction, standard_error
+from fbq.report.means import Mean, mean
+from fbq.report.records import Fraction
 from fbq.schemes.block_float import BlockFloat
 from fbq.schemes.published_formats import GRID
 from hwsim.bfp import BlockFormat
 
-_ACCURACIES = ("test", "validation", "untrained_test")
+_ACCURACIES = ("test", "test_error", "validation", "untrained_test")
+_LOST = ("lost", "lost_error")
 _MOVED = ("dram_bits", "sram_bits", "joules")
 
 
@@ -47,6 +51,9 @@ class BlockNetwork:
     moves: data movement of all layers.
     training: name of its training; "" if not trained.
     test, validation: accuracy after training, 0 to 1; None if not trained.
+    test_error: standard error of `test`, clustered by source.
+    lost: test accuracy that FP32, trained as long, has more.
+    lost_error: its standard error, of the same images and clustered likewise.
     untrained_test: accuracy of the float network's weights in these formats.
     divergence: predicted KL from the float network, in nats; None outside of
       the searched formats.
@@ -62,7 +69,10 @@ class BlockNetwork:
   moves: Movement
   training: str = ""
   test: Fraction | None = None
+  test_error: float | None = None
   validation: Fraction | None = None
+  lost: float | None = None
+  lost_error: float | None = None
   untrained_test: Fraction | None = None
   divergence: float | None = None
 
@@ -71,10 +81,6 @@ class BlockNetwork:
     """Test accuracy of a network that was trained."""
     assert self.test is not None, f"{self.name} was not trained"
     return 100 * self.test
-
-  def percent_error(self, test_count: int) -> float:
-    """Binomial standard error of `percent`."""
-    return 100 * standard_error(self.percent / 100, test_count)
 
   def drop(self, fp32: "BlockNetwork") -> float:
     """Validation accuracy that it loses against FP32, both trained."""
@@ -169,17 +175,14 @@ class WordResults:
 
 
 @dataclasses.dataclass(frozen=True)
-class BitQResults:
-  """Everything a BitQ run found.
+class SeedStudy:
+  """What was found from the float network of one seed.
 
   Attributes:
-    network: name of the network.
-    test_count, about_test: images behind test accuracies, and a sentence.
-    steps: steps of every training at its formats.
+    seed: seed of everything that was drawn.
     float_accuracy: test accuracy before any further training.
     networks: everything that was costed, FP32 first.
     words: what was found for each word length.
-    alpha: weight of movement for which networks are recommended.
     scales: accuracy lost for each nat: of "weights" and "activations" after
       training, of all tensors "untrained".
     losses: how well losses of single tensors were predicted, in words.
@@ -187,26 +190,20 @@ class BitQResults:
     mixed: of mixed networks that were trained their number, the rank
       correlation of predicted and measured losses of accuracy, and the median
       difference.
-    grid: scheme in which searched formats are trained.
     tops: largest exponent of every activation, in the order of the sites.
   """
 
-  network: str
-  test_count: int
-  about_test: str
-  steps: int
+  seed: int
   float_accuracy: float
   networks: tuple[BlockNetwork, ...]
   words: tuple[WordResults, ...]
-  alpha: float
   scales: dict[str, float]
   losses: str
   passes: int
   mixed: tuple[int, float, float]
-  grid: BlockFloat
   tops: tuple[int, ...]
 
-  @property
+  @functools.cached_property
   def by_name(self) -> dict[str, BlockNetwork]:
     """{name: network}."""
     return {network.name: network for network in self.networks}
@@ -216,45 +213,122 @@ class BitQResults:
     """{word: name of the network}."""
     return {word.name: word.recommended for word in self.words}
 
+  @functools.cached_property
+  def by_role(self) -> dict[str, BlockNetwork]:
+    """{what a network is: network}, the same roles for every seed.
+
+    Searched networks go by what they were searched for: which formats these
+    are, differs.
+    """
+    found = {n.name: n for n in self.networks if n.family != "BitQ"}
+    for word in self.words:
+      found[f"{word.name} recommended"] = self.by_name[word.recommended]
+      for o in word.optima:
+        found[at_alpha(word.name, o.alpha)] = self.by_name[o.network]
+    return found
+
+
+def at_alpha(word: str, alpha: float) -> str:
+  """Role of the predicted optimum of an alpha."""
+  return f"{word} at alpha {alpha:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class BitQResults:
+  """Everything a BitQ run found.
+
+  Attributes:
+    network: name of the network.
+    about_test: a sentence about the images.
+    steps: steps of every training at its formats.
+    alpha: weight of movement for which networks are recommended.
+    grid: scheme in which searched formats are trained.
+    studies: the same study for every seed.
+  """
+
+  network: str
+  about_test: str
+  steps: int
+  alpha: float
+  grid: BlockFloat
+  studies: tuple[SeedStudy, ...]
+
+  def over_seeds(
+    self, role: str, value: Callable[[BlockNetwork, BlockNetwork], float]
+  ) -> Mean:
+    """Mean over seeds of value(network, FP32), with its standard error."""
+    return mean(
+      [value(s.by_role[role], s.by_name["FP32"]) for s in self.studies]
+    )
+
+  def test(self, role: str) -> Mean | None:
+    """Test accuracy; of a single seed with the error of the images."""
+    return self._judged(role, "test", "test_error")
+
+  def lost(self, role: str) -> Mean | None:
+    """Test accuracy that FP32 has more, within seeds; likewise."""
+    return self._judged(role, *_LOST)
+
+  def _judged(self, role, name, error) -> Mean | None:
+    networks = [study.by_role[role] for study in self.studies]
+    if any(getattr(n, name) is None for n in networks):
+      return None
+    if len(networks) == 1:
+      return Mean(getattr(networks[0], name), getattr(networks[0], error), 1)
+    return mean([getattr(n, name) for n in networks])
+
   def table(self) -> Iterator[Sequence[Any]]:
     """Rows of results.csv: numbers, then the format of every tensor."""
-    sites = list(self.networks[0].formats)
+    sites = list(self.studies[0].networks[0].formats)
     yield [
-      *("name", "family", "word", *_MOVED, *_ACCURACIES, "divergence"),
-      *("input_bits", "weight_bits", "output_bits", "source"),
+      *("seed", "name", "family", "word", *_MOVED, *_ACCURACIES, *_LOST),
+      *("divergence", "input_bits", "weight_bits", "output_bits", "source"),
       *(f"format:{site}" for site in sites),
     ]
-    for n in self.networks:
-      *moved, tensor_bits = n.moves
-      yield [
-        *(n.name, n.family, n.word, *moved),
-        *(getattr(n, column) for column in _ACCURACIES),
-        *(n.divergence, *tensor_bits, n.source),
-        *("{}+{}/{}".format(*n.formats[site][:3]) for site in sites),
-      ]
+    for study in self.studies:
+      for n in study.networks:
+        *moved, tensor_bits = n.moves
+        yield [
+          *(study.seed, n.name, n.family, n.word, *moved),
+          *(getattr(n, column) for column in (*_ACCURACIES, *_LOST)),
+          *(n.divergence, *tensor_bits, n.source),
+          *("{}+{}/{}".format(*n.formats[site][:3]) for site in sites),
+        ]
 
   def summary(self) -> Mapping[str, Any]:
     """What result.json says."""
+    plain = lambda m: m and [m.value, None if math.isnan(m.error) else m.error]
     return {
       "net": self.network,
-      "float_accuracy": self.float_accuracy,
-      "scales": self.scales,
-      "recommended": self.recommended,
-      "by_alpha": {
-        word.name: {str(o.alpha): o.network for o in word.optima}
-        for word in self.words
-      },
-      "outcomes": {
-        n.name: {
-          **{column: getattr(n, column) for column in _ACCURACIES},
-          **{column: getattr(n.moves, column) for column in _MOVED},
+      "means": {
+        role: {
+          "test": plain(self.test(role)),
+          "lost": plain(self.lost(role)),
+          **{
+            column: plain(
+              self.over_seeds(role, lambda n, _, c=column: getattr(n.moves, c))
+            )
+            for column in _MOVED
+          },
         }
-        for n in self.networks
+        for role in self.studies[0].by_role
+      },
+      "seeds": {
+        str(study.seed): {
+          "float_accuracy": study.float_accuracy,
+          "scales": study.scales,
+          "recommended": study.recommended,
+          "by_alpha": {
+            word.name: {str(o.alpha): o.network for o in word.optima}
+            for word in study.words
+          },
+        }
+        for study in self.studies
       },
     }
 
   def deployable(self, point: str) -> TrainedFormats:
-    """What an export needs to know of a network.
+    """What an export needs to know of a network of the first seed.
 
     Args:
       point: its name; that of a word, for the network recommended for it; or
@@ -264,13 +338,14 @@ class BitQResults:
       ConfigError: no such network, or a published format, whose scheme is not
         in the record.
     """
-    shortest = min(self.words, key=lambda word: word.bits)
-    known = {"best": shortest.recommended, **self.recommended}
+    study = self.studies[0]
+    shortest = min(study.words, key=lambda word: word.bits)
+    known = {"best": shortest.recommended, **study.recommended}
     name = known.get(point, point)
-    names = sorted(n.name for n in self.networks if n.scheme == GRID)
+    names = sorted(n.name for n in study.networks if n.scheme == GRID)
     expected = f"'best', a word or one of {', '.join(names)}"
     require(name in names, "point", point, expected)
-    network = self.by_name[name]
+    network = study.by_name[name]
     return TrainedFormats(
-      name, network.formats, self.tops, self.grid, network.training
+      name, network.formats, study.tops, self.grid, network.training
     )

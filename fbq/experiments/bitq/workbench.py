@@ -4,13 +4,15 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fbq.lab.fine_tuning import distillation_of
+from fbq.lab.held_out import HeldOut
+from fbq.lab.judgement import Judgement
 from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.schemes.block_float import BlockFloat, Data
@@ -23,96 +25,136 @@ Images = tuple[jax.Array, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Workbench:
-  """Trains and judges candidates, all from the same float network.
+class Programs:
+  """What is compiled for each scheme, once for all seeds.
 
   Attributes:
     lab: network, data and settings; "qat" is the plan of the training.
     schemes: what is compiled, by name, see `published_formats.schemes`.
-    variables: variables of the float network.
-    tops: int32 [S], largest exponents of its activations.
-    key: random key of the batches of every training.
-    validation: images and labels of the training split, to choose by.
   """
 
   lab: Lab
   schemes: Mapping[str, BlockFloat]
-  variables: Mapping[str, Any]
-  tops: np.ndarray
-  key: jax.Array
-  validation: Images
 
   @functools.lru_cache(maxsize=8)  # noqa: B019  lives as long as the process
-  def forward(self, scheme: str):
-    """Compiled (variables, images, rows int32 [S, 3]) -> logits."""
+  def logits(self, scheme: str):
+    """Compiled (variables, images, `Data`) -> logits."""
     model = Model(self.lab.net, self.schemes[scheme])
-    logits = steps.compile_once(
+    return steps.compile_once(
       lambda v, x, d: model.apply(v, x, train=False, data=d)
-    )
-    tops = jnp.asarray(self.tops)
-    return lambda v, x, rows: logits(
-      v, x, Data(jnp.asarray(rows, jnp.int32), tops)
     )
 
   @functools.lru_cache(maxsize=8)  # noqa: B019
-  def _trainer(self, scheme: str):
+  def trainer(self, scheme: str):
+    """Compiled step of the training at given formats."""
     plan = self.lab.settings.qat
     model = Model(self.lab.net, self.schemes[scheme])
     return self.lab.trainer(
       plan, model, ("params",), distillation=distillation_of(plan)
     )
 
-  def judge(self, scheme: str, images: Images, variables=None) -> FormatJudge:
-    """Judge of the float network, or of other variables."""
-    return FormatJudge(
-      self.lab.net,
-      self.forward(scheme),
-      self.variables if variables is None else variables,
-      images[0],
-      np.asarray(images[1]),
-      self.lab.task.batch,
+
+class TrainedCandidate(NamedTuple):
+  """What training tells of a candidate.
+
+  Attributes:
+    training: name of the training.
+    untrained_test: test accuracy of the float network's weights in its formats.
+    judged: how it was judged after training.
+  """
+
+  training: str
+  untrained_test: float
+  judged: Judgement
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Workbench:
+  """Trains and judges candidates, all from the same float network.
+
+  Attributes:
+    programs: what is compiled, with the lab.
+    seed: seed of the float network, in the names of trainings.
+    variables: variables of the float network.
+    tops: int32 [S], largest exponents of its activations.
+    key: random key of the batches of every training.
+  """
+
+  programs: Programs
+  seed: int
+  variables: Mapping[str, Any]
+  tops: np.ndarray
+  key: jax.Array
+
+  def forward(self, scheme: str):
+    """(variables, images, rows int32 [S, 3]) -> logits."""
+    logits, tops = self.programs.logits(scheme), jnp.asarray(self.tops)
+    return lambda v, x, rows: logits(
+      v, x, Data(jnp.asarray(rows, jnp.int32), tops)
     )
 
-  def trained(self, candidate: BlockCandidate) -> dict[str, Any]:
-    """What training tells of a `BlockNetwork`; {} of what is only priced."""
-    if candidate.scheme == NOT_TRAINED:
-      return {}
-    with self.lab.clock.measure("evaluation without training"):
-      untrained = self._tested(candidate, self.variables)
+  def judge(self, scheme: str, images: Images) -> FormatJudge:
+    """Judge of the float network in formats, by calibration images."""
+    return FormatJudge(
+      self.programs.lab.net,
+      self.forward(scheme),
+      self.variables,
+      images[0],
+      np.asarray(images[1]),
+      self.programs.lab.task.batch,
+    )
+
+  def right(
+    self, scheme: str, rows: np.ndarray, split: HeldOut, variables=None
+  ) -> np.ndarray:
+    """bool [N]: which images of a split a network of formats has right.
+
+    Args:
+      scheme: name of the scheme.
+      rows: formats, int32 [S, 3].
+      split: images, batch by batch, as they can be many.
+      variables: variables of the network; None: of the float network.
+    """
+    forward = self.forward(scheme)
+
+    def right(variables, images, labels, rows):
+      return np.asarray(forward(variables, images, rows)).argmax(
+        -1
+      ) == np.asarray(labels)
+
+    given = self.variables if variables is None else variables
+    return right_images(right, given, split.batches(), rows)
+
+  def trained(self, candidate: BlockCandidate) -> TrainedCandidate | None:
+    """A candidate after training; None of what is only priced."""
+    lab, scheme, rows = self.programs.lab, candidate.scheme, candidate.rows
+    if scheme == NOT_TRAINED:
+      return None
+    with lab.clock.measure("evaluation without training"):
+      untrained = self.right(scheme, rows, lab.task.test)
 
     # Named by what is trained, so that equal rows are trained once
-    digest = hashlib.sha256(candidate.rows.tobytes()).hexdigest()[:10]
-    name = f"qat-{candidate.scheme}-{digest}"
-    _, results = self.lab.run(
+    digest = hashlib.sha256(rows.tobytes()).hexdigest()[:10]
+    name = f"seed{self.seed}-qat-{scheme}-{digest}"
+    splits = lab.task.validation, lab.task.test
+    _, results = lab.run(
       name,
       "quantization-aware training",
-      self._trainer(candidate.scheme),
+      self.programs.trainer(scheme),
       self.variables,
       {
         "key": self.key,
-        "formats": jnp.asarray(candidate.rows, jnp.int32),
+        "formats": jnp.asarray(rows, jnp.int32),
         "tops": jnp.asarray(self.tops),
         "teacher": {
           kind: self.variables[kind] for kind in ("params", "batch_stats")
         },
       },
-      lambda variables: {
-        "validation": self.judge(
-          candidate.scheme, self.validation, variables
-        ).accuracy(candidate.rows),
-        "test": self._tested(candidate, variables),
-      },
+      lambda variables: Judgement.of(
+        lab.task,
+        *(self.right(scheme, rows, split, variables) for split in splits),
+      ).results(),
     )
-    return {"training": name, "untrained_test": untrained, **results}
-
-  def _tested(self, candidate, variables):
-    """By the program of `judge`, batch by batch: test sets can be large."""
-    forward = self.forward(candidate.scheme)
-
-    def right(variables, images, labels, rows):
-      chosen = np.asarray(forward(variables, images, rows)).argmax(-1)
-      return chosen == np.asarray(labels)
-
-    batches = self.lab.task.test.batches()
-    found = right_images(right, variables, batches, candidate.rows)
-    return float(found.mean())
+    return TrainedCandidate(
+      name, float(untrained.mean()), Judgement.restored(lab.task, results)
+    )

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fbq import precision
-from fbq.config import Check, ConfigError, Expected, Seed, Settings
+from fbq.config import Check, ConfigError, Expected, Settings
 from fbq.lab import fine_tuning
 from fbq.lab.lab import Lab
-from fbq.lab.settings import Judged, OnTarget, Training
+from fbq.lab.settings import Judged, OnTarget, Seeds, Training
 from fbq.search import constraints, exact, problem
 
 Budget = Annotated[float, Field(gt=0, le=1)]
@@ -31,14 +31,15 @@ class Limits(Settings):
   weight_bytes: Bytes = 10**9
   "Bytes of flash for the weights."
   peak_bytes: Bytes = 10**9
-  "Bytes of L2 for the activations that live at one time."
+  "Bytes of L2 for the activations that live at one time; weights and code, \
+  which may lie there too, are not counted."
 
 
 class Exact(Judged, OnTarget, Training):
   """Precisions without a search by training, chosen exactly."""
 
-  seed: Seed = 0
-  "Seed of everything that is drawn."
+  seeds: Seeds = (0,)
+  "Seeds of everything that is drawn; the whole pipeline for each."
   calibration_images: int = Field(512, ge=1, le=10**7)
   "Training images on which ranges are calibrated and harm is measured."
   value: Literal["kl", "loss", "mse"] = "kl"

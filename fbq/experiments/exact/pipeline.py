@@ -7,7 +7,8 @@ the assignment of least harm is then found exactly (`fbq.search.exact`).
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,9 +17,10 @@ from fbq import precision
 from fbq.experiments.exact.config import Exact, eight_cycles, problem_of
 from fbq.experiments.exact.results import Chosen, front_rows
 from fbq.files import write_atomically
-from fbq.lab import fine_tuning, points
+from fbq.lab import fine_tuning, over_seeds, points
 from fbq.lab.calibration import calibrate
 from fbq.lab.experiment import as_csv
+from fbq.lab.fine_tuning import FineTuner
 from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.quantizers.site_ranges import Ranges
@@ -31,22 +33,59 @@ from hwsim import latency_io
 HARMS = ("kl", "loss", "mse")  # attributes of `sensitivity.OutputChange`
 
 
+class Choice(NamedTuple):
+  """What the assignments of a seed were chosen by; see `Chosen`."""
+
+  harm: dict[str, dict[int, float]]
+  front: problem.Candidates
+  images: int
+  agreement: float | None
+
+
 def run(settings: Exact, lab: Lab) -> Chosen:
   """The best assignment under every budget, with its accuracy."""
+  latency_io.save(lab.costs.table, lab.workdir / "latency_table.csv")
+  recipe = fine_tuning.recipe_of(settings.qat)
+  fine_tune = FineTuner(lab, recipe, settings.fine_tuning)
+  seeds, choices = zip(
+    *(of_seed(settings, lab, fine_tune, seed) for seed in settings.seeds),
+    strict=True,
+  )
+  first, front = choices[0], choices[0].front
+  return Chosen(
+    over_seeds.assignments(lab, settings, seeds),
+    settings.value,
+    first.harm,
+    tuple(
+      zip(front.costs["cycles"].tolist(), (-front.value).tolist(), strict=True)
+    ),
+    int(front.error),
+    first.images,
+    tuple(choice.agreement for choice in choices),
+  )
+
+
+def of_seed(
+  settings: Exact, lab: Lab, fine_tune: FineTuner, seed: int
+) -> tuple[over_seeds.OneSeed, Choice]:
+  """The whole method for one seed, and what it chose by."""
   net, workdir = lab.net, lab.workdir
-  latency_io.save(lab.costs.table, workdir / "latency_table.csv")
+  prefix = points.prefix_of(settings.seeds, seed)
 
   # ---- Float network, ranges on training data
   start, batches, calibration, tuning = jax.random.split(
-    jax.random.key(settings.seed), 4
+    jax.random.key(seed), 4
   )
-  variables, float_judged = lab.float_network("float", (start, batches))
+  variables, float_judged = lab.float_network(
+    f"{prefix}float", (start, batches)
+  )
   with lab.clock.measure("calibration"):
     images, labels = lab.calibration_set(calibration)
     ranges, tensors = calibrate(net, variables, images)
 
   # ---- Harm of every precision of every tensor, alone
-  measured = _harm(lab, variables, ranges, images, labels)
+  path = workdir / f"{prefix}sensitivities.json"
+  measured = _harm(lab, path, variables, ranges, images, labels)
   harm = {
     site: {int(b): change[settings.value] for b, change in by_bits.items()}
     for site, by_bits in measured.items()
@@ -59,7 +98,9 @@ def run(settings: Exact, lab: Lab) -> Chosen:
     budgets = [int(share * eight) for share in settings.budgets]
     chosen = exact.best_value(choice, budgets)
     front = exact.front(choice, max(1, eight // 1000))
-  write_atomically(workdir / "surrogate_front.csv", as_csv(front_rows(front)))
+  write_atomically(
+    workdir / f"{prefix}surrogate_front.csv", as_csv(front_rows(front))
+  )
   lab.log.say(
     f"front of {len(front.value)} assignments, {front.costs['cycles'][0]:,} to "
     f"{front.costs['cycles'][-1]:,} cycles, exact to {front.error:,} cycles"
@@ -71,29 +112,23 @@ def run(settings: Exact, lab: Lab) -> Chosen:
     f"{bits}/{bits}": precision.uniform(net, bits)
     for bits in settings.uniform_baselines
   }
-  points.save_precisions(lab, found)
+  points.save_precisions(lab, found, prefix)
 
   # ---- What every other choice would have cost, by tensor
   (workdir / "reasons").mkdir(exist_ok=True)
   for name, budget in zip(found, budgets, strict=False):
     reasons = explain.explain(choice, found[name], {"cycles": budget})
     text = "\n".join(str(reason) for reason in reasons) + "\n"
-    file = f"{points.file_of(name)}.txt"
+    file = f"{prefix}{points.file_of(name)}.txt"
     write_atomically(workdir / "reasons" / file, text)
 
   # ---- Fine-tuning from the float network, by one compiled step for all
-  recipe = fine_tuning.recipe_of(settings.qat)
-  starts = fine_tuning.starts(net, variables, tensors, recipe, ranges)
+  starts = fine_tuning.starts(net, variables, tensors, fine_tune.recipe, ranges)
   judged = points.fine_tuned(
-    lab,
-    fine_tuning.FineTuner(lab, recipe, settings.fine_tuning),
-    variables,
-    starts,
-    found,
-    tuning,
+    lab, fine_tune, variables, starts, found, tuning, prefix
   )
 
-  # ---- The record
+  # ---- What is said of each point, and how well harm foretold its loss
   details = {
     name: {"breaks": broken}
     for name, assignment in found.items()
@@ -102,21 +137,33 @@ def run(settings: Exact, lab: Lab) -> Chosen:
     name: {"budget": f"{budget:,} cycles", "harm": f"{-worth:.4g}"}
     for name, budget, worth in zip(found, budgets, chosen.value, strict=False)
   }
-  return Chosen(
-    points.assignments(lab, settings, found, judged, float_judged, details),
-    settings.value,
-    harm,
-    tuple(
-      zip(front.costs["cycles"].tolist(), (-front.value).tolist(), strict=True)
-    ),
-    int(front.error),
-    len(images),
+  return (
+    over_seeds.OneSeed(seed, float_judged, found, judged, details),
+    Choice(harm, front, len(images), _agreement(lab, harm, found, judged)),
   )
 
 
-def _harm(lab: Lab, variables, ranges: Ranges, images, labels) -> Mapping:
-  """{site: {bits: {measure: harm}}}, kept in sensitivities.json."""
-  path = lab.workdir / "sensitivities.json"
+def _agreement(lab: Lab, harm, found, judged) -> float | None:
+  """Rank correlation of the sum of harms with the accuracy that was lost."""
+  from scipy import stats
+
+  different = {
+    points.digest(lab.net, bits): (
+      sum(harm[site][b] for site, b in bits.items()),
+      -judged[name].validation.accuracy,
+    )
+    for name, bits in found.items()
+  }
+  sums, losses = zip(*different.values(), strict=True)
+  if len(set(sums)) < 2 or len(set(losses)) < 2:
+    return None
+  return float(stats.spearmanr(sums, losses).statistic)
+
+
+def _harm(
+  lab: Lab, path: Path, variables, ranges: Ranges, images, labels
+) -> Mapping:
+  """{site: {bits: {measure: harm}}}, kept in the file at `path`."""
   if not path.exists():
     with lab.clock.measure("sensitivities"):
       forward = steps.compile_once(

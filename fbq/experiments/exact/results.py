@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fbq.lab.points import Assignments
+from fbq.report.assignments import Assignments
 from fbq.search import problem
 
 
@@ -15,10 +15,13 @@ class Chosen:
   Attributes:
     assignments: every assignment with its results.
     measure: what makes a precision harmful, "kl", "loss" or "mse".
-    harm: {tensor: {bits: harm to the float network, alone}}.
-    front: (cycles, sum of harms) of the assignments on the exact front.
+    harm: {tensor: {bits: harm to the float network, alone}}, of the first seed.
+    front: (cycles, sum of harms) of the assignments on the exact front,
+      likewise.
     front_error: cycles to which the front is exact.
     images: calibration images on which harm was measured.
+    agreement: rank correlation of the sum of harms with the loss measured in
+      validation, over the points of each seed; None where all are equal.
   """
 
   assignments: Assignments
@@ -27,6 +30,7 @@ class Chosen:
   front: tuple[tuple[int, float], ...]
   front_error: int
   images: int
+  agreement: tuple[float | None, ...]
 
   def table(self) -> Iterator[Sequence[Any]]:
     """Rows of results.csv, the headings first."""

@@ -1,11 +1,12 @@
-"""A trained point of a run as integers for DORY and ONNX, or as packed blocks.
+"""A trained point of a run as integers for DORY, C and ONNX, or as blocks.
 
 Lowers a fine-tuned network in two widths of requantization, compares both with
-the trained one on the test images, and writes an integer network, DORY's files
-and a quantized ONNX. A network of block formats becomes packed codes and
+the trained one on the test images, and writes an integer network, DORY's files,
+C and a quantized ONNX. A network of block formats becomes packed codes and
 exponents. Each part is tried, whatever became of the others.
 """
 
+import dataclasses
 import functools
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,8 +19,11 @@ import numpy as np
 from fbq.deploy import (
   artifact,
   block_artifact,
+  c_code,
   dory,
   dory_check,
+  dory_limits,
+  dory_target,
   faithful,
   integer,
   lowering,
@@ -32,17 +36,21 @@ from fbq.experiments.export.config import Export
 from fbq.experiments.export.results import (
   BlockExport,
   BlockTensor,
+  CExport,
   IntegerExport,
   Integers,
 )
 from fbq.files import user_path, write_atomically
-from fbq.lab import block_point, finished, trained_point
+from fbq.lab import block_point, costs, finished, trained_point
 from fbq.lab.block_point import BlockPoint, BlockResults
 from fbq.lab.lab import Lab
+from fbq.lab.settings import OnTarget, OutputBits
 from fbq.lab.trained_point import TrainedPoint
+from hwsim.pulp import XPULPNN_V1, Target, latency_table
 
 T = TypeVar("T")
 WIDTHS = (32, 64)
+_GOLDEN = 4  # images that the C checks itself on
 _IMAGES = 360  # at a time, and those that the written network is compared on
 
 
@@ -99,14 +107,27 @@ def run(settings: Export, lab: Lab) -> IntegerExport | BlockExport:
       point = trained_point.load(source, settings.point)
   if isinstance(point, BlockPoint):
     return _blocks(point, lab)
-  return _integers(point, settings, lab)
+  hardware = source.lab.settings
+  if not isinstance(hardware, OnTarget):
+    hardware = None
+  return _integers(point, hardware, settings, lab)
 
 
 # ---- Integers
 
 
-def _integers(point: TrainedPoint, settings: Export, lab: Lab) -> IntegerExport:
-  """The files of a fine-tuned point, and how faithful they are."""
+def _integers(
+  point: TrainedPoint, hardware: OnTarget | None, settings: Export, lab: Lab
+) -> IntegerExport:
+  """The files of a fine-tuned point, and how faithful they are.
+
+  Args:
+    point: network and precisions.
+    hardware: hardware of the run, if it has one; DORY writes code for it.
+    settings, lab: those of the export.
+  """
+  simulated = costs.target_of(hardware) if hardware else None
+  target = simulated or XPULPNN_V1
   attempt, workdir = Attempts(lab), lab.workdir
 
   # ---- Integers in both widths, and how faithful they are
@@ -139,7 +160,22 @@ def _integers(point: TrainedPoint, settings: Export, lab: Lab) -> IntegerExport:
   )
   image = point.images[settings.golden_image]
   attempt(
-    "DORY", lambda: _write_dory(network(bits), workdir / "dory", image), "dory"
+    "DORY",
+    lambda: _write_dory(network(bits), target, workdir / "dory", image),
+    "dory",
+  )
+
+  refused: list[tuple[str, str]] = []
+  if bits in made:
+    refused = dory_limits.problems(network(bits), target)
+  cycles = None
+  if hardware and simulated:
+    timed = functools.partial(_cycles, point, simulated, hardware.output_bits)
+    cycles = attempt("cycles", timed)
+
+  # ---- C for any processor
+  code = attempt(
+    "C", lambda: _write_c(network(bits), workdir / "c", point.images), "c"
   )
 
   # ---- ONNX, which requantizes in floating point: any width gives the same
@@ -180,6 +216,11 @@ def _integers(point: TrainedPoint, settings: Export, lab: Lab) -> IntegerExport:
       if site
     },
     onnx=onnx,
+    target=target.name,
+    dory=dory_target.invocation(target),
+    refused=tuple(refused),
+    cycles=cycles or {},
+    c=code,
   )
 
 
@@ -193,12 +234,40 @@ def _save(network: IntegerNet, workdir: Path, images) -> dict[str, int]:
   return sizes
 
 
-def _write_dory(network: IntegerNet, directory: Path, image: jax.Array) -> None:
+def _write_dory(
+  network: IntegerNet, target: Target, directory: Path, image: jax.Array
+) -> None:
   """Writes DORY's files and holds them against its contract."""
   codes = np.asarray(integer.quantize_images(image))
-  dory.write(network, directory, codes)
+  dory.write(network, target, directory, codes)
   if found := dory_check.problems(directory):
     raise RuntimeError(f"the files break DORY's contract: {'; '.join(found)}")
+
+
+def _cycles(
+  point: TrainedPoint, target: Target, output_bits: OutputBits
+) -> dict[int, int]:
+  """Cycles by bits of the requantization constants, as the run counts them.
+
+  Larger constants take room in L1 and L2, so tiles are smaller, and time on
+  their way there. What the arithmetic of kernels takes is that of 32 bits.
+  """
+  workload, found = point.net.workload, {}
+  for width in WIDTHS:
+    wide = dataclasses.replace(target, constant_bits=width)
+    table = latency_table(workload, wide)
+    costed = costs.Costs(wide, table, output_bits)
+    found[width] = costed.total(workload, point.assignment)
+  return found
+
+
+def _write_c(
+  network: IntegerNet, directory: Path, images: jax.Array
+) -> CExport:
+  """Writes C and lets it check itself, if there is a compiler."""
+  golden = np.asarray(integer.quantize_images(images[:_GOLDEN]))
+  sizes = c_code.write(network, directory, golden)
+  return CExport(sizes, len(golden), c_code.check(directory))
 
 
 def _write_onnx(network: IntegerNet, path: Path) -> Any:
@@ -209,12 +278,10 @@ def _write_onnx(network: IntegerNet, path: Path) -> Any:
 
 
 def _run_onnx(model: Any, point: TrainedPoint, trained) -> dict[str, int]:
-  """Images classified as the trained network does, by both kinds of kernels."""
-  found, images = {}, np.asarray(point.images)
-  for key, is_exact in (("same_class", True), ("same_class_fast", False)):
-    logits = onnx_qdq.run(onnx_qdq.session(model, is_exact), images)
-    found[key] = int(np.sum(logits.argmax(-1) == trained))
-  return found
+  """Images classified as the trained network does."""
+  images = np.asarray(point.images)
+  logits = onnx_qdq.run(onnx_qdq.session(model), images)
+  return {"same_class": int(np.sum(logits.argmax(-1) == trained))}
 
 
 # ---- Block formats

@@ -1,12 +1,20 @@
 """What a Free Bits run can be set to, and its checks before any training."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fbq import precision
-from fbq.config import Check, ConfigError, Expected, NotNegative, Positive, Seed
+from fbq.config import Check, ConfigError, Expected, NotNegative, Positive
 from fbq.lab import fine_tuning
 from fbq.lab.lab import Lab
-from fbq.lab.settings import Bits, Judged, OnTarget, Stage, Training
+from fbq.lab.settings import (
+  Aim,
+  Bits,
+  Judged,
+  OnTarget,
+  Seeds,
+  Stage,
+  Training,
+)
 
 Strengths = Annotated[
   tuple[NotNegative, ...],
@@ -27,11 +35,17 @@ Rules = Annotated[
 class Search(Stage):
   """The precision search by Bayesian Bits' gates."""
 
-  strengths: Strengths = (0.003, 0.006, 0.012)
-  "Strengths of the penalty on bit operations; a search for each."
+  strengths: Strengths = ()
+  "Strengths of the penalty on bit operations; a search for each. (): those \
+  that lead to the targets."
+  aim: Aim = Aim()
+  "Targets, where no strengths are given."
   locked: Locked = (True, False)
   "Whether the gates of a layer's input and weights are locked together; a \
   search for each."
+  penalty: Literal["bops", "tensors"] = "bops"
+  "What the penalty counts: bit operations, or every layer alike, see \
+  `fbq.train.regularizers.bops_regularizer`."
   gate_learning_rate: Positive = 0.05
   "Rate of the gates, constant."
   range_bits: Bits = 4
@@ -43,8 +57,8 @@ class Search(Stage):
 class FreeBits(Judged, OnTarget, Training):
   """Free Bits: search, hardware pass, fine-tuning, front."""
 
-  seed: Seed = 0
-  "Seed of everything that is drawn."
+  seeds: Seeds = (0,)
+  "Seeds of everything that is drawn; the whole pipeline for each."
   search: Search = Search(learning_rate=5e-3)
   "Precision search."
   rules: Rules = ()

@@ -59,6 +59,10 @@ def _table(
 
 def _cell(**changes: Any) -> Recipe | None:
   """The recipe, or None where a table leaves its cell empty."""
+  if changes.get("weight_rule") == "sawb" and (
+    changes["per_channel"] or changes["weight_bits"] > 4
+  ):
+    return None  # which it is not fitted to, and `Recipe` refuses
   recipe = Recipe(**changes)
   if recipe.weight_bits is None and not recipe.per_channel:
     return None  # activations have one range each
@@ -109,7 +113,8 @@ _TABLES = {
   ),
   "weight_rules": _table(
     "Ranges of weights",
-    "Weights alone, restricted, batch norms folded.",
+    "Weights alone, restricted, batch norms folded. SAWB is fitted to layers "
+    "as a whole, of 2 to 4 bits.",
     _each({f"W{bits}": _bits(bits, None) for bits in (8, 4)}),
     {
       rule.replace("_", " "): dict(weight_rule=rule)

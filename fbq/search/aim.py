@@ -1,0 +1,90 @@
+"""The strength of a penalty that leads a search to a target, by bisection.
+
+What a search costs falls with the strength of its penalty, but for noise: it is
+known of a strength only after a search. So strengths are halved, in logarithms,
+and every search counts for all targets.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+
+class Found(NamedTuple):
+  """The search that came closest to a target.
+
+  Attributes:
+    target: share that was asked for.
+    strength: strength of the search.
+    share: share that it came to.
+    is_met: whether that is within the tolerance.
+  """
+
+  target: float
+  strength: float
+  share: float
+  is_met: bool
+
+
+def strengths(
+  shares_of: Callable[[Sequence[float]], Sequence[float]],
+  targets: Sequence[float],
+  bracket: tuple[float, float],
+  searches: int,
+  tolerance: float,
+  at_most: bool = False,
+  first: Sequence[float] = (),
+) -> list[Found]:
+  """The strength for each target.
+
+  Args:
+    shares_of: strengths -> what searches at them cost, as shares; called once a
+      round, with the strengths that no search has had.
+    targets: shares that are asked for.
+    bracket: strengths between which the answers lie, above 0 and rising; its
+      ends are not tried.
+    searches: rounds, so the most new searches for one target.
+    tolerance: distance of a share from its target at which it is met.
+    at_most: whether a share above its target is not good enough: a point for a
+      budget.
+    first: strengths that are tried before any is halved, as those that another
+      seed came to; a round as well.
+  """
+  known: dict[float, float] = {}  # strength -> share
+  if first:
+    tried = list(dict.fromkeys(first))
+    known |= zip(tried, shares_of(tried), strict=True)
+  for _ in range(searches - bool(first)):
+    wanted = dict.fromkeys(
+      strength
+      for target in targets
+      if not _closest(known, target, tolerance, at_most).is_met
+      and (strength := _middle(known, target, bracket)) not in known
+    )
+    if not wanted:
+      break
+    known |= zip(wanted, shares_of(list(wanted)), strict=True)
+  return [_closest(known, target, tolerance, at_most) for target in targets]
+
+
+def _middle(known, target, bracket) -> float:
+  """Between the weakest search within a target and the one before it."""
+  high = min((s for s in known if known[s] <= target), default=bracket[1])
+  low = max((s for s in known if s < high), default=bracket[0])
+  # In three digits, so that a strength can name its search.
+  return float(f"{math.sqrt(low * high):.3g}")
+
+
+def _closest(known, target, tolerance, at_most) -> Found:
+  """The best of the searches there are."""
+  within = [s for s in known if known[s] <= target]
+  among = within if at_most and within else list(known)
+  if not among:
+    return Found(target, math.nan, math.nan, False)
+  strength = min(among, key=lambda s: (abs(known[s] - target), s))
+  share = known[strength]
+  # A distance that is the tolerance in decimal numbers is within it.
+  is_near = abs(share - target) <= tolerance + 1e-9
+  return Found(
+    target, strength, share, is_near and (share <= target or not at_most)
+  )

@@ -1,0 +1,104 @@
+"""Strengths for targets, on laws whose answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fbq.search import aim
+
+
+class Law:
+  """Shares by strength, and every strength that was asked for."""
+
+  def __init__(self, share_of):
+    self.share_of, self.asked = share_of, []
+
+  def __call__(self, strengths):
+    self.asked.append(list(strengths))
+    return [self.share_of(s) for s in strengths]
+
+
+def falling(strength):
+  """From 1 at 0.001 to 0.5 at 10, linear in the logarithm: 0.125 a decade."""
+  return 1.0 - 0.125 * math.log10(strength / 1e-3)
+
+
+def test_halving_by_hand():
+  law = Law(falling)
+  # Between 0.001 and 10: 0.1 has 0.75, above 0.7; then 1 has 0.625, then
+  # 0.316 has 0.6875, within 0.02.
+  (found,) = aim.strengths(law, [0.7], (1e-3, 10.0), 9, 0.02)
+  assert law.asked == [[0.1], [1.0], [0.316]]
+  assert found.strength == 0.316 and found.is_met
+  assert found.share == pytest.approx(0.6875, abs=1e-4)
+
+
+def test_a_search_counts_for_all_targets():
+  law = Law(falling)
+  found = aim.strengths(law, [0.75, 0.625, 0.875], (1e-3, 10.0), 9, 0.01)
+  # The first serves one target and brackets both others.
+  assert law.asked == [[0.1], [1.0, 0.01]]
+  assert [f.strength for f in found] == [0.1, 1.0, 0.01]
+  assert [f.target for f in found] == [0.75, 0.625, 0.875]
+
+
+def test_what_another_seed_came_to_is_tried_first():
+  law = Law(falling)
+  found = aim.strengths(
+    law, [0.75, 0.625], (1e-3, 10.0), 3, 0.01, first=(0.1, 0.5, 0.1)
+  )
+  # 0.1 is right, 0.5 has 0.663: between it and the end of the bracket is 2.24,
+  # with 0.581, and between these 1.06.
+  assert law.asked == [[0.1, 0.5], [2.24], [1.06]]
+  assert [f.strength for f in found] == [0.1, 1.06]
+
+
+def test_a_target_out_of_reach_is_not_met_and_ends():
+  law = Law(lambda s: 1.0)
+  (found,) = aim.strengths(law, [0.7], (1e-3, 10.0), 4, 0.02)
+  assert [len(round_) for round_ in law.asked] == [1, 1, 1, 1]
+  # Ever stronger, up to the end of the bracket.
+  assert sorted(sum(law.asked, [])) == sum(law.asked, [])
+  assert found.share == 1.0 and not found.is_met
+  # Rounds end where three digits tell no strengths apart.
+  narrow = Law(lambda s: 1.0)
+  aim.strengths(narrow, [0.7], (1.0, 1.01), 99, 0.02)
+  assert len(narrow.asked) < 5
+
+
+def test_a_point_for_a_budget_lies_within_it():
+  law = Law({0.1: 0.71, 1.0: 0.66, 0.316: 0.695}.__getitem__)
+  (near,) = aim.strengths(law, [0.7], (1e-3, 10.0), 3, 0.02)
+  assert near.strength == 0.1 and len(law.asked) == 1
+  (within,) = aim.strengths(law, [0.7], (1e-3, 10.0), 3, 0.02, at_most=True)
+  assert within.strength == 0.316 and within.is_met
+  # Where nothing is within, the closest is told, as not met.
+  dear = Law(lambda s: 0.71)
+  (found,) = aim.strengths(dear, [0.7], (1e-3, 10.0), 1, 0.02, at_most=True)
+  assert found.share == 0.71 and not found.is_met
+
+
+@given(
+  st.lists(st.floats(0.55, 0.95), min_size=1, max_size=4),
+  st.floats(0, 0.03),
+  st.integers(0, 99),
+)
+def test_noise_moves_an_answer_by_no_more_than_itself(targets, noise, seed):
+  random = np.random.default_rng(seed)
+  error: dict[float, float] = {}
+
+  def share_of(strength):
+    return falling(strength) + error.setdefault(
+      strength, random.uniform(-noise, noise)
+    )
+
+  law = Law(share_of)
+  found = aim.strengths(law, targets, (1e-3, 10.0), 12, 1e-3)
+  for one in found:
+    assert one.share == share_of(one.strength)
+    assert abs(one.share - one.target) <= 2 * noise + 2e-3
+  asked = sum(law.asked, [])
+  assert len(set(asked)) == len(asked) <= 12 * len(targets)

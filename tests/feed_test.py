@@ -16,7 +16,7 @@ from fbq import backend
 from fbq import config as config_lib
 from fbq.data import cifar as cifar_module
 from fbq.data import order, resident, sources
-from fbq.lab import data, task
+from fbq.lab import data, file_data, task
 from fbq.model import Model
 from fbq.train import feed, many, optimizer, steps
 from fbq.train.log import Log
@@ -309,7 +309,7 @@ def test_files_lie_on_the_device_where_they_fit(tmp_path, monkeypatch):
   """The same batches either way."""
   given = vars(cifar(tmp_path))
   del given["batch_size"]
-  settings = config_lib.of(data.CifarSettings, given)
+  settings = config_lib.of(file_data.CifarSettings, given)
   found = []
   for cpu, limit in ((True, 10**6), (False, 10**6), (False, 22 * 3072 - 1)):
     monkeypatch.setattr(backend, "is_cpu", lambda cpu=cpu: cpu)

@@ -28,6 +28,11 @@ def results_table(results, columns=None):
     error = mean([one.cycles for one in point.by_seed or [point]]).error
     return blocks.Cell(point.cycles, error=error or None)
 
+  def lost(point, score):
+    if point == eight:
+      return None
+    return _percents(score.loss, score.loss_error)
+
   def details(point):
     return ", ".join(f"{key} {value}" for key, value in point.detail.items())
 
@@ -41,7 +46,7 @@ def results_table(results, columns=None):
     ),
     (
       blocks.number("validation\nlost", "{:+z.2f}"),
-      lambda p: _percents(p.validation.loss, p.validation.loss_error),
+      lambda p: lost(p, p.validation),
     ),
     (
       blocks.number("test\n%", "{:.2f}"),
@@ -49,7 +54,7 @@ def results_table(results, columns=None):
     ),
     (
       blocks.number("test\nlost", "{:+z.2f}"),
-      lambda p: _percents(p.test.loss, p.test.loss_error),
+      lambda p: lost(p, p.test),
     ),
     (
       blocks.number("validation\n%", "{:.2f}"),

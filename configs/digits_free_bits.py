@@ -45,9 +45,9 @@ def get_config(words: str = "") -> ConfigDict:
       # After the pass the searches' cycles lie between 2/2's and 8/8's.
       aim=dict(
         targets=(0.85, 0.9, 0.95),
-        bracket=(1e-4, 1e-1),
+        bracket=(3e-4, 3e-2),
         searches=4,
-        tolerance=0.015,
+        tolerance=0.02,
       ),
       gate_learning_rate=0.05,
     ),
@@ -55,5 +55,5 @@ def get_config(words: str = "") -> ConfigDict:
       steps=200, batch_size=32, learning_rate=1e-2, range_learning_rate=1e-2
     ),
     # 287 sources tell a loss to half a point: less could not be shown
-    tolerance=0.015,
+    tolerance=0.02,
   )

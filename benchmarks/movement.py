@@ -185,14 +185,14 @@ def against_ipopt(per_triple, cases):
   except ImportError:
     print("IPOPT: skipped, casadi is not installed (pip install casadi)")
     return
-  problems = list(
+  asked = list(
     itertools.product(
       (32, 64, 128), PRICES, dict(problems(nets.resnet18().workload, [FP32]))
     )
   )
   ratios, times, direct = {32: [], 64: [], 128: []}, [], []
-  step = max(1, len(problems) // cases)
-  for kb, prices, nest in problems[::step]:
+  step = max(1, len(asked) // cases)
+  for kb, prices, nest in asked[::step]:
     exact_prices = [Fraction(p) for p in prices]
     bits, spent = by_ipopt(casadi, nest, prices, kb * 8192)
     best, _, cpu = timed(best_tiling, nest, exact_prices, kb * 8192)

@@ -1,14 +1,16 @@
-"""The provably best precisions under budgets, without a search by training.
+"""The least sum of harms under budgets, exactly, without a search by training.
 
   python main.py --config=configs/digits_exact.py --workdir=runs/digits_exact
   python main.py --config=configs/digits_exact.py:resnet8 --workdir=runs/exact8
 
 Measures on 512 images how much every precision of every tensor harms the float
-network, then finds the assignment of least harm for each budget of cycles, and
-for what else is asked:
+network, alone, then finds the assignment with the least sum of harms for each
+budget of cycles, and for what else is asked. That is the best network as far as
+harms add up: the page tells the rank correlation of the sum with the accuracy.
 
   --config.limits.weight_bytes=100000   the weights fit in flash
-  --config.limits.peak_bytes=40000      the activations fit in L2
+  --config.limits.peak_bytes=40000      the activations fit in L2, in which a
+                                        board may keep weights and code too
   --config.bounds="(('dw.*weight', 4, 8),)"   none of 2 bits
   --config.ties="('[dp]w([0-9]+).weight',)"   one precision for each block
 
@@ -25,7 +27,7 @@ from fbq.config import configured
 def get_config(words: str = "") -> ConfigDict:
   """Values that differ from the defaults; --settings lists all."""
   base = digits_free_bits.get_config(words).to_dict()
-  shared = ("net", "data", "float_training", "fine_tuning")
+  shared = ("net", "data", "float_training", "fine_tuning", "tolerance")
   return configured(
     "exact",
     **{name: base[name] for name in shared},

@@ -10,10 +10,10 @@ import pytest
 from hwsim_networks import golden
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pulp_calls import Tiles, kernel_cycles
 
 import hwsim.pulp.kernels
 from hwsim.pulp import XPULP_V2, XPULPNN_V1, XPULPNN_V2
-from hwsim.pulp.kernels import Tiles, kernel_cycles
 from hwsim.workload import Layer
 
 TARGETS = {

@@ -8,11 +8,11 @@ import timeline_referee
 from hwsim_networks import mobilenet_v1
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pulp_referee.schedule import loads, schedule
+from pulp_referee.tiling import tile_l1
 
 from hwsim.pulp import TARGETS, XPULP_V2, XPULPNN_V1, Target, simulate
-from hwsim.pulp.kernels import OPS
-from hwsim.pulp.schedule import loads, schedule
-from hwsim.pulp.tiling import tile_l1
+from hwsim.pulp.geometry import OPS
 from hwsim.workload import Layer
 
 LAYERS = tuple(

@@ -4,10 +4,10 @@ It plays what DORY's generated code does, event by event: one process runs the
 tile loop on the cores, the DMA engine serves a read and a write queue, L3 one
 queue. The cores pay for programming a transfer, in parallel where DORY spreads
 its commands over them; the closed form adds that to the transfer instead.
-Nothing of `hwsim.pulp.schedule` or `timeline` is used: tiles, padding and
-transfers are worked out here, one tile at a time. Shared are the choice of tile
-(checked against DORY's solver) and the cycles of a kernel call (checked against
-an instruction-level simulator).
+Neither `hwsim.pulp` nor a schedule of `pulp_referee` is used: tiles, padding
+and transfers are worked out here, one tile at a time. Taken from there are the
+choice of tile (checked against DORY's solver) and the cycles of a kernel call
+(checked against an instruction-level simulator).
 """
 
 import dataclasses
@@ -15,10 +15,9 @@ import math
 
 import numpy as np
 from hwsim_events import Channel, Clock
-
-from hwsim.pulp.kernels import Tiles, kernel_cycles
-from hwsim.pulp.tiling import tile_l1
-from hwsim.pulp.tiling_l3 import tile_l2
+from pulp_referee.kernels import Tiles, kernel_cycles
+from pulp_referee.tiling import tile_l1
+from pulp_referee.tiling_l3 import tile_l2
 
 
 def split_axis(size, out_size, tile_in, tile_out, kernel, stride, pads):
@@ -265,15 +264,13 @@ def simulate(layer, in_bits, weight_bits, out_bits, target):
 
 
 def clipped(tile, part):
-  """The layer's tile in a slice: the whole slice where that is no larger."""
-  tile = tile._replace(
+  """The layer's tile in a slice that may be smaller than it."""
+  return tile._replace(
     in_channels=min(tile.in_channels, part.in_channels),
     out_channels=min(tile.out_channels, part.out_channels),
     in_height=min(tile.in_height, part.in_height),
+    out_height=min(tile.out_height, part.out_height),
   )
-  if part.out_height <= tile.out_height:
-    tile = tile._replace(in_height=part.in_height, out_height=part.out_height)
-  return tile
 
 
 def deployed(layer, bits):

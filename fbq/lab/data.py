@@ -188,17 +188,20 @@ class Generated(Settings):
   "Test images, likewise."
 
 
-class _Files(Settings):
+class _Held(Settings):
   directory: str
   "Where the files are."
   validation_share: ValidationShare = 0.1
   "Share of the training images that is held out of training, to choose by."
   split_seed: Seed = 0
   "Seed of which images those are."
-  generated: Generated | None = None
-  "For smoke runs: pictures are made in the directory."
   evaluation_batch: int = Field(_BATCH, ge=1, le=10**6)
   "Images of validation and test at a time."
+
+
+class _Files(_Held):
+  generated: Generated | None = None
+  "For smoke runs: pictures are made in the directory."
 
 
 class Rows(Settings):
@@ -226,6 +229,24 @@ class CifarSettings(_Files):
   "Images in each file of archives made smaller."
 
 
+class IdxSettings(_Held):
+  """MNIST, Fashion-MNIST and others in the form of their four files."""
+
+  name: Literal["idx"] = "idx"
+  "Data set."
+  validation_share: ValidationShare = 1 / 6
+  "Share of the training images that is held out of training, to choose by."
+  classes: int = Field(10, ge=2, le=256)
+  "Number of classes."
+  augment: bool = True
+  "Crop the training images at random."
+  flip: bool = False
+  "Mirror half of the training images too, where that makes sense."
+  device_bytes: int = Field(DEVICE_BYTES, ge=0, le=2**50)
+  "Training images of at most so many bytes lie on a GPU or TPU, where batches \
+  are cut out of them; the images are the same."
+
+
 class ImageNetSettings(_Files):
   """ImageNet, or any labelled photographs in a folder for each class."""
 
@@ -242,13 +263,15 @@ class ImageNetSettings(_Files):
   "Processes that decode, instead of threads."
 
 
-def _files(settings: _Files, net: Net) -> Task:
+def _files(settings: _Held, net: Net) -> Task:
   """The task of images in files: nothing but their source knows which."""
   # Before pictures are made that the network could not read
-  if net.input_shape[1:] != (net.input_shape[0], 3):
+  colours = 1 if isinstance(settings, IdxSettings) else 3
+  if net.input_shape[1:] != (net.input_shape[0], colours):
+    kind = "3 colours" if colours == 3 else "one channel (in_channels=1)"
     raise ConfigError(
       f"config.net reads images of {_sized(net.input_shape)}, expected square "
-      "ones of 3 colours"
+      f"ones of {kind}"
     )
   given = settings.model_dump(exclude_none=True)
   given["directory"] = str(user_path(settings.directory))
@@ -319,4 +342,5 @@ def _files(settings: _Files, net: Net) -> Task:
 
 DIGITS = DataSet(DigitsSettings, _digits)
 CIFAR = DataSet(CifarSettings, _files)
+IDX = DataSet(IdxSettings, _files)
 IMAGENET = DataSet(ImageNetSettings, _files)

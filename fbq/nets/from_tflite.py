@@ -34,7 +34,8 @@ def read(path: str | Path) -> Imported:
     ModuleNotFoundError: the package ai-edge-litert is not installed.
   """
   try:
-    return _Reader(File(path)).network()
+    with np.errstate(all="ignore"):  # numbers are checked at the end
+      return _Reader(File(path)).network()
   except DAMAGE as error:
     raise ValueError(f"{path} is damaged: {str(error)[:200]}") from error
   except ModuleNotFoundError:
@@ -54,6 +55,7 @@ class _Reader:
   def __init__(self, file: File):
     self.file = file
     self.tensors: dict[int, Tensor] = {}
+    self.constants: dict[int, np.ndarray] = {}  # that operators make
     self.outputs = _indices(file.graph, "Outputs")
     self.operators = self._needed()
     self.uses = collections.Counter(self.outputs)
@@ -118,11 +120,16 @@ class _Reader:
         "with these, or write it as a table (docs/your_own.md)"
       )
     options, handler = _OPERATORS[kind]
-    read = _read_by(self.file, operator)
+    read = tuple(map(self._input, _read_by(self.file, operator)))
+
+    # Weights in float16 become floats where they are read.
+    if kind == "DEQUANTIZE" and isinstance(read[0], np.ndarray):
+      self.constants[out] = read[0].astype(np.float32)
+      return
     call = _Call(
       self.file,
       label,
-      tuple(map(self._input, read)),
+      read,
       self.file.options(operator, options) if options else None,
       self.table,
       self.file.shape(out),
@@ -142,6 +149,8 @@ class _Reader:
     """What a number stands for: a tensor, a constant, or nothing."""
     if index < 0:
       return None
+    if index in self.constants:
+      return self.constants[index]
     if index not in self.tensors:
       found = self.file.constant(index)
       if found is None:

@@ -449,6 +449,11 @@ class Table:
         f"net {self.name!r}: its output is no layer's, or not the last one's"
       )
     last = self._rows[tensor.node]
+    if last.node.op == "add":
+      raise ValueError(
+        f"net {self.name!r}: it ends in {last.label!r}, which adds; expected a "
+        "layer with weights that makes the logits"
+      )
     last.node = dataclasses.replace(last.node, is_output=True)
     net = Net(
       self.name, self.axes.shape, tuple(x.node for x in self._rows.values())
@@ -509,19 +514,23 @@ class Table:
     return Tensor(name, Axes.of(shape, self.order))
 
   def _stride(self, tensor, strides, kernel, padding) -> int:
-    """The stride of both axes; one that has a single window has none."""
-    sides = tensor.axes.shape[:2]
-    sums = sum(padding[:2]), sum(padding[2:])
-    moving = {
-      stride
-      for stride, side, more, size in zip(
-        strides, sides, sums, kernel, strict=True
+    """One stride that makes as many windows as those of both axes."""
+    rooms = [
+      side + more - size
+      for side, more, size in zip(
+        tensor.axes.shape[:2],
+        (sum(padding[:2]), sum(padding[2:])),
+        kernel,
+        strict=True,
       )
-      if side + more - size >= stride
-    }
-    if len(moving) > 1 or min(strides) < 1:
-      raise ValueError(f"has strides {strides}, expected two equal ones")
-    return min(moving, default=1)
+    ]
+    if min(strides) < 1:
+      raise ValueError(f"has strides {strides}, expected positive ones")
+    pairs = list(zip(rooms, strides, strict=True))
+    for stride in sorted(strides):
+      if all(room // stride == room // own for room, own in pairs):
+        return stride
+    raise ValueError(f"has strides {strides}, expected two equal ones")
 
   def _keep_shape(self, name, shape):
     if min(shape) < 1 or math.prod(shape) >= MOST_NUMBERS:

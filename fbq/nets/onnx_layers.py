@@ -75,7 +75,8 @@ def _arithmetic(call: Call, affine: Callable[..., Any]) -> Tensor:
   index = 0 if call.is_tensor(0) else 1
   tensor = call.tensor(index)
   constant = call.array(1 - index)
-  assert constant is not None
+  if constant is None:
+    raise ValueError("lacks an input, expected two")
   channels = tensor.axes.shape[2]
   values = per_channel(constant, tensor.axes).astype(np.float64)
   factor, offset = affine(np.broadcast_to(values, channels), index)

@@ -106,9 +106,9 @@ class File:
     return found
 
   def label(self, index: int) -> str:
-    """Name of a tensor."""
+    """Name of a tensor, the first where a converter joins several."""
     name = self.graph.Tensors(index).Name() or b""
-    return name.decode(errors="replace")[:200]
+    return name.decode(errors="replace").split(";")[0][:200]
 
   def shape(self, index: int) -> tuple[int, ...]:
     """Sizes of a tensor, batch first."""

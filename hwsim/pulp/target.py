@@ -8,8 +8,17 @@ import dataclasses
 import difflib
 import numbers
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from hwsim.pulp import kernels
+from hwsim.pulp.geometry import Number
+
+# Even columns are worth 3,000,000 points to DORY's tiler of convolutions; a
+# byte of L1 is worth one, 16 pixels a million, the last tile 30,000. Below this
+# budget the largest even number of columns is best (`tiling.py`).
+MOST_L1_BYTES = 1_900_000
 _MOST = 1e12  # so that cycles of a layer fit 64 bits
 
 
@@ -95,6 +104,12 @@ class Target:
       self._refuse("cores", self.cores, f"8: {split}")
     if self.double_buffering not in (1, 2):
       self._refuse("double_buffering", self.double_buffering, "1 or 2")
+    if self.l1_budget_bytes > MOST_L1_BYTES:
+      raise ValueError(
+        f"target {self.name!r}: l1_budget_bytes is {self.l1_budget_bytes}, "
+        f"expected at most {MOST_L1_BYTES}: DORY's objective counts bytes "
+        "beside points that a larger L1 outweighs"
+      )
     for budget in ("l1_budget_bytes", "l2_budget_bytes"):
       if getattr(self, budget) < 1:
         raise ValueError(
@@ -117,6 +132,36 @@ class Target:
   def l2_budget_bytes(self) -> int:
     """L2 left to tensors once the code is loaded (352000 by default)."""
     return self.l2_bytes - self.code_reserved_bytes
+
+  @property
+  def constants(self) -> "Constants":
+    """The target as numbers that a compiled function takes."""
+    scalars = (getattr(self, name) for name in Constants._fields[:-1])
+    libraries = kernels.load(self.conv_library, self.other_library)
+    return Constants(*map(np.float64, scalars), kernels=libraries)
+
+
+class Constants(NamedTuple):
+  """A target as a pytree of float64: what may be traced, mapped, derived.
+
+  The fields are those of `Target`, units included.
+  """
+
+  l1_budget_bytes: Number
+  l2_budget_bytes: Number
+  double_buffering: Number
+  constant_bits: Number
+  bias_bits: Number
+  dma_bytes_per_cycle: Number
+  dma_line_cycles: Number
+  dma_transpose_bytes_per_cycle: Number
+  dma_command_cycles: Number
+  tile_cycles: Number
+  layer_start_cycles: Number
+  barrier_cycles: Number
+  l3_bytes_per_cycle: Number
+  l3_setup_cycles: Number
+  kernels: kernels.Kernels
 
 
 # Which public library serves which instruction set: DORY's

@@ -57,6 +57,12 @@ def untrained(results: BitQResults, role: str) -> Cell:
   return in_percent(mean(known) if known else None)
 
 
+def tables(results: BitQResults, index: int) -> list[Table]:
+  """Sensitivity to alpha and ablation of one word."""
+  word = results.studies[0].words[index]
+  return [_sensitivity(results, index), _ablation(results, word)]
+
+
 def section(results: BitQResults, index: int) -> Section:
   """What was chosen for a word length, at which alpha, and without what."""
   first = results.studies[0]
@@ -182,6 +188,7 @@ def _sensitivity(results: BitQResults, index: int) -> Table:
     (number("objective", scale), measured(best)),
     (percents("its test\n%"), over(lambda *case: best(*case).percent)),
     marks=lambda alpha: "best" if alpha == results.alpha else "",
+    label=f"{first.name}: sensitivity to alpha",
   )
 
 
@@ -206,4 +213,8 @@ def _ablation(results: BitQResults, word: WordResults) -> Table:
     rows.append([lacking, share, *moved, *beside])
   group, energy = "table 4, ResNet-18", number("energy\nµJ", "{:.1f}")
   beside = number("%", "{:.2f}", group), number("J", "{:.3f}", group)
-  return Table([Column("eq. 1"), TEST, KIB, energy, *beside], rows)
+  return Table(
+    [Column("eq. 1"), TEST, KIB, energy, *beside],
+    rows,
+    label=f"{word.name}: ablation at alpha = {results.alpha:g}",
+  )

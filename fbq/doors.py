@@ -22,7 +22,7 @@ _RULES = "fbq.quantizers.qat_rules"
 #                `fbq.train.layouts.layout_of`
 #   target       `hwsim.pulp.Target`, or another target of hwsim
 #   rule         `fbq.quantizers.qat_rules.Rule`
-#   strategy     `fbq.lab.strategies.Search` or `Valuation`
+#   strategy     `fbq.lab.strategies.Search`, `Valuation` or `Order`
 KNOWN: dict[str, dict[str, str]] = {
   "experiment": {
     name: f"fbq.experiments.{name}:EXPERIMENT"
@@ -32,16 +32,21 @@ KNOWN: dict[str, dict[str, str]] = {
     )
   },
   "net": {
-    name: f"{_NETS}:{name}"
-    for name in (
-      *("convnext", "ds_cnn", "googlenet", "inception_v3", "mobilenet_v1"),
-      *("mobilenet_v2", "resnet8", "resnet18", "resnet50", "vgg9"),
-    )
+    **{
+      name: f"{_NETS}:{name}"
+      for name in (
+        *("convnext", "ds_cnn", "googlenet", "inception_v3", "mobilenet_v1"),
+        *("mobilenet_v2", "resnet8", "resnet18", "resnet50", "vgg9"),
+      )
+    },
+    "onnx": f"{_NETS}.from_onnx:net",
+    "tflite": f"{_NETS}.from_tflite:net",
   },
   "data": {
     "cifar10": "fbq.lab.data:CIFAR",
     "cifar100": "fbq.lab.data:CIFAR",
     "digits": "fbq.lab.data:DIGITS",
+    "idx": "fbq.lab.data:IDX",
     "imagenet": "fbq.lab.data:IMAGENET",
   },
   "layout": {
@@ -60,13 +65,16 @@ KNOWN: dict[str, dict[str, str]] = {
       *("free-bits", "free-bits-locked", "bayesian-bits", "bb-deterministic"),
       *("bb-post-training", "latency", "latency-budget", "softmax", "gumbel"),
       *("fractional", "fractional-budget", "gates-exact", "hessian-exact"),
-      *("kl-exact", "loss-exact"),
+      *("kl-exact", "loss-exact", "free-bits-tensors", "by-macs", "random"),
     )
   },
   "target": {
     "xpulp_v2": "hwsim.pulp:XPULP_V2",
     "xpulpnn_v1": "hwsim.pulp:XPULPNN_V1",
     "xpulpnn_v2": "hwsim.pulp:XPULPNN_V2",
+    "xpulp_v2_iss": "hwsim.pulp:XPULP_V2_ISS",
+    "xpulpnn_v1_iss": "hwsim.pulp:XPULPNN_V1_ISS",
+    "xpulpnn_v2_iss": "hwsim.pulp:XPULPNN_V2_ISS",
   },
 }
 # Kind -> class of what stands behind its names, where that is one class.

@@ -45,6 +45,17 @@ def test_a_search_counts_for_all_targets():
   assert [f.target for f in found] == [0.75, 0.625, 0.875]
 
 
+def test_what_another_seed_came_to_is_tried_first():
+  law = Law(falling)
+  found = aim.strengths(
+    law, [0.75, 0.625], (1e-3, 10.0), 3, 0.01, first=(0.1, 0.5, 0.1)
+  )
+  # 0.1 is right, 0.5 has 0.663: between it and the end of the bracket is 2.24,
+  # with 0.581, and between these 1.06.
+  assert law.asked == [[0.1, 0.5], [2.24], [1.06]]
+  assert [f.strength for f in found] == [0.1, 1.06]
+
+
 def test_a_target_out_of_reach_is_not_met_and_ends():
   law = Law(lambda s: 1.0)
   (found,) = aim.strengths(law, [0.7], (1e-3, 10.0), 4, 0.02)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from fbq.data import DataError, cifar, cifar_files, order
+from fbq.data import DataError, cifar, cifar_files, in_memory, order
 
 ROWS = {"train": 4, "test": 13}
 
@@ -223,10 +223,12 @@ def test_processes_share_the_batches_of_one(cifar10):
 
 def test_seeds_and_steps_change_order_and_augmentation(cifar10):
   config, data = config_of(cifar10), cifar.load(config_of(cifar10))
-  first = cifar.train_batch(config, 0, 0, data)[0]
-  assert (first == cifar.train_batch(config, 0, 0, data)[0]).all()
-  assert (first != cifar.train_batch(config, 1, 0, data)[0]).any()
-  plain = cifar.train_batch(config_of(cifar10, augment=False), 0, 0, data)[0]
+  first = in_memory.train_batch(config, 0, 0, data)[0]
+  assert (first == in_memory.train_batch(config, 0, 0, data)[0]).all()
+  assert (first != in_memory.train_batch(config, 1, 0, data)[0]).any()
+  plain = in_memory.train_batch(config_of(cifar10, augment=False), 0, 0, data)[
+    0
+  ]
   assert (first != plain).any()
 
 
@@ -234,7 +236,7 @@ def test_seeds_and_steps_change_order_and_augmentation(cifar10):
 @given(st.integers(0, 8), st.integers(0, 8), st.booleans())
 def test_augmentation_moves_and_mirrors(row, column, flip):
   image = np.random.default_rng(0).integers(1, 256, (1, 32, 32, 3), np.uint8)
-  [got] = cifar.augment(image, np.array([[row, column]]), np.array([flip]))
+  [got] = in_memory.augment(image, np.array([[row, column]]), np.array([flip]))
   expected = np.zeros((32, 32, 3), np.uint8)
   for i in range(32):
     for j in range(32):
@@ -251,11 +253,11 @@ def test_all_corners_and_both_sides_are_drawn(cifar10):
   data = data._replace(train_images=np.repeat(ramp.astype(np.uint8), 20, 0) + 1)
   known = {}
   for row, column, flip in itertools.product(range(9), range(9), (False, True)):
-    [image] = cifar.augment(
+    [image] = in_memory.augment(
       data.train_images[:1], np.array([[row, column]]), np.array([flip])
     )
     known[image.tobytes()] = row, column, flip
-  images, _ = cifar.train_batch(config, 0, 0, data)
+  images, _ = in_memory.train_batch(config, 0, 0, data)
   seen = [known[np.rint(x * 255).astype(np.uint8).tobytes()] for x in images]
   counts = [np.bincount([s[i] for s in seen]) for i in range(3)]
   for count, sides in zip(counts, (9, 9, 2), strict=True):

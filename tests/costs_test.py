@@ -68,7 +68,7 @@ def test_the_reason_of_a_raise_is_where_its_cycles_go(output_bits):
   start = precision.uniform(NET, 2)
   raised, changes = free_bits(NET.workload, hardware.cycles, start)
   assert changes
-  told = [points._change(NET, hardware, change) for change in changes]
+  told = [points.change_of(NET, hardware, change) for change in changes]
   for change, said in zip(changes, told, strict=True):
     layer = NET.workload.layers[NET.workload.index[change.layer]]
     for cycles, (a, w, o) in (

@@ -57,8 +57,11 @@ WRONG = [
   ({"search.steps": 2.5}, r"search\.steps is 2\.5 \(float\), expected a num"),
   ({"search.steps": [1, 2]}, r"search\.steps is \(1, 2\) \(tuple\), expected"),
   ({"search": 3}, r"config\.search is 3 \(int\), expected settings"),
-  ({"seed": -1}, r"config\.seed is -1, expected a whole number, 0 to below 4"),
-  ({"seed": True}, r"config\.seed is True \(bool\), expected a whole number"),
+  ({"seeds": (-1,)}, r"config\.seeds is \(-1,\), expected different whole n"),
+  ({"seeds": (0, 0)}, r"config\.seeds is \(0, 0\), expected different whole n"),
+  ({"confidence": 1.0}, r"config\.confidence is 1\.0, expected .* to below 1"),
+  ({"data.validation_share": 0.0}, r"validation_share is 0\.0, expected"),
+  ({"data.validation_share": 0.9999}, "holds 1,437 of 1,437 training images"),
   ({"data.test_seed": 2**40}, r"config\.data\.test_seed is 1099511627776"),
   ({"data.name": "mnist"}, r"config\.data\.name: data 'mnist' is not known"),
   ({"data.name": "no.such:set"}, "data 'no.such:set' cannot be loaded: No mod"),
@@ -239,7 +242,7 @@ def test_a_wrong_command_takes_one_line(tmp_path, arguments, message):
 def test_a_run_needs_a_workdir_and_a_config_file(tmp_path):
   status, output = experiment_runs.run("", None)
   assert status == 1 and "--workdir must have a value" in output
-  for more in ([], ["--config.seed=1"]):
+  for more in ([], ["--config.tolerance=0.1"]):
     status, output = experiment_runs.run(
       "", tmp_path / "run", *more, config="configs/nope.py"
     )

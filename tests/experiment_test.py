@@ -146,6 +146,36 @@ def kill_in_fine_tuning(cache, workdir):
   assert process.returncode == -signal.SIGKILL, output
 
 
+def test_a_run_of_two_seeds_goes_on_in_the_second(cache, tmp_path):
+  """What is left of seed 3 after its float training, bit for bit."""
+  options = [
+    "--config.seeds=(0,3)",
+    "--config.search.locked=(True,)",
+    "--config.uniform_baselines=(8,)",
+  ]
+  whole = tmp_path / "whole"
+  status, output = experiment_runs.run(cache, whole, *options)
+  assert status == 0, output
+  expected = experiment_runs.numbers(whole)
+  trained = {path.name for path in (whole / "checkpoints").iterdir()}
+  later = {n for n in trained if n.startswith("seed3-")} - {"seed3-float"}
+  assert "float" in trained and len(later) >= 3
+  for name in later:
+    shutil.rmtree(whole / "checkpoints" / name)
+  for name in ("result.json", "results.json", "results.csv", "report.html"):
+    (whole / name).unlink()
+  status, output = experiment_runs.run(cache, whole, *options)
+  assert status == 0, output
+  found = experiment_runs.numbers(whole)
+  assert found.keys() == expected.keys()
+  assert not [name for name in expected if found[name] != expected[name]]
+  with (whole / "results.csv").open(newline="") as file:
+    [eight] = [row for row in csv.DictReader(file) if row["name"] == "8/8"]
+  both = [float(eight[f"accuracy:seed{seed}"]) for seed in (0, 3)]
+  assert float(eight["accuracy"]) == pytest.approx(sum(both) / 2)
+  assert both[0] != both[1]
+
+
 def test_a_damaged_checkpoint_stops_the_run_by_name(cache, finished, tmp_path):
   workdir = shutil.copytree(finished, tmp_path / "copy")
   (workdir / "result.json").unlink()

@@ -139,13 +139,45 @@ def test_equals_the_formula_of_logistic_regression():
   assert abs(found.trace["fc.weight"] - exact) < 3 * error
 
 
+def test_probes_are_doubled_until_the_errors_are_small():
+  random = np.random.default_rng(0)
+  half = random.normal(size=(10, 10))
+  loss = quadratic(half @ half.T)
+  seen = []
+  first = hessian.traces(loss, TENSORS, [(1.0,)], KEY, 4).error
+  for error in (0.0, 0.6 * first, first):
+    found = hessian.traces(loss, TENSORS, [(1.0,)], KEY, 4, 64, error)
+    seen.append(found.probes)
+    assert found.probes == 64 or found.error <= error
+    # What was drawn before counts: the same as so many probes at once.
+    at_once = hessian.traces(loss, TENSORS, [(1.0,)], KEY, found.probes)
+    assert found == at_once
+  assert seen[0] == 64 >= seen[1] > seen[2] == 4
+
+
+def test_a_negative_trace_rewards_no_error():
+  found = hessian.Traces(
+    {"x": -6.0, "y": 4.0}, {"x": 3.0, "y": 1.0}, {"x": 3, "y": 2}, 32
+  )
+  errors = {"x": {2: 0.5, 4: 0.25}, "y": {2: 0.5, 4: 0.25}}
+  assert hessian.omega(found, errors) == {
+    "x": {2: 0.0, 4: 0.0},
+    "y": {2: 1.0, 4: 0.5},
+  }
+  # Errors of 1/2 and 1/4 of the traces.
+  assert str(found) == (
+    "32 probes; the standard error is 37.5% of the trace for the median "
+    "tensor; 1 of 2 negative, which count as zero"
+  )
+
+
 def test_two_probes_at_least():
   with pytest.raises(ValueError, match="1 probes, expected at least 2"):
     hessian.traces(quadratic(np.eye(10)), TENSORS, [(1.0,)], KEY, 1)
 
 
 def test_omega():
-  found = hessian.Traces({"x": 6.0}, {"x": 0.0}, {"x": 3})
+  found = hessian.Traces({"x": 6.0}, {"x": 0.0}, {"x": 3}, 2)
   assert hessian.omega(found, {"x": {2: 0.5, 4: 0.25}}) == {
     "x": {2: 1.0, 4: 0.5}
   }

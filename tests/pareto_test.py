@@ -64,30 +64,3 @@ def test_shapes_that_do_not_match_are_refused():
     pareto.front([1, 2], [0.5])
   with pytest.raises(ValueError, match="expected one number of each"):
     pareto.front([[1, 2]], [[0.5, 0.5]])
-
-
-def test_hypervolume_of_a_staircase_drawn_by_hand():
-  # (2, .5) covers 8 x .5 of 10 x 1; (6, .75) adds 4 x .25.
-  got = pareto.hypervolume([2, 6, 7], [0.5, 0.75, 0.6], 10, 0.0)
-  assert got == pytest.approx((8 * 0.5 + 4 * 0.25) / 10)
-
-
-def test_hypervolume_counts_only_what_lies_within_the_reference():
-  assert pareto.hypervolume([12], [0.9], 10, 0.5) == 0
-  assert pareto.hypervolume([5], [0.4], 10, 0.5) == 0
-  assert pareto.hypervolume([0], [1.0], 10, 0.5) == 1
-  with pytest.raises(ValueError, match="reference is"):
-    pareto.hypervolume([5], [0.4], 0, 0.5)
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 10)), min_size=1))
-def test_hypervolume_counts_the_cells_of_a_grid(points):
-  cost, value = np.array(points).T
-  cells = sum(
-    any(c <= x and v >= y + 1 for c, v in points)
-    for x in range(10)
-    for y in range(2, 10)
-  )
-  got = pareto.hypervolume(cost, value / 10, 10, 0.2)
-  assert got == pytest.approx(cells / 80)

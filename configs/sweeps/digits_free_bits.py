@@ -14,6 +14,6 @@ def get_sweep() -> dict:
   return dict(
     grid={
       "target": ("xpulp_v2", "xpulpnn_v1", "xpulpnn_v2"),
-      "seed": (0, 1, 2),
+      "seeds": ((0,), (1,), (2,)),
     }
   )

@@ -8,7 +8,7 @@ import numpy as np
 
 from fbq.data.resident import Resident
 
-NAMES = ("cifar10", "cifar100", "imagenet")
+NAMES = ("cifar10", "cifar100", "idx", "imagenet")
 
 
 class Source(NamedTuple):
@@ -59,6 +59,13 @@ def source(config) -> Source:
     imagenet.check_settings(config)
     shape = config.resolution, config.resolution, 3
     classes, module, resident = imagenet.classes(config), imagenet, None
+  elif name == "idx":
+    from fbq.data import idx
+
+    idx.check_settings(config)
+    shape = config.resolution, config.resolution, 1
+    classes, module = idx.classes(config), idx
+    resident = functools.partial(idx.resident, config)
   else:
     from fbq.data import cifar
 

@@ -11,6 +11,7 @@ from fbq import precision
 from fbq.model import Model
 from fbq.nets.graph import Net
 from fbq.quantizers.site_ranges import Ranges, site_ranges
+from fbq.schemes.fixed import Fixed
 
 
 def initial_variables(model: Model, key: jax.Array) -> Mapping[str, Any]:
@@ -37,16 +38,20 @@ def calibrate(net: Net, variables, images):
   return site_ranges(net, variables["params"], tensors), tensors
 
 
-def activations(net: Net, variables, images) -> dict[str, np.ndarray]:
+def activations(
+  net: Net, variables, images, bits: jax.Array | None = None
+) -> dict[str, np.ndarray]:
   """{activation site but the image's: values [N, ...]} before quantizers.
 
   Args:
     net, variables, images: see `calibrate`.
+    bits: int [S], bits at which all tensors are quantized on the way, by the
+      "ranges" of the variables; None for a float pass.
   """
-  model = Model(net)
+  model = Model(net) if bits is None else Model(net, Fixed())
   seen = jax.jit(
-    lambda v, x: model.apply(v, x, train=False, mutable=["intermediates"])[1]
-  )(variables, images)["intermediates"]
+    lambda v, x, b: model.apply(v, x, False, b, mutable=["intermediates"])[1]
+  )(variables, images, bits)["intermediates"]
   return {
     f"{node.name}.out": np.asarray(seen[node.name][0])
     for node in net.nodes

@@ -58,7 +58,11 @@ class Searched(NamedTuple):
 
 
 def search(
-  lab: Lab, searcher: Searcher, strengths: Sequence[float], aim: Aim
+  lab: Lab,
+  searcher: Searcher,
+  strengths: Sequence[float],
+  aim: Aim,
+  first: Sequence[float] = (),
 ) -> tuple[list[Searched], int]:
   """(a search for each strength, or else for each target; how many were run).
 
@@ -70,6 +74,7 @@ def search(
     searcher: what the searches have in common.
     strengths: strengths of the penalty; none: targets count.
     aim: targets, and how strengths for them are found.
+    first: strengths to try first, see `fbq.search.aim.strengths`.
   """
   ended: dict[float, Searched] = {}
 
@@ -101,6 +106,7 @@ def search(
     aim.searches,
     aim.tolerance,
     aim.at_most,
+    first,
   )
   return [
     ended[one.strength]._replace(asked=f"{one.target:.0%}", is_met=one.is_met)

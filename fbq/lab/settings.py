@@ -65,6 +65,7 @@ def _differ(values) -> bool:
 Seeds = Annotated[
   tuple[Seed, ...], Check(_differ, "different whole numbers, 0 to 2^32 - 1")
 ]
+ValidationShare = Annotated[float, Field(gt=0, lt=1)]
 Bits = Annotated[
   int, Check(lambda b: b in precision.BITS, f"one of {precision.BITS}")
 ]
@@ -91,6 +92,10 @@ Targets = Annotated[
     ),
     "shares of what 8 bits cost, above 0 to 1, 1 % apart",
   ),
+]
+Bracket = Annotated[
+  tuple[Positive, Positive],
+  Check(lambda ends: ends[0] < ends[1], "two numbers above 0 that rise"),
 ]
 
 
@@ -130,10 +135,7 @@ class Aim(Settings):
   as searched."
   at_most: bool = False
   "Whether a share above its target is not good enough."
-  bracket: Annotated[
-    tuple[Positive, Positive],
-    Check(lambda ends: ends[0] < ends[1], "two numbers above 0 that rise"),
-  ] = (1e-4, 1e2)
+  bracket: Bracket = (1e-4, 1e2)
   "Strengths between which those of all targets lie."
   searches: int = Field(8, ge=1, le=50)
   "Most searches for a target; every search counts for all targets."
@@ -217,7 +219,8 @@ class Training(Settings):
   )
   "Training of the float network."
   float_checkpoint: str = ""
-  "File of a float network's weights (.npz, .safetensors); '': it is trained."
+  "File of a float network's weights (.npz, .safetensors), or the .onnx or \
+  .tflite file that net is; '': it is trained."
   checkpoint_layout: str = ""
   "How the checkpoint names its weights; '': told from names and shapes."
   checkpoint_images: Annotated[

@@ -1,8 +1,10 @@
 """Strategies: every way fbq has to choose precisions, and the door for others.
 
-A `Search` trains gates and ends in one assignment per setting. A `Valuation`
-trains nothing: it says what each precision of each tensor is worth, and leaves
-the choice under a budget of cycles to `fbq.search.exact`.
+A `Search` trains gates and ends in one assignment. A `Valuation` trains
+nothing: it says what each precision of each tensor is worth, and leaves the
+choice under a budget of cycles to `fbq.search.exact`. An `Order` looks at
+nothing that was learned: it lowers tensors in an order until the budget is met,
+and tells what any strategy has to beat.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +35,9 @@ from fbq.train.regularizers import (
 )
 
 Values = dict[str, dict[int, float]]  # site -> bits -> higher is better
-PROBES = 32  # of Hutchinson's estimate
+# Of Hutchinson's estimate: until the standard error of the median tensor is a
+# tenth of its trace, or the most are made.
+PROBES, MOST_PROBES, PROBE_ERROR = 32, 128, 0.1
 _ALL = ("params", "gates", "ranges")
 
 
@@ -43,11 +47,11 @@ class Search(NamedTuple):
   Attributes:
     text: what it does, for reports.
     scheme: net -> scheme with gates.
-    penalty: (net, scheme, cycles int64 [L, A, W]) -> what it pays for
-      precision.
+    penalty: (net, scheme, cycles int64 [L, A, W] or [L, A, W, O]) -> what it
+      pays for precision.
     trained: collections that are trained.
-    has_budget: whether its settings are budgets, shares of the cycles of
-      uniform 8 bits, rather than strengths of the penalty.
+    has_budget: whether it takes a budget, a share of the cycles of uniform 8
+      bits, rather than a strength of its penalty.
   """
 
   text: str
@@ -65,12 +69,14 @@ class Evidence(NamedTuple):
     tensors: activation site -> values before its quantizer.
     gates: variables after the middle one of a strategy's searches, by name.
     key: random key of probes.
+    say: takes a sentence for the reader.
   """
 
   judge: Judge
   tensors: Mapping[str, np.ndarray]
   gates: Mapping[str, Mapping]
   key: jax.Array
+  say: Callable[[str], None]
 
 
 class Valuation(NamedTuple):
@@ -85,10 +91,24 @@ class Valuation(NamedTuple):
   text: str
   values: Callable[[Net, Evidence], Values]
   needs: str = ""
-  has_budget: bool = True
 
 
-Strategy = Search | Valuation
+class Order(NamedTuple):
+  """A control: tensors are lowered in an order, whatever was learned.
+
+  Attributes:
+    text: what it does, for reports.
+    order: (net, key) -> the free sites, what is lowered first.
+    like: name of the search whose assignments tell how many of the lowered
+      tensors have 2 bits.
+  """
+
+  text: str
+  order: Callable[[Net, jax.Array], list[str]]
+  like: str = "free-bits"
+
+
+Strategy = Search | Valuation | Order
 
 # ---- Searches by gates
 
@@ -96,6 +116,11 @@ Strategy = Search | Valuation
 def _bops(net, scheme, cycles):
   del cycles
   return bops_regularizer(net.workload, scheme.groups)
+
+
+def _tensors(net, scheme, cycles):
+  del cycles
+  return bops_regularizer(net.workload, scheme.groups, "tensors")
 
 
 def _prior(net, scheme, cycles):
@@ -121,6 +146,12 @@ FREE_BITS = Search(
   "(arXiv 2307.02894, vanilla)",
   _free(FreeBits),
   _bops,
+  ("params", "gates"),
+)
+FREE_BITS_TENSORS = Search(
+  "Free Bits' gates, every tensor having the same penalty",
+  _free(FreeBits),
+  _tensors,
   ("params", "gates"),
 )
 FREE_BITS_LOCKED = Search(
@@ -208,7 +239,10 @@ def _from_traces(net, evidence):
     judge.batches(),
     evidence.key,
     PROBES,
+    MOST_PROBES,
+    PROBE_ERROR,
   )
+  evidence.say(f"hessian-exact: {traces}.")
   errors = squared_errors(
     net, judge.variables["params"], evidence.tensors, judge.ranges
   )
@@ -232,3 +266,35 @@ GATES_EXACT = Valuation(
   _from_gates,
   needs="free-bits",
 )
+
+# ---- Controls
+
+
+def macs_of(net: Net) -> dict[str, int]:
+  """{site: multiply-accumulates of all layers that read it or hold it}."""
+  found = dict.fromkeys(net.workload.sites, 0)
+  for layer, reads in zip(
+    net.workload.layers, net.workload.input_sites, strict=True
+  ):
+    if layer.has_weights:
+      for site in (net.workload.weight_site(layer), *reads):
+        found[site] += layer.macs
+  return found
+
+
+def _most_macs_first(net, key):
+  del key
+  macs = macs_of(net)
+  return sorted(net.workload.free_sites, key=lambda site: -macs[site])
+
+
+def _at_random(net, key):
+  free = net.workload.free_sites
+  return [free[i] for i in np.asarray(jax.random.permutation(key, len(free)))]
+
+
+BY_MACS = Order(
+  "control: the tensors of most multiply-accumulates are lowered first",
+  _most_macs_first,
+)
+RANDOM = Order("control: tensors are lowered in random order", _at_random)

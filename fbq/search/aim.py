@@ -33,6 +33,7 @@ def strengths(
   searches: int,
   tolerance: float,
   at_most: bool = False,
+  first: Sequence[float] = (),
 ) -> list[Found]:
   """The strength for each target.
 
@@ -46,9 +47,14 @@ def strengths(
     tolerance: distance of a share from its target at which it is met.
     at_most: whether a share above its target is not good enough: a point for a
       budget.
+    first: strengths that are tried before any is halved, as those that another
+      seed came to; a round as well.
   """
   known: dict[float, float] = {}  # strength -> share
-  for _ in range(searches):
+  if first:
+    tried = list(dict.fromkeys(first))
+    known |= zip(tried, shares_of(tried), strict=True)
+  for _ in range(searches - bool(first)):
     wanted = dict.fromkeys(
       strength
       for target in targets

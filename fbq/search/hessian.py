@@ -34,11 +34,33 @@ class Traces(NamedTuple):
     standard_error: {tensor: standard deviation over probes / sqrt(probes)}; the
       choice of images is not in it.
     size: {tensor: elements}; for an activation those of one image.
+    probes: probes that the means are over.
   """
 
   trace: dict[str, float]
   standard_error: dict[str, float]
   size: dict[str, int]
+  probes: int
+
+  def __str__(self) -> str:
+    """How sure the traces are."""
+    below = sum(trace < 0 for trace in self.trace.values())
+    text = (
+      f"{self.probes} probes; the standard error is {self.error:.1%} of the "
+      "trace for the median tensor"
+    )
+    if below:
+      text += f"; {below} of {len(self.trace)} negative, which count as zero"
+    return text
+
+  @property
+  def error(self) -> float:
+    """Standard error as a share of the trace, the median over tensors."""
+    shares = [
+      error / max(abs(self.trace[name]), 1e-30)
+      for name, error in self.standard_error.items()
+    ]
+    return float(np.median(shares))
 
 
 def _quadratic_forms(loss, tensors, key, arguments):
@@ -60,6 +82,8 @@ def traces(
   batches: Iterable[tuple],
   key: Array,
   probes: int,
+  most: int = 0,
+  error: float = 0.0,
 ) -> Traces:
   """Traces of the Hessian of the sum over batches of `loss`.
 
@@ -73,6 +97,8 @@ def traces(
     key: key that the signs are drawn from.
     probes: number of probes, at least 2; one costs a product with the Hessian
       (about two gradients) over all batches.
+    most: probes are doubled up to that, while `Traces.error` is above `error`.
+    error: standard error that is small enough, as a share of the trace.
   """
   # The error is a standard deviation over probes.
   if probes < 2:
@@ -81,20 +107,30 @@ def traces(
   # Batches are arguments, not constants, so one program serves all.
   batches = list(batches)
   step = jax.jit(functools.partial(_quadratic_forms, loss))
-  sums = {name: np.zeros(probes) for name in tensors}
-  for probe in range(probes):
-    probe_key = jax.random.fold_in(key, probe)
-    for i, batch in enumerate(batches):
-      forms = step(tensors, jax.random.fold_in(probe_key, i), batch)
-      for name, value in jax.device_get(forms).items():
-        sums[name][probe] += value
+  sums: dict[str, list[float]] = {name: [] for name in tensors}
+  while True:
+    for probe in range(len(next(iter(sums.values()))), probes):
+      probe_key = jax.random.fold_in(key, probe)
+      total = dict.fromkeys(tensors, 0.0)
+      for i, batch in enumerate(batches):
+        forms = step(tensors, jax.random.fold_in(probe_key, i), batch)
+        for name, value in jax.device_get(forms).items():
+          total[name] += float(value)
+      for name, value in total.items():
+        sums[name].append(value)
 
-  # Errors come from the spread over probes; each holds a sum over all batches.
-  return Traces(
-    {name: float(x.mean()) for name, x in sums.items()},
-    {name: float(x.std(ddof=1) / probes**0.5) for name, x in sums.items()},
-    {name: int(np.size(x)) for name, x in tensors.items()},
-  )
+    # Errors come from the spread over probes; each holds a sum over batches.
+    found = Traces(
+      {name: float(np.mean(x)) for name, x in sums.items()},
+      {
+        name: float(np.std(x, ddof=1) / probes**0.5) for name, x in sums.items()
+      },
+      {name: int(np.size(x)) for name, x in tensors.items()},
+      probes,
+    )
+    if probes >= most or found.error <= error:
+      return found
+    probes = min(2 * probes, most)
 
 
 def network_traces(
@@ -104,6 +140,8 @@ def network_traces(
   batches: Iterable[tuple[Array, Array, Array]],
   key: Array,
   probes: int = 32,
+  most: int = 0,
+  error: float = 0.0,
 ) -> Traces:
   """Hessian traces of the mean cross-entropy in every free site.
 
@@ -118,7 +156,7 @@ def network_traces(
     variables: params and batch_stats.
     batches: images [B, ...], labels [B], weights [B]; see `Judge.batches`.
     key: key that the signs are drawn from.
-    probes: see `traces`.
+    probes, most, error: see `traces`.
   """
   # The mean over all images, though batches may be filled up.
   batches = list(batches)
@@ -146,7 +184,13 @@ def network_traces(
 
   # Tensors of activations hold a batch; sizes are told for one image.
   found = traces(
-    loss, added, [(variables, *parts) for parts in batches], key, probes
+    loss,
+    added,
+    [(variables, *parts) for parts in batches],
+    key,
+    probes,
+    most,
+    error,
   )
   size = {
     site: n // batch if site in is_activation else n
@@ -158,8 +202,10 @@ def network_traces(
 def omega(
   found: Traces, squared_errors: Mapping[str, Mapping[int, float]]
 ) -> dict[str, dict[int, float]]:
-  """{site: {bits: mean Hessian eigenvalue ||Q(x) - x||^2}}.
+  """{site: {bits: mean Hessian eigenvalue ||Q(x) - x||^2}}, none below 0.
 
+  A negative trace counts as zero: it would reward an error. Of a trained
+  network it is mostly the noise of the estimate (Hutchinson's of few probes).
   HAWQ-V2's Omega (arXiv 1911.03852, equation 2.11). Half of it is the change of
   the loss to second order, were the error equally spread over the eigenvectors.
 
@@ -169,7 +215,7 @@ def omega(
   """
   return {
     site: {
-      bits: found.trace[site] / found.size[site] * error
+      bits: max(found.trace[site], 0.0) / found.size[site] * error
       for bits, error in by_bits.items()
     }
     for site, by_bits in squared_errors.items()

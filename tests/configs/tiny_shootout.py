@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from configs import digits_search_shootout
 from tests.configs import tiny
 
-FEW = ("fractional-budget", "loss-exact")
+FEW = ("free-bits", "fractional-budget", "loss-exact", "by-macs")
 
 
 def get_config(size: str = "all") -> ConfigDict:
@@ -20,14 +20,19 @@ def get_config(size: str = "all") -> ConfigDict:
   for stage in ("search", "fine_tuning"):
     config[stage].steps = 4
     config[stage].batch_size = 8
-  for plan in config.strategies.values():
-    is_budget = plan.settings == digits_search_shootout.BUDGETS
-    plan.settings = (0.98, 1.0) if is_budget else plan.settings[:2]
+  config.search.searches = 1
+  config.budgets = (0.98, 1.0)
   config.seeds = (0, 3)
   if size == "few":
     for name in set(config.strategies) - set(FEW):
       del config.strategies[name]
     config.seeds = (3,)
+    # So strong that gates close at all in 4 steps.
+    config.search.searches = 2
+    config.strategies["free-bits"].update(
+      bracket=(0.1, 1e3), gate_learning_rate=1.0
+    )
+    config.fine_tuning.start = "search"
   config.least_accuracy = 0.0
   config.checkpoint_every, config.log_every = 4, 2
   return config

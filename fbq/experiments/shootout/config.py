@@ -1,28 +1,30 @@
 """What a shootout can be set to, and its checks before any training."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from fbq import doors, precision
-from fbq.config import Check, Positive, Settings, brought, require
+from fbq.config import Check, Positive, Settings, Share, brought, require
 from fbq.lab import fine_tuning
 from fbq.lab.lab import Lab
 from fbq.lab.settings import (
+  Aim,
   BelowOne,
   Bits,
+  Bracket,
   FineTuning,
   OnTarget,
   Qat,
   Seeds,
   Stage,
+  Targets,
   Training,
 )
-from fbq.lab.strategies import Search, Strategy, Valuation
+from fbq.lab.strategies import Order, Search, Strategy, Valuation
 from fbq.search import problem, solve
 
 _Whole = Annotated[int, Field(ge=1, le=10**9)]  # budgets are in steps
-Budget = Annotated[float, Field(gt=0, le=1)]
 
 
 class FloatTraining(Stage):
@@ -36,7 +38,7 @@ class SearchStage(Stage):
   """What all searches by training share."""
 
   steps: _Whole = 200
-  "Steps of the stage, which a strategy without a search may fine-tune more."
+  "Steps of one search."
   range_learning_rate: Positive = 0.01
   "Rate of ranges, where a strategy learns them."
   range_bits: Bits = 4
@@ -45,13 +47,20 @@ class SearchStage(Stage):
   "First and last temperature of what is soft."
   budget_strength: Positive = 10.0
   "Strength of the penalty on cycles above a budget."
+  searches: int = Field(5, ge=1, le=50)
+  "Most searches for a budget, where a strength leads to it."
+  tolerance: Share = 0.02
+  "Cycles below a budget at which it is met, as a share of those at 8 bits."
 
 
 class Tuning(FineTuning):
-  """Training of every assignment."""
+  """Training of every assignment, the same for all strategies."""
 
   steps: _Whole = 200
-  "Steps of the stage, after a search."
+  "Steps of the stage."
+  start: Literal["float", "search"] = "float"
+  "Weights and ranges that it starts from: those of the float network, or \
+  those that a search trained, where there was one."
 
 
 class Plan(Settings):
@@ -59,8 +68,8 @@ class Plan(Settings):
 
   strategy: str = ""
   "Strategy: a short name, or 'package.module:attribute'; '': as it is called."
-  settings: tuple[Positive, ...]
-  "Strengths of its penalty, or budgets, as shares of the cycles at 8 bits."
+  bracket: Bracket = (1e-4, 1e2)
+  "Strengths of its penalty between which those for all budgets lie."
   gate_learning_rate: Positive = 0.05
   "Rate of the gates, constant."
 
@@ -82,11 +91,9 @@ class Shootout(OnTarget, Training):
   "Training of every assignment from the float network."
   qat: Qat = Qat()
   "Rule of that training."
-  budgets: Annotated[
-    tuple[Budget, ...],
-    Check(bool, "shares of the cycles at 8 bits, above 0 to 1"),
-  ] = (0.78, 0.84, 0.9)
-  "Latencies at which accuracies are compared."
+  budgets: Targets = (0.78, 0.84, 0.9)
+  "Latencies at which accuracies are compared, as shares of the cycles at 8 \
+  bits; every strategy has one assignment for each."
   least_accuracy: BelowOne = 0.9
   "Accuracy below which an assignment covers no area."
 
@@ -94,35 +101,36 @@ class Shootout(OnTarget, Training):
 def check(settings: Shootout, lab: Lab) -> None:
   """Raises ConfigError for what cannot work; trains nothing."""
   fine_tuning.recipe_of(settings.qat)
+  require(
+    settings.fine_tuning.start == "float" or not settings.qat.distillation,
+    "qat.distillation",
+    settings.qat.distillation,
+    "0 with config.fine_tuning.start='search': the teacher is the network that "
+    "training starts from",
+  )
   _, costs, workload = lab.task, lab.costs, lab.net.workload
   choice = problem.make(workload, {"cycles": costs.cycles})
   fewest = solve.least(choice).costs["cycles"][0]
   eight = costs.total(workload, precision.uniform(lab.net, 8))
   least = float(fewest / eight)
+  require(
+    least <= min(settings.budgets),
+    "budgets",
+    settings.budgets,
+    f"shares of the cycles at 8 bits, {least:.1%} to 100 %",
+  )
+
+  # Some look at what the searches of others came to.
   given = strategies_of(settings)
   for name, strategy in given.items():
-    where = f"strategies.{name}"
-    needed = strategy.needs if isinstance(strategy, Valuation) else ""
-    require(
-      not needed or needed in given,
-      "strategies",
-      tuple(given),
-      f"{needed} with {name}, which uses its gates",
-    )
-    values = settings.strategies[name].settings
-    enough = bool(values)
-    takes = "positive numbers"
-    if strategy.has_budget:
-      enough = enough and all(least <= share <= 1 for share in values)
-      takes = f"shares of the cycles at 8 bits, {least:.1%} to 100 %"
-    require(enough, f"{where}.settings", values, takes)
-    labels = {label(value, strategy.has_budget) for value in values}
-    require(
-      len(labels) == len(values),
-      f"{where}.settings",
-      values,
-      "settings that differ by 1 % or in six digits",
-    )
+    match strategy:
+      case Valuation(needs=needed) | Order(like=needed) if needed:
+        require(
+          isinstance(given.get(needed), Search),
+          "strategies",
+          tuple(given),
+          f"{needed} with {name}, which uses its gates",
+        )
 
 
 def strategies_of(settings: Shootout) -> dict[str, Strategy]:
@@ -137,16 +145,20 @@ def strategies_of(settings: Shootout) -> dict[str, Strategy]:
     setting = f"strategies.{name}"
     found[name] = brought("strategy", plan.strategy or name, setting)
     require(
-      isinstance(found[name], (Search, Valuation)),
+      isinstance(found[name], (Search, Valuation, Order)),
       f"{setting}.strategy",
       plan.strategy,
-      "the name of a fbq.lab.strategies.Search or Valuation",
+      "the name of a fbq.lab.strategies.Search, Valuation or Order",
     )
   return found
 
 
-def label(setting: float, has_budget: bool) -> str:
-  """What a strategy was asked for, in words."""
-  if has_budget:
-    return f"{setting:.0%} of cycles"
-  return f"strength {setting:g}"
+def aim_of(settings: Shootout, plan: Plan) -> Aim:
+  """How strengths of a strategy's penalty are found for all budgets."""
+  return Aim(
+    targets=settings.budgets,
+    at_most=True,
+    bracket=plan.bracket,
+    searches=settings.search.searches,
+    tolerance=settings.search.tolerance,
+  )

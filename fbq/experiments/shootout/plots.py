@@ -37,7 +37,7 @@ def panels(
   for axes, name in zip(places, names, strict=False):
     _panel(axes, points, name, limits)
     standing = next(s for s in standings if s.strategy == name)
-    axes.set_title(f"{name}: {standing.hypervolume} %", loc="left", fontsize=9)
+    axes.set_title(f"{name}: {standing.area} %", loc="left", fontsize=9)
   _bars(places[len(names)], standings)
   for axes in places[len(names) + 1 :]:
     axes.set_axis_off()
@@ -156,11 +156,11 @@ def _panel(axes, points, name, limits):
 
 
 def _bars(axes, standings):
-  """Hypervolumes with error bars, the largest on top."""
+  """Areas with error bars, the largest on top."""
   picture.bare(axes, "x")
   places = range(len(standings))[::-1]
-  values = [100 * s.hypervolume.value for s in standings]
-  errors = [100 * s.hypervolume.error for s in standings]
+  values = [100 * s.area.value for s in standings]
+  errors = [100 * s.area.error for s in standings]
   bars = axes.errorbar(
     values,
     places,
@@ -170,9 +170,7 @@ def _bars(axes, standings):
     elinewidth=1,
     markersize=4,
   )
-  picture.title(
-    bars[0], [f"{s.strategy}: {s.hypervolume} %" for s in standings]
-  )
+  picture.title(bars[0], [f"{s.strategy}: {s.area} %" for s in standings])
   axes.set_yticks(list(places), [s.strategy for s in standings], fontsize=6.5)
   axes.tick_params(axis="x", labelsize=7.5)
   axes.set_title("area covered (%)", loc="left", fontsize=9)

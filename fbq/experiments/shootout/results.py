@@ -14,13 +14,14 @@ class Tried:
 
   Attributes:
     text: what it does.
-    settings: strengths or budgets that it was given.
-    search_steps: cost of one search, in steps of float training.
+    search_steps: cost of all its searches of a seed, in steps of float
+      training.
+    searches: how many searches these were, the mean over seeds.
   """
 
   text: str
-  settings: tuple[float, ...]
   search_steps: float
+  searches: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Outcomes:
     budgets: latencies at which accuracies are compared.
     least_accuracy: accuracy below which an assignment covers no area.
     assumptions: sentences about what the numbers rest on.
+    warnings: sentences about searches that found nothing.
   """
 
   network: str
@@ -66,6 +68,7 @@ class Outcomes:
   budgets: tuple[float, ...]
   least_accuracy: float
   assumptions: tuple[str, ...]
+  warnings: tuple[str, ...] = ()
 
   @property
   def standings(self) -> list[standings.Standing]:
@@ -81,9 +84,11 @@ class Outcomes:
     """Rows of results.csv, the headings first."""
     sites = list(self.tuned[0].precision)
     columns = ["strategy", "seed", "setting", "cycles", "accuracy"]
+    columns += ["validation", "rank"]
     yield [*columns, *(f"bits:{site}" for site in sites)]
     for t in self.tuned:
       row = [t.strategy, t.seed, t.setting, t.cycles, repr(t.accuracy)]
+      row += [repr(t.validation), t.rank]
       yield [*row, *(t.precision[site] for site in sites)]
 
   def summary(self) -> dict[str, Any]:
@@ -94,10 +99,14 @@ class Outcomes:
       "float_accuracies": list(self.float_accuracies),
       "standings": {
         s.strategy: {
-          "hypervolume": s.hypervolume._asdict(),
+          "area": s.area._asdict(),
           "behind": s.behind._asdict(),
+          "chance": s.chance,
+          "control_chance": s.control_chance,
+          "rank": s.rank,
           "search_steps": s.search_steps,
         }
         for s in rows
       },
+      "warnings": list(self.warnings),
     }

@@ -124,11 +124,11 @@ def _widths(results: WhitepaperTables) -> str:
   for name in (FLOAT, *WIDTH_CASES):
     label = case_of(name).heading.partition("\n")[0]
     line = sorted(
-      (found.weight_bytes[name] / 1024, width, mean(found.accuracies[name]))
+      (found.weight_bytes[name] / 1000, width, mean(found.accuracies[name]))
       for width, found in results.widths.items()
     )
     mark, *_ = axes.errorbar(
-      [kibibytes for kibibytes, *_ in line],
+      [kilobytes for kilobytes, *_ in line],
       [100 * m.value for *_, m in line],
       yerr=[100 * m.error for *_, m in line],  # NaN of one seed draws no bar
       fmt="--o" if label.startswith("PTQ") else "-o",
@@ -138,11 +138,11 @@ def _widths(results: WhitepaperTables) -> str:
       elinewidth=1,
       label=label,
     )
-    titles = [f"width {w:g}, {label}: {m} %, {x:,.1f} KiB" for x, w, m in line]
+    titles = [f"width {w:g}, {label}: {m} %, {x:,.1f} kB" for x, w, m in line]
     picture.title(mark, titles)
   axes.set_xscale("log", base=2)
   axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-  axes.set_xlabel("weights, KiB")
+  axes.set_xlabel("weights, kB")
   axes.set_ylabel("test accuracy (%)")
   picture.legend(figure, axes, 3)
   return picture.svg(

@@ -93,6 +93,8 @@ def _problems(network, part, target) -> Iterator[str]:
     yield from _adder(network, part)
   if part.node.op in ("avg_pool", "max_pool"):
     yield from _pool(network, part)
+  if INPUT in part.node.inputs and (zero := network.net.image_zero):
+    yield f"reads an image with zero {zero}, and kernels pad with code 0"
   if part.node.clip:
     yield from _clip(network, part)
   yield from _bytes(part)

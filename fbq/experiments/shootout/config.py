@@ -23,6 +23,7 @@ from fbq.lab.settings import (
 )
 from fbq.lab.strategies import Order, Search, Strategy, Valuation
 from fbq.search import problem, solve
+from hwsim.latency_table import PULP_LADDER
 
 _Whole = Annotated[int, Field(ge=1, le=10**9)]  # budgets are in steps
 
@@ -101,6 +102,12 @@ class Shootout(OnTarget, Training):
 def check(settings: Shootout, lab: Lab) -> None:
   """Raises ConfigError for what cannot work; trains nothing."""
   fine_tuning.recipe_of(settings.qat)
+  require(
+    lab.ladder == PULP_LADDER,
+    "target",
+    settings.target,
+    f"hardware of {PULP_LADDER.weights} bits, among which gates choose",
+  )
   _, costs, workload = lab.task, lab.costs, lab.net.workload
   choice = problem.make(workload, {"cycles": costs.cycles})
   fewest = solve.least(choice).costs["cycles"][0]

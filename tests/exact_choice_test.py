@@ -12,7 +12,8 @@ from fbq import precision
 from fbq.config import ConfigError
 from fbq.lab import finished, trained_point
 from fbq.train.log import Log
-from hwsim import proxies
+from hwsim import ne16, proxies, targets
+from hwsim.latency_table import total_cycles
 from tests.configs import tiny, tiny_exact
 
 WRONG = [
@@ -56,7 +57,6 @@ def test_a_run_keeps_its_budgets_limits_and_rules(tmp_path):
     f"--config.limits.weight_bytes={most}",
     "--config.bounds=(('pw.weight', 4, 4),)",
     "--config.ties=(('stem.weight', 'dw.weight'),)",
-    "--config.output_bits=8",
     config="tests/configs/tiny_exact.py",
   )
   assert status == 0, output
@@ -90,3 +90,34 @@ def test_a_run_keeps_its_budgets_limits_and_rules(tmp_path):
   assert point.accuracy == result["points"]["exact-99%"]["accuracy"]
   kernel = point.variables["params"]["pw_kernel"]
   assert kernel.shape == (1, 1, 8, 16) and np.isfinite(kernel).all()
+
+
+def test_a_run_on_ne16_chooses_among_its_widths(tmp_path):
+  """Weights of 2 to 8 bits, activations of 8, as files, costs and page tell."""
+  net, where = tiny.separable(), tmp_path / "run"
+  status, output = experiment_runs.run(
+    tmp_path / "cache",
+    where,
+    "--config.target=gap9_ne16",
+    "--config.bounds=(('pw.weight', 3, 6),)",
+    config="tests/configs/tiny_exact.py",
+  )
+  assert status == 0, output
+  points = json.loads((where / "result.json").read_text())["points"]
+  assert {"8/8", "8/4", "8/2", "exact-98%"} <= points.keys()
+  table = targets.latency_table(net.workload, ne16.GAP9_NE16)
+  for name in ("exact-98", "8-8"):
+    path = where / "precision" / f"{name}.json"
+    chosen = precision.from_json(net, path, table.ladder)
+    told = points["exact-98%" if name == "exact-98" else "8/8"]
+    assert told["cycles"] == total_cycles(table, net.workload, chosen)
+  chosen = precision.from_json(
+    net, where / "precision" / "exact-98.json", table.ladder
+  )
+  assert 3 <= chosen["pw.weight"] <= 6
+  harm = json.loads((where / "sensitivities.json").read_text())
+  assert set(harm["pw.weight"]) == set("2345678")
+  assert set(harm["stem.out"]) == {"8"}
+  # What was trained is found again at its widths.
+  run = finished.read(where, Log(tmp_path / "metrics.jsonl"))
+  assert trained_point.load(run, "exact-98%").assignment == chosen

@@ -2,10 +2,10 @@
 
     python -m benchmarks.movement [--cases N]
 
-Tables and sweeps are of ResNet-18 at 224 pixels: every combination of the
-paper's 48 formats for input, weights and output. CPU time is of one process;
-compare that on a busy machine. "Answered" counts what trying every tiling of a
-table at every combination of prices would compute.
+Sweeps are of ResNet-18 at 224 pixels: every combination of the paper's 48
+formats for input, weights and output. They are timed in turn with the numpy
+code of `tests/hwsim_bfp_numpy.py`, and equal in every entry. CPU time is of one
+process; compare that on a busy machine.
 
 IPOPT (through CasADi: `pip install casadi`, skipped without it) gets the same
 problem as one continuous program per loop order, as BitQ and MOpt pose it; its
@@ -16,6 +16,9 @@ some 260 of these programs per layer and triple, for four memory levels.
 import argparse
 import itertools
 import math
+import pathlib
+import statistics
+import sys
 import time
 from fractions import Fraction
 
@@ -23,18 +26,21 @@ import numpy as np
 
 from fbq import nets
 from hwsim.bfp import (
+  FP32,
   Nest,
+  best_tiling,
   bitq_grid,
   least_movement,
   movement_table,
   nest_of,
-  search_tiling,
-  tiling_table,
 )
-from hwsim.bfp.movement import LOOPS, ORDERS, footprints, volumes
+from hwsim.bfp.candidates import candidates
+from hwsim.bfp.movement import LOOPS, ORDERS
 from hwsim.bfp.table import layer_prices
 
-MEMORY_KB = (8, 16, 32, 64, 128, 256, 512, 1024)
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
+import hwsim_bfp_numpy as by_numpy  # noqa: E402
+
 PRICES = ((16, 16, 16), (10.5, 14.25, 12.125), (8, 8, 8))
 
 
@@ -53,53 +59,58 @@ def seconds(wall, cpu):
   return f"{wall:.2f} s, CPU {cpu:.2f} s"
 
 
-def shapes():
-  """Distinct convolutions of ResNet-18: nest -> position of the first layer."""
+def problems(workload, grid):
+  """Nest and prices in every format of each distinct layer with weights."""
   found = {}
-  for i, layer in enumerate(nets.resnet18().workload.layers):
-    if layer.op == "conv":
-      found.setdefault(nest_of(layer), i)
-  return found
+  for i, layer in enumerate(workload.layers):
+    if layer.has_weights:
+      found.setdefault(nest_of(layer), layer_prices(workload, i, grid, grid))
+  return found.items()
 
 
 def exact():
-  """Tables of all shapes, sweeps of all formats; returns CPU s per triple."""
+  """Sweeps of all formats, in turn with numpy; returns CPU s per triple."""
   workload, grid = nets.resnet18().workload, bitq_grid(16)
-  tiling_table.cache_clear()
   _, wall, cpu = timed(movement_table, workload, grid, 64 * 8192)
+  report("ResNet-18, 48^3 formats, 64 KB, first call", seconds(wall, cpu))
+  times = [
+    timed(movement_table, workload, grid, 64 * 8192)[1:] for _ in range(5)
+  ]
+  wall, cpu = map(statistics.median, zip(*times, strict=True))
+  report("  compiled, median of 5", seconds(wall, cpu), "<= 1 s on two cores")
+  for network in (nets.mobilenet_v2(), nets.googlenet()):
+    _, wall, cpu = timed(movement_table, network.workload, grid, 64 * 8192)
+    report(f"  {network.name}, compiled", seconds(wall, cpu))
+  for word, kilobytes in ((16, 64), (16, 16), (8, 64)):
+    interleaved(workload, bitq_grid(word), kilobytes)
+  triples, tiles = [], []
+  for nest, prices in problems(workload, grid):
+    triples.append(math.prod(len(set(axis)) for axis in prices))
+    tiles.append(candidates(nest).counts.prod(1).sum())
+  report("  distinct layers, candidates", f"{len(tiles)}, {sum(tiles)}")
   report(
-    "ResNet-18, 48^3 formats of every layer, 64 KB",
-    seconds(wall, cpu),
-    "<= 60 s on two cores",
+    "  candidates x triples answered",
+    f"{np.dot(tiles, triples) / cpu:.2g} /s",
+    ">= 1e8 /s",
   )
-  rows, answered, triples, total = 0, 0, 0, 0.0
-  build = 0.0
-  for nest, i in shapes().items():
-    tiling_table.cache_clear()
-    table, _, cpu = timed(tiling_table, nest)
-    prices = layer_prices(workload, i, grid, grid)
-    distinct = math.prod(len(set(p)) for p in prices)
-    times = [
-      timed(least_movement, nest, *prices, kb * 8192)[2] for kb in MEMORY_KB
-    ]
-    print(
-      f"  {workload.layers[i].name:<22} {len(table.moved):>6} tilings, "
-      f"{cpu:.2f} s; {distinct} triples, {1e3 * min(times):.1f} to "
-      f"{1e3 * max(times):.1f} ms"
-    )
-    build += cpu
-    rows += len(table.moved)
-    answered += len(table.moved) * distinct * len(MEMORY_KB)
-    triples += distinct * len(MEMORY_KB)
-    total += sum(times)
-  report("  tilings of 11 shapes, CPU", f"{build:.2f} s for {rows}")
-  report("  sweep per memory size, CPU", f"{total / len(MEMORY_KB):.3f} s")
-  report("  answered", f"{answered / total:.2g} /s", ">= 1e8 /s")
+  return cpu / sum(triples)
+
+
+def interleaved(workload, grid, kilobytes):
+  """Each layer by this code and by numpy, which must be equal."""
+  spent = np.zeros(3)
+  for nest, prices in problems(workload, grid):
+    problem = nest, *prices, kilobytes * 8192
+    found, _, here = timed(least_movement, *problem)
+    _, _, table = timed(by_numpy.tiling_table, nest)
+    expected, _, there = timed(by_numpy.least_movement, *problem)
+    assert found[1] == expected[1] and (found[0] == expected[0]).all(), nest
+    spent += here, there, table
   report(
-    "  triples of one layer, tables included",
-    f"{triples / (total + build):.3g} /s",
+    f"  {len(grid)}^3 formats, {kilobytes} KB: CPU, numpy, its tables",
+    ", ".join(f"{s:.2f}" for s in spent) + " s",
+    "equal in every entry",
   )
-  return (total + build) / triples
 
 
 def relaxation(casadi, nest: Nest, order, prices, memory_bits):
@@ -162,8 +173,8 @@ def by_ipopt(casadi, nest, prices, memory_bits):
       floored = np.floor(np.array(found["x"]).ravel() * (1 + slack))
       sized = np.clip(floored.astype(np.int64), 1, sizes)
       tile = np.concatenate(([1], sized))
-      if footprints(nest, tile) @ prices <= memory_bits:
-        moved = volumes(nest, tile, order) * (1, 1, 2)
+      if by_numpy.footprints(nest, tile) @ prices <= memory_bits:
+        moved = by_numpy.volumes(nest, tile, order) * (1, 1, 2)
         best = min(best, float(moved @ prices))
   return best, spent
 
@@ -174,13 +185,14 @@ def against_ipopt(per_triple, cases):
   except ImportError:
     print("IPOPT: skipped, casadi is not installed (pip install casadi)")
     return
-  problems = list(itertools.product((32, 64, 128), PRICES, shapes()))
+  nests = dict(problems(nets.resnet18().workload, [FP32]))
+  every = list(itertools.product((32, 64, 128), PRICES, nests))
   ratios, times, direct = {32: [], 64: [], 128: []}, [], []
-  step = max(1, len(problems) // cases)
-  for kb, prices, nest in problems[::step]:
+  step = max(1, len(every) // cases)
+  for kb, prices, nest in every[::step]:
     exact_prices = [Fraction(p) for p in prices]
     bits, spent = by_ipopt(casadi, nest, prices, kb * 8192)
-    best, _, cpu = timed(search_tiling, nest, exact_prices, kb * 8192)
+    best, _, cpu = timed(best_tiling, nest, exact_prices, kb * 8192)
     ratios[kb].append(bits / float(best.bits))
     times.append(spent)
     direct.append(cpu)

@@ -32,11 +32,15 @@ KNOWN: dict[str, dict[str, str]] = {
     )
   },
   "net": {
-    name: f"{_NETS}:{name}"
-    for name in (
-      *("convnext", "ds_cnn", "googlenet", "inception_v3", "mobilenet_v1"),
-      *("mobilenet_v2", "resnet8", "resnet18", "resnet50", "vgg9"),
-    )
+    **{
+      name: f"{_NETS}:{name}"
+      for name in (
+        *("convnext", "ds_cnn", "googlenet", "inception_v3", "mobilenet_v1"),
+        *("mobilenet_v2", "resnet8", "resnet18", "resnet50", "vgg9"),
+      )
+    },
+    "onnx": f"{_NETS}.from_onnx:net",
+    "tflite": f"{_NETS}.from_tflite:net",
   },
   "data": {
     "cifar10": "fbq.lab.data:CIFAR",
@@ -68,6 +72,9 @@ KNOWN: dict[str, dict[str, str]] = {
     "xpulp_v2": "hwsim.pulp:XPULP_V2",
     "xpulpnn_v1": "hwsim.pulp:XPULPNN_V1",
     "xpulpnn_v2": "hwsim.pulp:XPULPNN_V2",
+    "xpulp_v2_iss": "hwsim.pulp:XPULP_V2_ISS",
+    "xpulpnn_v1_iss": "hwsim.pulp:XPULPNN_V1_ISS",
+    "xpulpnn_v2_iss": "hwsim.pulp:XPULPNN_V2_ISS",
   },
 }
 # Kind -> class of what stands behind its names, where that is one class.

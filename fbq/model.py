@@ -93,10 +93,10 @@ class Model(nn.Module):
       frozen: bool [], whether statistics of batch norms neither move nor follow
         the batch; in the mode "correct_then_freeze" alone.
 
-    Every tensor is also sown as "intermediates" under its node's name, before
-    its ReLU and its quantizer, for calibration and for finding the first bad
-    value. Products are exact to float32 but in training, see
-    `backend.products`.
+    Every tensor is also sown as "intermediates" under its node's name, behind
+    its clip and before its ReLU and its quantizer, for calibration and for
+    finding the first bad value. Products are exact to float32 but in training,
+    see `backend.products`.
     """
     with backend.products(exact=not train):
       return self._interpret(images, train, data, noise, frozen)

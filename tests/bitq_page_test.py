@@ -8,9 +8,10 @@ import pytest
 from bitq_cases import network
 
 from fbq import nets
-from fbq.experiments.bitq import EXPERIMENT, pictures
+from fbq.config import ConfigError
+from fbq.experiments.bitq import EXPERIMENT, collect, page, pictures
+from fbq.experiments.bitq.block_network import best_of, objective
 from fbq.experiments.bitq.choices import bits_alone
-from fbq.experiments.bitq.results import best_of, objective
 from fbq.lab import experiment
 from fbq.search import bitq as search
 from hwsim.bfp.formats import bitq_format, bitq_grid
@@ -98,15 +99,15 @@ def test_a_page_is_made_again_from_the_record_alone(tmp_path):
   kind, loaded, about = experiment.load(path)
   assert kind is EXPERIMENT and loaded == found
   kind.write(loaded, about, path)
-  page = (path / "report.html").read_text()
-  assert "src=" not in page and page.count("<svg") == 1
-  assert "BitQ8: X 5, SE 3, BS 16 (b, seed 0) moves 37.50 % of what" in page
-  assert "at 85.00 ±1.00 % test accuracy where FP32 has 90.00 ±1.00" in page
-  assert "more than two standard errors apart" in page  # 5 points, each 0.5
-  assert ">69.71<" in page and ">68.29<" in page  # BitQ8, FlexBlock in table 3
+  text = (path / "report.html").read_text()
+  assert "src=" not in text and text.count("<svg") == 1
+  assert "BitQ8: X 5, SE 3, BS 16 (b, seed 0) moves 37.50 % of what" in text
+  assert "at 85.00 ±1.00 % test accuracy where FP32 has 90.00 ±1.00" in text
+  assert "more than two standard errors apart" in text  # 5 points, each 0.5
+  assert ">69.71<" in text and ">68.29<" in text  # BitQ8, FlexBlock in table 3
   (path / "report.html").unlink()
   kind.write(*experiment.load(path)[1:], path)
-  assert (path / "report.html").read_text() == page
+  assert (path / "report.html").read_text() == text
 
 
 def test_seeds_are_means_and_differences_are_within_them():
@@ -125,6 +126,37 @@ def test_seeds_are_means_and_differences_are_within_them():
   assert len(rows) == 1 + 3 * 7 and [row[0] for row in rows[1::7]] == [0, 1, 2]
   means = found.summary()["means"]["BitQ8 recommended"]
   assert means["dram_bits"] == [300.0, 0.0]
+
+
+def test_runs_of_several_seeds_are_collected(tmp_path):
+  """Runs of seeds 0 and 1 are one, and another network stays alone."""
+  paths = []
+  for name, net, seeds in (
+    ("a", "x", (0,)),
+    ("b", "x", (1,)),
+    ("c", "y", (0,)),
+  ):
+    studies = [bitq_cases.typical(0.02 * seed, seed) for seed in seeds]
+    record = bitq_cases.record(*studies)
+    settings = SETTINGS | {"seeds": list(seeds), "net": {"builder": net}}
+    paths.append(bitq_cases.saved(tmp_path / name, record, settings))
+  one, other = collect.read(paths)
+  assert [study.seed for study in one.studies] == [0, 1]
+  assert one.test("FP32") == pytest.approx((0.89, 0.01, 2))
+  assert len(other.studies) == 1
+  rows = collect.networks([one, other]).rows
+  assert [row[0].split(", ")[1] for row in rows] == 2 * [
+    "FP32",
+    "BitQ16 recommended",
+    "BitQ8 recommended",
+  ]
+  assert [table.label for table in page.tables(one)][1:] == [
+    f"{word}: {what}"
+    for word in ("BitQ16", "BitQ8")
+    for what in ("sensitivity to alpha", "ablation at alpha = 0.2")
+  ]
+  with pytest.raises(ConfigError, match=r"seeds of small are \[0, 0\]"):
+    collect.read([paths[0], paths[0]])
 
 
 def test_less_than_two_standard_errors_are_said():

@@ -290,6 +290,12 @@ def test_depthwise_weights_that_dory_packs_otherwise_are_refused():
   bits = precision.uniform(net, 8) | {"dw.weight": 2}
   assert "set dw.weight to 4 or 8 bits" in refused(net, bits)
 
+  # What else is wrong is told at once
+  net = narrow(size=2)
+  network = lowering.lower(net, variables(net), bits)
+  problems = dory_limits.problems(network, XPULP_V2)
+  assert [name for name, _ in problems] == ["dw", "dw"]
+
 
 # ---- what the validator finds ------------------------------------------------
 

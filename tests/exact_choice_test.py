@@ -56,7 +56,6 @@ def test_a_run_keeps_its_budgets_limits_and_rules(tmp_path):
     f"--config.limits.weight_bytes={most}",
     "--config.bounds=(('pw.weight', 4, 4),)",
     "--config.ties=(('stem.weight', 'dw.weight'),)",
-    "--config.output_bits=8",
     config="tests/configs/tiny_exact.py",
   )
   assert status == 0, output

@@ -18,6 +18,7 @@ from fbq import precision
 from fbq.config import ConfigError
 from fbq.deploy import (
   artifact,
+  c_code,
   dory_check,
   dory_target,
   faithful,
@@ -100,6 +101,10 @@ def test_an_export_leaves_files_that_agree(point, exported):
     assert layer["proven_equal_channels"] == layer["channels"]
   assert (exported / "qdq.onnx").exists()
   assert result["onnx"]["same_class"] >= 358
+  ran = "4 of 4 images equal" if shutil.which("cc") else "not compiled"
+  assert result["c"]["checked"].startswith(ran)
+  peak = result["sizes"]["peak_activation_bytes"]
+  assert result["c"]["arena_bytes"] == peak
   assert (exported / "dory/network.onnx").exists()
   assert result["dory"].startswith("written; form")
 
@@ -139,6 +144,7 @@ def test_numbers_and_page_tell_every_layer(exported):
   assert f"{result['same_class']['64']} of 360" in report
   assert f"{result['sizes']['total_bytes'] / 1000:.2f} kB" in report
   assert 'href="dory/network.onnx"' in report and "not made" not in report
+  assert f"{result['c']['weight_bytes']:,} bytes of weights" in report
 
 
 def test_the_page_is_made_again_from_the_record_alone(exported):
@@ -219,9 +225,12 @@ def test_64_bits_are_exported_although_32_fail(dead, tmp_path):
   assert list(result["same_class"]) == ["64"] and len(result["layers"]) == 4
   assert artifact.load(tmp_path).width == 64
   assert "kernels clip the lowest 32 bits" in result["dory"]
+  ((layer, why),) = result["refused"]
+  assert layer == "dw" and "raise the range of dw.out" in why
   assert result["onnx"]["same_class"] == 360
   report = (tmp_path / "report.html").read_text()
   assert "32-bit integers: net &#39;separable-8&#39;" in report
+  assert "Layers that xpulp_v2 does not run" in report and "dw.out" in report
 
   # Finished is finished, and the program says again that some failed.
   copy = shutil.copytree(tmp_path, tmp_path / "copy")  # this process locks it
@@ -238,13 +247,15 @@ def test_64_bits_are_exported_although_32_fail(dead, tmp_path):
 def test_what_needs_32_bits_fails_alone(dead, tmp_path):
   experiment.run(configured(dead, requantization_bits=32), tmp_path)
   result = result_in(tmp_path)
-  failed = ["32-bit integers", "integer network", "DORY"]
+  failed = ["32-bit integers", "integer network", "DORY", "C"]
   assert list(result["failed"]) == failed
   assert "no 32-bit integers" in result["failed"]["integer network"]
   assert result["dory"].startswith("not written: there are no 32-bit")
   assert result["sizes"] == result["layers"] == {}
   assert not (tmp_path / "network.json").exists()
   assert not (tmp_path / "dory").exists()
+  assert not (tmp_path / "c").exists()
+  assert result["c"]["error"].startswith("not written: there are no 32-bit")
   assert result["onnx"]["same_class"] == 360
   assert (tmp_path / "qdq.onnx").exists()
   assert "There are no 32-bit" in (tmp_path / "report.html").read_text()
@@ -257,14 +268,15 @@ def test_files_that_do_not_hold_are_not_left(source, tmp_path, monkeypatch):
   monkeypatch.setattr(dory_check, "problems", lambda _: ["layer 'dw' is odd"])
   monkeypatch.setattr(onnx_qdq, "session", missing)
   monkeypatch.setattr(artifact, "load", lambda _: 1 / 0)
+  monkeypatch.setattr(c_code, "check", lambda _: 1 / 0)
   failure = experiment.run(configured(source), tmp_path)
   result = result_in(tmp_path)
-  failed = ["integer network", "DORY", "ONNX Runtime"]
-  assert list(result["failed"]) == failed and failure.startswith("3 failed")
+  failed = ["integer network", "DORY", "C", "ONNX Runtime"]
+  assert list(result["failed"]) == failed and failure.startswith("4 failed")
   assert "layer 'dw' is odd" in result["dory"]
   assert "pip install 'fbq[deploy]'" in result["onnx"]["error"]
   assert result["onnx"]["bytes"] > 0 and (tmp_path / "qdq.onnx").exists()
-  for name in ("dory", "network.json", "weights.npz"):
+  for name in ("dory", "c", "network.json", "weights.npz"):
     assert not (tmp_path / name).exists()
   assert len(result["layers"]) == 4  # compared all the same
 

@@ -4,16 +4,30 @@ import json
 
 import numpy as np
 import pytest
-from fuzz import checkpoints, fuzzing, precision_files, settings, tables
+from fuzz import (
+  checkpoints,
+  fuzzing,
+  onnx_files,
+  precision_files,
+  settings,
+  tables,
+)
 
 
 @pytest.mark.parametrize(
-  "fuzzer", [tables, precision_files, checkpoints, settings]
+  "fuzzer", [tables, precision_files, checkpoints, settings, onnx_files]
 )
 def test_every_input_is_answered(fuzzer):
   counts = fuzzer.run(seed=0, count=120)
   assert counts.total() == 120
   assert counts["accepted"] and counts["refused"]
+
+
+def test_every_tflite_file_is_answered():
+  pytest.importorskip("ai_edge_litert")  # fbq[tflite]
+  from fuzz import tflite_files
+
+  test_every_input_is_answered(tflite_files)
 
 
 def sevens(path):

@@ -5,11 +5,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hwsim_bfp_numpy import compulsory, footprints, volumes
 from hwsim_bfp_problems import problems
 from hwsim_networks import chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwsim.bfp.candidates import critical_sizes
 from hwsim.bfp.energy import (
   Memories,
   Traffic,
@@ -18,8 +20,8 @@ from hwsim.bfp.energy import (
   sram_movement,
 )
 from hwsim.bfp.formats import FP32, bitq_format
-from hwsim.bfp.movement import Nest, compulsory, footprints, volumes
-from hwsim.bfp.tiling import best_tiling, critical_sizes
+from hwsim.bfp.movement import ORDERS, Nest
+from hwsim.bfp.tiling import best_tiling
 from hwsim.workload import Layer
 
 
@@ -74,6 +76,30 @@ def test_dram_traffic_is_least_and_the_tile_fits_but_cannot_grow(problem):
       tile[i] = larger[0]
       held, moved = at(tile)
       assert held > memory_bits or moved > traffic.dram_bits
+
+
+def test_of_tilings_that_move_as_little_the_least_sram_traffic_is_taken():
+  """Four tilings cannot grow in 2,056 bits: 104,800 to 136,320 of SRAM."""
+  nest, prices = Nest(1, 1, 8, 5, 7, 8, 3, 3), (Fraction(8),) * 3
+  memories = Memories(2056, 200)
+  sizes = [critical_sizes(size).tolist() for size in nest.sizes]
+  tiles = np.array(list(itertools.product(*sizes)))
+  tiles = tiles[8 * footprints(nest, tiles).sum(1) <= memories.sram_bits]
+  moved = {
+    order: 8 * (volumes(nest, tiles, order) * (1, 1, 2)).sum(1)
+    for order in ORDERS
+  }
+  least = min(bits.min() for bits in moved.values())
+  best = {
+    tuple(tile)
+    for bits in moved.values()
+    for tile in tiles[bits == least].tolist()
+  }
+  largest = [t for t in best if (np.array(list(best)) >= t).all(1).sum() == 1]
+  traffic = [sram_movement(nest, t, prices, 200) for t in largest]
+  found = layer_traffic(nest, prices, memories)
+  assert found.dram_bits == least
+  assert min(traffic) == found.sram_bits < max(traffic)
 
 
 @settings(max_examples=20, deadline=None)

@@ -2,21 +2,16 @@
 
 import itertools
 
+import jax
 import numpy as np
 import pytest
+from hwsim_bfp_numpy import compulsory, footprints, volumes
 from hwsim_bfp_referee import walk
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hwsim.bfp.movement import (
-  LOOPS,
-  ORDERS,
-  Nest,
-  compulsory,
-  footprints,
-  nest_of,
-  volumes,
-)
+from hwsim.bfp import movement
+from hwsim.bfp.movement import LOOPS, ORDERS, Nest, loops_inside, nest_of
 from hwsim.workload import Layer
 
 
@@ -29,6 +24,21 @@ def tiled(draw, groups=2):
   nest = Nest(*sizes, stride=draw(st.integers(1, 3)))
   tile = np.array([draw(st.integers(1, size)) for size in sizes])
   return nest, tile, "".join(draw(st.permutations(LOOPS)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(tiled())
+def test_traced_counts_are_those_of_numpy(case):
+  """Bit sets of loops against the walk letter by letter, in any order."""
+  nest, tile, order = case
+  sizes = np.array(nest.sizes)
+  with jax.enable_x64(True):
+    moved = movement.volumes(
+      sizes, np.array(nest.stride), tile, -(-sizes // tile), loops_inside(order)
+    )
+    held = movement.footprints(tile, np.array(nest.stride))
+  assert list(map(int, moved)) == volumes(nest, tile, order).tolist()
+  assert list(map(int, held)) == footprints(nest, tile).tolist()
 
 
 GAPS = (  # one kernel row at a time at stride 2: sliding over them fills gaps

@@ -2,9 +2,10 @@
 
 from fractions import Fraction
 
+from hwsim_bfp_numpy import compulsory
 from hypothesis import strategies as st
 
-from hwsim.bfp.movement import Nest, compulsory
+from hwsim.bfp.movement import Nest
 
 
 @st.composite

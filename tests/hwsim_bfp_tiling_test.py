@@ -3,37 +3,42 @@
 import itertools
 from fractions import Fraction
 
+import compiling
+import hwsim_bfp_numpy
+import jax
 import numpy as np
 import pytest
+from hwsim_bfp_numpy import compulsory, footprints, tiling_table, volumes
 from hwsim_bfp_problems import problems
 from hwsim_networks import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwsim.bfp import sweep, tiling, walk
+from hwsim.bfp.candidates import candidates, critical_sizes
 from hwsim.bfp.formats import bitq_grid
-from hwsim.bfp.movement import (
-  LOOPS,
-  ORDERS,
-  Nest,
-  compulsory,
-  footprints,
-  volumes,
-)
+from hwsim.bfp.movement import LOOPS, ORDERS, Nest
 from hwsim.bfp.nondominated import nondominated
 from hwsim.bfp.sweep import least_movement
-from hwsim.bfp.tiling import (
-  best_tiling,
-  candidates,
-  critical_sizes,
-  exact_dtype,
-  search_tiling,
-  tiling_table,
-)
+from hwsim.bfp.tiling import best_tiling, check_units
 
 GOLDEN = golden("bitq_golden.json")
 NESTS = {
   row["layer"]: Nest(g=1, **row["shape"]) for row in GOLDEN["single_level"]
 }
+
+
+_SHIPPED = dict(static_argnames="room", compiler_options=compiling.AS_SHIPPED)
+_WALK = jax.jit(walk.walk, **_SHIPPED)
+_LEAST = jax.jit(sweep.least, **_SHIPPED)
+
+
+@pytest.fixture
+def as_shipped(monkeypatch):
+  """Searches of large layers, which without optimization take ten times as
+  long as compiling them."""
+  monkeypatch.setattr(tiling, "_walk", _WALK)
+  monkeypatch.setattr(sweep, "_least", _LEAST)
 
 
 def prices(values):
@@ -53,7 +58,7 @@ def by_brute_force(nest, price, memory_bits, out_moves=2):
   return min(least)
 
 
-def test_every_golden_optimum_is_equal():
+def test_every_golden_optimum_is_equal(as_shipped):
   rows = GOLDEN["single_level"]
   assert len(rows) == 157
   for row in rows:
@@ -76,15 +81,9 @@ def test_outputs_that_move_once_are_those_of_zigzag():
 
 @settings(max_examples=40, deadline=None)
 @given(problems())
-def test_table_finds_the_optimum_of_all_tiles(problem):
+def test_search_finds_the_optimum_of_all_tiles(problem):
   found = best_tiling(*problem)
   assert found.bits == by_brute_force(*problem)
-
-
-@settings(max_examples=40, deadline=None)
-@given(problems())
-def test_search_without_a_table_finds_the_same(problem):
-  assert search_tiling(*problem).bits == best_tiling(*problem).bits
 
 
 @settings(max_examples=40, deadline=None)
@@ -115,40 +114,70 @@ def test_movement_grows_with_prices_and_falls_with_memory(problem, t, factor):
     assert not room or best_tiling(nest, price, memory_bits).bits >= before
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(problems(), st.data())
-def test_sweep_equals_search_one_by_one(problem, data):
+def test_sweep_equals_numpy_in_every_entry(problem, data):
   nest, price, memory_bits = problem
   step = st.lists(st.fractions(0, 1, max_denominator=16), min_size=1)
   axes = [[p - d * p / 2 for d in data.draw(step)] for p in price]
   swept, unit = least_movement(nest, *axes, memory_bits)
-  assert swept.shape == tuple(map(len, axes))
-  for place in itertools.islice(np.ndindex(swept.shape), 50):
-    one = [axis[i] for axis, i in zip(axes, place, strict=True)]
-    assert (
-      Fraction(int(swept[place]), unit)
-      == best_tiling(nest, one, memory_bits).bits
-    )
+  expected, same_unit = hwsim_bfp_numpy.least_movement(nest, *axes, memory_bits)
+  assert swept.dtype == np.int64 and unit == same_unit
+  assert (swept == expected).all()
 
 
-@pytest.mark.parametrize("kilobytes", [16, 32, 128])
-@pytest.mark.parametrize("name", ["l2c1", "l4ds"])
-def test_sweep_of_the_paper_grid_is_exact(name, kilobytes):
-  nest, grid = NESTS[name], bitq_grid(16)
-  share = lambda f, area: Fraction(f.exponent_bits, f.block_size * area)
-  activation = [f.element_bits + share(f, 1) for f in grid]
-  weight = [f.element_bits + share(f, nest.r * nest.s) for f in grid]
-  memory_bits = kilobytes * 8192
-  swept, unit = least_movement(
-    nest, activation, weight, activation, memory_bits
+def test_sweep_of_the_paper_grid_equals_numpy(as_shipped):
+  """`benchmarks.movement` compares all layers of ResNet-18."""
+  nest, grid = NESTS["l2c1"], bitq_grid(16)
+  activation, weight = (
+    [
+      f.element_bits + Fraction(f.exponent_bits, f.block_size * area)
+      for f in grid
+    ]
+    for area in (1, nest.r * nest.s)
   )
-  random = np.random.default_rng(0)
-  for i, w, o in random.integers(0, len(grid), (40, 3)):
-    one = (activation[i], weight[w], activation[o])
-    assert (
-      Fraction(int(swept[i, w, o]), unit)
-      == best_tiling(nest, one, memory_bits).bits
+  problem = nest, activation, weight, activation, 16 * 8192
+  swept, unit = least_movement(*problem)
+  expected, same_unit = hwsim_bfp_numpy.least_movement(*problem)
+  assert swept.shape == (48, 48, 48) and unit == same_unit
+  assert (swept == expected).all()
+
+
+def test_sweeps_are_mapped_over_layers_prices_and_memory_sizes():
+  """One program for three problems, whose loops end at different times."""
+  nests = Nest(1, 1, 3, 4, 5, 5, 3, 3), Nest(3, 2, 1, 1, 6, 4, 3, 2, 2)
+  axes = np.arange(8, 32, 2).reshape(3, 4), np.arange(9, 21).reshape(3, 4)
+  cases = [(nests[0], axes[0], 2000), (nests[1], axes[1], 900)]
+  cases.append((nests[0], axes[1], 300))
+  with jax.enable_x64(True):
+    stacked = jax.tree.map(
+      lambda *leaves: np.stack(leaves),
+      *((candidates(nest), axis, np.int64(m)) for nest, axis, m in cases),
     )
+    mapped = jax.vmap(lambda *case: sweep.least(*case, np.int64(2), 1 << 10))
+    found, counts = map(np.asarray, jax.jit(mapped)(*stacked))
+  assert (counts < 1 << 10).all() and len(set(counts.tolist())) == 3
+  for units, (nest, axis, memory_bits) in zip(found, cases, strict=True):
+    whole = axis.astype(object).tolist()
+    expected, unit = hwsim_bfp_numpy.least_movement(nest, *whole, memory_bits)
+    assert unit == 1 and (units == expected).all()
+
+
+def test_a_search_with_too_little_room_is_repeated_with_more(monkeypatch):
+  nest = Nest(1, 1, 4, 4, 5, 5, 3, 3)
+  axes = [[4, 10, 16]] * 3
+  expected, _ = hwsim_bfp_numpy.least_movement(nest, *axes, 1_000)
+  monkeypatch.setattr(sweep, "KEPT", 64)
+  rooms = []
+  program = sweep._least
+
+  def counted(*arguments, room):
+    rooms.append(room)
+    return program(*arguments, room=room)
+
+  monkeypatch.setattr(sweep, "_least", counted)
+  assert (least_movement(nest, *axes, 1_000)[0] == expected).all()
+  assert rooms == [64, 1024]
 
 
 def test_a_tie_of_memory_is_decided_exactly():
@@ -156,9 +185,9 @@ def test_a_tie_of_memory_is_decided_exactly():
   nest = Nest(1, 1, 3, 4, 5, 5, 3, 3)
   # Whole bits only after multiplying by 432; thirds that no float holds.
   price = [Fraction(9) + Fraction(7, 48), Fraction(9) + Fraction(7, 432), 10]
-  table = tiling_table(nest)
-  cover = (table.moved == compulsory(nest)).all(1)
-  held = table.held[cover].astype(object) @ np.array(price, object)
+  moved, held, _, _ = tiling_table(nest)
+  cover = (moved == compulsory(nest)).all(1)
+  held = held[cover].astype(object) @ np.array(price, object)
   scaled_up = [p * 432 for p in price]
   memory_bits = int(min(held) * 432)
   assert memory_bits == min(held) * 432
@@ -193,7 +222,7 @@ def test_kernel_tiles_are_not_the_smallest_for_their_trips(
 
 @pytest.mark.parametrize("index", range(len(ORDERS)))
 def test_loops_are_free_whose_trips_change_no_volume(index):
-  nest = Nest(1, 12, 12, 12, 12, 12, 12, 12)
+  nest = Nest(1, 12, 12, 12, 12, 24, 12, 12)
   free = ""
   for i, loop in enumerate(LOOPS):
     tiles = np.full((3, 8), 4)
@@ -201,8 +230,8 @@ def test_loops_are_free_whose_trips_change_no_volume(index):
     tiles[:, i] = (2, 3, 6)  # six, four and two trips
     moved = volumes(nest, tiles, ORDERS[index])
     free += loop if loop != "g" and (moved == moved[0]).all() else ""
-    kept = candidates(nest, index)[:, i]
-    assert (len(set(kept)) == 1) == (loop in free or loop == "g")
+    kept = candidates(nest).counts[index, i]
+    assert (kept == 1) == (loop in free or loop == "g")
   assert free
 
 
@@ -274,12 +303,11 @@ def test_no_prices_are_refused():
 
 
 def test_numbers_past_53_bits_stay_exact_and_past_63_are_refused():
-  rows = np.array([[1 << 30, 1, 1]])
-  one = np.array((1, 1, 1))
-  assert exact_dtype(rows, rows, one << 22) is np.float64
-  assert exact_dtype(rows, rows, one << 23) is np.int64
+  # 2^30 multiplications fetch four operands each.
+  cube = Nest(1, 1, 2**10, 2**10, 2**5, 2**5, 1, 1)
+  check_units(cube, np.array((1, 1, 1)) * (2**31 - 1), 2)
   with pytest.raises(OverflowError, match="64 bits"):
-    exact_dtype(rows, rows, one << 33)
+    check_units(cube, np.array((1, 1, 1)) * 2**31, 2)
   nest = Nest(1, 1, 3, 4, 5, 5, 3, 3)
   small = [Fraction(9), Fraction(8), Fraction(7)]
   fine = [p + Fraction(1, 10**13) for p in small]

@@ -87,6 +87,45 @@ def test_peak_memory_keeps_what_a_later_layer_reads():
   assert peak_activation_bytes(tail, {"x": 4, "fc.weight": 2}) == 150 + 20
 
 
+def joined(nested):
+  """Images of 10x10 whose parts of 2 and 3 channels lie side by side.
+
+  Between the join and its reader stands a layer of 10 channels. Nested: the
+  join is a part of another one, beside 4 channels that are made of it.
+  """
+  conv = lambda name, into, out: Layer(name, "conv", into, out, 10, 10)
+  layers = [
+    conv("a", 1, 2),
+    conv("b", 1, 3),
+    Layer("j", "concat", 5, 5, 10, 10),
+  ]
+  sources, reads = [(-1,), (-1,), (0, 1)], [("x",), ("x",), ("j", "j")]
+  channels = 5
+  if nested:
+    layers += [conv("f", 5, 4), Layer("k", "concat", 9, 9, 10, 10)]
+    sources += [(2,), (2, 3)]
+    reads += [("j",), ("j", "j")]
+    channels = 9
+  join = len(layers) - 1
+  layers += [conv("wide", 1, 10), conv("end", channels, 1)]
+  sources += [(-1,), (join,)]
+  reads += [("x",), ("j",)]
+  writes = ("j",) * (join + 1) + ("wide", None)
+  return Workload("n", tuple(layers), tuple(sources), tuple(reads), writes)
+
+
+@pytest.mark.parametrize("nested, parts", [(False, 5), (True, 9)])
+def test_parts_of_a_join_live_until_its_last_reader(nested, parts):
+  """Peak while the wide layer runs: image, parts, 10 channels, 100 bytes each.
+
+  The join is no tensor besides its parts.
+  """
+  net = joined(nested)
+  assert len(net.in_place) == 1 + nested
+  precision = dict.fromkeys(net.sites, 8)
+  assert peak_activation_bytes(net, precision) == 100 * (1 + parts + 10)
+
+
 def test_weight_bytes_are_packed_by_layer():
   precision = {"a.weight": 4, "b.weight": 2, "fc.weight": 8, "add.out": 8}
   # 3 weights at 4 bits, 9 at 2 bits, 1500 at 8 bits

@@ -26,7 +26,7 @@ MAY_IMPORT = {
   "fbq.backend": (),
   "fbq.precision": METHOD,
   "fbq.block_formats": METHOD,
-  "fbq.nets": METHOD,
+  "fbq.nets": (*METHOD, "fbq.files"),
   "fbq.quantizers": METHOD,
   "fbq.ops": METHOD,
   "fbq.variables": (),
@@ -70,7 +70,7 @@ EXPERIMENTS = "fbq.experiments"
 HEAVY = (
   *("matplotlib", "sklearn", "scipy", "jinja2", "orbax", "tensorstore"),
   *("onnx", "grain", "pandas", "PIL", "array_record", "safetensors"),
-  "tensorboardX",
+  *("tensorboardX", "onnxruntime", "ai_edge_litert"),
 )
 FILES = sorted(
   path

@@ -10,6 +10,7 @@ import runpy
 
 import numpy as np
 import pytest
+from pulp_calls import Tiles, core_cycles, kernel_cycles
 
 from fbq import config as config_lib
 from fbq import nets
@@ -21,7 +22,6 @@ from fbq.lab.lab import Lab
 from fbq.report import __main__ as report_again
 from hwsim import latency_io
 from hwsim.pulp import TARGETS, XPULP_V2, XPULPNN_V1, simulate
-from hwsim.pulp.kernels import Tiles, core_cycles, kernel_cycles
 from hwsim.pulp.roofline import least_bytes, peak_macs_per_cycle
 from hwsim.workload import Layer
 

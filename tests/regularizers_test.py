@@ -100,6 +100,25 @@ def test_decided_gates_cost_what_their_assignment_does(make):
   assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_expected_bops_of_decided_gates_by_hand(level):
+  """4 for a tensor of 4 bits, 4 + 8 for one of 8, times MACs over the largest.
+
+  What has fixed bits counts as open: image, sum, and what is signed.
+  """
+  groups = gate_groups(NET, False)
+  cost = regularizers.bops_regularizer(WORKLOAD, groups)
+  open_ = np.arange(2) < level
+  logits = np.tile(np.where(open_, 40.0, -40.0), (groups.count, 1))
+  macs = {"a": 648, "b": 324, "c": 144, "d": 180, "fc": 15}  # 9 pixels
+  assert macs == {x.name: x.macs for x in WORKLOAD.layers if x.macs}
+  free = (0, 4, 12)[level]
+  reads = {"a": 12, "b": 12, "c": free, "d": 12, "fc": free}
+  expected = sum(n / 648 * (free + reads[name]) for name, n in macs.items())
+  found = cost({"gates": {"logits": jnp.float32(logits)}})
+  assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
 def test_chances_of_precisions_follow_the_chain_of_gates():
   for distribution in (gates.FREE_BITS, gates.BAYESIAN_BITS):
     logits = jnp.float32([[0.7, -0.4], [9.0, -9.0]])

@@ -4,10 +4,10 @@ It plays what DORY's generated code does, event by event: one process runs the
 tile loop on the cores, the DMA engine serves a read and a write queue, L3 one
 queue. The cores pay for programming a transfer, in parallel where DORY spreads
 its commands over them; the closed form adds that to the transfer instead.
-Nothing of `hwsim.pulp.schedule` or `timeline` is used: tiles, padding and
-transfers are worked out here, one tile at a time. Shared are the choice of tile
-(checked against DORY's solver) and the cycles of a kernel call (checked against
-an instruction-level simulator).
+Neither `hwsim.pulp` nor a schedule of `pulp_referee` is used: tiles, padding
+and transfers are worked out here, one tile at a time. Taken from there are the
+choice of tile (checked against DORY's solver) and the cycles of a kernel call
+(checked against an instruction-level simulator).
 """
 
 import dataclasses
@@ -15,10 +15,9 @@ import math
 
 import numpy as np
 from hwsim_events import Channel, Clock
-
-from hwsim.pulp.kernels import Tiles, kernel_cycles
-from hwsim.pulp.tiling import tile_l1
-from hwsim.pulp.tiling_l3 import tile_l2
+from pulp_referee.kernels import Tiles, kernel_cycles
+from pulp_referee.tiling import tile_l1
+from pulp_referee.tiling_l3 import tile_l2
 
 
 def split_axis(size, out_size, tile_in, tile_out, kernel, stride, pads):
@@ -45,8 +44,8 @@ class Transfer:
     self.cycles, self.commands = cycles, commands
 
 
-def block(rows, columns, pixel, whole_pixel, whole_row, target):
-  """A copy of rows x columns pixels, line by line."""
+def block(rows, columns, pixel, whole_pixel, whole_row, target, more=0):
+  """A copy of rows x columns pixels, line by line; each may take more."""
   rate = target.dma_bytes_per_cycle
   if whole_pixel and whole_row:
     lines, commands = [rows * columns * pixel], 1
@@ -54,7 +53,9 @@ def block(rows, columns, pixel, whole_pixel, whole_row, target):
     lines, commands = [columns * pixel] * rows, 1
   else:
     lines, commands = [pixel] * (rows * columns), rows
-  each = [max(target.dma_line_cycles, math.ceil(n / rate)) for n in lines]
+  each = [
+    max(target.dma_line_cycles, math.ceil(n / rate)) + more for n in lines
+  ]
   return Transfer(sum(each), commands)
 
 
@@ -87,7 +88,8 @@ class Tile:
       self.w = [Transfer(math.ceil(math.ceil(b) / rate), 1) for b in sizes]
     whole = n == layer.out_channels, w_out == layer.out_width
     pixel = math.ceil(n * out_bits / 8)
-    self.y = [block(h_out, w_out, pixel, *whole, target)]
+    more = target.dma_store_line_cycles
+    self.y = [block(h_out, w_out, pixel, *whole, target, more)]
     shape = n, h_in, w_in, h_out, w_out, top, bottom, left, right
     if shape not in kernels:
       tiles = Tiles(*(np.array([v]) for v in shape))
@@ -132,7 +134,12 @@ def l2_layer(layer, bits, target, tile):
     for transfer in transfers:
       share = math.ceil(transfer.commands / target.cores)
       yield share * target.dma_command_cycles
-      ends.append(channel.transfer(transfer.cycles))
+      # The engine queues some commands; cores wait until the others are done
+      waiting = max(transfer.commands - target.dma_queue_commands, 0)
+      done = transfer.cycles * waiting / transfer.commands
+      if waiting:
+        yield channel.transfer(done)
+      ends.append(channel.transfer(transfer.cycles - done))
 
   def cluster():
     yield target.layer_start_cycles
@@ -150,6 +157,8 @@ def l2_layer(layer, bits, target, tile):
     stored = []
     for i, (start, tile) in enumerate(tiles):
       yield target.tile_cycles
+      if i == 0 or start != tiles[i - 1][0]:
+        yield target.channel_tile_cycles
       pending = []
       if i + 1 < len(tiles):
         following, after = tiles[i + 1]
@@ -265,15 +274,13 @@ def simulate(layer, in_bits, weight_bits, out_bits, target):
 
 
 def clipped(tile, part):
-  """The layer's tile in a slice: the whole slice where that is no larger."""
-  tile = tile._replace(
+  """The layer's tile in a slice that may be smaller than it."""
+  return tile._replace(
     in_channels=min(tile.in_channels, part.in_channels),
     out_channels=min(tile.out_channels, part.out_channels),
     in_height=min(tile.in_height, part.in_height),
+    out_height=min(tile.out_height, part.out_height),
   )
-  if part.out_height <= tile.out_height:
-    tile = tile._replace(in_height=part.in_height, out_height=part.out_height)
-  return tile
 
 
 def deployed(layer, bits):

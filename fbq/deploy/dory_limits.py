@@ -4,16 +4,18 @@ Read in the sources of DORY (be3d6dd) and pulp-nn-mixed (46d966d), and seen by
 running both: docs/facts/quantization.md 3.7, docs/facts/pulp.md.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from fbq.deploy.integer import IntegerNet
+from fbq.deploy.integer import IntegerNet, code_range
 from fbq.deploy.lowering import UnsupportedError
 from fbq.nets.graph import INPUT, Node
 from hwsim.pulp import Target
-from hwsim.pulp.tiling_search import Memory, fits_whole
+from hwsim.pulp.geometry import Bits, of_layer
+from hwsim.pulp.tiling import fits_whole
 from hwsim.workload import Layer
 
 
@@ -42,20 +44,31 @@ class _Part(NamedTuple):
 
 
 def check_supported(network: IntegerNet, target: Target) -> None:
-  """Raises UnsupportedError for the first layer that would not run as it is.
-
-  The message names the layer and what to change.
+  """Raises UnsupportedError, with every layer of `problems`, if there are any.
 
   Args:
     network: network in integers.
     target: hardware, whose kernels and L1 count.
   """
-  for part in _parts(network):
-    for problem in _problems(network, part, target):
-      raise UnsupportedError(
-        f"DORY cannot take {network.net.name}: layer {part.node.name!r} "
-        f"({part.node.op}) {problem}"
-      )
+  found = [f"layer {name!r} {why}" for name, why in problems(network, target)]
+  if found:
+    raise UnsupportedError(
+      f"DORY cannot take {network.net.name}: {'; '.join(found)}"
+    )
+
+
+def problems(network: IntegerNet, target: Target) -> list[tuple[str, str]]:
+  """(layer, what is wrong and what to change) of all that would run otherwise.
+
+  Args:
+    network: network in integers.
+    target: hardware, whose kernels and L1 count.
+  """
+  return [
+    (part.node.name, f"({part.node.op}) {problem}")
+    for part in _parts(network)
+    for problem in _problems(network, part, target)
+  ]
 
 
 def _parts(network) -> Iterator[_Part]:
@@ -80,6 +93,8 @@ def _problems(network, part, target) -> Iterator[str]:
     yield from _adder(part)
   if part.node.op in ("avg_pool", "max_pool"):
     yield from _pool(network, part)
+  if part.node.clip:
+    yield from _clip(network, part)
   yield from _bytes(part)
   if part.node.op == "linear":
     yield from _flattened(network, part)
@@ -111,6 +126,18 @@ def _pool(network, part) -> Iterator[str]:
   low, _ = network.ends(part.node.inputs[0])
   if np.any(part.node.padding) and (part.node.op == "avg_pool" or low < 0):
     yield "is padded, which the kernel does otherwise; remove it"
+
+
+def _clip(network, part) -> Iterator[str]:
+  """Kernels clip at the highest code alone."""
+  _, high = network.ends(part.node.name)
+  signed = network.net.is_signed[part.out_site]
+  _, highest = code_range(part.out_bits, signed)
+  if high < highest:
+    yield (
+      f"clips at {part.node.clip:g}, code {high} of {highest}; give it a range "
+      f"of at most {part.node.clip:g}"
+    )
 
 
 def _bytes(part) -> Iterator[str]:
@@ -246,17 +273,13 @@ def _small_map(part, target, width) -> Iterator[str]:
   error.
   """
   layer = part.layer
-  memory = Memory(
-    target.l1_budget_bytes,
-    target.double_buffering,
-    target.cores,
-    width,
-    target.bias_bits,
-  )
+  exported = dataclasses.replace(target, constant_bits=width)
   is_smaller = (
     layer.in_height < layer.kernel_height or layer.in_width < layer.kernel_width
   )
-  if is_smaller and not fits_whole(layer, part.bits, memory):
+  if is_smaller and not fits_whole(
+    of_layer(layer), Bits(*part.bits), exported.constants
+  ):
     yield (
       f"has a {layer.kernel_height}x{layer.kernel_width} kernel on a map of "
       f"{layer.in_height}x{layer.in_width} and does not fit L1 whole, for "

@@ -87,6 +87,9 @@ class IntegerNet:
 
   def ends(self, tensor: str) -> tuple[int, int]:
     """Lowest and highest code of a tensor."""
+    part = self.layers.get(tensor, {})
+    if "high" in part:
+      return int(part["low"]), int(part["high"])
     site = self.site(tensor)
     return code_range(self.bits[site], self.net.is_signed[site])
 

@@ -40,7 +40,7 @@ def check_supported(net: Net) -> None:
         "layer's weights and bias"
       )
     if node.is_output and (
-      node.op != "linear" or node.norm or node.activation != "none"
+      node.op != "linear" or node.norm or node.activation != "none" or node.clip
     ):
       raise UnsupportedError(
         f"{where} makes the logits; only a linear layer without batch norm and "
@@ -279,8 +279,15 @@ class _Lowering:
     return self.steps[self.net.site_of[tensor]]
 
   def _code_range(self, tensor):
+    """Lowest and highest code, the latter that of a clip where there is one."""
     site = self.net.site_of[tensor]
-    return code_range(self.bits[site], self.net.is_signed[site])
+    signed = self.net.is_signed[site]
+    low, high = code_range(self.bits[site], signed)
+    if tensor in self.net.node and (clip := self.net.node[tensor].clip):
+      range_ = jnp.float32(self.steps[site] * (high + signed))
+      bits = jnp.int32(self.bits[site])
+      high = int(uniform.codes(jnp.float32(clip), range_, bits, signed))
+    return low, high
 
   def _range(self, site):
     range_ = self._variable("ranges", site)

@@ -143,6 +143,9 @@ class _Builder:
       "max_pool",
     ):
       out = self._node("Relu", [out], f"{node.name}.relu")
+    if node.clip and not self.quantized:  # else it is that of the codes
+      high = self._constant(f"{node.name}.clip", node.clip)
+      out = self._node("Min", [out, high], f"{node.name}.clipped")
     return self._requantize(node.name, out, in_codes=node.op == "avg_pool")
 
   def _weighted(self, node, inputs):

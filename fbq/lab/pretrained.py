@@ -1,17 +1,24 @@
-"""The float network of an experiment, out of a checkpoint of a framework."""
+"""The float network of an experiment, out of a file of a framework.
+
+A checkpoint has weights by name. An .onnx or .tflite file has a network too,
+which has to be that of the experiment.
+"""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fbq.config import ConfigError, Settings, brought
 from fbq.config_words import cut, shown
+from fbq.lab import imported
 from fbq.lab.settings import Training
 from fbq.model import Model
 from fbq.nets.graph import Net
-from fbq.train import torch_weights
+from fbq.train import image_norm, torch_weights
 
 KINDS = ("params", "batch_stats")
 
@@ -34,6 +41,8 @@ def load(
   names = brought("layout", given, "checkpoint_layout") if given else None
   mean_and_std: Any = settings.checkpoint_images or None  # a pair
   try:
+    if imported.is_file(settings.float_checkpoint):
+      return _of_network(settings.float_checkpoint, net, mean_and_std)
     state = torch_weights.read(settings.float_checkpoint)
     return torch_weights.load(
       net, state, _zeros(net), names=names, normalized=mean_and_std
@@ -43,6 +52,33 @@ def load(
       f"config.float_checkpoint is {shown(settings.float_checkpoint)}: "
       f"{cut(str(error), 1500)}"
     ) from error
+
+
+def _of_network(file, net, mean_and_std):
+  """Variables that read images in [0, 1], of a file with a network."""
+  found = imported.checked(file)
+  if found.net != net:
+    raise ValueError(
+      f"its network is not {net.name!r}; expected config.net.builder "
+      f"{Path(file).suffix[1:]!r} with arguments {{'file': {file!r}}}"
+    )
+
+  # What the file does to its images comes after what was done to them before.
+  mean, std = found.normalization
+  if mean_and_std:
+    before, scale = map(np.asarray, mean_and_std)
+    mean, std = before + mean * scale, std * scale
+  variables = dict(found.variables)
+  if mean.any() or (std != 1).any():
+    variables = image_norm.folded(net, variables, mean, std)
+
+  leaves = jax.tree.leaves_with_path(variables)
+  matched = tuple(
+    ("/".join(key.key for key in path), "the file", np.shape(leaf))
+    for path, leaf in leaves
+  )
+  note = "; ".join(found.notes)
+  return variables, torch_weights.Report(matched, (), (), (), note)
 
 
 def _zeros(net: Net) -> Mapping[str, Any]:

@@ -219,7 +219,8 @@ class Training(Settings):
   )
   "Training of the float network."
   float_checkpoint: str = ""
-  "File of a float network's weights (.npz, .safetensors); '': it is trained."
+  "File of a float network's weights (.npz, .safetensors), or the .onnx or \
+  .tflite file that net is; '': it is trained."
   checkpoint_layout: str = ""
   "How the checkpoint names its weights; '': told from names and shapes."
   checkpoint_images: Annotated[

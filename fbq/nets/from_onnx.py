@@ -18,10 +18,13 @@ from fbq.nets import onnx_layers as layers
 from fbq.nets import onnx_moves as moves
 from fbq.nets.axes import Axes
 from fbq.nets.graph import INPUT, Net
-from fbq.nets.imported import Imported, Table, Tensor
+from fbq.nets.import_table import Table
+from fbq.nets.imported import Imported, Tensor
 from fbq.nets.onnx_call import Call
 
 _FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
+# What a node raises whose attributes are of other types than its operator's.
+_MALFORMED = (ValueError, TypeError, OverflowError, IndexError)
 _MOST_MADE = 2**30  # numbers of all constants together
 
 
@@ -41,7 +44,8 @@ def read(path: str | Path) -> Imported:
   """
   path, graph, opset = onnx_file.load(path)
   try:
-    return _Reader(path, graph, opset).network()
+    with np.errstate(all="ignore"):  # numbers are checked at the end
+      return _Reader(path, graph, opset).network()
   except ValueError as error:
     raise ValueError(f"{path}: {str(error)[:1000]}") from error
 
@@ -81,11 +85,14 @@ class _Reader:
 
     # In the order of the file, in which every tensor is made before it is read
     for node in self.nodes:
-      label = (node.name or next(iter(node.output), ""))[:200]
+      op = node.op_type
+      if node.domain not in ("", "ai.onnx"):
+        op = f"{node.domain}.{op}"
+      label = (node.name or node.output[0])[:200]
       try:
-        self._add(node, label)
-      except (ValueError, OverflowError) as error:
-        raise ValueError(f"node {label!r} ({node.op_type}): {error}") from error
+        self._add(node, op, label)
+      except _MALFORMED as error:
+        raise ValueError(f"node {label!r} ({op[:200]}): {error}") from error
     name = self.graph.output[0].name
     if name not in self.tensors:
       raise ValueError(f"output {name[:200]!r} does not depend on the image")
@@ -130,7 +137,7 @@ class _Reader:
     self.table = Table(self.path.stem, axes, "CHW")
     self.tensors[name] = Tensor(INPUT, axes)
 
-  def _add(self, node, label):
+  def _add(self, node, op, label):
     """One node: folded, aliased, or a row of the table."""
     inputs = list(node.input)
     attributes = _attributes(node, self.path.parent)
@@ -142,9 +149,7 @@ class _Reader:
         )
 
     # What depends on no image
-    op, out = node.op_type, node.output[0]
-    if node.domain not in ("", "ai.onnx"):
-      op = f"{node.domain}.{op}"[:200]
+    out = node.output[0]
     if op == "Constant":
       self._keep(out, _constant(attributes))
       return

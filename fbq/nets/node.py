@@ -1,6 +1,7 @@
 """One row of a network's table: an operator, and its geometry."""
 
 import dataclasses
+import math
 
 from hwsim.workload import WEIGHTED_OPS, Layer
 
@@ -37,7 +38,7 @@ class Node:
     layer_scale: start of a learned factor per channel that comes after the
       bias, and is folded into both (ConvNeXt); 0 for none.
     activation: one of `ACTIVATIONS`; see `Net.is_signed`.
-    clip: largest number after the ReLU, as 6 of a ReLU6; 0 for none.
+    clip: largest number that the node makes, as 6 of a ReLU6; 0 for none.
     is_output: whether the node makes the logits, which are not quantized.
   """
 
@@ -72,10 +73,12 @@ def problem(node: Node) -> str:
       f"has activation {node.activation!r}, expected one of "
       f"{tuple(ACTIVATIONS)}"
     )
-  if node.clip and (node.activation != "relu" or not node.clip > 0):
+  if node.clip and not (
+    node.activation in ("relu", "none") and 0 < node.clip < math.inf
+  ):
     return (
       f"clips {node.activation!r} at {node.clip}, expected a positive number "
-      "after 'relu'"
+      "and 'relu' or 'none'"
     )
   if node.op == "concat" and (node.norm or node.activation != "none"):
     return (

@@ -23,7 +23,7 @@ def pairs(net: Net) -> tuple[tuple[str, str], ...]:
 
   In the order of the net. Not among them: layers that an adder, a
   concatenation or several layers read, whose channels others have a say in, and
-  those with another function than ReLU.
+  those with another function than ReLU, such as one that clips.
 
   Raises:
     ValueError: a layer has a batch norm.
@@ -46,7 +46,7 @@ def pairs(net: Net) -> tuple[tuple[str, str], ...]:
 def _reader(net: Net, node: Node) -> Node | None:
   """The only node that reads `node`, through pools; None if there is none."""
   readers = [reader for reader in net.nodes if node.name in reader.inputs]
-  if len(readers) != 1 or node.activation not in _HOMOGENEOUS:
+  if len(readers) != 1 or node.activation not in _HOMOGENEOUS or node.clip:
     return None
   return _reader(net, readers[0]) if readers[0].op in POOLS else readers[0]
 

@@ -22,12 +22,7 @@ from hwsim.bfp.table import (
   movement_table,
   score,
 )
-from hwsim.bfp.tiling import (
-  Tiling,
-  best_tiling,
-  search_tiling,
-  tiling_table,
-)
+from hwsim.bfp.tiling import Tiling, best_tiling
 
 __all__ = [
   "BlockFormat",
@@ -49,6 +44,4 @@ __all__ = [
   "nest_of",
   "network_traffic",
   "score",
-  "search_tiling",
-  "tiling_table",
 ]

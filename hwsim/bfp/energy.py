@@ -14,23 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hwsim.bfp.formats import FP32, BlockFormat, common_denominator, scaled
-from hwsim.bfp.movement import (
-  LOOPS,
-  ORDERS,
-  Nest,
-  footprints,
-  nest_of,
-  volumes,
-)
+from hwsim.bfp.candidates import candidates, combinations, critical_sizes
+from hwsim.bfp.formats import FP32, BlockFormat
+from hwsim.bfp.movement import ORDERS, Nest, nest_of
 from hwsim.bfp.tiling import (
   OUT_MOVES,
-  Tiling,
-  best_tiling,
+  Tilings,
+  cheapest,
   check_memory,
-  critical_sizes,
-  search_tiling,
-  tiling_table,
+  smallest,
 )
 from hwsim.workload import Workload
 
@@ -151,50 +143,51 @@ def layer_traffic(
   the least from SRAM. A tiling that moves a little more from DRAM and much less
   from SRAM is not looked for.
   """
-  best = best_tiling(nest, prices, memories.sram_bits, out_moves)
+  bits, found = cheapest(
+    nest, candidates(nest), prices, memories.sram_bits, out_moves
+  )
   check_memory(prices, memories.register_bits)
   least = None
-  for tile, order in _largest(nest, prices, best, memories, out_moves):
+  for tile, (moved, order) in _largest(
+    nest, smallest(found), prices, memories.sram_bits, out_moves
+  ).items():
     sram = sram_movement(nest, tile, prices, memories.register_bits, out_moves)
     if least is None or sram < least[0]:
-      least = sram, tile, order
+      least = sram, tile, moved, order
   assert least is not None  # the best tiling itself is among them
-  sram, tile, order = least
-  moved = volumes(nest, np.array(tile), order) * (1, 1, out_moves)
-  inputs, weights, outputs = (
-    int(n) * p for n, p in zip(moved, prices, strict=True)
+  sram, tile, moved, order = least
+  inputs, weights, outputs = (n * p for n, p in zip(moved, prices, strict=True))
+  return Traffic(
+    "", bits, (inputs, weights, outputs), sram, tile, ORDERS[order]
   )
-  return Traffic("", best.bits, (inputs, weights, outputs), sram, tile, order)
 
 
-def _largest(nest, prices, best: Tiling, memories, out_moves):
-  """Tilings that move as little as the best and cannot grow: (tile, order)."""
-  unit = common_denominator(prices)
-  price = scaled(prices, unit)
-  table = tiling_table(nest)
-  optimal = (table.moved * (1, 1, out_moves)) @ price == best.bits * unit
-  optimal &= table.held @ price <= memories.sram_bits * unit
-  found: dict[tuple[int, ...], str] = {}
-  for tile, index in zip(
-    table.tiles[optimal], table.orders[optimal], strict=True
+def _largest(nest, optimal: Tilings, prices, memory_bits, out_moves):
+  """Tilings that move as little as some and cannot grow: tile -> moved, order.
+
+  Args:
+    optimal: tilings of the layer that move the least.
+  """
+  found: dict[tuple[int, ...], tuple[list[int], int]] = {}
+  for tile, order in zip(
+    optimal.tiles.tolist(), optimal.orders.tolist(), strict=True
   ):
-    order = ORDERS[index]
-    sizes = []
-    for first, size in zip(tile, nest.sizes, strict=True):
+    sizes = [[1]]
+    for first, size in zip(tile[1:], nest.sizes[1:], strict=True):
       larger = critical_sizes(size)
-      sizes.append(np.append(first, larger[larger > first]))
-    sizes[LOOPS.index("g")] = np.array([1])
-    tiles = _grid(sizes)
-    tiles = tiles[footprints(nest, tiles) @ price <= memories.sram_bits * unit]
-    moved = volumes(nest, tiles, order) * (1, 1, out_moves)
-    for row in tiles[moved @ price == best.bits * unit].tolist():
-      found.setdefault(tuple(row), order)
+      sizes.append([first, *larger[larger > first].tolist()])
+    these = combinations(nest, {order: sizes})
+    _, grown = cheapest(nest, these, prices, memory_bits, out_moves)
+    for row, moved in zip(
+      grown.tiles.tolist(), grown.moved.tolist(), strict=True
+    ):
+      found.setdefault(tuple(row), (moved, order))
   tiles = np.array(list(found))
-  return [
-    (tile, order)
-    for tile, order in found.items()
+  return {
+    tile: way
+    for tile, way in found.items()
     if (tiles >= tile).all(1).sum() == 1
-  ]
+  }
 
 
 def sram_movement(
@@ -225,9 +218,4 @@ def sram_movement(
 
 @functools.lru_cache(maxsize=100_000)
 def _least(nest, prices, memory_bits, out_moves) -> Fraction:
-  return search_tiling(nest, prices, memory_bits, out_moves).bits
-
-
-def _grid(sizes):
-  axes = np.meshgrid(*sizes, indexing="ij")
-  return np.stack([axis.ravel() for axis in axes], 1)
+  return cheapest(nest, candidates(nest), prices, memory_bits, out_moves)[0]

@@ -10,10 +10,15 @@ Loops, by letter: `g` groups, `n` batch, `k` output channels and `c` input
 channels of a group, `h` and `w` output rows and columns, `r` and `s` kernel
 rows and columns. Groups index all three tensors; a depthwise convolution has
 one channel per group (k = c = 1), which BitQ and MOpt do not cover.
+
+`footprints` and `volumes` are of one tile, or of many whose sizes are arrays.
+Counts pass 2^31: call them within `jax.enable_x64(True)`.
 """
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hwsim.workload import Layer
@@ -41,7 +46,8 @@ of a nest (its tiles then have one group) multiplies every volume by the number
 of groups and lets no loop reuse less.
 """
 
-_WINDOW = "hwrs"  # loops that index rows and columns of the input
+
+Array = jax.Array | np.ndarray
 
 
 class Nest(NamedTuple):
@@ -87,101 +93,110 @@ def nest_of(layer: Layer, batch: int = 1) -> Nest:
   )
 
 
-def touched(outputs, taps, stride: int):
+def loops_inside(order: str) -> np.ndarray:
+  """Loops that index a tensor and lie inside of a loop: int32[3, 8], bit sets.
+
+  Args:
+    order: the eight letters of `LOOPS`, innermost first.
+  """
+  within = [order[: order.index(loop)] for loop in LOOPS]
+  return np.array(
+    [
+      [
+        sum(1 << LOOPS.index(d) for d in loops if d in tensor)
+        for loops in within
+      ]
+      for tensor in TENSORS
+    ],
+    np.int32,
+  )
+
+
+def touched(outputs, taps, stride):
   """Rows of input that `outputs` rows and `taps` kernel rows read, exactly.
 
   With fewer taps than the stride the rows have gaps between them.
   """
-  return np.where(taps >= stride, stride * (outputs - 1) + taps, outputs * taps)
+  wide = stride * (outputs - 1) + taps
+  return jnp.where(taps >= stride, wide, outputs * taps)
 
 
-def trips(nest: Nest, tiles: np.ndarray) -> np.ndarray:
-  """Trip counts of the tile loops, int64[..., 8], for tile sizes [..., 8]."""
-  return -(-np.array(nest.sizes) // tiles)
-
-
-def footprints(nest: Nest, tiles: np.ndarray) -> np.ndarray:
-  """Elements of a tile of input, weights, output: int64[..., 3].
+def footprints(
+  tile: Array, stride: Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Elements of a tile of input, weights and output.
 
   Args:
-    nest: the layer.
-    tiles: int64[..., 8], sizes in the order of `LOOPS`.
+    tile: int[8, ...], sizes in the order of `LOOPS`.
+    stride: stride of the layer.
   """
-  g, n, k, c, h, w, r, s = np.moveaxis(tiles, -1, 0)
-  rows = touched(h, r, nest.stride)
-  columns = touched(w, s, nest.stride)
-  return np.stack(
-    (g * n * c * rows * columns, g * k * c * r * s, g * n * k * h * w), -1
-  )
+  g, n, k, c, h, w, r, s = tile
+  rows, columns = touched(h, r, stride), touched(w, s, stride)
+  return g * n * c * rows * columns, g * k * c * r * s, g * n * k * h * w
 
 
-def compulsory(nest: Nest) -> np.ndarray:
-  """Elements of input, weights and output, int64[3]: each moves once."""
-  return footprints(nest, np.array(nest.sizes))
-
-
-def volumes(nest: Nest, tiles: np.ndarray, order: str) -> np.ndarray:
-  """Elements of input, weights and output that are moved: int64[..., 3].
+def volumes(
+  sizes: Array,
+  stride: Array,
+  tile: Array,
+  trips: Array,
+  inside: Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Elements of input, weights and output that are moved.
 
   Weights and outputs are exact; the input is exact but for rows that a loop
   which starts again finds still there (counted here, so never too low).
 
   Args:
-    nest: the layer.
-    tiles: int64[..., 8], 1 to the size of each loop.
-    order: the eight letters of `LOOPS`, innermost first.
+    sizes: int64[8], trips of the loops over single elements.
+    stride: stride of the layer.
+    tile: int64[8, ...], 1 to the size of each loop.
+    trips: int64[8, ...], tiles along each loop.
+    inside: int32[3, 8], `loops_inside` of a loop order.
   """
-  count = trips(nest, tiles)
-  size = dict(zip(LOOPS, nest.sizes, strict=True))
-  count_of = {d: count[..., i] for i, d in enumerate(LOOPS)}
-  tile_of = {d: tiles[..., i] for i, d in enumerate(LOOPS)}
+  g, n, k, c, h, w, r, s = sizes
+  loops = sum(
+    (count > 1).astype(jnp.int32) << i for i, count in enumerate(trips)
+  )
 
   # A tensor moves again with every trip of a loop that does not index it,
   # unless no loop inside of that one indexes it: then the tile still lies
   # there.
-  moved = []
-  for tensor in TENSORS:
-    volume = np.ones(count.shape[:-1], np.int64)
-    first = np.ones(count.shape[:-1], bool)  # no loop over the tensor yet
-    slides = dict.fromkeys(_WINDOW, first & False)
-    for d in order:
-      loops = count_of[d] > 1
-      if d not in tensor:
-        volume = volume * np.where(first, 1, count_of[d])
-      else:
-        if d in slides:
-          slides[d] = first & loops
-        first = first & ~loops
+  def times(tensor, others):
+    count = 1
+    for i in map(LOOPS.index, others):
+      count *= jnp.where(loops & inside[tensor, i] != 0, trips[i], 1)
+    return count
 
-    # Loops that index a tensor visit all of it together, whatever the tiles.
-    # Rows and columns of the input are counted apart, as their tiles overlap.
-    for d in tensor:
-      if tensor is not TENSORS[0] or d not in _WINDOW:
-        volume = volume * size[d]
-    if tensor is TENSORS[0]:
-      for out, tap in ("hr", "ws"):
-        volume = volume * _extent(
-          (size[out], tile_of[out], slides[out]),
-          (size[tap], tile_of[tap], slides[tap]),
-          nest.stride,
-        )
-    moved.append(volume)
-  return np.stack(moved, -1)
+  # A loop over rows of the input slides if no loop inside of it changes tiles.
+  def rows(out, tap):
+    out, tap = (
+      (sizes[i], tile[i], trips[i], loops & inside[0, i] == 0)
+      for i in (LOOPS.index(out), LOOPS.index(tap))
+    )
+    return _extent(out, tap, stride)
+
+  # Loops that index a tensor visit all of it together, whatever the tiles.
+  # Rows and columns of the input are counted apart, as their tiles overlap.
+  return (
+    times(0, "k") * g * n * c * rows("h", "r") * rows("w", "s"),
+    times(1, "nhw") * g * k * c * r * s,
+    times(2, "crs") * g * n * k * h * w,
+  )
 
 
 def _extent(out, tap, stride):
   """Rows of input moved by the loops over output and kernel rows.
 
-  Each is (size, tile, slides): where a loop slides, its tiles overlap their
-  predecessors and only new rows move. Rows of kernel tiles with fewer taps
-  than the stride have gaps, and sliding over the kernel then fills them: such
-  tiles are fetched whole.
+  Each is (size, tile, trips, slides): where a loop slides, its tiles overlap
+  their predecessors and only new rows move. Rows of kernel tiles with fewer
+  taps than the stride have gaps, and sliding over the kernel then fills them:
+  such tiles are fetched whole.
   """
-  (rows, row_tile, rows_slide), (taps, tap_tile, taps_slide) = out, tap
-  row_tile = np.where(rows_slide, rows, row_tile)
-  tap_tile = np.where(taps_slide & (tap_tile >= stride), taps, tap_tile)
-  row_full, row_rest = _pieces(rows, row_tile)
-  tap_full, tap_rest = _pieces(taps, tap_tile)
+  taps, tap_tile, tap_trips, taps_slide = tap
+  taps_slide &= tap_tile >= stride
+  row_full, row_tile, row_rest = _pieces(*out)
+  tap_full, tap_tile, tap_rest = _pieces(taps, tap_tile, tap_trips, taps_slide)
   return row_full * (
     tap_full * touched(row_tile, tap_tile, stride)
     + touched(row_tile, tap_rest, stride)
@@ -191,7 +206,7 @@ def _extent(out, tap, stride):
   )
 
 
-def _pieces(size, tile):
-  """How many whole tiles precede the last one, and the size of that one."""
-  full = -(-size // tile) - 1
-  return full, size - full * tile
+def _pieces(size, tile, trips, slides):
+  """Whole tiles before the last one, their size, and the size of that one."""
+  full = jnp.where(slides, 0, trips - 1)
+  return full, tile, size - full * tile

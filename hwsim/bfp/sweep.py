@@ -1,23 +1,30 @@
 """The least data movement of a layer at every combination of formats.
 
 Where prices are close together, nearly all tilings are either too large for
-the memory at the lowest prices, or cost more at the lowest than another does at
-the highest. So the grid of prices is halved again and again, and each part
-keeps only the tilings that can be best in it: no value is skipped, and none
-approximated. Measured on ResNet-18 (`benchmarks/movement.py`): 69,312
-combinations of a layer at one memory size in 2.5 to 13 ms of CPU time.
+the memory at the lowest prices, or move more at all prices than another that
+fits at all. So the candidates are cut down to those that can be best anywhere,
+of 910,057 of ResNet-18 to some 800, and these are priced at every combination:
+no value is skipped, and none approximated. Measured on ResNet-18
+(`benchmarks/movement.py`): 69,312 combinations of a layer at one memory size
+in 8 to 130 ms of CPU time.
 """
 
 from collections.abc import Sequence
 from fractions import Fraction
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
+from hwsim.bfp.candidates import Candidates, candidates
 from hwsim.bfp.formats import common_denominator, scaled
-from hwsim.bfp.movement import Nest
-from hwsim.bfp.tiling import OUT_MOVES, check_memory, exact_dtype, tiling_table
+from hwsim.bfp.movement import Array, Nest
+from hwsim.bfp.tiling import OUT_MOVES, check_memory, check_units
+from hwsim.bfp.walk import KEPT, NEVER, at, in_room, walk
 
-_LEAF = 1 << 15  # products of tilings and prices formed at once; in L2 cache
+_SIDE = 16  # axes are padded to a multiple, so that few programs compile
+_LEAF = 16  # tilings that are priced together
 
 
 def least_movement(
@@ -42,8 +49,8 @@ def least_movement(
 
   Raises:
     ValueError: not even tiles of one element fit at the largest prices.
+    OverflowError: a sum could pass 2^63.
   """
-  # The table of tilings takes up to 0.9 s: what cannot work is refused before.
   prices = (in_prices, weight_prices, out_prices)
   for name, given in zip(("input", "weight", "output"), prices, strict=True):
     if not given:
@@ -56,46 +63,59 @@ def least_movement(
     *(np.unique(scaled(p, unit), return_inverse=True) for p in prices),
     strict=True,
   )
+  check_units(nest, np.array([axis[-1] for axis in axes]), out_moves)
 
-  # Products of float64 go through BLAS; `exact_dtype` allows them only where no
-  # sum reaches 2^53.
-  table = tiling_table(nest)
-  factors = np.array((1, 1, out_moves))
-  dtype = exact_dtype(
-    table.moved * factors, table.held, [axis.max() for axis in axes]
-  )
-  least = np.empty([len(axis) for axis in axes], np.int64)
-  _fill(
-    least,
-    (table.moved * factors).astype(dtype),
-    table.held.astype(dtype),
-    [axis.astype(dtype) for axis in axes],
-    memory_bits * unit,
+  # One program serves all layers whose axes are padded to the same length.
+  side = -(-max(map(len, axes)) // _SIDE) * _SIDE
+  padded = [np.pad(axis, (0, side - len(axis)), "edge") for axis in axes]
+  least, _ = in_room(
+    KEPT,
+    _least,
+    candidates(nest),
+    np.stack(padded),
+    np.int64(min(memory_bits * unit, NEVER)),
+    np.int64(out_moves),
   )
   return least[np.ix_(*places)], unit
 
 
-def _fill(least, moved, held, axes, capacity):
-  """Writes the least movement at all prices on `axes` into `least`."""
-  low = np.array([axis[0] for axis in axes])
-  high = np.array([axis[-1] for axis in axes])
-  fits = held @ low <= capacity
-  moved, held = moved[fits], held[fits]
-  always = held @ high <= capacity
-  most = (moved[always] @ high).min()
-  useful = moved @ low <= most
-  moved, held = moved[useful], held[useful]
-  if least.size * len(moved) <= _LEAF or least.size == 1:
-    grid = np.stack(
-      [axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")]
-    )
-    cost = np.where(held @ grid <= capacity, moved @ grid, most)
-    least[...] = cost.min(0).reshape(least.shape)
-    return
-  spread = [moved[:, t].max() * (high[t] - low[t]) for t in range(3)]
-  t = int(np.argmax(spread))
-  middle = len(axes[t]) // 2
-  for part in (slice(middle), slice(middle, None)):
-    where = tuple(part if u == t else slice(None) for u in range(3))
-    halves = [axes[u][where[u]] for u in range(3)]
-    _fill(least[where], moved, held, halves, capacity)
+def least(
+  these: Candidates,
+  axes: Array,
+  capacity: Array,
+  out_moves: Array,
+  room: int,
+) -> tuple[jax.Array, jax.Array]:
+  """Least units that move at every combination of prices, of one layer.
+
+  `jax.vmap` maps it over layers, prices and memory sizes.
+
+  Args:
+    these: tiles of the layer.
+    axes: int64[3, A], ascending prices of input, weights and output in units
+      per element.
+    capacity: int64[], units that the memory holds.
+    out_moves: int64[], times a moved output counts.
+    room: tilings that are kept.
+
+  Returns:
+    int64[A, A, A]; int32[], tilings that had to be kept: if more than `room`,
+    the movements are worthless.
+  """
+  columns, count = walk(
+    these, axes[:, 0], axes[:, -1], capacity, out_moves, room
+  )
+  grid = jnp.stack(jnp.meshgrid(*axes, indexing="ij"))[..., None]
+
+  def step(j, best):
+    few = lax.dynamic_slice_in_dim(columns, j * _LEAF, _LEAF, 1)
+    meant = j * _LEAF + jnp.arange(_LEAF) < count
+    fits = meant & (at(grid, few[3:6]) <= capacity)
+    units = jnp.where(fits, at(grid, few[:3]), NEVER)
+    return jnp.minimum(best, units.min(-1))
+
+  start = jnp.full(grid.shape[1:-1], NEVER)
+  return lax.fori_loop(0, -(-count // _LEAF), step, start), count
+
+
+_least = jax.jit(least, static_argnames="room")

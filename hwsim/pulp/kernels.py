@@ -1,105 +1,154 @@
 """Cycles of the PULP-NN kernels on one tile: closed forms, eight cores.
 
-Every function is written over `T` tiles at once (the border classes of one
-layer) and returns float64[T, 8]: the cycles of each core, without the closing
-barrier. Coefficients and their provenance: `kernels.json`; formulas: the
-comments here, the work split of pulp-nn-mixed's convolution template.
-Bits select a row of coefficients, so they are scalars.
+Every kernel is written for one tile and returns the cycles of each core,
+float64[8], without the closing barrier. The coefficients are arrays indexed by
+bits, so that layer, tile, bits and library may all be traced. Their values and
+provenance: `kernels.json`; formulas: the comments here, the work split of
+pulp-nn-mixed's convolution template.
 """
 
 import functools
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
-from hwsim.pulp.target import Target
-from hwsim.workload import Layer
+from hwsim.pulp.geometry import (
+  ADD,
+  AVG_POOL,
+  CONV,
+  DEPTHWISE,
+  LINEAR,
+  Bits,
+  Geometry,
+  Number,
+  channel_step,
+  rest,
+)
 
-OPS = ("conv", "depthwise", "linear", "add", "avg_pool", "max_pool")
+CORES = 8
+# What the cycles of a kernel hold: instructions by the rules of ISS; the core's
+# stalls and prologues too; the stalls of the instruction cache too.
+TIMINGS = ("iss", "core", "gvsoc")
+_BITS = (2, 4, 8)
+# One row of coefficients a precision; see `kernels.json` for what they are.
+CONV_COLUMNS = (
+  *("k_per_iter", "base", "px_int", "seg_int", "seg_border_copy"),
+  *("seg_border_zero", "copy_word", "zero_word", "pair", "block4x2"),
+  *("inner_iter", "leftK_block_flag", "leftK_elem_block", "chleft"),
+  *("chleft_iter", "chleft_leftK", "odd_ch", "odd_ch_iter", "odd_ch_leftK"),
+)
+DEPTHWISE_COLUMNS = (
+  *("channels_per_group", "base", "group", "col", "row", "padrow", "out"),
+)
+LINEAR_COLUMNS = ("base", "neuron", "per16ci")
+POOL_COLUMNS = (
+  *("base", "pixel", "avg_row", "avg_byte", "avg_tap_byte"),
+  *("avg_tap_channel", "avg_channel", "max_copy_byte"),
+)
 
 
-class Tiles(NamedTuple):
-  """Sizes of `T` tiles as a kernel receives them; each an int64[T].
+class Kernels(NamedTuple):
+  """Coefficients of a kernel library, in cycles of one core; float64.
 
-  `top` to `right` are the rows or columns of zeros the kernel adds. A first
-  tile holds rows its padding replaces, and a last one may be told of padding
-  that its stride never reaches: DORY passes both.
+  Attributes:
+    conv: [A, W, O, C], `C` columns of `CONV_COLUMNS`.
+    zero_lanes: [A, W], bits of a value in the patch buffer of a convolution.
+    depthwise: [A, W, O, C], columns of `DEPTHWISE_COLUMNS`.
+    linear: [A, W, C], columns of `LINEAR_COLUMNS`.
+    requant: of one output of a linear layer that is not 32 bits wide.
+    add: [N, 2], cycles per element and per call by the `N` operands below 8
+      bits.
+    pool: [C], columns of `POOL_COLUMNS`.
+    max_compare_word: [A], cycles to compare a word of inputs.
   """
 
-  out_channels: np.ndarray
-  in_height: np.ndarray
-  in_width: np.ndarray
-  out_height: np.ndarray
-  out_width: np.ndarray
-  top: np.ndarray
-  bottom: np.ndarray
-  left: np.ndarray
-  right: np.ndarray
+  conv: Number
+  zero_lanes: Number
+  depthwise: Number
+  linear: Number
+  requant: Number
+  add: Number
+  pool: Number
+  max_compare_word: Number
 
 
-def kernel_cycles(
-  layer: Layer,
-  tiles: Tiles,
-  in_bits: int,
-  weight_bits: int,
-  out_bits: int,
-  target: Target,
-) -> np.ndarray:
-  """Cycles of one kernel call per tile, float64[T]: of its slowest core."""
-  return core_cycles(layer, tiles, in_bits, weight_bits, out_bits, target).max(
-    axis=1
-  )
+class Span(NamedTuple):
+  """A tile along rows or columns.
+
+  `before` and `after` are the zeros that the kernel adds. A first tile holds
+  rows its padding replaces, and a last one may be told of padding that its
+  stride never reaches: DORY passes both.
+  """
+
+  in_size: Number
+  out_size: Number
+  before: Number
+  after: Number
 
 
 def core_cycles(
-  layer: Layer,
-  tiles: Tiles,
-  in_bits: int,
-  weight_bits: int,
-  out_bits: int,
-  target: Target,
-) -> np.ndarray:
-  """Cycles of each core in one kernel call per tile, float64[T, 8].
+  layer: Geometry,
+  channels: Number,
+  rows: Span,
+  columns: Span,
+  bits: Bits,
+  kernels: Kernels,
+) -> Number:
+  """Cycles of each core in one kernel call on a tile, float64[8].
 
-  A core without work counts as one that calls the kernel and returns.
+  A core without work counts as one that calls the kernel and returns. With
+  32-bit outputs a convolution is costed as one with 8-bit outputs (not
+  measured).
 
   Args:
     layer: layer whose operator, input channels, kernel and stride count.
-    tiles: the `T` tiles.
-    in_bits, weight_bits: 2, 4 or 8.
-    out_bits: 2, 4, 8 or 32. A convolution with 32-bit outputs is costed as one
-      with 8-bit outputs (not measured).
-    target: target whose kernel libraries are called.
+    channels: output channels of the tile.
+    rows, columns: the tile's rows and columns.
+    bits: precision of the layer.
+    kernels: coefficients of the libraries.
   """
-  # No kernel with 32-bit outputs was measured.
-  shown = 8 if out_bits == 32 else out_bits
-  key = f"a{in_bits}w{weight_bits}"
+  a, w, o = (_position(width) for width in bits)
+  conv = _named(CONV_COLUMNS, kernels.conv[a, w, o])
+  lanes = kernels.zero_lanes[a, w]
+  depthwise = _named(DEPTHWISE_COLUMNS, kernels.depthwise[a, w, o])
+  linear = _named(LINEAR_COLUMNS, kernels.linear[a, w])
+  requant = jnp.where(bits.output == 32, 0.0, kernels.requant)
+  element, call = kernels.add[jnp.where(a < 2, 2, 0)]
+  pool = _named(POOL_COLUMNS, kernels.pool)
+  pool["max_compare_word"] = kernels.max_compare_word[a]
 
-  if layer.op == "conv":
-    costs = coefficients("conv", f"{target.conv_library}|{key}o{shown}")
-
-    # The patch buffer has bytes in XpulpV2, and values of the wider of the two
-    # precisions in the others: that sets how many words of zeros are written.
-    lanes = 8 if target.conv_library == "XpulpV2" else max(in_bits, weight_bits)
-    return _conv(layer, tiles, costs, in_bits, lanes)
-
-  if layer.op == "depthwise":
-    costs = coefficients("depthwise", f"{target.other_library}|{key}o{shown}")
-    return _depthwise(tiles, costs)
-
-  if layer.op == "linear":
-    costs = coefficients("linear", f"{target.other_library}|{key}")
-    requant = 0 if out_bits == 32 else _tables()["linear"]["requant"]
-    return _linear(layer, tiles, costs, requant)
-
-  if layer.op == "add":
-    return _add(tiles, below_8=2 * (in_bits < 8))
-  return _pool(layer, tiles, in_bits)
+  # All are worked out; the operator, which may be traced, picks one.
+  return jnp.select(
+    [layer.op == op for op in (CONV, DEPTHWISE, LINEAR, ADD, AVG_POOL)],
+    [
+      _conv(layer, channels, rows, columns, conv, bits.input, lanes),
+      _depthwise(channels, rows, columns, depthwise),
+      linear["base"]
+      + _shares(channels)
+      * (
+        linear["neuron"] + linear["per16ci"] * layer.in_channels / 16 + requant
+      ),
+      call + _shares(rows.out_size) * (element * columns.out_size * channels),
+      _avg_pool(layer, channels, rows, columns, pool, bits.input),
+    ],
+    _max_pool(layer, channels, rows, columns, pool, bits.input),
+  )
 
 
-def _conv(layer, tiles, costs, in_bits, lanes) -> np.ndarray:
+def _position(bits):
+  """Place of a width in the coefficients; 32 bits cost what 8 cost."""
+  return jnp.where(bits < 4, 0, jnp.where(bits < 8, 1, 2))
+
+
+def _named(columns, row):
+  return {name: row[i] for i, name in enumerate(columns)}
+
+
+def _conv(layer, n, rows, columns, costs, in_bits, lanes) -> Number:
   """im2col of two pixels, then blocks of 4 channels x 2 pixels.
 
   Per core, with K = channels x kernel area values per patch:
@@ -108,39 +157,25 @@ def _conv(layer, tiles, costs, in_bits, lanes) -> np.ndarray:
   """
   # Each core copies the patches of its own outputs. Taps on padding are not
   # copied but set to zero.
-  kernel, stride = layer.kernel_height, layer.stride
-  rows, columns, row_span, column_span = _split(tiles)
-  taps_h, inner_h = _taps(
-    row_span,
-    tiles.in_height,
-    tiles.out_height,
-    tiles.top,
-    tiles.bottom,
-    kernel,
-    stride,
-  )
-  taps_w, inner_w = _taps(
-    column_span,
-    tiles.in_width,
-    tiles.out_width,
-    tiles.left,
-    tiles.right,
-    layer.kernel_width,
-    stride,
-  )
+  row_span, column_span = _split(rows.out_size, columns.out_size)
+  height = row_span[1] - row_span[0]
+  width = column_span[1] - column_span[0]
+  taps_h = _taps(row_span, rows, layer.kernel_height, layer.stride)
+  taps_w = _taps(column_span, columns, layer.kernel_width, layer.stride)
+  inner_h = _inner(row_span, rows)
+  inner_w = _inner(column_span, columns)
 
   # im2col. Patches inside of the tile are copied a kernel row at a time; at the
   # borders every tap is copied or zeroed alone.
-  area = kernel * layer.kernel_width
-  patch = layer.in_channels * area
+  patch = layer.in_channels * layer.area
   inner = inner_h * inner_w
-  copied = taps_h * taps_w - inner * area
-  zeros = rows * columns * area - taps_h * taps_w
+  copied = taps_h * taps_w - inner * layer.area
+  zeros = height * width * layer.area - taps_h * taps_w
   words = (inner * patch + copied * layer.in_channels) * in_bits / 32
   zero_words = zeros * layer.in_channels * lanes / 32
   patches = (
     costs["px_int"] * inner
-    + costs["seg_int"] * kernel * inner
+    + costs["seg_int"] * layer.kernel_height * inner
     + costs["seg_border_copy"] * copied
     + costs["seg_border_zero"] * zeros
     + costs["copy_word"] * words
@@ -149,11 +184,12 @@ def _conv(layer, tiles, costs, in_bits, lanes) -> np.ndarray:
 
   # The inner loop takes `k_per_iter` values a trip; the values left over take a
   # slower loop, with coefficients of its own.
-  trips, left = divmod(patch, costs["k_per_iter"])
+  trips = jnp.floor(patch / costs["k_per_iter"])
+  left = patch - trips * costs["k_per_iter"]
   block = (
     costs["block4x2"]
     + costs["inner_iter"] * trips
-    + costs["leftK_block_flag"] * (left > 0)
+    + jnp.where(left > 0, costs["leftK_block_flag"], 0)
     + costs["leftK_elem_block"] * left
   )
   odd_channel = (
@@ -166,122 +202,165 @@ def _conv(layer, tiles, costs, in_bits, lanes) -> np.ndarray:
     + costs["chleft_iter"] * trips
     + costs["chleft_leftK"] * left
   )
-  if costs["chleft"] == 0:  # not measured: see leftover_channels in the JSON
-    single = 2 * odd_channel
+  # Where it was not measured: see leftover_channels in the JSON.
+  single = jnp.where(costs["chleft"] == 0, 2 * odd_channel, single)
 
   # Blocks of 4 channels first, then single channels, for every two pixels.
-  n = tiles.out_channels[:, None]
-  pair = costs["pair"] + n // 4 * block + n % 4 * single
+  blocks = jnp.floor(n / 4)
+  pair = costs["pair"] + blocks * block + (n - 4 * blocks) * single
+  pairs = jnp.floor(width / 2)
   return (
     costs["base"]
     + patches
-    + rows * (columns // 2) * pair
-    + rows * (columns % 2) * n * odd_channel
+    + height * pairs * pair
+    + height * (width - 2 * pairs) * n * odd_channel
   )
 
 
-def _shares(count):
-  """How many of `count` [T] things in equal chunks each core has: [T, 8]."""
-  chunk = -(-count // 8)[:, None]
-  return np.clip(count[:, None] - chunk * np.arange(8), 0, chunk)
+def _shares(count) -> Number:
+  """How many of `count` things in equal chunks each core has, [8]."""
+  chunk = jnp.ceil(count / CORES)
+  return jnp.clip(count - chunk * jnp.arange(CORES), 0, chunk)
 
 
-def _split(tiles):
-  """Output rows and columns of each core: two counts, two spans, [T, 8] each.
+def _split(height, width):
+  """First and end output row, and column, of each core: two pairs of [8].
 
   Eight chunks of rows; if the rows are no multiple of eight, four chunks of
   rows times two halves of the columns (pulp_nn_conv_x_y_z.t:84-121).
   """
-  core = np.arange(8)
-  height, width = tiles.out_height[:, None], tiles.out_width[:, None]
-  halves = (height % 8 != 0) & (width > 1)
-  chunk = np.where(halves, -(-height // 4), -(-height // 8))
-  index = np.where(halves, core // 2, core)
-  row_start = np.minimum(index * chunk, height)
-  row_stop = np.minimum(row_start + chunk, height)
-  middle = width // 2
-  column_start = np.where(halves & (core % 2 == 1), middle, 0)
-  column_stop = np.where(halves & (core % 2 == 0), middle, width)
+  core = np.arange(CORES)
+  halves = (rest(height, CORES) != 0) & (width > 1)
+  chunk = jnp.ceil(height / jnp.where(halves, CORES // 2, CORES))
+  row_start = jnp.minimum(jnp.where(halves, core // 2, core) * chunk, height)
+  row_end = jnp.minimum(row_start + chunk, height)
+  middle = jnp.floor(width / 2)
+  column_start = jnp.where(halves & (core % 2 == 1), middle, 0)
+  column_end = jnp.where(halves & (core % 2 == 0), middle, width)
+  return (row_start, row_end), (column_start, column_end)
+
+
+def _taps(span, tile, kernel, stride):
+  """Kernel taps of all positions of a span that lie inside of the tile, [8].
+
+  Position r reads inputs r stride - before to that + kernel - 1. Of its
+  `kernel` taps, min(kernel, relu(before - r stride)) are in front of the tile
+  and as many behind it, so that the sum over r is that of four ramps.
+  """
+  start, end = span
+  behind = tile.in_size + tile.before - kernel
+
+  def falling(top):  # sum of relu(top - r stride)
+    stop = jnp.clip(jnp.ceil(top / stride), start, end)
+    count = stop - start
+    return count * (top - stride * (start + stop - 1) / 2)
+
+  def rising(foot):  # sum of relu(r stride - foot)
+    first = jnp.clip(jnp.floor(foot / stride) + 1, start, end)
+    count = end - first
+    return count * (stride * (first + end - 1) / 2 - foot)
+
+  in_front = falling(tile.before) - falling(tile.before - kernel)
   return (
-    row_stop - row_start,
-    column_stop - column_start,
-    (row_start, row_stop),
-    (column_start, column_stop),
+    kernel * (end - start)
+    - in_front
+    - (rising(behind) - rising(behind + kernel))
   )
 
 
-def _taps(span, size, out_size, before, after, kernel, stride):
-  """Kernel taps inside the tile, and positions on the fast path; [T, 8].
+def _inner(span, tile):
+  """Positions of a span on the fast path, [8].
 
-  `span` holds the first and the end output position of each core along one
-  axis; position r reads inputs r stride - before to that + kernel - 1. The
-  kernel takes the fast path where `before` <= r < out_size - `after`, whether
-  or not the rest touches padding.
+  The kernel takes it where `before` <= r < out_size - `after`, whether or not
+  the rest touches padding.
   """
-  start, stop = span
-  size, out_size = size[:, None], out_size[:, None]
-  before, after = before[:, None], after[:, None]
-
-  def count(low, high):  # positions r of the span with low <= r < high
-    return np.maximum(np.minimum(stop, high) - np.maximum(start, low), 0)
-
-  taps = 0
-  for tap in range(kernel):
-    first = -((tap - before) // stride)
-    end = -((tap - before - size) // stride)
-    taps = taps + count(first, end)
-  return taps, count(before, out_size - after)
+  start, end = span
+  low = jnp.maximum(start, tile.before)
+  return jnp.maximum(jnp.minimum(end, tile.out_size - tile.after) - low, 0)
 
 
-def _depthwise(tiles, costs) -> np.ndarray:
+def _depthwise(n, rows, columns, costs) -> Number:
   """Channels in groups of a byte over cores; one im2col column at a time."""
-  groups = -(-tiles.out_channels // int(costs["channels_per_group"]))
+  groups = jnp.ceil(n / costs["channels_per_group"])
   column = (
     costs["col"]
-    + costs["row"] * tiles.in_height
-    + costs["padrow"] * (tiles.top + tiles.bottom)
-    + costs["out"] * tiles.out_height
+    + costs["row"] * rows.in_size
+    + costs["padrow"] * (rows.before + rows.after)
+    + costs["out"] * rows.out_size
   )
-  group = costs["group"] + tiles.out_width * column
-  return costs["base"] + _shares(groups) * group[:, None]
+  group = costs["group"] + columns.out_size * column
+  return costs["base"] + _shares(groups) * group
 
 
-def _linear(layer, tiles, costs, requant) -> np.ndarray:
-  neuron = costs["neuron"] + costs["per16ci"] * layer.in_channels / 16 + requant
-  return costs["base"] + _shares(tiles.out_channels) * neuron
+def _avg_pool(layer, n, rows, columns, costs, in_bits) -> Number:
+  """Sums byte by byte. Not measured."""
+  lanes = channel_step(in_bits)  # channels of one byte
+  per_byte = (
+    costs["avg_byte"]
+    + costs["avg_row"] * layer.kernel_height
+    + layer.area * (costs["avg_tap_byte"] + lanes * costs["avg_tap_channel"])
+    + lanes * costs["avg_channel"]
+  )
+  pixels = _shares(rows.out_size) * columns.out_size
+  n_bytes = jnp.ceil(n / lanes)
+  return costs["base"] + pixels * (costs["pixel"] + n_bytes * per_byte)
 
 
-def _add(tiles, below_8) -> np.ndarray:
-  costs = _tables()["add"]
-  row = costs["element"][below_8] * tiles.out_width * tiles.out_channels
-  return costs["base"][below_8] + _shares(tiles.out_height) * row[:, None]
-
-
-def _pool(layer, tiles, in_bits) -> np.ndarray:
-  """Sums byte by byte, or maxima of rows and then of columns. Not measured."""
-  costs = _tables()["pool"]
-  lanes = 8 // in_bits  # channels of one byte
-  pixels = _shares(tiles.out_height) * tiles.out_width[:, None]
-  n_bytes = -(-tiles.out_channels // lanes)[:, None]
-  kernel = layer.kernel_height
-  taps = kernel * layer.kernel_width
-  if layer.op == "avg_pool":
-    per_byte = (
-      costs["avg_byte"]
-      + costs["avg_row"] * kernel
-      + taps * (costs["avg_tap_byte"] + lanes * costs["avg_tap_channel"])
-      + lanes * costs["avg_channel"]
-    )
-    return costs["base"] + pixels * (costs["pixel"] + n_bytes * per_byte)
-  compare = costs["max_compare_word"][str(in_bits)] / 4
-  in_pixels = _shares(tiles.in_height) * tiles.out_width[:, None]
+def _max_pool(layer, n, rows, columns, costs, in_bits) -> Number:
+  """Maxima of rows, and then of columns. Not measured."""
+  pixels = _shares(rows.out_size) * columns.out_size
+  in_pixels = _shares(rows.in_size) * columns.out_size
+  compare = costs["max_compare_word"] / 4
   along_x = costs["max_copy_byte"] + compare * (layer.kernel_width - 1)
-  along_y = costs["max_copy_byte"] + compare * (kernel - 1)
+  along_y = costs["max_copy_byte"] + compare * (layer.kernel_height - 1)
+  n_bytes = jnp.ceil(n / channel_step(in_bits))
   return (
     costs["base"]
     + costs["pixel"] * (in_pixels + pixels)
     + n_bytes * (in_pixels * along_x + pixels * along_y)
   )
+
+
+@functools.cache
+def load(conv_library: str, other_library: str, timing: str) -> Kernels:
+  """The coefficients of two kernel sets as arrays; read-only.
+
+  Args:
+    conv_library, other_library: as in `Target`.
+    timing: one of `TIMINGS`.
+
+  Raises:
+    ValueError: a library that `kernels.json` does not have.
+  """
+  keys = [f"a{a}w{w}" for a in _BITS for w in _BITS]
+  deep = [f"{key}o{o}" for key in keys for o in _BITS]
+
+  def rows(kind, columns, library, keys):
+    found = [coefficients(kind, f"{library}|{key}", timing) for key in keys]
+    return np.array([[row[name] for name in columns] for row in found])
+
+  shape = (len(_BITS),) * 3
+  conv = rows("conv", CONV_COLUMNS, conv_library, deep)
+  depthwise = rows("depthwise", DEPTHWISE_COLUMNS, other_library, deep)
+  linear = rows("linear", LINEAR_COLUMNS, other_library, keys)
+
+  # The patch buffer has bytes in XpulpV2, and values of the wider of the two
+  # precisions in the others: that sets how many words of zeros are written.
+  wider = np.maximum.outer(_BITS, _BITS)
+  lanes = np.full_like(wider, 8) if conv_library == "XpulpV2" else wider
+
+  add, pool = _tables()["add"], _tables()["pool"]
+  kernels = Kernels(
+    conv.reshape(*shape, -1),
+    lanes,
+    depthwise.reshape(*shape, -1),
+    linear.reshape(*shape[:2], -1),
+    np.array(_tables()["linear"]["requant"]),
+    np.array([add["element"], add["base"]]).T,
+    np.array([pool[name] for name in POOL_COLUMNS]),
+    np.array([pool["max_compare_word"][str(a)] for a in _BITS]),
+  )
+  return Kernels(*(np.asarray(part, np.float64) for part in kernels))
 
 
 @functools.cache
@@ -291,8 +370,63 @@ def _tables() -> dict:
 
 
 @functools.cache
-def coefficients(kind: str, key: str) -> dict[str, float]:
-  """Named coefficients of one kernel; the rules of the JSON fill its gaps."""
+def coefficients(
+  kind: str, key: str, timing: str = "iss"
+) -> Mapping[str, float]:
+  """Named coefficients of one kernel, with the stalls that a timing counts.
+
+  Args:
+    kind: "conv", "depthwise" or "linear".
+    key: library and bits, as "XpulpV2|a8w4o8"; of linear ones without output.
+    timing: one of `TIMINGS`.
+  """
+  costs = _instructions(kind, key)
+  if timing == "iss":
+    return costs
+  found = _stalls(kind, key, costs)
+  counted = {
+    name: cycles
+    for name, cycles in found.items()
+    if timing == "gvsoc" or name.endswith("_core")
+  }
+  of = {
+    "conv": dict(
+      call="base", pair="pair", block="block4x2", iter="inner_iter",
+      left="leftK_elem_block", odd_iter="odd_ch_iter",
+    ),
+    "depthwise": dict(call="base", column="col", out="out"),
+    "linear": dict(call="base", per16ci="per16ci"),
+  }[kind]  # fmt: skip
+  costs = dict(costs)
+  for name, cycles in counted.items():
+    column = of[name.rpartition("_")[0]]
+    costs[column] = round(costs[column] + cycles, 2)
+  return costs
+
+
+def _stalls(kind, key, costs) -> dict[str, float]:
+  """Named stalls of one kernel, by how its inner loop fits the cache."""
+  section = _tables()["stalls"]
+  if kind == "depthwise":
+    rows = section[kind]["by_channels_per_group"]
+    row = rows[str(int(costs["channels_per_group"]))]
+  elif kind == "linear":
+    unpacks = 4 * costs["per16ci"] > section[kind]["unpacking_bytes"]
+    row = section[kind]["table"]["unpacks" if unpacks else "fits"]
+  else:
+    loop_bytes = 4 * costs["inner_iter"]  # an instruction a cycle, 4 bytes each
+    fit = "fits"
+    if loop_bytes > section["unpacking_bytes"]:
+      fit = "unpacks"
+    if loop_bytes > section["icache_bytes"]:
+      fit = "exceeds"
+    library = key.split("|")[0].removesuffix("-mixed")
+    row = section[kind]["table"][f"{library}|{fit}"]
+  return dict(zip(section[kind]["columns"], row, strict=True))
+
+
+def _instructions(kind: str, key: str) -> dict[str, float]:
+  """Coefficients by instructions; the rules of the JSON fill its gaps."""
   section = _tables()[kind]
   if key not in section["table"]:
     raise ValueError(
@@ -304,7 +438,7 @@ def coefficients(kind: str, key: str) -> dict[str, float]:
     if "w8" in key:
       leftover = section["leftover_w8"]
     elif "a2w4" in key and not costs["leftK_elem_block"]:
-      leftover = coefficients(kind, key.replace("a2w4", "a4w4"))
+      leftover = _instructions(kind, key.replace("a2w4", "a4w4"))
     else:
       return costs
     for name in (

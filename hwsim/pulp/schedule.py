@@ -1,171 +1,312 @@
-"""What every tile of a layer costs: its kernel and its transfers, in cycles.
+"""Cycles of the tiles of a layer that lies in L2, double buffered.
+
+The schedule is the one DORY's layer template generates (PULP_gvsoc/Templates/
+layer_templates/layer_L2_c_conv_template.c). Tiles run channels outermost, then
+rows, then columns. The first input and weights are fetched before anything
+runs. Then each iteration fetches the next input tile (again for every channel
+tile) and, if the channels change, the next weights, while the cores compute and
+the previous output is written:
+
+  start + x(0) + W(0)
+        + sum over tiles [tile + max(compute, x(next) + W(next), y(previous))]
+        + y(last)
+
+A depthwise input takes a command per byte of channels. The cores push them and
+wait as long as there are more than the engine queues, before they compute.
 
 Tiles of a layer come in at most 2 x 3 x 3 kinds (last channels or not; first,
-middle, last rows and columns), so costs are computed per kind and then placed
-where tiles of that kind run.
+middle, last rows and columns), and what an iteration takes depends on the kinds
+of its tile and of the two beside it. So the sum is over 4 x 5 x 5 places and
+how often each occurs, whatever the number of tiles.
 """
 
 from typing import NamedTuple
 
-import numpy as np
+import jax
+import jax.numpy as jnp
 
-from hwsim.pulp.kernels import Tiles, core_cycles
-from hwsim.pulp.target import Target
-from hwsim.pulp.tiling_search import Tile, bias_bytes
-from hwsim.workload import Layer
+from hwsim.pulp.geometry import ADD, DEPTHWISE, Bits, Geometry, Number
+from hwsim.pulp.kernels import Span, core_cycles
+from hwsim.pulp.target import Constants
+from hwsim.pulp.tiling import Tile, bias_bytes
 
-
-class Axis(NamedTuple):
-  """The kinds of tiles along one axis, and the kind of each tile in order."""
-
-  in_sizes: np.ndarray
-  out_sizes: np.ndarray
-  before: np.ndarray  # padding the kernel adds in front of, and behind, each
-  after: np.ndarray
-  order: np.ndarray
+_GRID = 2.0**20  # far finer than the coefficients, which have two decimals
 
 
-class Schedule(NamedTuple):
-  """Integer cycles of every tile of a layer, int64[N, H, W] in run order.
+class Parts(NamedTuple):
+  """Where the cycles of a layer go while its tensors lie in L2.
 
-  `load_w` does not depend on rows and columns: int64[N]. `waiting` is the part
-  of `compute` that the average core waits for the slowest.
+  Attributes:
+    compute: kernels and their closing barriers.
+    dma: transfers between L2 and L1 that no kernel hides.
+    overhead: software: one start per layer, one iteration per tile.
+    waiting: part of `compute` that the average core waits for the slowest.
   """
 
-  compute: np.ndarray
-  waiting: np.ndarray
-  load_x: np.ndarray
-  load_w: np.ndarray
-  store_y: np.ndarray
+  compute: Number
+  dma: Number
+  overhead: Number
+  waiting: Number
 
 
-def schedule(
-  layer: Layer, tile: Tile, bits: tuple[int, int, int], target: Target
-) -> Schedule:
-  """Cycles of the kernel and the transfers of every tile of a layer."""
-  # Kernels and transfers are costed once per kind of tile (at most 18), not
-  # once per tile.
-  n_sizes, n_order = _channel_axis(layer.out_channels, tile.out_channels)
-  top, bottom, left, right = layer.padding
-  rows = _axis(
+class _Tiles(NamedTuple):
+  """Cycles by kind of tile, [18] in the order channels, rows, columns."""
+
+  compute: Number
+  waiting: Number
+  load_x: Number
+  load_w: Number
+  store_y: Number
+  pushing: Number  # part of `load_x` that cores wait for to push commands
+
+
+class _Place(NamedTuple):
+  """Positions of tiles along channels, rows and columns."""
+
+  n: Number
+  h: Number
+  w: Number
+
+
+def l2_cycles(
+  layer: Geometry, tile: Tile, bits: Bits, target: Constants, rounded: bool
+) -> Parts:
+  """Cycles of a layer whose tensors lie in L2; channels already padded.
+
+  Args:
+    layer: the layer, or a slice of it.
+    tile: its L1 tile, no larger than the layer.
+    bits: its precision.
+    target: constants of the cluster.
+    rounded: whether kernels and transfers take whole cycles, as they do; else
+      there are derivatives with respect to the constants.
+  """
+  counts = _Place(
+    jnp.ceil(layer.out_channels / tile.out_channels),
+    jnp.ceil(layer.out_height / tile.out_height),
+    jnp.ceil(layer.out_width / tile.out_width),
+  )
+  cycles = _tiles(layer, tile, counts, bits, target, rounded)
+
+  # What each place of the loop does, and how many tiles are there
+  here, many = _places(counts)
+  behind, ahead = _behind(here, counts), _ahead(here, counts)
+  is_first = (here.n == 0) & (here.h == 0) & (here.w == 0)
+  is_last = ahead.n == counts.n
+  kind, next_kind = _kind(here, counts), _kind(ahead, counts)
+  compute, store = cycles.compute[kind], cycles.store_y[kind]
+  weights = jnp.where(ahead.n > here.n, cycles.load_w[next_kind], 0)
+  load = jnp.where(is_last, 0, cycles.load_x[next_kind] + weights)
+  leaving = jnp.where(is_first, 0, cycles.store_y[_kind(behind, counts)])
+  pushing = jnp.where(is_last, 0, cycles.pushing[next_kind])
+
+  # With one buffer nothing overlaps; with two the last output is left over
+  overlaps = target.double_buffering != 1
+  slots = jnp.where(
+    overlaps,
+    pushing + jnp.maximum(compute, jnp.maximum(load - pushing, leaving)),
+    compute + load + store,
+  )
+  start = _kind(_Place(0.0, 0.0, 0.0), counts)
+  ends = cycles.load_x[start] + cycles.load_w[start]
+  ends += _bias_cycles(layer, bits, target, rounded)
+  ends += jnp.where(overlaps, cycles.store_y[-1], 0)
+  busy = jnp.sum(many * compute)
+  return Parts(
+    busy,
+    ends + jnp.sum(many * slots) - busy,
+    target.layer_start_cycles
+    + counts.n * target.channel_tile_cycles
+    + counts.n * counts.h * counts.w * target.tile_cycles,
+    jnp.sum(many * cycles.waiting[kind]),
+  )
+
+
+# ---- Places in the loop
+
+
+def _places(counts) -> tuple[_Place, Number]:
+  """Places [100] that stand for all, and how many tiles are like each.
+
+  Along rows and columns the two outermost on either side and one between them,
+  whose neighbours are all alike; along channels only the last one differs.
+  """
+
+  def axis(count):
+    positions = [0, 1, 2, count - 2, count - 1]
+    many = [1, count >= 3, jnp.maximum(count - 4, 0), count >= 4, count >= 2]
+    return _stack(positions), _stack(many)
+
+  n = _stack([0, 1, counts.n - 2, counts.n - 1])
+  many_n = _stack(
+    [1, jnp.maximum(counts.n - 3, 0), counts.n >= 3, counts.n >= 2]
+  )
+  h, many_h = axis(counts.h)
+  w, many_w = axis(counts.w)
+  shape = len(n), len(h), len(w)
+  place = _Place(
+    *(
+      jnp.broadcast_to(axis, shape).ravel()
+      for axis in (n[:, None, None], h[:, None], w)
+    )
+  )
+  return place, (many_n[:, None, None] * many_h[:, None] * many_w).ravel()
+
+
+def _stack(values):
+  return jnp.stack([jnp.asarray(value, jnp.float64) for value in values])
+
+
+def _ahead(at: _Place, counts: _Place) -> _Place:
+  """The tiles after these; n is the count of channel tiles after the last."""
+  turns_w = at.w == counts.w - 1
+  turns_h = turns_w & (at.h == counts.h - 1)
+  return _Place(
+    at.n + turns_h,
+    jnp.where(turns_h, 0, at.h + turns_w),
+    jnp.where(turns_w, 0, at.w + 1),
+  )
+
+
+def _behind(at: _Place, counts: _Place) -> _Place:
+  """The tiles before these."""
+  turns_w = at.w == 0
+  turns_h = turns_w & (at.h == 0)
+  return _Place(
+    at.n - turns_h,
+    jnp.where(turns_h, counts.h - 1, at.h - turns_w),
+    jnp.where(turns_w, counts.w - 1, at.w - 1),
+  )
+
+
+def _kind(at: _Place, counts: _Place):
+  """Number of the kind of a tile, 0 to 17: channels, rows, columns."""
+
+  def along(position, count):
+    middle = jnp.where(position == 0, 0, 1)
+    return jnp.where(position == count - 1, 2, middle)
+
+  last_n = jnp.where(at.n == counts.n - 1, 1, 0)
+  return 9 * last_n + 3 * along(at.h, counts.h) + along(at.w, counts.w)
+
+
+# ---- Cycles of each kind of tile
+
+
+def _tiles(layer, tile, counts, bits, target, rounded) -> _Tiles:
+  last_n = layer.out_channels - (counts.n - 1) * tile.out_channels
+  n = _stack([tile.out_channels, last_n])
+  rows = _spans(
     layer.in_height,
     layer.out_height,
     tile.in_height,
     tile.out_height,
+    counts.h,
     layer.kernel_height,
     layer.stride,
-    top,
-    bottom,
+    layer.top,
+    layer.bottom,
   )
-  columns = _axis(
+  columns = _spans(
     layer.in_width,
     layer.out_width,
     tile.in_width,
     tile.out_width,
+    counts.w,
     layer.kernel_width,
     layer.stride,
-    left,
-    right,
+    layer.left,
+    layer.right,
   )
 
-  # Every combination of kinds, as the kernels receive it.
-  n, h, w = (
-    axis.ravel()
-    for axis in np.meshgrid(
-      np.arange(n_sizes.size),
-      np.arange(rows.in_sizes.size),
-      np.arange(columns.in_sizes.size),
-      indexing="ij",
-    )
+  # What does not depend on the channels is worked out nine times only, as no
+  # map over channels touches it
+  def kernel(n, rows, columns):
+    return core_cycles(layer, n, rows, columns, bits, target.kernels)
+
+  over_columns = jax.vmap(kernel, in_axes=(None, None, 0))
+  over_rows = jax.vmap(over_columns, in_axes=(None, 0, None))
+  cores = jax.vmap(over_rows, in_axes=(0, None, None))(n, rows, columns)
+  cores = cores.reshape(18, -1)
+
+  # Picked, as the derivative of `max` compares values that compiled code may
+  # have rounded differently, and is no number where none is equal
+  slowest = cores[jnp.arange(18), jnp.argmax(cores, axis=1)]
+
+  # Rounded per tile, so that the parts of a layer's cycles add up exactly
+  waiting = slowest - cores.mean(axis=1)
+  if rounded:
+    slowest, waiting = _nearest(slowest), _nearest(waiting)
+
+  grid = jnp.meshgrid(n, jnp.arange(3), jnp.arange(3), indexing="ij")
+  n, h, w = (axis.ravel() for axis in grid)
+  rows, columns = (
+    jax.tree.map(lambda sizes, at=at: sizes[at], spans)
+    for spans, at in ((rows, h), (columns, w))
   )
-  tiles = Tiles(
-    n_sizes[n],
-    rows.in_sizes[h],
-    columns.in_sizes[w],
-    rows.out_sizes[h],
-    columns.out_sizes[w],
-    rows.before[h],
-    rows.after[h],
-    columns.before[w],
-    columns.after[w],
+  rates = target, rounded
+  transfers = (
+    _load_x_cycles(layer, n, rows, columns, bits, *rates),
+    _load_w_cycles(layer, n, bits, *rates),
+    _store_y_cycles(layer, n, rows, columns, bits, *rates),
+    _pushing_cycles(layer, n, rows, columns, bits, *rates),
   )
-
-  # Costs of the kinds, each placed where tiles of that kind run.
-  kinds = n_sizes.size, rows.in_sizes.size, columns.in_sizes.size
-  place = np.ix_(n_order, rows.order, columns.order)
-
-  def per_tile(values):
-    return values.reshape(kinds)[place]
-
-  # The slowest core ends a kernel. Rounded per tile, so that the parts of a
-  # layer's cycles add up exactly.
-  cores = core_cycles(layer, tiles, *bits, target)
-  slowest = cores.max(axis=1)
-  waiting = np.rint(slowest - cores.mean(axis=1)).astype(np.int64)
-  compute = np.rint(slowest).astype(np.int64) + target.barrier_cycles
-  return Schedule(
-    per_tile(compute),
-    per_tile(waiting),
-    per_tile(_load_x_cycles(layer, tiles, bits, target)),
-    _load_w_cycles(layer, n_sizes, bits, target)[n_order],
-    per_tile(_store_y_cycles(layer, tiles, bits, target)),
-  )
+  if rounded:  # a command may take half a cycle
+    transfers = tuple(jnp.ceil(cycles) for cycles in transfers)
+  return _Tiles(slowest + target.barrier_cycles, waiting, *transfers)
 
 
-def loads(plan: Schedule) -> np.ndarray:
-  """Cycles of the transfers that each iteration starts for the next, [T]."""
-  load = np.zeros(plan.load_x.shape, np.int64)
-  flat = load.reshape(-1)
-  flat[:-1] = plan.load_x.ravel()[1:]
-  load[:-1, -1, -1] += plan.load_w[1:]  # the channels change
-  return flat
-
-
-def _channel_axis(channels, tile):
-  count = -(-channels // tile)
-  sizes = np.array([tile, channels - (count - 1) * tile])
-  order = np.zeros(count, np.int64)
-  order[-1] = 1
-  return (sizes, order) if count > 1 else (sizes[1:], order - 1)
-
-
-def _axis(
-  size, out_size, tile_in, tile_out, kernel, stride, before, after
-) -> Axis:
-  """First, middle and last tiles along rows or columns.
+def _spans(
+  size, out_size, tile_in, tile_out, count, kernel, stride, before, after
+) -> Span:
+  """First, middle and last tiles along rows or columns, [3].
 
   A first tile loads as much as a middle one although padding covers part of it;
   a last one loads what its outputs need (DORY's 2D_template_writer).
   """
-  count = -(-out_size // tile_out)
   last_out = out_size - (count - 1) * tile_out
   beyond = size + before + after - (out_size * stride + kernel - stride)
   last_in = last_out * stride + kernel - stride - (after - beyond)
-  last_in = min(last_in, tile_in) if count > 1 else tile_in
-  kinds = np.array(
-    [  # in, out, padding before and after
-      (tile_in, tile_out, before, 0),
-      (tile_in, tile_out, 0, 0),
-      (last_in, last_out, before if count == 1 else 0, after),
-    ]
+  last_in = jnp.where(count > 1, jnp.minimum(last_in, tile_in), tile_in)
+  return Span(
+    _stack([tile_in, tile_in, last_in]),
+    _stack([tile_out, tile_out, last_out]),
+    _stack([before, 0, jnp.where(count == 1, before, 0)]),
+    _stack([0, 0, after]),
   )
-  order = np.ones(count, np.int64)
-  order[0] = 0
-  order[-1] = 2
-  used, order = np.unique(order, return_inverse=True)
-  in_sizes, out_sizes, in_front, behind = kinds[used].T
-  return Axis(in_sizes, out_sizes, in_front, behind, order)
 
 
-def _ceil_div(a, b):
-  return -(-a // b)
+def _nearest(cycles):
+  """The nearest whole number, ties to even, of a sum of whole hundredths.
+
+  Sums of floats depend on their order in the last digits; on the grid they do
+  not, and no sum that is not a tie comes near one.
+  """
+  return jnp.rint(jnp.rint(cycles * _GRID) / _GRID)
+
+
+# ---- Transfers
+
+
+def _transfer(size, rate, rounded):
+  """Cycles to move a size, in units of a cycle's share, in whole cycles."""
+  return jnp.ceil(size / rate) if rounded else size / rate
 
 
 def _bytes(count, bits):
-  return _ceil_div(count * bits, 8)
+  return jnp.ceil(count * bits / 8)
 
 
-def _copy_cycles(height, width, pixel_bytes, whole_pixels, whole_rows, target):
+def _copy_cycles(
+  height,
+  width,
+  pixel_bytes,
+  whole_pixels,
+  whole_rows,
+  target,
+  rounded,
+  more_a_line=0.0,
+):
   """Cycles to move a [height, width] block of pixels, by how it lies in L2.
 
   One line if it is contiguous, one per row (a 2D transfer) if its pixels are
@@ -174,67 +315,79 @@ def _copy_cycles(height, width, pixel_bytes, whole_pixels, whole_rows, target):
   """
 
   def line(count):
-    return np.maximum(
-      target.dma_line_cycles, _ceil_div(count, target.dma_bytes_per_cycle)
-    )
+    cycles = _transfer(count, target.dma_bytes_per_cycle, rounded)
+    return jnp.maximum(target.dma_line_cycles, cycles) + more_a_line
 
   command = target.dma_command_cycles
   by_pixel = height * (width * line(pixel_bytes) + command)
   by_row = height * line(width * pixel_bytes) + command
   at_once = line(height * width * pixel_bytes) + command
-  return np.where(whole_pixels, np.where(whole_rows, at_once, by_row), by_pixel)
+  return jnp.where(
+    whole_pixels, jnp.where(whole_rows, at_once, by_row), by_pixel
+  )
 
 
-def _load_x_cycles(layer, tiles, bits, target):
-  height, width = tiles.in_height, tiles.in_width
-  if layer.op == "depthwise":  # HWC to CHW, a transfer per byte of channels
-    channel_bytes = _bytes(tiles.out_channels, bits[0])
-    per_byte = (
-      _ceil_div(height * width, target.dma_transpose_bytes_per_cycle)
-      + target.dma_command_cycles
-    )
-    return channel_bytes * per_byte
-  pooled = layer.op in ("avg_pool", "max_pool")
-  channels = tiles.out_channels if pooled else layer.in_channels
+def _load_x_cycles(layer, n, rows, columns, bits, target, rounded):
+  height, width = rows.in_size, columns.in_size
+  pooled = layer.op > ADD
+  channels = jnp.where(pooled, n, layer.in_channels)
   copy = _copy_cycles(
     height,
     width,
-    _bytes(channels, bits[0]),
+    _bytes(channels, bits.input),
     channels == layer.in_channels,
     width == layer.in_width,
     target,
+    rounded,
   )
-  return 2 * copy if layer.op == "add" else copy
+  copy = jnp.where(layer.op == ADD, 2 * copy, copy)
+
+  commands, each = _planes(n, rows, columns, bits, target, rounded)
+  return jnp.where(layer.op == DEPTHWISE, commands * each, copy)
 
 
-def _load_w_cycles(layer, channels, bits, target):
+def _planes(n, rows, columns, bits, target, rounded):
+  """Transfers of a depthwise input, HWC to CHW: one a byte of channels."""
+  rate = target.dma_transpose_bytes_per_cycle
+  each = _transfer(rows.in_size * columns.in_size, rate, rounded)
+  return _bytes(n, bits.input), each + target.dma_command_cycles
+
+
+def _pushing_cycles(layer, n, rows, columns, bits, target, rounded):
+  """Cycles until the last command of a depthwise input is queued."""
+  commands, each = _planes(n, rows, columns, bits, target, rounded)
+  more = jnp.maximum(commands - target.dma_queue_commands, 0)
+  return jnp.where(layer.op == DEPTHWISE, more * each, 0)
+
+
+def _load_w_cycles(layer, n, bits, target, rounded):
   """Weights, k and lambda of a tile of channels; one line each."""
-  if not layer.has_weights:
-    return np.zeros(channels.shape, np.int64)
-  per_channel = layer.weight_count // layer.out_channels
   command, rate = target.dma_command_cycles, target.dma_bytes_per_cycle
-  cycles = _ceil_div(_bytes(channels * per_channel, bits[1]), rate) + command
-  if bits[2] != 32:
-    constants = _bytes(channels, target.constant_bits)
-    cycles = cycles + 2 * (_ceil_div(constants, rate) + command)
-  return cycles
+  weights = _bytes(n * layer.weights_per_channel, bits.weight)
+  cycles = _transfer(weights, rate, rounded) + command
+  constants = _bytes(n, target.constant_bits)
+  both = 2 * (_transfer(constants, rate, rounded) + command)
+  cycles = jnp.where(bits.output == 32, cycles, cycles + both)
+  return jnp.where(layer.has_weights, cycles, 0)
 
 
-def bias_cycles(layer, out_bits, target):
+def _bias_cycles(layer, bits, target, rounded):
   """The bias of a linear layer, fetched once."""
-  size = bias_bytes(layer, out_bits, target.bias_bits)
-  if not size:
-    return 0
-  return _ceil_div(size, target.dma_bytes_per_cycle) + target.dma_command_cycles
+  size = bias_bytes(layer, bits, target)
+  cycles = _transfer(size, target.dma_bytes_per_cycle, rounded)
+  cycles += target.dma_command_cycles
+  cycles = jnp.ceil(cycles) if rounded else cycles
+  return jnp.where(size > 0, cycles, 0)
 
 
-def _store_y_cycles(layer, tiles, bits, target):
-  whole = tiles.out_channels == layer.out_channels
+def _store_y_cycles(layer, n, rows, columns, bits, target, rounded):
   return _copy_cycles(
-    tiles.out_height,
-    tiles.out_width,
-    _bytes(tiles.out_channels, bits[2]),
-    whole,
-    tiles.out_width == layer.out_width,
+    rows.out_size,
+    columns.out_size,
+    _bytes(n, bits.output),
+    n == layer.out_channels,
+    columns.out_size == layer.out_width,
     target,
+    rounded,
+    target.dma_store_line_cycles,
   )

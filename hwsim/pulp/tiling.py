@@ -1,108 +1,364 @@
-"""L2 -> L1 tiling: the choice DORY's solver makes, ties included."""
+"""L2 -> L1 tiling: the choice DORY's solver makes, ties included.
 
-import dataclasses
-import functools
+DORY (dory/Hardware_targets/PULP/Common/Tiler/) gives a constraint solver the
+tile sizes as variables, L1 as the budget and an objective that rewards shapes
+its kernels like. Here the channels and rows of a tile are enumerated, and the
+best number of columns follows in closed form: the objective grows with them but
+for its reward of even columns, which exceeds all else. Among equals the solver
+keeps the lexicographically smallest (channels, rows, columns).
 
-from hwsim.pulp.target import Target
-from hwsim.pulp.tiling_l3 import L2Tile
-from hwsim.pulp.tiling_search import (
-  Memory,
-  Part,
-  Tile,
-  fits_whole,
-  im2col_bytes,
-  tile_add,
-  tile_conv,
-  tile_depthwise,
-  tile_pool,
+Sizes in bytes are whole: channels are padded to bytes, and tiles of channels
+are multiples of a byte's channels.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hwsim.pulp.geometry import (
+  ADD,
+  CONV,
+  DEPTHWISE,
+  LINEAR,
+  Bits,
+  Geometry,
+  Number,
+  channel_step,
+  rest,
 )
-from hwsim.workload import Layer
+from hwsim.pulp.kernels import CORES
+from hwsim.pulp.search import first_best
+from hwsim.pulp.target import Constants
+
+
+class Tile(NamedTuple):
+  """Sizes of the largest tile of a layer, in elements."""
+
+  in_channels: Number
+  out_channels: Number
+  in_height: Number
+  in_width: Number
+  out_height: Number
+  out_width: Number
+
+
+class _Axis(NamedTuple):
+  """Sizes that a tile may have along rows or columns, ascending.
+
+  Number j < `parts` is `kernel + j stride` inputs and j + 1 outputs; the one
+  after, if it `has_whole`, is the whole input with its padding.
+  """
+
+  parts: Number
+  has_whole: Number
+  kernel: Number
+  stride: Number
+  in_size: Number
+  whole_out: Number
+
+  def sizes(self, number):
+    """Inputs and outputs of a candidate."""
+    is_part = number < self.parts
+    return (
+      jnp.where(is_part, self.kernel + number * self.stride, self.in_size),
+      jnp.where(is_part, number + 1, self.whole_out),
+    )
+
+
+class _Sizes(NamedTuple):
+  """Bytes of a tile are a sum of products of its sizes:
+
+  (x + x_n n) h_in w_in + (y h_out w_out + channel) n + fixed
+  """
+
+  x: Number
+  x_n: Number
+  y: Number
+  channel: Number
+  fixed: Number
+
+  def of(self, n, h_in, h_out, w_in, w_out):
+    x = (self.x + self.x_n * n) * h_in * w_in
+    return x + (self.y * h_out * w_out + self.channel) * n + self.fixed
 
 
 def tile_l1(
-  layer: Layer,
-  in_bits: int,
-  weight_bits: int,
-  out_bits: int,
-  target: Target,
-  part: L2Tile | None = None,
-) -> Tile:
-  """The tile DORY moves between L2 and L1: one for all slices of a layer.
+  layer: Geometry, bits: Bits, target: Constants
+) -> tuple[Tile, Number]:
+  """The tile DORY moves between L2 and L1, and whether there is one.
 
   Args:
-    layer: geometry, channels already padded to whole bytes.
-    in_bits, weight_bits: 2, 4 or 8.
-    out_bits: 2, 4, 8 or 32 (not quantized).
-    target: target whose L1 budget and buffering count.
-    part: what L2 holds of the layer at once; None if all.
-
-  Raises:
-    ValueError: no tile fits the budget.
+    layer: layer with channels padded to whole bytes, or an inner slice of it.
+    bits: its precision.
+    target: constants, of which L1 and its buffers count.
   """
-  # Only what the choice depends on: targets that differ in other constants
-  # share the cache.
-  memory = Memory(
-    target.l1_budget_bytes,
-    target.double_buffering,
-    target.cores,
-    target.constant_bits,
-    target.bias_bits,
-  )
-  held = layer if part is None else _held(layer, part)
-  tile = _tile(held.geometry, in_bits, weight_bits, out_bits, memory)
+  h, w = _axes(layer)
+  sizes = _sizes(layer, bits, target)
+  budget = target.l1_budget_bytes
+  step = jnp.minimum(_step(layer, bits), layer.out_channels)
+  first, stride = _channels(layer, step)
 
-  # The patch buffers are named because no smaller tile makes them smaller.
-  if tile is None:
-    im2col = im2col_bytes(layer, target.cores)
-    raise ValueError(
-      f"layer {layer.name!r} ({layer.op}, {layer.in_channels} -> "
-      f"{layer.out_channels} channels, {layer.in_height}x{layer.in_width}, "
-      f"kernel {layer.kernel_height}x{layer.kernel_width}) fits no tile at "
-      f"{in_bits}/{weight_bits}/{out_bits} input/weight/output bits: even "
-      f"the smallest needs more than the {memory.budget} bytes of L1 that "
-      f"target {target.name!r} has"
-      + (f" (im2col buffers take {im2col})" if im2col else "")
-      + "; use a target with a larger l1_bytes"
+  # Only channels that fit beside the fewest rows and columns are looked at, and
+  # rows that fit beside the fewest channels.
+  least_h, least_w = h.sizes(jnp.zeros_like(budget)), _least_columns(w)
+  x_hw = least_h[0] * least_w[0]
+  per_n = sizes.x_n * x_hw + sizes.y * least_h[1] * least_w[1] + sizes.channel
+  most_n = jnp.floor((budget - sizes.fixed - sizes.x * x_hw) / per_n)
+  most_n = jnp.minimum(most_n, layer.out_channels)
+  count_n = jnp.maximum(jnp.floor((most_n - first) / stride) + 1, 0)
+  count_h = h.parts + h.has_whole
+  has_columns = w.parts + w.has_whole > 0
+
+  def decode(number):
+    n_index = jnp.floor(number / count_h)
+    h_in, h_out = h.sizes(number - n_index * count_h)
+    n = first + n_index * stride
+    return n, h_in, h_out, *_columns(layer, w, sizes, budget, n, h_in, h_out)
+
+  def score(number):
+    n, h_in, h_out, w_in, w_out = decode(number)
+    size = sizes.of(n, h_in, h_out, w_in, w_out)
+    value = _objective(layer, size, n, h_in, h_out, w_in, w_out)
+    return jnp.where(size <= budget, value, -1)
+
+  count = jnp.where(has_columns, count_n * count_h, 0)
+  best, found = first_best(count, score)
+  tile = _whole_outputs(layer, *decode(best))
+  whole = fits_whole(layer, bits, target)
+  everything = Tile(
+    layer.in_channels,
+    layer.out_channels,
+    layer.in_height,
+    layer.in_width,
+    layer.out_height,
+    layer.out_width,
+  )
+  chosen = jax.tree.map(lambda a, b: jnp.where(whole, a, b), everything, tile)
+  return chosen, whole | found
+
+
+def _is_matrix(layer):
+  return (layer.op == CONV) | (layer.op == LINEAR)
+
+
+def _step(layer, bits):
+  """Channels that fill one byte at the narrowest precision there is."""
+  narrowest = jnp.minimum(bits.input, bits.output)
+  with_weights = jnp.minimum(narrowest, bits.weight)
+  return channel_step(jnp.where(layer.has_weights, with_weights, narrowest))
+
+
+def _channels(layer, step):
+  """First tile size along channels, and the step to the next."""
+  first = jnp.where(layer.op == ADD, layer.out_channels, step)
+  return first, jnp.maximum(first, 1)
+
+
+def _axes(layer) -> tuple[_Axis, _Axis]:
+  """Sizes a tile may have along rows and columns.
+
+  A tile of a convolution or a pool holds a whole number of strides. Padding
+  counts only for a tile as large as the input, which must then come out even as
+  well. An input smaller than the kernel is one tile (DORY has no solution for
+  it). Depthwise layers have whole rows, and maps of at most 32 x 32 are whole.
+  """
+  is_pool = layer.op > ADD
+  small = (layer.in_height <= 32) & (layer.in_width <= 32)
+  is_depthwise = layer.op == DEPTHWISE
+
+  def axis(size, out_size, kernel, padding, only_whole):
+    padding = jnp.where(is_pool, 0, padding)
+    strides = size - kernel + layer.stride
+    is_even = (rest(strides, layer.stride) == 0) & (
+      rest(strides + padding, layer.stride) == 0
     )
-  return tile
+    whole_out = jnp.floor((strides + padding) / layer.stride)
+    parts = jnp.ceil(jnp.maximum(size - kernel, 0) / layer.stride)
+    single = only_whole | (kernel > size)
+    return _Axis(
+      jnp.where(single, 0, parts),
+      jnp.where(single, True, is_even & (whole_out <= out_size)),
+      kernel,
+      layer.stride,
+      size,
+      jnp.where(single, out_size, whole_out),
+    )
 
-
-def _held(layer: Layer, part: L2Tile) -> Part:
-  """An inner slice of a layer, as DORY's tiler sees it."""
-  height, rows = part.in_height, part.out_height
-  kernel, stride = layer.kernel_height, layer.stride
-  if rows < layer.out_height:
-    height = rows * stride + kernel - stride
-  if part.in_height < layer.in_height:
-    rows = (part.in_height - kernel + stride) // stride
-  channels = layer.in_channels
-  if layer.op == "depthwise":
-    channels = part.out_channels
-  held = Part(**vars(layer), rows=rows, l2_height=part.in_height)
-  return dataclasses.replace(
-    held,
-    in_channels=channels,
-    out_channels=part.out_channels,
-    in_height=height,
-  )
-
-
-@functools.lru_cache(maxsize=100_000)
-def _tile(layer, in_bits, weight_bits, out_bits, memory) -> Tile | None:
-  bits = in_bits, weight_bits, out_bits
-  if fits_whole(layer, bits, memory):
-    return Tile(
-      layer.in_channels,
-      layer.out_channels,
+  return (
+    axis(
       layer.in_height,
-      layer.in_width,
       layer.out_height,
+      layer.kernel_height,
+      layer.top + layer.bottom,
+      is_depthwise & small,
+    ),
+    axis(
+      layer.in_width,
       layer.out_width,
-    )
-  if layer.op in ("conv", "linear"):
-    return tile_conv(layer, bits, memory)
-  if layer.op == "depthwise":
-    return tile_depthwise(layer, bits, memory)
-  if layer.op == "add":
-    return tile_add(layer, bits, memory)
-  return tile_pool(layer, bits, memory)
+      layer.kernel_width,
+      layer.left + layer.right,
+      is_depthwise,
+    ),
+  )
+
+
+def _sizes(layer, bits, target) -> _Sizes:
+  """How DORY counts the bytes of a tile."""
+  buffers = target.double_buffering
+  is_matrix, is_depthwise = _is_matrix(layer), layer.op == DEPTHWISE
+  is_add = layer.op == ADD
+
+  # Inputs: all channels, or as many as there are outputs; two of an addition.
+  x = buffers * bits.input / 8
+  all_channels = is_matrix | is_add
+  x_all = jnp.where(all_channels, x * layer.in_channels, 0)
+  x_all = jnp.where(is_add, 2 * x_all, x_all)
+
+  # Weights, k and lambda, patch buffers. DORY writes the tile's channels where
+  # the rows of a depthwise column buffer belong; so do we. im2col is reserved
+  # for 1x1 kernels and for sub-byte inputs as well.
+  step = _step(layer, bits)
+  column = CORES * layer.kernel_height * step
+  channel = buffers * layer.weights_per_channel * bits.weight / 8
+  channel += buffers * constants_bytes(layer, bits, target)
+  channel += jnp.where(is_depthwise, column, 0)
+  unpacked = jnp.where(bits.weight < 8, buffers * 8 * 8 * layer.area * step, 0)
+  fixed = jnp.select(
+    [is_matrix, is_depthwise, is_add],
+    [
+      im2col_bytes(layer) + bias_bytes(layer, bits, target) + 40,
+      column * (layer.top + layer.bottom + 1) + 40 + unpacked,
+      0,
+    ],
+    20,
+  )
+  y = buffers * bits.output / 8
+  return _Sizes(x_all, jnp.where(all_channels, 0, x), y, channel, fixed)
+
+
+def _least_columns(w):
+  """Inputs and outputs of the narrowest tile."""
+  return w.sizes(jnp.zeros_like(w.in_size))
+
+
+def _columns(layer, w, sizes, budget, n, h_in, h_out):
+  """Inputs and outputs of the best width for channels and rows, as arrays.
+
+  The objective grows with the width, but convolutions like it even: more than
+  anything that depends on the width, below `target.MOST_L1_BYTES`.
+  """
+  # The widest part of the input that fits
+  x = (sizes.x + sizes.x_n * n) * h_in
+  y = sizes.y * n * h_out
+  left = budget - sizes.fixed - sizes.channel * n - x * (w.kernel - w.stride)
+  most = jnp.clip(jnp.floor(left / (x * w.stride + y)), 0, w.parts)
+  even = jnp.where(most > 1, 2 * jnp.floor(most / 2), most)
+  part = jnp.where(_is_matrix(layer), even, most)
+  part_in = w.kernel + (part - 1) * w.stride
+
+  # The whole input, if it fits: odd ones only where no part is even
+  size = sizes.of(n, h_in, h_out, w.in_size, w.whole_out)
+  is_even = rest(w.whole_out, 2) == 0
+  likes = ~_is_matrix(layer) | is_even | (part < 2)
+  whole = w.has_whole & (size <= budget) & likes
+  whole |= w.parts == 0
+  none = (part == 0) & ~whole
+  w_in = jnp.where(whole, w.in_size, part_in)
+  w_out = jnp.where(whole, w.whole_out, part)
+
+  # A width that does not fit stands for none
+  least_in, least_out = _least_columns(w)
+  return jnp.where(none, least_in, w_in), jnp.where(none, least_out, w_out)
+
+
+def _objective(layer, size, n, h_in, h_out, w_in, w_out):
+  """DORY's objective: the size of a tile, and rewards for its shape."""
+  left_n = rest(layer.out_channels - 1, n)
+  left_h = rest(layer.out_height - 1, h_out)
+  left_w = rest(layer.out_width - 1, w_out)
+
+  # What convolutions split well: channels in fours, rows in eights (one a
+  # core), columns in pairs. The last tile counts a hundredth of that.
+  conv = (
+    size
+    + 1_000_000 * rest(n - 1, 4)
+    + 100_000 * n
+    + 10_000 * left_n
+    + 10_000 * rest(left_n, 4)
+    + 2_000_000 * rest(h_out - 1, 8)
+    + 20_000 * rest(left_h, 8)
+    + 3_000_000 * rest(w_out - 1, 2)
+    + 30_000 * rest(left_w, 2)
+    + 1_000_000 * (h_out * w_out >= 16)
+  )
+  # Depthwise: channels in sixteens, rows in fours
+  depthwise = (
+    size
+    + 10_000 * (n > 7)
+    + 20_000 * rest(n - 1, 16)
+    + 100 * (left_n > 7)
+    + 10_000 * (rest(h_out, 4) == 0)
+    + 1_000 * h_out
+    + 100 * left_h
+    + 100 * rest(left_h, 4)
+  )
+  # tiler_add.py and tiler_pool2d.py
+  add = 1_000_000 * size + 10 * w_in + h_in
+  pool = 10_000 * size + 100 * w_in + h_in + 1_000_000 * n
+  return jnp.select(
+    [_is_matrix(layer), layer.op == DEPTHWISE, layer.op == ADD],
+    [conv, depthwise, add],
+    pool,
+  )
+
+
+def _whole_outputs(layer, n, h_in, h_out, w_in, w_out) -> Tile:
+  """A tile as large as the input makes the whole output, padding included."""
+  h_out = jnp.where(h_in >= layer.in_height, layer.out_height, h_out)
+  w_out = jnp.where(w_in >= layer.in_width, layer.out_width, w_out)
+  keeps_inputs = _is_matrix(layer) | (layer.op == ADD)
+  return Tile(
+    jnp.where(keeps_inputs, layer.in_channels, n), n, h_in, w_in, h_out, w_out
+  )
+
+
+def fits_whole(layer: Geometry, bits: Bits, target: Constants) -> Number:
+  """Whether the layer fits L1 without any double buffering."""
+  step = _step(layer, bits)
+  column = CORES * layer.kernel_height * step
+  column *= layer.l2_height + layer.top + layer.bottom + 1
+  unpacked = jnp.where(bits.weight < 8, 8 * layer.area * step, 0)
+  extra = jnp.select(
+    [layer.op == CONV, layer.op == DEPTHWISE],
+    [im2col_bytes(layer) * bits.input / 8, column + unpacked],
+    0,
+  )
+  inputs = jnp.where(layer.op == ADD, 2, 1) * layer.in_channels
+  packed = (
+    inputs * layer.in_height * layer.in_width * bits.input
+    + layer.out_channels * layer.weights_per_channel * bits.weight
+    + layer.out_channels * layer.out_height * layer.out_width * bits.output
+  )
+  constants = layer.out_channels * constants_bytes(layer, bits, target)
+  size = jnp.ceil(packed / 8) + bias_bytes(layer, bits, target)
+  return size + constants + jnp.floor(extra) <= target.l1_budget_bytes
+
+
+def im2col_bytes(layer: Geometry):
+  """Bytes of a convolution's patch buffers: two 8-bit patches per core."""
+  patch = layer.area * layer.in_channels
+  return jnp.where(layer.op == CONV, 2 * CORES * patch, 0)
+
+
+def constants_bytes(layer: Geometry, bits: Bits, target: Constants):
+  """k and lambda of one output channel, where outputs are requantized."""
+  has_constants = layer.has_weights & (bits.output != 32)
+  return jnp.where(has_constants, jnp.floor(2 * target.constant_bits / 8), 0)
+
+
+def bias_bytes(layer: Geometry, bits: Bits, target: Constants):
+  """Bytes of the bias of logits; a requantized layer has its bias in lambda."""
+  has_bias = (layer.op == LINEAR) & (bits.output == 32)
+  bias = jnp.floor(layer.out_channels * target.bias_bits / 8)
+  return jnp.where(has_bias, bias, 0)

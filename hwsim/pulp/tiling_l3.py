@@ -2,19 +2,29 @@
 
 Up to four attempts, each cutting more of the layer: weights over output
 channels, output over rows, both (tiler_conv2d.py:57-215). What is cut lies in
-L3 and is double buffered in L2; an output cut over rows is left in L3. The
-space is small, so it is enumerated as in `tiling_search.py`, with the solver's
-tie rule.
+L3 and is double buffered in L2; an output cut over rows is left in L3. Sizes
+grow with what L2 holds, so the first attempt that has any solution is the first
+whose smallest tile fits; its tiles are enumerated, with the solver's tie rule.
 """
 
-import functools
 from typing import NamedTuple
 
-import numpy as np
+import jax
+import jax.numpy as jnp
 
-from hwsim.pulp.target import Target
-from hwsim.pulp.tiling_search import bias_bytes
-from hwsim.workload import Layer
+from hwsim.pulp.geometry import (
+  ADD,
+  DEPTHWISE,
+  Bits,
+  Geometry,
+  Number,
+  channel_step,
+  rest,
+)
+from hwsim.pulp.kernels import CORES
+from hwsim.pulp.search import first_best
+from hwsim.pulp.target import Constants
+from hwsim.pulp.tiling import bias_bytes, constants_bytes
 
 # What DORY tries in turn: input in L3, weights cut over output channels, output
 # cut over rows. It starts with an input in L3 only where the layer before left
@@ -39,195 +49,204 @@ class L2Tile(NamedTuple):
     input_in_l3: whether the input is fetched from L3.
   """
 
-  out_channels: int
-  in_height: int
-  out_height: int
-  input_in_l3: bool
+  out_channels: Number
+  in_height: Number
+  out_height: Number
+  input_in_l3: Number
 
-  def is_whole(self, layer: Layer) -> bool:
+  def is_whole(self, layer: Geometry) -> Number:
     """Whether L3 is not touched while the layer runs."""
-    return not self.input_in_l3 and self[:3] == (
-      layer.out_channels,
-      layer.in_height,
-      layer.out_height,
+    return (
+      ~self.input_in_l3
+      & (self.out_channels == layer.out_channels)
+      & (self.in_height == layer.in_height)
+      & (self.out_height == layer.out_height)
     )
-
-
-class _Memory(NamedTuple):
-  l1: int
-  l2: int
-  cores: int
-  constant_bits: int
-  bias_bits: int
 
 
 class _Sizes(NamedTuple):
-  """Bytes of the parts of a layer, per row and per output channel."""
+  """Bytes of a row of input and of output, and of an output channel."""
 
-  x_row_bits: int
-  y_row_bits: int
-  channel: int  # weights and bias
-  constants: int  # k and lambda of a channel
+  x: Number
+  y: Number
+  channel: Number  # weights and bias
+  constants: Number  # k and lambda
 
 
 def tile_l2(
-  layer: Layer,
-  in_bits: int,
-  weight_bits: int,
-  out_bits: int,
-  target: Target,
-  input_in_l3: bool = False,
-) -> L2Tile:
-  """The part of a layer that DORY holds in L2; channels already padded.
+  layer: Geometry, bits: Bits, target: Constants, input_in_l3: Number
+) -> tuple[L2Tile, Number]:
+  """The part of a layer that DORY holds in L2, and whether there is one.
 
   The input is in L2 if anything fits beside it, as where a layer is benchmarked
   alone; otherwise it comes from L3. After a layer whose output was left in L3
-  (`input_in_l3`) it always does.
-
-  Raises:
-    ValueError: no tile fits the L2 budget. DORY has no L3 tiling of `add`.
+  (`input_in_l3`) it always does. DORY has no L3 tiling of additions.
   """
-  # Only what the choice depends on: targets that differ in other constants
-  # share the cache.
-  memory = _Memory(
-    target.l1_budget_bytes,
-    target.l2_budget_bytes,
-    target.cores,
-    target.constant_bits,
-    target.bias_bits,
-  )
-  bits = in_bits, weight_bits, out_bits
-  tile = _tile(layer.geometry, bits, memory, input_in_l3)
-
-  # DORY would stop here too. The error says how much L2 was left, as the share
-  # of code is an assumption (`Target.code_reserved_bytes`).
-  if tile is None:
-    raise ValueError(
-      f"layer {layer.name!r} ({layer.op}, {layer.in_channels} -> "
-      f"{layer.out_channels} channels, {layer.in_height}x{layer.in_width}) "
-      f"fits no L3 tiling at {in_bits}/{weight_bits}/{out_bits} "
-      f"input/weight/output bits: target {target.name!r} leaves {memory.l2} "
-      "bytes of L2 to tensors"
-      + (" and DORY does not tile additions" if layer.op == "add" else "")
-      + "; use a larger l2_bytes or a smaller code_reserved_bytes"
-    )
-  return tile
-
-
-@functools.lru_cache(maxsize=100_000)
-def _tile(layer, bits, memory, input_in_l3) -> L2Tile | None:
-  sizes = _sizes(layer, bits, memory)
-  inputs = 2 if layer.op == "add" else 1  # DORY's check forgets the second
-  whole = (
-    inputs * (layer.in_height * sizes.x_row_bits // 8)
-    + layer.out_height * sizes.y_row_bits // 8
+  sizes = _sizes(layer, bits, target)
+  inputs = jnp.where(layer.op == ADD, 2, 1)  # DORY's check forgets the second
+  whole_bytes = (
+    inputs * layer.in_height * sizes.x
+    + layer.out_height * sizes.y
     + layer.out_channels * sizes.constants
-    + layer.weight_count * bits[1] // 8
+    + jnp.floor(
+      layer.out_channels * layer.weights_per_channel * bits.weight / 8
+    )
+    + bias_bytes(layer, bits, target)
   )
-  whole += bias_bytes(layer, bits[2], memory.bias_bits)
-  if whole <= memory.l2 and not input_in_l3:
-    return L2Tile(layer.out_channels, layer.in_height, layer.out_height, False)
-  if layer.op == "add":
-    return None
-  for plan in _PLANS:
-    if input_in_l3 and not plan[0]:
-      continue
-    tile = _best(layer, bits, memory, sizes, *plan)
-    if tile is not None:
-      return tile
-  return None
+  fits = (whole_bytes <= target.l2_budget_bytes) & ~input_in_l3
+
+  plan, has_plan = _first_plan(layer, sizes, target, input_in_l3)
+  part, found = _best(layer, bits, sizes, target, plan, ~fits & has_plan)
+  whole = L2Tile(layer.out_channels, layer.in_height, layer.out_height, False)
+  tile = jax.tree.map(lambda a, b: jnp.where(fits, a, b), whole, part)
+  return tile, fits | found
 
 
-def _sizes(layer, bits, memory) -> _Sizes:
-  in_bits, weight_bits, out_bits = bits
-  per_channel = layer.weight_count // layer.out_channels * weight_bits // 8
-  per_channel += bias_bytes(layer, out_bits, memory.bias_bits) // (
-    layer.out_channels
+def inner_slice(layer: Geometry, part: L2Tile) -> Geometry:
+  """An inner slice of a layer, as DORY's L1 tiler sees it.
+
+  DORY chooses one L1 tile for the whole layer and uses it in every slice
+  (HW_node.py:71-100). It takes the rows of an inner slice with the padding of
+  the whole layer, so that with padding no tile may hold all rows of a slice.
+  """
+  cuts_rows = part.out_height < layer.out_height
+  span = layer.kernel_height - layer.stride
+  rows = jnp.floor((part.in_height - span) / layer.stride)
+  cuts_input = part.in_height < layer.in_height
+  is_depthwise = layer.op == DEPTHWISE
+  channels = jnp.where(is_depthwise, part.out_channels, layer.in_channels)
+  return layer._replace(
+    in_channels=channels,
+    out_channels=part.out_channels,
+    in_height=jnp.where(
+      cuts_rows, part.out_height * layer.stride + span, part.in_height
+    ),
+    out_height=jnp.where(cuts_input, rows, part.out_height),
+    l2_height=part.in_height,
   )
-  constants = 0
-  if layer.has_weights and out_bits != 32:
-    constants = 2 * memory.constant_bits // 8
+
+
+def _sizes(layer, bits, target) -> _Sizes:
+  channel = jnp.floor(layer.weights_per_channel * bits.weight / 8)
+  bias = jnp.floor(bias_bytes(layer, bits, target) / layer.out_channels)
   return _Sizes(
-    layer.in_channels * layer.in_width * in_bits,
-    layer.out_channels * layer.out_width * out_bits,
-    per_channel,
-    constants,
+    layer.in_channels * layer.in_width * bits.input / 8,
+    layer.out_channels * layer.out_width * bits.output / 8,
+    channel + bias,
+    constants_bytes(layer, bits, target),
   )
 
 
-def _best(layer, bits, memory, sizes, input_in_l3, cut_n, cut_h):
-  """The tile of greatest objective among those of a plan, or None."""
-  # DORY cuts pools over rows only.
-  if layer.op in ("avg_pool", "max_pool") and cut_n:
-    return None
-
-  # Sizes that a plan may try: what it does not cut stays whole, and rows of the
-  # input must divide those of the output.
-  kernel, stride = layer.kernel_height, layer.stride
-  n = np.arange(1 if cut_n else layer.out_channels, layer.out_channels + 1)
-  h_out = np.arange(1 if cut_h else layer.out_height, layer.out_height + 1)
-  h_in = np.array([layer.in_height])
-  if input_in_l3:
-    h_in = np.arange(kernel, layer.in_height + 1, stride)
-    rows = (h_in - kernel + stride) // stride
-    h_in = h_in[layer.out_height % rows == 0]
-  if not h_in.size:
-    return None
-
-  # What is cut is double buffered.
-  n, h_in = n[:, None, None], h_in[:, None]
-  buffers_x, buffers_w, buffers_y = 1 + input_in_l3, 1 + cut_n, 1 + cut_h
-  size = (
-    buffers_x * h_in * sizes.x_row_bits // 8
-    + buffers_y * h_out * sizes.y_row_bits // 8
-    + buffers_w * n * (sizes.channel + sizes.constants)
-  )
-
-  # The objective of DORY is the size plus its preferences. Of equals the first
-  # on the grid is taken, as by its solver.
-  score = size + _preference(layer, bits, memory, sizes, n, h_in, h_out)
-  fits = size <= memory.l2
-  if input_in_l3 and cut_h:  # an input tile makes exactly an output tile
-    fits = fits & (h_out * stride == h_in - kernel + stride)
-  value = np.where(fits, score, -1)
-  best = int(np.argmax(value))
-  if value.flat[best] < 0:
-    return None
-  i, j, k = np.unravel_index(best, value.shape)
-  return L2Tile(int(n[i, 0, 0]), int(h_in[j, 0]), int(h_out[k]), input_in_l3)
-
-
-def _preference(layer, bits, memory, sizes, n, h_in, h_out):
-  """Terms of DORY's objective besides the size of the tile."""
-  if not layer.has_weights:
-    return 200_000 * ((h_out - 1) % 8) + 200_000 * ((h_in - 1) % 4)
-  height, channels = layer.out_height, layer.out_channels
-  in_l1 = _l1_bytes(layer, bits, memory, sizes, n, h_in, h_out) < memory.l1
+def _bytes(sizes, plan, n, h_in, h_out):
+  """Bytes of a tile in L2; what is cut is double buffered."""
+  input_in_l3, cut_n, cut_h = plan
   return (
+    (1 + input_in_l3) * h_in * sizes.x
+    + (1 + cut_h) * h_out * sizes.y
+    + (1 + cut_n) * n * (sizes.channel + sizes.constants)
+  )
+
+
+def _first_plan(layer, sizes, target, input_in_l3):
+  """The first of `_PLANS` whose smallest tile fits, and whether one does."""
+  possible = []
+  for plan in _PLANS:
+    from_l3, cut_n, cut_h = plan
+    n = 1 if cut_n else layer.out_channels
+    h_in = layer.kernel_height if from_l3 else layer.in_height
+    h_out = 1 if cut_h else layer.out_height
+    fits = _bytes(sizes, plan, n, h_in, h_out) <= target.l2_budget_bytes
+    if from_l3:
+      fits &= layer.kernel_height <= layer.in_height
+    else:
+      fits &= ~input_in_l3
+    if cut_n:  # DORY cuts pools over rows only
+      fits &= layer.has_weights
+    possible.append(fits & (layer.op != ADD))
+  chosen = jnp.argmax(jnp.stack(possible))
+  plan = tuple(
+    jnp.array(column)[chosen].astype(bool)
+    for column in zip(*_PLANS, strict=True)
+  )
+  return plan, jnp.any(jnp.stack(possible))
+
+
+def _best(layer, bits, sizes, target, plan, is_needed):
+  """The tile of greatest objective among those of a plan."""
+  # Rows of the input that are tried must divide those of the output, of which
+  # they make exactly a tile if both are cut
+  input_in_l3, cut_n, cut_h = plan
+  strides = jnp.floor((layer.in_height - layer.kernel_height) / layer.stride)
+  count_h = jnp.where(
+    input_in_l3, strides + 1, jnp.where(cut_h, layer.out_height, 1)
+  )
+  least_h = jnp.where(cut_h, 1, layer.out_height)
+  least_in = jnp.where(input_in_l3, layer.kernel_height, layer.in_height)
+  least = _bytes(sizes, plan, 0, least_in, least_h)
+  per_n = 2 * (sizes.channel + sizes.constants)
+  most_n = jnp.floor((target.l2_budget_bytes - least) / per_n)
+  most_n = jnp.where(per_n > 0, most_n, layer.out_channels)
+  count_n = jnp.where(cut_n, jnp.minimum(most_n, layer.out_channels), 1)
+
+  def decode(number):
+    n_index = jnp.floor(number / count_h)
+    h_index = number - n_index * count_h
+    n = jnp.where(cut_n, n_index + 1, layer.out_channels)
+    h_in = jnp.where(
+      input_in_l3,
+      layer.kernel_height + h_index * layer.stride,
+      layer.in_height,
+    )
+    h_out = jnp.where(cut_h, h_index + 1, layer.out_height)
+    return n, h_in, h_out, h_index + 1
+
+  def score(number):
+    n, h_in, h_out, rows = decode(number)
+    size = _bytes(sizes, plan, n, h_in, h_out)
+    value = size + _preference(layer, bits, sizes, target, n, h_in, h_out)
+    fits = size <= target.l2_budget_bytes
+    fits &= ~input_in_l3 | (rest(layer.out_height, rows) == 0)
+    return jnp.where(fits, value, -1)
+
+  count = jnp.where(is_needed, count_n * count_h, 0)
+  best, found = first_best(count, score)
+  n, h_in, h_out, _ = decode(best)
+  return L2Tile(n, h_in, h_out, input_in_l3), found
+
+
+def _preference(layer, bits, sizes, target, n, h_in, h_out):
+  """Terms of DORY's objective besides the size of the tile."""
+  height, channels = layer.out_height, layer.out_channels
+  in_l1 = _l1_bytes(layer, bits, sizes, n, h_in, h_out) < target.l1_budget_bytes
+  weighted = (
     100_000_000 * in_l1
-    + 100_000 * ((h_out - 1) % 8)
-    + 100_000 * (n % 4 == 0)
-    + 1_000_000 * ((channels - n) % n == 0)
-    + 1_000_000 * ((height - h_out) % h_out == 0)
+    + 100_000 * rest(h_out - 1, 8)
+    + 100_000 * (rest(n, 4) == 0)
+    + 1_000_000 * (rest(channels, n) == 0)
+    + 1_000_000 * (rest(height, h_out) == 0)
     + 100_000 * (h_out == height)
     + 10_000 * (n == channels)
   )
+  pooled = 200_000 * rest(h_out - 1, 8) + 200_000 * rest(h_in - 1, 4)
+  return jnp.where(layer.has_weights, weighted, pooled)
 
 
-def _l1_bytes(layer, bits, memory, sizes, n, h_in, h_out):
+def _l1_bytes(layer, bits, sizes, n, h_in, h_out):
   """Bytes a tile would take in L1 without double buffering, as DORY counts."""
-  in_bits, weight_bits, out_bits = bits
-  area = layer.kernel_height * layer.kernel_width
-  step = max(1, 8 // min(bits))
-  if layer.op == "depthwise":
-    padded = layer.in_channels + layer.padding[0] + layer.padding[1]
-    extra = memory.cores * layer.kernel_height * (padded + 1) * step
-    if weight_bits != 8:
-      extra += 32 * 8 * 8 * area * step
-    weights = layer.in_channels * area * weight_bits // 8
-  else:
-    extra = 2 * memory.cores * area * layer.in_channels
-    weights = layer.in_channels * n * area * weight_bits // 8
-  x = h_in * sizes.x_row_bits // 8
-  y = n * h_out * layer.out_width * out_bits // 8
-  return x + y + weights + n * sizes.constants + extra + 20
+  narrowest = jnp.minimum(jnp.minimum(bits.input, bits.weight), bits.output)
+  step = channel_step(narrowest)
+  is_depthwise = layer.op == DEPTHWISE
+  padded = layer.in_channels + layer.top + layer.bottom
+  column = CORES * layer.kernel_height * (padded + 1) * step
+  unpacked = jnp.where(bits.weight != 8, 32 * 8 * 8 * layer.area * step, 0)
+  im2col = 2 * CORES * layer.area * layer.in_channels
+  weights = layer.in_channels * layer.area * bits.weight / 8
+  y = jnp.floor(n * h_out * layer.out_width * bits.output / 8)
+  return (
+    h_in * sizes.x
+    + y
+    + jnp.floor(jnp.where(is_depthwise, weights, weights * n))
+    + n * sizes.constants
+    + jnp.where(is_depthwise, column + unpacked, im2col)
+    + 20
+  )

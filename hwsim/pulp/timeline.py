@@ -1,32 +1,30 @@
-"""Cycles of one layer: DMA and kernels of its tiles, double buffered.
+"""Cycles of one layer on a target: its L3 slices, each with its tiles.
 
-The schedule is the one DORY's layer template generates (PULP_gvsoc/Templates/
-layer_templates/layer_L2_c_conv_template.c). Tiles run channels outermost, then
-rows, then columns. The first input and weights are fetched before anything
-runs. Then each iteration fetches the next input tile (again for every channel
-tile) and, if the channels change, the next weights, while the cores compute and
-the previous output is written:
-
-  start + x(0) + W(0)
-        + sum over tiles [tile + max(compute, x(next) + W(next), y(previous))]
-        + y(last)
-
-A layer that does not fit L2 runs in slices, each with such a timeline, while
-L3 transfers go on behind them.
+`layer_cycles` is written for one layer at one precision on one target, all of
+them traced, and mapped over any of the three; `entries.py` calls it for tables.
+It works in float64, which is exact for whole numbers below 2^53, so it needs
+`jax.enable_x64`.
 """
 
-import dataclasses
-import math
 from typing import NamedTuple
 
-import numpy as np
+import jax
+import jax.numpy as jnp
 
-from hwsim.pulp.kernels import OPS
-from hwsim.pulp.schedule import bias_cycles, loads, schedule
-from hwsim.pulp.target import Target
+from hwsim.pulp.geometry import (
+  DEPTHWISE,
+  LINEAR,
+  Bits,
+  Geometry,
+  Number,
+  pad_channels,
+)
+from hwsim.pulp.schedule import Parts, l2_cycles
+from hwsim.pulp.target import Constants
 from hwsim.pulp.tiling import Tile, tile_l1
-from hwsim.pulp.tiling_l3 import L2Tile, tile_l2
-from hwsim.workload import Layer
+from hwsim.pulp.tiling_l3 import L2Tile, inner_slice, tile_l2
+
+_ROW_KINDS = 8  # most kinds of row slices of a layer with derivatives
 
 
 class LayerCycles(NamedTuple):
@@ -35,129 +33,97 @@ class LayerCycles(NamedTuple):
   `compute`, `dma`, `overhead` and `l3` add up to `total`.
   """
 
-  total: int
-  compute: int  # kernels and their closing barriers
-  dma: int  # L2 <-> L1 transfers that no kernel hides
-  overhead: int  # software: one start per layer, one iteration per tile
-  l3: int = 0  # L3 <-> L2 transfers that no execution hides
-  waiting: int = 0  # part of compute: the average core waits for the slowest
+  total: Number
+  compute: Number  # kernels and their closing barriers
+  dma: Number  # L2 <-> L1 transfers that no kernel hides
+  overhead: Number  # software: one start per layer, one iteration per tile
+  l3: Number = 0  # L3 <-> L2 transfers that no execution hides
+  waiting: Number = 0  # part of compute: the average core waits for the slowest
 
 
-def simulate(
-  layer: Layer,
-  in_bits: int,
-  weight_bits: int,
-  out_bits: int,
-  target: Target,
-  input_in_l3: bool = False,
-) -> LayerCycles:
-  """Cycles of one layer on a target at the given precision.
+class Tiling(NamedTuple):
+  """How a layer is cut.
+
+  Attributes:
+    in_l2: the part of the layer that L2 holds.
+    in_l1: the one L1 tile of all of its slices.
+    fits_l2, fits_l1: whether there is such a part, and such a tile.
+  """
+
+  in_l2: L2Tile
+  in_l1: Tile
+  fits_l2: Number
+  fits_l1: Number
+
+
+def tiling(
+  layer: Geometry, bits: Bits, target: Constants, input_in_l3: Number
+) -> Tiling:
+  """The tiles DORY chooses for a layer with padded channels."""
+  part, fits_l2 = tile_l2(layer, bits, target, input_in_l3)
+  inner = inner_slice(layer, part)
+  seen = jax.tree.map(
+    lambda whole, cut: jnp.where(part.is_whole(layer), whole, cut),
+    layer,
+    inner,
+  )
+  tile, fits_l1 = tile_l1(pad_channels(seen, bits), bits, target)
+  return Tiling(part, tile, fits_l2, fits_l1)
+
+
+def layer_cycles(
+  layer: Geometry,
+  bits: Bits,
+  target: Constants,
+  input_in_l3: Number = False,
+  rounded: bool = True,
+) -> tuple[LayerCycles, Tiling]:
+  """Cycles of a layer, float64, and how it is cut.
+
+  Where the tiling does not fit, the cycles mean nothing.
 
   Args:
-    in_bits, weight_bits: 2, 4 or 8; weight bits of a layer without weights do
-      not matter.
-    out_bits: 2, 4 or 8, or 32 for outputs that stay accumulators.
+    layer: sizes of the layer, as `geometry.of_layer` has them.
+    bits: 2, 4 or 8; of outputs also 32, accumulators. Those of weights that a
+      layer does not have should be 8.
+    target: constants of the cluster.
+    input_in_l3: whether the layer before left its output in L3. A layer timed
+      alone finds its input in L2 if anything fits beside it.
+    rounded: whole cycles. Without, transfers and kernels take the fractions
+      that their constants say, so that there are derivatives with respect to
+      them; tiles are chosen alike, and count as constant.
 
   Raises:
-    ValueError: other bits, an operator without a kernel, or a layer that fits
-      no tiling.
+    ValueError: float64 is not enabled.
   """
-  check_op(layer, target)
-  for what, bits, allowed in (
-    ("input", in_bits, (2, 4, 8)),
-    ("weight", weight_bits, (2, 4, 8)),
-    ("output", out_bits, (2, 4, 8, 32)),
-  ):
-    if bits not in allowed:
-      raise ValueError(
-        f"layer {layer.name!r}: {what} bits are {bits!r}, "
-        f"expected one of {allowed}"
-      )
-
-  # L2 decides first: what does not fit runs in slices that do.
-  bits = in_bits, weight_bits, out_bits
-  layer = pad_channels(layer, *bits)
-  part = tile_l2(layer, *bits, target, input_in_l3)
-  if part.is_whole(layer):
-    return l2_cycles(layer, *bits, tile_l1(layer, *bits, target), target)
-  return l3_cycles(layer, *bits, part, target)
-
-
-def check_op(layer: Layer, target: Target) -> None:
-  """Raises ValueError if the target has no kernel for a layer."""
-  if layer.op not in OPS:
+  if not jax.config.read("jax_enable_x64"):
     raise ValueError(
-      f"layer {layer.name!r}: the kernels of {target.name!r} have no "
-      f"{layer.op}, only {', '.join(OPS)}; take a network without it, or load "
-      "a table that was measured on a board (hwsim.latency_io.load)"
+      "layer_cycles counts in float64, which this code has turned off; call it "
+      "inside of `with jax.enable_x64(True):`"
     )
-
-
-def pad_channels(
-  layer: Layer, in_bits: int, weight_bits: int, out_bits: int
-) -> Layer:
-  """The layer with channels that fill whole bytes, as it is deployed.
-
-  Rule of the published benchmark (quantlib generate_bench_spec.py:36-40): input
-  channels to whole bytes at both input and weight precision, output channels at
-  output precision. Operators with one channel count take the narrowest.
-  """
-
-  into, out = (in_bits, weight_bits), (out_bits,)
-  if layer.op == "depthwise":
-    into = out = (in_bits, weight_bits, out_bits)
-  elif not layer.has_weights:
-    into = out = (in_bits, out_bits)
-
-  def whole(channels, bits):
-    step = max(1, 8 // min(bits))
-    return -(-channels // step) * step
-
-  return dataclasses.replace(
-    layer,
-    in_channels=whole(layer.in_channels, into),
-    out_channels=whole(layer.out_channels, out),
+  numbers = (layer, bits, target)
+  layer, bits, target = jax.tree.map(
+    lambda value: jnp.asarray(value, jnp.float64), numbers
   )
+  layer = pad_channels(layer, bits)
+  tiles = jax.lax.stop_gradient(
+    tiling(layer, bits, jax.lax.stop_gradient(target), jnp.asarray(input_in_l3))
+  )
+  return _slices(layer, bits, tiles, target, rounded), tiles
 
 
-def l2_cycles(
-  layer: Layer,
-  in_bits: int,
-  weight_bits: int,
-  out_bits: int,
-  tile: Tile,
-  target: Target,
-) -> LayerCycles:
-  """Cycles of a layer whose tensors lie in L2; channels already padded."""
-  bits = in_bits, weight_bits, out_bits
-  plan = schedule(layer, tile, bits, target)
-  compute = plan.compute.ravel()
-  load, store = loads(plan), plan.store_y.ravel()
-  first = int(plan.load_x.flat[0] + plan.load_w[0])
-  first += bias_cycles(layer, out_bits, target)
-  if target.double_buffering == 1:  # nothing overlaps
-    slots = compute + load + store
-    last = 0
-  else:
-    before = np.concatenate(([0], store[:-1]))
-    slots = np.maximum(compute, np.maximum(load, before))
-    last = int(store[-1])
-  busy = int(compute.sum())
-  overhead = target.layer_start_cycles + compute.size * target.tile_cycles
-  dma = first + int(slots.sum()) - busy + last
-  total, waiting = overhead + busy + dma, int(plan.waiting.sum())
-  return LayerCycles(total, busy, dma, overhead, waiting=waiting)
+# ---- L3: slices of rows, and in each of them slices of channels
 
 
-def l3_cycles(
-  layer: Layer,
-  in_bits: int,
-  weight_bits: int,
-  out_bits: int,
-  part: L2Tile,
-  target: Target,
-) -> LayerCycles:
-  """Cycles of a layer that is cut between L3 and L2 (layer_L3_c_template.c).
+class _RowSlice(NamedTuple):
+  in_height: Number
+  out_height: Number
+  top: Number
+  bottom: Number
+
+
+def _slices(layer, bits, tiles, target, rounded) -> LayerCycles:
+  """Cycles of a layer that may be cut in L3 (layer_L3_c_template.c).
 
   Row slices run in order; inside each, slices of output channels. While a slice
   runs, the next weights come from L3; while a row slice runs, the next input
@@ -170,111 +136,167 @@ def l3_cycles(
   pays L3 traffic: DORY fetches the weights of other layers ahead, outside the
   time it reports (network.c.t:232-284).
   """
-  # L3 transfers of every slice; 0 for tensors that are not cut, which are in L2
-  # before the layer starts.
-  bits = in_bits, weight_bits, out_bits
-  rows, channels = _row_slices(layer, part), _channel_slices(layer, part)
-  tile = tile_l1(layer, *bits, target, part)
-  x, y, w = (np.zeros(len(part), np.int64) for part in (rows, rows, channels))
-  if part.input_in_l3:
-    line = layer.in_channels * layer.in_width * in_bits
-    x[:] = [_l3_transfer(row.in_height * line, target) for row in rows]
-  if part.out_height < layer.out_height:
-    line = layer.out_channels * layer.out_width * out_bits
-    y[:] = [_l3_transfer(row.out_height * line, target) for row in rows]
-  if len(channels) > 1:
-    line = _channel_bits(layer, bits, target)
-    w[:] = [_l3_transfer(n * line, target) for n in channels]
+  # All slices of channels but the last are as wide as the part in L2
+  part = tiles.in_l2
+  rows = _Rows(layer, part)
+  count_n = jnp.ceil(layer.out_channels / part.out_channels)
+  last_n = layer.out_channels - (count_n - 1) * part.out_channels
+  kinds_n = jnp.minimum(count_n, 2)
+  x, y, w = _l3_transfers(layer, bits, part, count_n, target, rounded)
+  first_w = w(jnp.where(count_n > 1, part.out_channels, last_n))
 
-  # The formula above, slice by slice. `parts` keeps what the slices themselves
-  # took: L3 is charged only with what no slice hides.
-  total = int(w[0] + x[0] + y[-1])
-  parts = np.zeros(4, np.int64)
-  for j, row in enumerate(rows):
-    last = j + 1 == len(rows)
-    busy = 0
-    for n, next_w in zip(channels, (*w[1:], 0 if last else w[0]), strict=True):
-      slice_ = _slice(layer, row, n, bits)
-      run = l2_cycles(slice_, *bits, _within(tile, slice_), target)
-      parts += run.compute, run.dma, run.overhead, run.waiting
-      busy += max(run.total, int(next_w))
-    arriving, leaving = 0 if last else x[j + 1], y[j - 1] if j else 0
-    total += max(busy, int(arriving + leaving))
-  compute, dma, overhead, waiting = (int(part) for part in parts)
-  l3 = total - compute - dma - overhead
-  return LayerCycles(total, compute, dma, overhead, l3, waiting)
+  def step(i, state):
+    """Adds the slices of one kind; the last of its channels ends a row."""
+    total, sums, others = state
+    is_there = i < rows.kinds * kinds_n
+    i = jnp.minimum(i, rows.kinds * kinds_n - 1)
+    index = jnp.floor(i / kinds_n)
+    is_end = i - index * kinds_n == kinds_n - 1
+    place, many = rows.kind(index)
+    is_last = place == rows.count - 1
+    n = jnp.where(is_end, last_n, part.out_channels)
+    piece = _slice(layer, rows.slice(place), n, bits)
+    tile = _within(tiles.in_l1, piece)
+    parts = l2_cycles(piece, tile, bits, target, rounded)
+
+    # Channels: the weights of the next slice come meanwhile
+    run = parts.compute + parts.dma + parts.overhead
+    before_end = jnp.maximum(run, w(part.out_channels)) * (count_n - 2)
+    before_end += jnp.maximum(run, w(last_n))
+    at_end = jnp.maximum(run, jnp.where(is_last, 0, first_w))
+
+    # Rows: input and output go on behind all of them
+    moved = jnp.where(is_last, 0, x(rows.slice(place + 1).in_height))
+    moved += jnp.where(place == 0, 0, y(rows.slice(place - 1).out_height))
+    row = many * jnp.maximum(others + at_end, moved)
+    total += jnp.where(is_there & is_end, row, 0)
+    times = jnp.where(is_there, many * jnp.where(is_end, 1, count_n - 1), 0)
+    sums = jax.tree.map(lambda total, each: total + times * each, sums, parts)
+    return total, sums, jnp.where(is_end, 0, before_end)
+
+  # Derivatives need a number of steps that is known when it is compiled
+  last = rows.slice(rows.count - 1)
+  start = first_w + x(rows.slice(0.0).in_height) + y(last.out_height)
+  zero = jnp.zeros_like(start)
+  state = start, Parts(zero, zero, zero, zero), zero
+  if rounded:
+    steps = (rows.kinds * kinds_n).astype(jnp.int32)
+  else:
+    steps = 2 * _ROW_KINDS
+  total, parts, _ = jax.lax.fori_loop(0, steps, step, state)
+  l3 = total - parts.compute - parts.dma - parts.overhead
+  return LayerCycles(
+    total, parts.compute, parts.dma, parts.overhead, l3, parts.waiting
+  )
 
 
-class _RowSlice(NamedTuple):
-  in_height: int
-  out_height: int
-  top: int
-  bottom: int
+class _Rows:
+  """Slices of the rows of a layer, and their kinds.
 
+  The first ones have padding above, the last ones below; those between are
+  alike. The one before the last ones is told apart, since what comes after it
+  is not like what comes after the others.
 
-def _row_slices(layer, tile) -> list[_RowSlice]:
-  kernel, stride = layer.kernel_height, layer.stride
-  step = tile.out_height
-  if tile.input_in_l3:
-    step = min(step, (tile.in_height - kernel + stride) // stride)
-  slices = []
-  for start in range(0, layer.out_height, step):
-    out_height = min(step, layer.out_height - start)
-    first = start * stride - layer.padding[0]
-    end = first + (out_height - 1) * stride + kernel
-    slices.append(
-      _RowSlice(
-        min(end, layer.in_height) - max(first, 0),
-        out_height,
-        max(0, -first),
-        max(0, end - layer.in_height),
-      )
+  Attributes:
+    count: how many slices there are.
+    kinds: how many kinds of them.
+  """
+
+  def __init__(self, layer: Geometry, part: L2Tile):
+    stride, kernel = layer.stride, layer.kernel_height
+    step = part.out_height
+    made = jnp.floor((part.in_height - kernel + stride) / stride)
+    self.step = jnp.where(part.input_in_l3, jnp.minimum(step, made), step)
+    self.layer = layer
+    self._is_whole = part.is_whole(layer)
+    self.count = jnp.ceil(layer.out_height / self.step)
+    rest = layer.out_height - (self.count - 1) * self.step
+    reach = (layer.out_height - 1) * stride - layer.top + kernel
+    below = (reach - layer.in_height - rest * stride) / (self.step * stride)
+    self._first = jnp.maximum(1, jnp.ceil(layer.top / (self.step * stride)))
+    self._last = 2 + jnp.maximum(0, jnp.ceil(below))
+    self.kinds = jnp.minimum(self.count, self._first + 1 + self._last)
+
+  def kind(self, index):
+    """Place of a slice of a kind, and how many there are."""
+    between = self.count - self._first - self._last
+    all_differ = between <= 1
+    after = index + jnp.maximum(between - 1, 0)
+    place = jnp.where(index <= self._first, index, after)
+    place = jnp.where(all_differ, index, place)
+    alike = ~all_differ & (index == self._first)
+    return place, jnp.where(alike, between, 1)
+
+  def slice(self, place) -> _RowSlice:
+    """Rows that a slice reads and makes, and its padding.
+
+    A layer that is not cut has all rows and the padding that DORY passes, both
+    of which its stride may not reach.
+    """
+    layer, start = self.layer, place * self.step
+    out_height = jnp.minimum(self.step, layer.out_height - start)
+    first = start * layer.stride - layer.top
+    end = first + (out_height - 1) * layer.stride + layer.kernel_height
+    whole = self._is_whole
+    in_height = jnp.minimum(end, layer.in_height) - jnp.maximum(first, 0)
+    return _RowSlice(
+      jnp.where(whole, layer.in_height, in_height),
+      out_height,
+      jnp.where(whole, layer.top, jnp.maximum(0, -first)),
+      jnp.where(whole, layer.bottom, jnp.maximum(0, end - layer.in_height)),
     )
-  return slices
 
 
-def _channel_slices(layer, tile) -> list[int]:
-  starts = range(0, layer.out_channels, tile.out_channels)
-  return [min(tile.out_channels, layer.out_channels - n) for n in starts]
-
-
-def _slice(layer, rows, channels, bits):
-  inputs = channels if layer.op == "depthwise" else layer.in_channels
-  part = dataclasses.replace(
-    layer,
-    in_channels=inputs,
+def _slice(layer, rows, channels, bits) -> Geometry:
+  is_depthwise = layer.op == DEPTHWISE
+  part = layer._replace(
+    in_channels=jnp.where(is_depthwise, channels, layer.in_channels),
     out_channels=channels,
     in_height=rows.in_height,
-    padding=(rows.top, rows.bottom, *layer.padding[2:]),
+    out_height=rows.out_height,
+    top=rows.top,
+    bottom=rows.bottom,
   )
-  return pad_channels(part, *bits)
+  return pad_channels(part, bits)
 
 
-def _within(tile: Tile, part: Layer) -> Tile:
+def _within(tile: Tile, part: Geometry) -> Tile:
   """The tile in a slice that may be smaller than the one it was chosen for."""
-  if tile.out_height >= part.out_height:
-    rows = part.in_height, part.out_height
-  else:
-    rows = min(tile.in_height, part.in_height), tile.out_height
   return Tile(
-    min(tile.in_channels, part.in_channels),
-    min(tile.out_channels, part.out_channels),
-    rows[0],
+    jnp.minimum(tile.in_channels, part.in_channels),
+    jnp.minimum(tile.out_channels, part.out_channels),
+    jnp.minimum(tile.in_height, part.in_height),
     tile.in_width,
-    rows[1],
+    jnp.minimum(tile.out_height, part.out_height),
     tile.out_width,
   )
 
 
-def _channel_bits(layer, bits, target):
-  """Weights, k and lambda or bias of one output channel, in bits."""
-  weights = layer.weight_count // layer.out_channels * bits[1]
-  if bits[2] != 32:
-    return weights + 2 * target.constant_bits
-  return weights + (target.bias_bits if layer.op == "linear" else 0)
+def _l3_transfers(layer, bits, part, count_n, target, rounded):
+  """Cycles of L3 transfers: of input rows, output rows, weights of channels.
 
+  They are 0 for tensors that are not cut, which are in L2 before the layer
+  starts.
+  """
+  x_row = layer.in_channels * layer.in_width * bits.input
+  y_row = layer.out_channels * layer.out_width * bits.output
+  constants = jnp.where(
+    bits.output != 32,
+    2 * target.constant_bits,
+    jnp.where(layer.op == LINEAR, target.bias_bits, 0),
+  )
+  channel = layer.weights_per_channel * bits.weight + constants
 
-def _l3_transfer(bits, target):
-  return target.l3_setup_cycles + math.ceil(
-    bits / 8 / target.l3_bytes_per_cycle
+  def transfer(is_cut, line):
+    def cycles(count):
+      moved = count * line / 8 / target.l3_bytes_per_cycle
+      moved = jnp.ceil(moved) if rounded else moved
+      return jnp.where(is_cut, target.l3_setup_cycles + moved, 0)
+
+    return cycles
+
+  return (
+    transfer(part.input_in_l3, x_row),
+    transfer(part.out_height < layer.out_height, y_row),
+    transfer(count_n > 1, channel),
   )

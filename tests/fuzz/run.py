@@ -2,9 +2,9 @@
 
     python tests/fuzz/run.py tables --seed=1 --count=1000
 
-Other fuzzers: precision_files, checkpoints, settings. It ends with the first
-input that was answered as it must not be, and with the number that makes it
-again.
+Other fuzzers: precision_files, checkpoints, settings, onnx_files, tflite_files.
+It ends with the first input that was answered as it must not be, and with the
+number that makes it again.
 """
 
 import argparse

@@ -1,13 +1,14 @@
 """The page of a BitQ run: which block format every tensor should have."""
 
 import dataclasses
+import itertools
 import shlex
 from pathlib import Path
 
 from fbq.experiments.bitq import pictures, word_section
+from fbq.experiments.bitq.block_network import BlockNetwork
 from fbq.experiments.bitq.results import (
   BitQResults,
-  BlockNetwork,
   SeedStudy,
   at_alpha,
 )
@@ -86,6 +87,13 @@ def tell(results: BitQResults, log: Log) -> None:
   log.console.print(cells.printed(_networks(results)))
   for sentence in _answers(results):
     log.say(sentence)
+
+
+def tables(results: BitQResults) -> list[Table]:
+  """All networks, then the sensitivity to alpha and the ablation of words."""
+  words = range(len(results.studies[0].words))
+  found = (word_section.tables(results, i) for i in words)
+  return [_networks(results), *itertools.chain(*found)]
 
 
 def _floats(results: BitQResults) -> Mean:

@@ -1,12 +1,11 @@
 """The section of a BitQ page on one word length: what was chosen, and why."""
 
+from fbq.experiments.bitq.block_network import best_of, objective
 from fbq.experiments.bitq.choices import shown
 from fbq.experiments.bitq.results import (
   BitQResults,
   WordResults,
   at_alpha,
-  best_of,
-  objective,
 )
 from fbq.report.blocks import (
   Cell,
@@ -55,6 +54,12 @@ def untrained(results: BitQResults, role: str) -> Cell:
   shares = [study.by_role[role].untrained_test for study in results.studies]
   known = [share for share in shares if share is not None]
   return in_percent(mean(known) if known else None)
+
+
+def tables(results: BitQResults, index: int) -> list[Table]:
+  """Sensitivity to alpha and ablation of one word."""
+  word = results.studies[0].words[index]
+  return [_sensitivity(results, index), _ablation(results, word)]
 
 
 def section(results: BitQResults, index: int) -> Section:
@@ -182,6 +187,7 @@ def _sensitivity(results: BitQResults, index: int) -> Table:
     (number("objective", scale), measured(best)),
     (percents("its test\n%"), over(lambda *case: best(*case).percent)),
     marks=lambda alpha: "best" if alpha == results.alpha else "",
+    label=f"{first.name}: sensitivity to alpha",
   )
 
 
@@ -206,4 +212,8 @@ def _ablation(results: BitQResults, word: WordResults) -> Table:
     rows.append([lacking, share, *moved, *beside])
   group, energy = "table 4, ResNet-18", number("energy\nµJ", "{:.1f}")
   beside = number("%", "{:.2f}", group), number("J", "{:.3f}", group)
-  return Table([Column("eq. 1"), TEST, KIB, energy, *beside], rows)
+  return Table(
+    [Column("eq. 1"), TEST, KIB, energy, *beside],
+    rows,
+    label=f"{word.name}: ablation at alpha = {results.alpha:g}",
+  )

@@ -2,8 +2,13 @@
 
 from pathlib import Path
 
+from fbq.config_words import cut
 from fbq.deploy.faithful import LayerReport
-from fbq.experiments.export.results import BlockExport, IntegerExport
+from fbq.experiments.export.results import (
+  BlockExport,
+  CExport,
+  IntegerExport,
+)
 from fbq.report import cells, page
 from fbq.report.blocks import (
   Answer,
@@ -28,6 +33,7 @@ Exported = IntegerExport | BlockExport
 FORMS = (  # form, its file, and who reads it
   ("integer network", "network.json", "fbq.deploy.artifact.load, bit for bit"),
   ("DORY", "dory/network.onnx", "DORY's Quantlab frontend for PULP boards"),
+  ("C", "c/network.c", "any C99 compiler; no heap, no library"),
   ("ONNX", "qdq.onnx", "what knows QDQ and opset 21; 2-bit weights are int8"),
 )
 _LAYERS = (
@@ -44,7 +50,9 @@ def write(results: Exported, run: Run, workdir: Path) -> None:
   answer, *more = _statements(results)
   blocks: list[Block] = [Answer([answer], list(map(Text, more)))]
   if results.failed:
-    failures = [f"{part}: {reason}" for part, reason in results.failed.items()]
+    failures = [
+      f"{part}: {cut(reason, 400)}" for part, reason in results.failed.items()
+    ]
     blocks.append(Section("What could not be made", [Bullets(failures)]))
   if results.sizes:
     blocks.append(_figures(results))
@@ -122,13 +130,43 @@ def _integers(results: IntegerExport) -> list[Block]:
       )
     )
   blocks: list[Block] = [Section("What runs where", files)]
+  if results.c:
+    blocks.append(Section("On any processor", _code(results.c)))
   if "DORY" not in results.failed:
     blocks.append(Section(f"On the board: {results.target}", _board(results)))
+  if results.refused:
+    table = Table.of(
+      results.refused,
+      ("layer", lambda row: row[0]),
+      (Column("why, and what to change", "long"), lambda row: row[1]),
+      label="layers that DORY or its kernels would not run as they are",
+    )
+    heading = f"Layers that {results.target} does not run"
+    blocks.append(Section(heading, [table]))
   if results.widths:
     blocks.append(Section("Requantization", [_widths(results)]))
   if results.written:
     blocks.append(Section("Layers", [_layers(results), note(_LAYERS)]))
   return blocks
+
+
+def _code(code: CExport) -> list[Block]:
+  """What the C takes, and how it is run."""
+  sizes = code.sizes
+  ran = (
+    f"Compiled here, it gives the logits of all {code.images} golden images."
+    if code.ran
+    else "There is no C compiler here, so it was not run."
+  )
+  return [
+    Code("make -C c"),
+    Text(
+      f"Flash: {sizes.weight_bytes:,} bytes of weights and "
+      f"{sizes.constant_bytes:,} of constants, besides the program. Memory: "
+      f"{sizes.arena_bytes:,} bytes of activations, image and logits included."
+    ),
+    Text(ran),
+  ]
 
 
 def _board(results: IntegerExport) -> list[Block]:

@@ -1,8 +1,8 @@
-"""A trained point of a run as integers for DORY and ONNX, or as packed blocks.
+"""A trained point of a run as integers for DORY, C and ONNX, or as blocks.
 
 Lowers a fine-tuned network in two widths of requantization, compares both with
-the trained one on the test images, and writes an integer network, DORY's files
-and a quantized ONNX. A network of block formats becomes packed codes and
+the trained one on the test images, and writes an integer network, DORY's files,
+C and a quantized ONNX. A network of block formats becomes packed codes and
 exponents. Each part is tried, whatever became of the others.
 """
 
@@ -19,8 +19,10 @@ import numpy as np
 from fbq.deploy import (
   artifact,
   block_artifact,
+  c_code,
   dory,
   dory_check,
+  dory_limits,
   dory_target,
   faithful,
   integer,
@@ -34,6 +36,7 @@ from fbq.experiments.export.config import Export
 from fbq.experiments.export.results import (
   BlockExport,
   BlockTensor,
+  CExport,
   IntegerExport,
   Integers,
 )
@@ -47,6 +50,7 @@ from hwsim.pulp import XPULPNN_V1, Target, latency_table
 
 T = TypeVar("T")
 WIDTHS = (32, 64)
+_GOLDEN = 4  # images that the C checks itself on
 _IMAGES = 360  # at a time, and those that the written network is compared on
 
 
@@ -161,10 +165,18 @@ def _integers(
     "dory",
   )
 
+  refused: list[tuple[str, str]] = []
+  if bits in made:
+    refused = dory_limits.problems(network(bits), target)
   cycles = None
   if hardware and simulated:
     timed = functools.partial(_cycles, point, simulated, hardware.output_bits)
     cycles = attempt("cycles", timed)
+
+  # ---- C for any processor
+  code = attempt(
+    "C", lambda: _write_c(network(bits), workdir / "c", point.images), "c"
+  )
 
   # ---- ONNX, which requantizes in floating point: any width gives the same
   model = attempt(
@@ -206,7 +218,9 @@ def _integers(
     onnx=onnx,
     target=target.name,
     dory=dory_target.invocation(target),
+    refused=tuple(refused),
     cycles=cycles or {},
+    c=code,
   )
 
 
@@ -245,6 +259,15 @@ def _cycles(
     costed = costs.Costs(wide, table, output_bits)
     found[width] = costed.total(workload, point.assignment)
   return found
+
+
+def _write_c(
+  network: IntegerNet, directory: Path, images: jax.Array
+) -> CExport:
+  """Writes C and lets it check itself, if there is a compiler."""
+  golden = np.asarray(integer.quantize_images(images[:_GOLDEN]))
+  sizes = c_code.write(network, directory, golden)
+  return CExport(sizes, len(golden), c_code.check(directory))
 
 
 def _write_onnx(network: IntegerNet, path: Path) -> Any:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from fbq.deploy.c_code import CSizes
 from fbq.deploy.dory_target import Invocation
 from fbq.deploy.faithful import LayerReport
 
@@ -50,6 +51,20 @@ class Integers:
     return sum(v if isinstance(v, int) else sum(v.values()) for v in values)
 
 
+class CExport(NamedTuple):
+  """C of a network.
+
+  Attributes:
+    sizes: bytes of weights, constants and activations.
+    images: golden images that it checks itself on.
+    ran: whether it was compiled here and found them right.
+  """
+
+  sizes: CSizes
+  images: int
+  ran: bool
+
+
 @dataclasses.dataclass(frozen=True)
 class IntegerExport(ExportedPoint):
   """A point in integers.
@@ -62,8 +77,10 @@ class IntegerExport(ExportedPoint):
       trained network does.
     target: name of the hardware that DORY writes code for.
     dory: command that makes DORY write it.
+    refused: (layer, reason) of all that DORY would not run as it is.
     cycles: simulated cycles by bits of the requantization; {} if there are
       none.
+    c: what became of the C; None if it could not be made.
   """
 
   requantization_bits: int
@@ -72,7 +89,9 @@ class IntegerExport(ExportedPoint):
   onnx: dict[str, int]
   target: str
   dory: Invocation
+  refused: tuple[tuple[str, str], ...]
   cycles: dict[int, int]
+  c: CExport | None
 
   @property
   def written(self) -> Integers | None:
@@ -118,8 +137,10 @@ class IntegerExport(ExportedPoint):
       "sizes": self.sizes,
       "dory": dory,
       "dory_command": self.dory.command,
+      "refused": [list(each) for each in self.refused],
       "target": self.target,
       "cycles": {str(width): n for width, n in self.cycles.items()},
+      "c": self._code(),
       "onnx": onnx,
       "layers": {
         layer.layer: {
@@ -130,6 +151,16 @@ class IntegerExport(ExportedPoint):
         for layer in (self.written.layers if self.written else ())
       },
       **({"failed": self.failed} if self.failed else {}),
+    }
+
+  def _code(self) -> dict[str, Any]:
+    """What result.json says of the C."""
+    if self.c is None:
+      return {"error": f"not written: {self.failed.get('C', '')}"}
+    ran = f"{self.c.images} of {self.c.images} images equal, compiled here"
+    return {
+      **self.c.sizes._asdict(),
+      "checked": ran if self.c.ran else "not compiled: there is no cc here",
     }
 
 

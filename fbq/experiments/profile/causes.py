@@ -1,11 +1,9 @@
 """Why a layer is faster at a higher precision, in words and cycles."""
 
 from fbq.experiments.profile.results import Cost
-from hwsim.pulp import Target
+from hwsim.pulp import Target, tiles
 from hwsim.pulp.kernels import coefficients
-from hwsim.pulp.tiling import Tile, tile_l1
-from hwsim.pulp.tiling_l3 import tile_l2
-from hwsim.pulp.timeline import pad_channels
+from hwsim.pulp.tiling import Tile
 from hwsim.workload import Layer
 
 
@@ -16,10 +14,10 @@ def explain(layer: Layer, before: Cost, after: Cost, target: Target) -> str:
   """
   saved = {name: n - after.parts[name] for name, n in before.parts.items()}
   least = 0.1 * (before.cycles - after.cycles)
-  tiles = [_tile(layer, row, target) for row in (before, after)]
+  pair = [_tile(layer, row, target) for row in (before, after)]
   words = {
-    "compute": lambda: _work(layer, before, after, tiles, target),
-    "waiting": lambda: _imbalance(layer, before, tiles[0], target),
+    "compute": lambda: _work(layer, before, after, pair, target),
+    "waiting": lambda: _imbalance(layer, before, pair[0], target),
     "dma": lambda: "transfers hidden better behind kernels",
     "overhead": lambda: "fewer tiles",
     "l3": lambda: "less waiting for L3",
@@ -28,18 +26,19 @@ def explain(layer: Layer, before: Cost, after: Cost, target: Target) -> str:
     (name for name in saved if saved[name] >= least), key=lambda n: -saved[n]
   )
   said = [f"{words[name]()} ({-saved[name]:+,})" for name in causes]
-  if tiles[0] != tiles[1]:
-    said.append(f"tiles {_named(tiles[0])} before, {_named(tiles[1])} after")
+  if pair[0] != pair[1]:
+    said.append(f"tiles {_named(pair[0])} before, {_named(pair[1])} after")
   return "; ".join(said)
 
 
 def _tile(layer, row, target) -> Tile | None:
   """The L1 tile of a layer; None if it is cut between L3 and L2."""
   bits = row.in_bits, row.weight_bits or 8, row.out_bits
-  padded = pad_channels(layer, *bits)
-  if not tile_l2(padded, *bits, target).is_whole(padded):
+  part, tile = tiles(layer, *bits, target)
+  whole = layer.in_height, layer.out_height
+  if part.input_in_l3 or part[1:3] != whole:
     return None
-  return tile_l1(padded, *bits, target)
+  return tile if part.out_channels >= layer.out_channels else None
 
 
 def _named(tile) -> str:
@@ -48,7 +47,7 @@ def _named(tile) -> str:
   return f"{tile.out_channels}x{tile.out_height}x{tile.out_width}"
 
 
-def _work(layer, before, after, tiles, target):
+def _work(layer, before, after, pair, target):
   """What makes kernels do more instructions at the lower precision."""
   in_bits, weight_bits = before.in_bits, before.weight_bits or 8
   sub_byte = min(in_bits, weight_bits) < 8
@@ -66,7 +65,7 @@ def _work(layer, before, after, tiles, target):
         f"leftovers: {patch} inputs of a patch are no multiple of the "
         f"{steps[0]} of an inner iteration"
       )
-    if _has_odd(tiles[0]) and not _has_odd(tiles[1]):
+    if _has_odd(pair[0]) and not _has_odd(pair[1]):
       return "tiling: odd last pixels run channel by channel"
   return "tiling: shapes that suit the kernel better"
 

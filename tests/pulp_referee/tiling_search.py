@@ -61,6 +61,33 @@ class Memory(NamedTuple):
   bias_bits: int
 
 
+def pad_channels(
+  layer: Layer, in_bits: int, weight_bits: int, out_bits: int
+) -> Layer:
+  """The layer with channels that fill whole bytes, as it is deployed.
+
+  Rule of the published benchmark (quantlib generate_bench_spec.py:36-40): input
+  channels to whole bytes at both input and weight precision, output channels at
+  output precision. Operators with one channel count take the narrowest.
+  """
+
+  into, out = (in_bits, weight_bits), (out_bits,)
+  if layer.op == "depthwise":
+    into = out = (in_bits, weight_bits, out_bits)
+  elif not layer.has_weights:
+    into = out = (in_bits, out_bits)
+
+  def whole(channels, bits):
+    step = max(1, 8 // min(bits))
+    return -(-channels // step) * step
+
+  return dataclasses.replace(
+    layer,
+    in_channels=whole(layer.in_channels, into),
+    out_channels=whole(layer.out_channels, out),
+  )
+
+
 def im2col_bytes(layer: Layer, cores: int) -> int:
   """Bytes of a convolution's patch buffers: two 8-bit patches per core.
 

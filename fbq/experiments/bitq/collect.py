@@ -1,0 +1,91 @@
+"""Tables of BitQ runs: every network over seeds, and networks side by side.
+
+python -m fbq.experiments.bitq.collect runs/digits_bitq runs/bitq18 ...
+
+Runs that differ in nothing but seeds count as one of all their seeds.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fbq.config import ConfigError
+from fbq.experiments.bitq import page
+from fbq.experiments.bitq.results import BitQResults
+from fbq.experiments.bitq.word_section import KIB, TEST, in_percent, plain
+from fbq.lab import experiment
+from fbq.report import cells
+from fbq.report.blocks import Table, percents
+
+
+def read(workdirs: Sequence[Path]) -> list[BitQResults]:
+  """The records of runs, those of the same settings joined.
+
+  Raises:
+    ConfigError: another experiment, no results, or a seed twice.
+  """
+  joined: dict[str, BitQResults] = {}
+  for workdir in workdirs:
+    _, results, run = experiment.load(workdir)
+    if not isinstance(results, BitQResults):
+      raise ConfigError(
+        f"{workdir} holds {type(results).__name__}, expected a run of "
+        "configs/digits_bitq.py"
+      )
+    settings = {k: v for k, v in run.settings.items() if k != "seeds"}
+    key = json.dumps(settings, sort_keys=True)
+    if key in joined:
+      studies = (*joined[key].studies, *results.studies)
+      results = dataclasses.replace(results, studies=studies)
+    seeds = [study.seed for study in results.studies]
+    if len(set(seeds)) < len(seeds):
+      raise ConfigError(
+        f"{workdir}: the seeds of {results.network} are {seeds}, expected each "
+        "once"
+      )
+    joined[key] = results
+  return list(joined.values())
+
+
+def networks(runs: Sequence[BitQResults]) -> Table:
+  """FP32 and what is recommended for each word, a row for each network."""
+  rows = [
+    (run, role)
+    for run in runs
+    for role in (
+      "FP32",
+      *(f"{w.name} recommended" for w in run.studies[0].words),
+    )
+  ]
+  kib = lambda n, _: n.moves.kib
+  return Table.of(
+    rows,
+    ("network", lambda row: f"{row[0].network}, {row[1]}"),
+    (KIB, lambda row: plain(row[0].over_seeds(row[1], kib))),
+    (TEST, lambda row: in_percent(row[0].test(row[1]))),
+    (percents("below\nFP32"), lambda row: in_percent(row[0].lost(row[1]))),
+    label="Networks side by side",
+  )
+
+
+def main() -> None:
+  from rich.console import Console
+
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("workdirs", nargs="+", type=Path)
+  try:
+    runs = read(parser.parse_args().workdirs)
+  except ConfigError as error:
+    sys.exit(f"error: {error}")
+  console = Console(width=None if sys.stdout.isatty() else 120)
+  for run in runs:
+    for table in page.tables(run):
+      console.print(cells.printed(table))
+  console.print(cells.printed(networks(runs)))
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,186 @@
+"""Cycles of one layer: DMA and NE16's jobs of its tiles, double buffered.
+
+  start + x(0) + W(0)
+        + sum over tiles [tile + max(job, x(next) + W(next), y(previous))]
+        + y(last)
+
+as on PULP clusters (`hwsim.pulp.timeline`), with NE16 in the place of the
+kernels: channels outermost, then rows, then columns. A job takes at least the
+writing of its registers, which the job before hides. Jobs and DMA do not slow
+each other down in L1. Weights that do not fit L2 come slice by slice behind the
+slices before:
+
+  W(0) + sum over slices max(run, W(next))
+"""
+
+import dataclasses
+
+import numpy as np
+
+from hwsim import pulp
+from hwsim.ne16.kernels import Job, cycles, mode_of
+from hwsim.ne16.target import Target
+from hwsim.ne16.tiling import channel_bytes, slice_l2, tile_l1
+from hwsim.pulp import LayerCycles
+from hwsim.workload import Layer
+
+
+def simulate(
+  layer: Layer, in_bits: int, weight_bits: int, out_bits: int, target: Target
+) -> LayerCycles:
+  """Cycles of one layer on a target at the given precision.
+
+  What NE16 cannot run (`hwsim.ne16.kernels.mode_of`) runs on the cores with
+  8-bit weights, whatever `weight_bits`.
+
+  Args:
+    layer: the layer.
+    in_bits: 8.
+    weight_bits: 2 to 8; those of a layer without weights do not matter.
+    out_bits: 8, or 32 for outputs that stay accumulators.
+    target: GAP9 or the like.
+
+  Raises:
+    ValueError: other bits, an operator that neither NE16 nor the cores have, or
+      a layer that fits no tiling.
+  """
+  ladder = target.ladder
+  for what, bits, allowed in (
+    ("input", in_bits, ladder.activations),
+    ("weight", weight_bits, ladder.weights),
+    ("output", out_bits, (*ladder.activations, 32)),
+  ):
+    if bits not in allowed:
+      raise ValueError(
+        f"layer {layer.name!r}: {what} bits are {bits!r}, expected one of "
+        f"{allowed}"
+      )
+  if mode_of(layer) is None:
+    return pulp.simulate(layer, in_bits, 8, out_bits, target.cores)
+
+  out_bytes = out_bits // 8
+  channels = slice_l2(layer, weight_bits, out_bytes, target)
+  if channels == layer.out_channels:
+    return l2_cycles(layer, weight_bits, out_bytes, target)
+
+  # Slices of weights from L3, each as long as it takes to run the one before.
+  slices = [
+    min(channels, layer.out_channels - n)
+    for n in range(0, layer.out_channels, channels)
+  ]
+  arriving = [
+    target.l3_setup_cycles
+    + int(
+      np.ceil(
+        channel_bytes(layer, weight_bits, n, out_bytes, target)
+        / target.l3_bytes_per_cycle
+      )
+    )
+    for n in slices
+  ]
+  total, parts = arriving[0], np.zeros(3, np.int64)
+  for n, after in zip(slices, (*arriving[1:], 0), strict=True):
+    inputs = n if layer.op == "depthwise" else layer.in_channels
+    part = dataclasses.replace(layer, in_channels=inputs, out_channels=n)
+    run = l2_cycles(part, weight_bits, out_bytes, target)
+    total += max(run.total, after)
+    parts += run.compute, run.dma, run.overhead
+  compute, dma, overhead = parts.tolist()
+  return LayerCycles(
+    total, compute, dma, overhead, total - compute - dma - overhead
+  )
+
+
+def l2_cycles(
+  layer: Layer, weight_bits: int, out_bytes: int, target: Target
+) -> LayerCycles:
+  """Cycles of a layer of NE16 whose tensors lie in L2."""
+  tile = tile_l1(layer, weight_bits, out_bytes, target)
+  mode = mode_of(layer)
+  assert mode is not None  # `simulate` gives others to the cores
+
+  # Every tile, channels outermost: axes [channels, rows, columns].
+  starts, channels = _cuts(layer.out_channels, tile.channels, (-1, 1, 1))
+  top, rows = _cuts(layer.out_height, tile.rows, (1, -1, 1))
+  left, columns = _cuts(layer.out_width, tile.columns, (1, 1, -1))
+  in_rows, cut_bottom = _inputs(layer, top, rows, "height")
+  in_columns, cut_right = _inputs(layer, left, columns, "width")
+
+  depthwise = layer.op == "depthwise"
+  job = Job(
+    mode,
+    rows,
+    columns,
+    channels if depthwise else layer.in_channels,
+    channels,
+    weight_bits,
+    layer.stride,
+    cut_bottom,
+    cut_right,
+    out_bytes,
+  )
+  compute = np.maximum(cycles(job, target), target.job_setup_cycles).ravel()
+
+  # A tile of all columns and channels lies in one piece, one of all channels in
+  # one line a row, any other in one line a pixel. Weights change with the
+  # channels alone.
+  in_channels = channels if depthwise else layer.in_channels
+  x = _transfer(
+    (in_rows, layer.in_height),
+    (in_columns, layer.in_width),
+    (in_channels, layer.in_channels),
+    1,
+    target,
+  )
+  y = _transfer(
+    (rows, layer.out_height),
+    (columns, layer.out_width),
+    (channels, layer.out_channels),
+    out_bytes,
+    target,
+  )
+  w = channel_bytes(layer, weight_bits, channels, out_bytes, target)
+  w = target.dma_command_cycles + -(-w // target.dma_bytes_per_cycle)
+  shape = np.broadcast_shapes(channels.shape, rows.shape, columns.shape)
+  first = np.zeros(shape[1:], bool)
+  first[0, 0] = True
+  x, w, y = (np.broadcast_to(part, shape).ravel() for part in (x, w * first, y))
+
+  # The first loads and the last store stand alone; a tile of its own has
+  # nothing to hide behind.
+  after = np.append((x + w)[1:], 0)
+  before = np.concatenate(([0], y[:-1]))
+  slots = np.maximum(compute, np.maximum(after, before))
+  busy = int(compute.sum())
+  overhead = target.layer_start_cycles + compute.size * target.tile_cycles
+  dma = int(x[0] + w[0] + slots.sum() - busy + y[-1])
+  return LayerCycles(overhead + busy + dma, busy, dma, overhead)
+
+
+def _cuts(size, step, axes):
+  """Starts and sizes of the pieces of an axis, shaped to broadcast."""
+  starts = np.arange(0, size, step)
+  return starts.reshape(axes), np.minimum(step, size - starts).reshape(axes)
+
+
+def _inputs(layer, start, count, axis):
+  """Rows that outputs read, and rows of padding below them, by tile."""
+  kernel = getattr(layer, f"kernel_{axis}")
+  size = getattr(layer, f"in_{axis}")
+  before = layer.padding[0 if axis == "height" else 2]
+  first = start * layer.stride - before
+  end = first + (count - 1) * layer.stride + kernel
+  inside = np.minimum(end, size) - np.maximum(first, 0)
+  return inside, np.maximum(end - size, 0)
+
+
+def _transfer(rows, columns, channels, element_bytes, target):
+  """Cycles to move a part of a tensor, each axis given as (part, whole)."""
+  (h, _), (w, all_w), (c, all_c) = rows, columns, channels
+  every_channel, every_column = c == all_c, w == all_w
+  lines = np.where(every_channel, np.where(every_column, 1, h), h * w)
+  line_bytes = h * w * c * element_bytes // lines
+  line = np.maximum(
+    -(-line_bytes // target.dma_bytes_per_cycle), target.dma_line_cycles
+  )
+  return target.dma_command_cycles + lines * line

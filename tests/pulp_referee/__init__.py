@@ -1,0 +1,1 @@
+"""PULP clusters in numpy, tile by tile: the referee of `hwsim.pulp`."""

@@ -185,14 +185,11 @@ def against_ipopt(per_triple, cases):
   except ImportError:
     print("IPOPT: skipped, casadi is not installed (pip install casadi)")
     return
-  asked = list(
-    itertools.product(
-      (32, 64, 128), PRICES, dict(problems(nets.resnet18().workload, [FP32]))
-    )
-  )
+  nests = dict(problems(nets.resnet18().workload, [FP32]))
+  every = list(itertools.product((32, 64, 128), PRICES, nests))
   ratios, times, direct = {32: [], 64: [], 128: []}, [], []
-  step = max(1, len(asked) // cases)
-  for kb, prices, nest in asked[::step]:
+  step = max(1, len(every) // cases)
+  for kb, prices, nest in every[::step]:
     exact_prices = [Fraction(p) for p in prices]
     bits, spent = by_ipopt(casadi, nest, prices, kb * 8192)
     best, _, cpu = timed(best_tiling, nest, exact_prices, kb * 8192)

@@ -25,6 +25,11 @@ NETS = {
 }
 
 
+# Between what strengths a penalty is sought. After the hardware pass the cycles
+# of MobileNetV1 went from 99.7 % of 8/8's at 0.0003 to 80 % at 0.03.
+BRACKETS = {"mobilenet_v1": (3e-4, 3e-2), "resnet8": (1e-4, 1e-1)}
+
+
 def get_config(words: str = "") -> ConfigDict:
   """Values that differ from the defaults; --settings lists all."""
   net = chosen(words, net=tuple(NETS))["net"]
@@ -42,12 +47,11 @@ def get_config(words: str = "") -> ConfigDict:
       steps=200,
       batch_size=32,
       learning_rate=5e-3,
-      # After the pass the searches' cycles lie between 2/2's and 8/8's.
       aim=dict(
         targets=(0.85, 0.9, 0.95),
-        bracket=(1e-4, 1e-1),
+        bracket=BRACKETS[net],
         searches=4,
-        tolerance=0.015,
+        tolerance=0.02,
       ),
       gate_learning_rate=0.05,
     ),
@@ -55,5 +59,5 @@ def get_config(words: str = "") -> ConfigDict:
       steps=200, batch_size=32, learning_rate=1e-2, range_learning_rate=1e-2
     ),
     # 287 sources tell a loss to half a point: less could not be shown
-    tolerance=0.015,
+    tolerance=0.02,
   )

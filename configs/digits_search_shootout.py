@@ -5,9 +5,10 @@
   python main.py ... --config.fine_tuning.start=search  keeps searched weights
 
 All strategies on the digits and two controls, three seeds (`:quick`: one), one
-table and one picture. Every strategy has one assignment for each budget, whose
-strength is found by bisection: some 80 searches of 200 steps for a seed, and 60
-fine-tunings.
+table and one picture. Every strategy has one assignment for each budget, to
+which its strength is led by bisection: some 45 searches and 60 fine-tunings of
+200 steps for each seed. Estimated from the processor time of these steps: 25
+minutes for a seed on two cores, an hour for three. It has not been run in full.
 """
 
 from ml_collections import ConfigDict

@@ -9,11 +9,11 @@ error for a wrong one says where to get them. 50,000 images are trained on,
 10,000 are chosen by, 10,000 are the test.
 
 Full: three seeds, a night on two cores, meant to reach 92.5 % in floating
-point. `:short`: one seed in an hour, some points less. `:smoke`: every stage for
-a few steps, minutes. An earlier run of ResNet-8 on the same images, 60,000 of
-them for training and 16 epochs of batches of 128, read 92.9 % of the test; the
-gates' rate and strengths are those that searched there, with 4 epochs. The full
-size and `:short` have not been run to their end with these values.
+point. `:short`: one seed in an hour, some points less. `:smoke`: every stage
+for a few steps, minutes. An earlier run of ResNet-8 on the same images, 60,000
+of them for training and 16 epochs of batches of 128, read 92.9 % of the test;
+the gates' rate and strengths are those that searched there, with 4 epochs. The
+full size and `:short` have not been run to their end with these values.
 """
 
 from ml_collections import ConfigDict

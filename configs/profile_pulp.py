@@ -6,7 +6,7 @@
 
 Takes 10 s on two cores, half of it for the sweep of the L2 budget. Expected for
 the default, from the slides of Free Bits: 4 bits -32.3 %, 4 bits with Free Bits
--37.1 % against 8 bits. Obtained: -32.5 % and -36.9 %.
+-37.1 % against 8 bits. Obtained: -32.4 % and -37.0 %.
 
 Other widths and sizes: --config.net.arguments.width=0.5. Other hardware: any
 field of hwsim.pulp.Target, as --config.target_overrides="{'l1_bytes': 256000}",

@@ -73,6 +73,9 @@ KNOWN: dict[str, dict[str, str]] = {
     "xpulp_v2": "hwsim.pulp:XPULP_V2",
     "xpulpnn_v1": "hwsim.pulp:XPULPNN_V1",
     "xpulpnn_v2": "hwsim.pulp:XPULPNN_V2",
+    "xpulp_v2_iss": "hwsim.pulp:XPULP_V2_ISS",
+    "xpulpnn_v1_iss": "hwsim.pulp:XPULPNN_V1_ISS",
+    "xpulpnn_v2_iss": "hwsim.pulp:XPULPNN_V2_ISS",
   },
 }
 # Kind -> class of what stands behind its names, where that is one class.

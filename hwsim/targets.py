@@ -19,8 +19,9 @@ def latency_table(workload: Workload, target: Target) -> LatencyTable:
   Raises:
     ValueError: a layer does not run or fit; names the layer.
   """
-  family = ne16 if isinstance(target, ne16.Target) else pulp
-  return family.latency_table(workload, target)
+  if isinstance(target, ne16.Target):
+    return ne16.latency_table(workload, target)
+  return pulp.latency_table(workload, target)
 
 
 def simulate(

@@ -6,7 +6,7 @@ import numpy as np
 
 from fbq import block_formats
 from fbq.experiments.bitq import results
-from fbq.experiments.bitq.results import BlockNetwork, Movement
+from fbq.experiments.bitq.block_network import BlockNetwork, Movement
 from fbq.lab import experiment, workdir
 from fbq.model import Model
 from fbq.report.run import Run

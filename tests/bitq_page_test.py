@@ -10,8 +10,8 @@ from bitq_cases import network
 from fbq import nets
 from fbq.config import ConfigError
 from fbq.experiments.bitq import EXPERIMENT, collect, page, pictures
+from fbq.experiments.bitq.block_network import best_of, objective
 from fbq.experiments.bitq.choices import bits_alone
-from fbq.experiments.bitq.results import best_of, objective
 from fbq.lab import experiment
 from fbq.search import bitq as search
 from hwsim.bfp.formats import bitq_format, bitq_grid

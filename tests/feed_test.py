@@ -14,9 +14,8 @@ import pytest
 
 from fbq import backend
 from fbq import config as config_lib
-from fbq.data import cifar as cifar_module
-from fbq.data import order, resident, sources
-from fbq.lab import data, task
+from fbq.data import in_memory, order, resident, sources
+from fbq.lab import data, file_data, task
 from fbq.model import Model
 from fbq.train import feed, many, optimizer, steps
 from fbq.train.log import Log
@@ -300,7 +299,7 @@ def test_pixels_around_an_image_are_black_on_the_device_too():
   found, labels = jax.jit(functools.partial(resident.cut, padding=4))(
     pixels, drawn
   )
-  expected = cifar_module.augment(images[rows], corners, flips)
+  expected = in_memory.augment(images[rows], corners, flips)
   np.testing.assert_array_equal(found, expected)
   np.testing.assert_array_equal(labels, rows)
 
@@ -309,7 +308,7 @@ def test_files_lie_on_the_device_where_they_fit(tmp_path, monkeypatch):
   """The same batches either way."""
   given = vars(cifar(tmp_path))
   del given["batch_size"]
-  settings = config_lib.of(data.CifarSettings, given)
+  settings = config_lib.of(file_data.CifarSettings, given)
   found = []
   for cpu, limit in ((True, 10**6), (False, 10**6), (False, 22 * 3072 - 1)):
     monkeypatch.setattr(backend, "is_cpu", lambda cpu=cpu: cpu)
@@ -338,7 +337,7 @@ def test_arrays_lie_on_the_device_where_they_fit(monkeypatch):
   )
   split = pictures, np.arange(11) % 3
   made = task.from_arrays(split, split, 3)
-  large = task.from_arrays(split, split, 3, device_bytes=10 * 16 - 1)
+  large = task.from_arrays(split, split, 3, device_bytes=9 * 16 - 1)
   batches = []
   for where, cpu in ((made, True), (made, False), (large, False)):
     monkeypatch.setattr(backend, "is_cpu", lambda cpu=cpu: cpu)

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from pulp_calls import Tiles, kernel_cycles
 
 import hwsim.pulp.kernels
-from hwsim.pulp import XPULP_V2, XPULPNN_V1, XPULPNN_V2
+from hwsim.pulp import get_target
 from hwsim.workload import Layer
 
+XPULP_V2, XPULPNN_V1, XPULPNN_V2 = (
+  get_target(f"{name}_iss") for name in ("xpulp_v2", "xpulpnn_v1", "xpulpnn_v2")
+)
 TARGETS = {
   "XpulpV2": XPULP_V2,
   "XpulpNN": XPULPNN_V1,

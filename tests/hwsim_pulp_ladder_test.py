@@ -111,8 +111,8 @@ def test_published_free_bits_reductions():
   assert four / eight - 1 == pytest.approx(-0.323, abs=0.05)
   assert free / eight - 1 == pytest.approx(-0.371, abs=0.05)
   # What comes out today; a change of these is a change of the model.
-  assert four / eight - 1 == pytest.approx(-0.325, abs=5e-4)
-  assert free / eight - 1 == pytest.approx(-0.369, abs=5e-4)
+  assert four / eight - 1 == pytest.approx(-0.324, abs=5e-4)
+  assert free / eight - 1 == pytest.approx(-0.370, abs=5e-4)
 
 
 def test_weights_below_activations_ruin_xpulpnn_v1():
@@ -151,7 +151,7 @@ def test_a_smaller_l2_budget_slows_8_bits_most():
   [
     dict(l3_bytes_per_cycle=1.0),
     dict(l3_bytes_per_cycle=0.25),
-    dict(dma_command_cycles=24),
+    dict(dma_command_cycles=5.0),
     dict(tile_cycles=800),
     dict(layer_start_cycles=2_000),
     dict(l3_setup_cycles=3_000),
@@ -161,8 +161,8 @@ def test_a_smaller_l2_budget_slows_8_bits_most():
 def test_assumed_constants_move_the_result_little(change):
   """Doubling or halving an assumption: at most 3.5 points (facts, head)."""
   eight, four, free = free_bits(dataclasses.replace(XPULPNN_V1, **change))
-  assert four / eight - 1 == pytest.approx(-0.325, abs=0.035)
-  assert free / eight - 1 == pytest.approx(-0.369, abs=0.035)
+  assert four / eight - 1 == pytest.approx(-0.324, abs=0.035)
+  assert free / eight - 1 == pytest.approx(-0.370, abs=0.035)
 
 
 def main():

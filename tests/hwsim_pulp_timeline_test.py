@@ -95,7 +95,9 @@ def test_blocking_dma_adds_up():
   tile = tile_l1(layer, 8, 8, 8, blocking)
   plan = schedule(layer, tile, (8, 8, 8), blocking)
   tiles = plan.compute.size
-  expected = 1000 + 400 * tiles + sum(int(part.sum()) for part in plan)
+  moved = plan.load_x.sum() + plan.load_w.sum() + plan.store_y.sum()
+  software = 1009 + 389 * tiles + 71 * plan.compute.shape[0]
+  expected = software + plan.compute.sum() + moved
   assert tiles > 1
   wide = dataclasses.replace(blocking, code_reserved_bytes=0, l2_bytes=10**7)
   assert simulate(layer, 8, 8, 8, wide).total == expected

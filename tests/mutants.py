@@ -186,14 +186,14 @@ MUTANTS = (
     "validation and test exchanged",
   ),
   Mutant(
-    "fbq/experiments/bitq/results.py",
+    "fbq/experiments/bitq/block_network.py",
     "return fp32.validation - self.validation",
     "return fp32.test - self.test",
     BITQ,
     "chosen by the test",
   ),
   Mutant(
-    "fbq/experiments/bitq/results.py",
+    "fbq/experiments/bitq/block_network.py",
     "return network.drop(fp32) + alpha * moved",
     "return network.drop(fp32) - alpha * moved",
     BITQ,

@@ -92,7 +92,11 @@ def random_target(random):
     constant_bits=int(random.choice((32, 64))),
     dma_bytes_per_cycle=int(random.choice((4, 8, 16))),
     dma_line_cycles=int(random.integers(0, 4)),
-    dma_command_cycles=int(random.integers(0, 40)),
+    dma_command_cycles=float(random.integers(0, 80)) / 2,
+    dma_store_line_cycles=int(random.integers(0, 3)),
+    dma_queue_commands=int(random.integers(1, 40)),
+    channel_tile_cycles=int(random.integers(0, 100)),
+    timing=str(random.choice(("iss", "core", "gvsoc"))),
     tile_cycles=int(random.integers(0, 900)),
     l3_bytes_per_cycle=float(random.choice((0.25, 0.5, 0.65, 3.0))),
   )

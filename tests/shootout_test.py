@@ -256,6 +256,13 @@ def test_wrong_settings_are_named(name, value, message):
     lab_cases.checked(config)
 
 
+def test_kept_weights_have_no_float_teacher():
+  config = tiny_shootout.get_config("few")
+  config.qat.distillation = 0.5
+  with pytest.raises(ConfigError, match="distillation is 0.5, expected 0 with"):
+    lab_cases.checked(config)
+
+
 def test_an_unknown_strategy_is_named():
   config = tiny_shootout.get_config()
   config.strategies["sofmax"] = {}

@@ -44,8 +44,8 @@ class Transfer:
     self.cycles, self.commands = cycles, commands
 
 
-def block(rows, columns, pixel, whole_pixel, whole_row, target):
-  """A copy of rows x columns pixels, line by line."""
+def block(rows, columns, pixel, whole_pixel, whole_row, target, more=0):
+  """A copy of rows x columns pixels, line by line; each may take more."""
   rate = target.dma_bytes_per_cycle
   if whole_pixel and whole_row:
     lines, commands = [rows * columns * pixel], 1
@@ -53,7 +53,9 @@ def block(rows, columns, pixel, whole_pixel, whole_row, target):
     lines, commands = [columns * pixel] * rows, 1
   else:
     lines, commands = [pixel] * (rows * columns), rows
-  each = [max(target.dma_line_cycles, math.ceil(n / rate)) for n in lines]
+  each = [
+    max(target.dma_line_cycles, math.ceil(n / rate)) + more for n in lines
+  ]
   return Transfer(sum(each), commands)
 
 
@@ -86,7 +88,8 @@ class Tile:
       self.w = [Transfer(math.ceil(math.ceil(b) / rate), 1) for b in sizes]
     whole = n == layer.out_channels, w_out == layer.out_width
     pixel = math.ceil(n * out_bits / 8)
-    self.y = [block(h_out, w_out, pixel, *whole, target)]
+    more = target.dma_store_line_cycles
+    self.y = [block(h_out, w_out, pixel, *whole, target, more)]
     shape = n, h_in, w_in, h_out, w_out, top, bottom, left, right
     if shape not in kernels:
       tiles = Tiles(*(np.array([v]) for v in shape))
@@ -131,7 +134,12 @@ def l2_layer(layer, bits, target, tile):
     for transfer in transfers:
       share = math.ceil(transfer.commands / target.cores)
       yield share * target.dma_command_cycles
-      ends.append(channel.transfer(transfer.cycles))
+      # The engine queues some commands; cores wait until the others are done
+      waiting = max(transfer.commands - target.dma_queue_commands, 0)
+      done = transfer.cycles * waiting / transfer.commands
+      if waiting:
+        yield channel.transfer(done)
+      ends.append(channel.transfer(transfer.cycles - done))
 
   def cluster():
     yield target.layer_start_cycles
@@ -149,6 +157,8 @@ def l2_layer(layer, bits, target, tile):
     stored = []
     for i, (start, tile) in enumerate(tiles):
       yield target.tile_cycles
+      if i == 0 or start != tiles[i - 1][0]:
+        yield target.channel_tile_cycles
       pending = []
       if i + 1 < len(tiles):
         following, after = tiles[i + 1]

@@ -161,7 +161,7 @@ def _run_onnx(path: Path, inputs: np.ndarray) -> tuple[np.ndarray, tuple]:
       inputs, (-(-len(inputs) // size) * size, *inputs.shape[1:])
     )
     outputs = [
-      session.run(None, {wanted.name: inputs[i : i + size]})[0]
+      np.asarray(session.run(None, {wanted.name: inputs[i : i + size]})[0])
       for i in range(0, len(inputs), size)
     ]
   except Exception as error:  # It has a class of errors of its own.

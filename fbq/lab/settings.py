@@ -65,6 +65,7 @@ def _differ(values) -> bool:
 Seeds = Annotated[
   tuple[Seed, ...], Check(_differ, "different whole numbers, 0 to 2^32 - 1")
 ]
+ValidationShare = Annotated[float, Field(gt=0, lt=1)]
 Bits = Annotated[
   int, Check(lambda b: b in precision.BITS, f"one of {precision.BITS}")
 ]

@@ -8,7 +8,7 @@ of the two.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -74,6 +74,11 @@ class Task:
   def steps(self, stage: Stage) -> int:
     """Steps of a stage, whose setting says steps or "n epochs"."""
     return steps_of(stage.steps, stage.batch_size, lambda: self.train_count)
+
+
+def sized(shape: Sequence[int]) -> str:
+  """A size in words, such as "32x32x3"."""
+  return "x".join(map(str, shape))
 
 
 def from_arrays(

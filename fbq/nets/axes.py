@@ -30,12 +30,12 @@ class Axes(NamedTuple):
   @classmethod
   def of(cls, shape: Shape, order: str) -> Self:
     """Axes in the order of letters such as "CHW", one letter each."""
-    sides = dict(zip("HWC", shape, strict=True))
+    sides = _sides(shape)
     return cls(shape, tuple(x if sides[x] > 1 else "" for x in order))
 
   def side(self, group: str) -> int:
     """Numbers along an axis of this group."""
-    sides = dict(zip("HWC", self.shape, strict=True))
+    sides = _sides(self.shape)
     return math.prod(sides[letter] for letter in group)
 
   @property
@@ -101,3 +101,8 @@ class Axes(NamedTuple):
     wanted = [x for x in "HWC" if x in self.order]
     moved = split.transpose(*map(self.order.index, wanted), len(wanted))
     return moved.reshape(matrix.shape)
+
+
+def _sides(shape: Shape) -> dict[str, int]:
+  height, width, channels = shape
+  return {"H": height, "W": width, "C": channels}

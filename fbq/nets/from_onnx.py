@@ -18,7 +18,8 @@ from fbq.nets import onnx_layers as layers
 from fbq.nets import onnx_moves as moves
 from fbq.nets.axes import Axes
 from fbq.nets.graph import INPUT, Net
-from fbq.nets.imported import Imported, Table, Tensor
+from fbq.nets.import_table import Table
+from fbq.nets.imported import Imported, Tensor
 from fbq.nets.onnx_call import Call
 
 _FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")

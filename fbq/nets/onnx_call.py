@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fbq.nets.axes import Axes
-from fbq.nets.imported import Table, Tensor
+from fbq.nets.import_table import Table
+from fbq.nets.imported import Tensor
 from fbq.nets.node import same_padding
 
 

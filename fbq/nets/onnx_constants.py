@@ -133,7 +133,7 @@ def _expanded(inputs, attributes):
 
 
 def _unsqueezed(inputs, attributes):
-  return np.expand_dims(inputs[0], _axes(inputs, attributes))
+  return np.expand_dims(inputs[0], _axes(inputs, attributes) or ())
 
 
 def _of_two(function):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fbq.nets import import_layers as rows
 from fbq.nets.imported import Tensor
 from fbq.nets.onnx_call import (
   Call,
@@ -25,7 +26,8 @@ def conv(call: Call) -> Tensor:
   if tuple(said) != kernel:
     raise ValueError(f"has weights of {weights.shape} and kernel_shape {said}")
   strides, padding = geometry(call.attributes, tensor, kernel)
-  return call.table.conv(
+  return rows.conv(
+    call.table,
     tensor,
     call.label,
     weights.transpose(2, 3, 1, 0),
@@ -48,12 +50,12 @@ def gemm(call: Call) -> Tensor:
   bias = call.array(2)
   if bias is not None:
     bias = np.broadcast_to(bias, (1, matrix.shape[1]))[0]
-  return call.table.linear(call.tensor(), call.label, matrix, bias)
+  return rows.linear(call.table, call.tensor(), call.label, matrix, bias)
 
 
 def matmul(call: Call) -> Tensor:
   matrix = call.needed_array(1, 2)
-  return call.table.linear(call.tensor(), call.label, matrix)
+  return rows.linear(call.table, call.tensor(), call.label, matrix)
 
 
 def batchnormalization(call: Call) -> Tensor:
@@ -86,7 +88,7 @@ def _arithmetic(call: Call, affine: Callable[..., Any]) -> Tensor:
 def add(call: Call) -> Tensor:
   if all(call.is_tensor(i) for i in (0, 1)):
     tensors = [call.tensor(i) for i in (0, 1)]
-    return call.table.add(tensors, call.label)
+    return rows.add(call.table, tensors, call.label)
   return _arithmetic(call, lambda c, _: (np.ones_like(c), c))
 
 
@@ -188,17 +190,21 @@ def _pool(call: Call, op: str) -> Tensor:
     if op == "avg_pool" and more != padding:
       raise ValueError("rounds sizes up; expected ceil_mode=False")
     padding = more
-  return call.table.pool(tensor, call.label, op, kernel, strides, padding)
+  return rows.pool(call.table, tensor, call.label, op, kernel, strides, padding)
 
 
 def globalaveragepool(call: Call) -> Tensor:
   axes = list(range(1, len(call.tensor().axes.groups)))
-  return call.table.reduce(call.tensor(), call.label, "avg_pool", axes, True)
+  return rows.reduce(
+    call.table, call.tensor(), call.label, "avg_pool", axes, True
+  )
 
 
 def globalmaxpool(call: Call) -> Tensor:
   axes = list(range(1, len(call.tensor().axes.groups)))
-  return call.table.reduce(call.tensor(), call.label, "max_pool", axes, True)
+  return rows.reduce(
+    call.table, call.tensor(), call.label, "max_pool", axes, True
+  )
 
 
 def reducemean(call: Call) -> Tensor:
@@ -207,14 +213,14 @@ def reducemean(call: Call) -> Tensor:
   given = call.ints(1, "axes") or [*range(rank + 1)]
   axes = [axis_of(axis, rank) for axis in given]
   keep = bool(call.attributes.get("keepdims", 1))
-  return call.table.reduce(tensor, call.label, "avg_pool", axes, keep)
+  return rows.reduce(call.table, tensor, call.label, "avg_pool", axes, keep)
 
 
 def concat(call: Call) -> Tensor:
   tensors = [call.tensor(i) for i in range(len(call.inputs))]
   rank = len(tensors[0].axes.groups)
   axis = axis_of(call.attributes.get("axis", 1), rank)
-  return call.table.concat(tensors, call.label, axis)
+  return rows.concat(call.table, tensors, call.label, axis)
 
 
 def pad(call: Call) -> Tensor:
@@ -237,4 +243,4 @@ def pad(call: Call) -> Tensor:
       sides[letter] = (before, after)
     elif before or after:
       raise ValueError(f"pads axis {axis}, expected height and width alone")
-  return call.table.pad(tensor, (*sides["H"], *sides["W"]))
+  return rows.pad(call.table, tensor, (*sides["H"], *sides["W"]))

@@ -53,17 +53,17 @@ class File:
       raise ModuleNotFoundError(
         f"{self.path}: reading it needs `pip install fbq[tflite]`"
       ) from error
-    self.schema = schema
+    self.schema: Any = schema
     data = self.path.read_bytes()
     if data[4:8] != _IDENTIFIER:
       raise ValueError("is no TFLite file")
-    self.model = schema.Model.GetRootAs(data, 0)
+    self.model: Any = schema.Model.GetRootAs(data, 0)
     if self.model.SubgraphsLength() != 1:
       raise ValueError(
         f"has {self.model.SubgraphsLength()} subgraphs, expected one"
       )
-    self.graph = self.model.Subgraphs(0)
-    self.dtypes = {
+    self.graph: Any = self.model.Subgraphs(0)
+    self.dtypes: dict[int, Any] = {
       schema.TensorType.FLOAT32: np.float32,
       schema.TensorType.FLOAT16: np.float16,
       schema.TensorType.INT8: np.int8,

@@ -60,27 +60,26 @@ def answer(best: Recommendation, network: str, target: str) -> str:
 def why(best: Recommendation) -> str:
   """By what the answer was chosen, and what is missing for a faster one."""
   point, reference, nearest = best.point, best.reference, best.nearest
+  said = []
   if not best.is_accurate:
-    said = (
+    said.append(
       f"{reference.name} breaks {reference.breaks}, and of what breaks no "
       f"demand nothing {_sure(best)}; {point.name} is the most accurate in "
       f"validation, where it loses {_loss(point, best)}."
     )
-  elif best.is_reference:
-    said = f"{reference.name} is what the others are compared with."
-  else:
-    said = (
+  elif not best.is_reference:
+    said.append(
       f"Of {best.others} assignments, {point.name} is the fastest that "
       f"{_sure(best)}: in validation it loses {_loss(point, best)}."
     )
   if nearest is not None:
-    said += (
-      f" The nearest of the faster ones, {nearest.name} with "
+    said.append(
+      f"The nearest of the faster ones, {nearest.name} with "
       f"{nearest.cycles:,} cycles, loses {_loss(nearest, best)}: a larger "
       "tolerance, a smaller confidence or more validation images would let it "
       "in, if its loss is what it seems."
     )
-  return f"{said} Test images chose nothing."
+  return " ".join([*said, "Test images chose nothing."])
 
 
 def _sure(best: Recommendation) -> str:

@@ -2,10 +2,14 @@
 
 from hwsim.pulp.table import latency_table, layer_table, simulate, tiles
 from hwsim.pulp.target import (
+  ISS_TARGETS,
   TARGETS,
   XPULP_V2,
+  XPULP_V2_ISS,
   XPULPNN_V1,
+  XPULPNN_V1_ISS,
   XPULPNN_V2,
+  XPULPNN_V2_ISS,
   Constants,
   Target,
   get_target,
@@ -14,12 +18,16 @@ from hwsim.pulp.timeline import LayerCycles, layer_cycles
 
 __all__ = [
   "Constants",
+  "ISS_TARGETS",
   "LayerCycles",
   "TARGETS",
   "Target",
   "XPULPNN_V1",
+  "XPULPNN_V1_ISS",
   "XPULPNN_V2",
+  "XPULPNN_V2_ISS",
   "XPULP_V2",
+  "XPULP_V2_ISS",
   "get_target",
   "latency_table",
   "layer_cycles",

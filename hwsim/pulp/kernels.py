@@ -10,6 +10,7 @@ pulp-nn-mixed's convolution template.
 import functools
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -29,6 +30,9 @@ from hwsim.pulp.geometry import (
 )
 
 CORES = 8
+# What the cycles of a kernel hold: instructions by the rules of ISS; the core's
+# stalls and prologues too; the stalls of the instruction cache too.
+TIMINGS = ("iss", "core", "gvsoc")
 _BITS = (2, 4, 8)
 # One row of coefficients a precision; see `kernels.json` for what they are.
 CONV_COLUMNS = (
@@ -318,8 +322,12 @@ def _max_pool(layer, n, rows, columns, costs, in_bits) -> Number:
 
 
 @functools.cache
-def load(conv_library: str, other_library: str) -> Kernels:
+def load(conv_library: str, other_library: str, timing: str) -> Kernels:
   """The coefficients of two kernel sets as arrays; read-only.
+
+  Args:
+    conv_library, other_library: as in `Target`.
+    timing: one of `TIMINGS`.
 
   Raises:
     ValueError: a library that `kernels.json` does not have.
@@ -328,7 +336,7 @@ def load(conv_library: str, other_library: str) -> Kernels:
   deep = [f"{key}o{o}" for key in keys for o in _BITS]
 
   def rows(kind, columns, library, keys):
-    found = [coefficients(kind, f"{library}|{key}") for key in keys]
+    found = [coefficients(kind, f"{library}|{key}", timing) for key in keys]
     return np.array([[row[name] for name in columns] for row in found])
 
   shape = (len(_BITS),) * 3
@@ -362,8 +370,63 @@ def _tables() -> dict:
 
 
 @functools.cache
-def coefficients(kind: str, key: str) -> dict[str, float]:
-  """Named coefficients of one kernel; the rules of the JSON fill its gaps."""
+def coefficients(
+  kind: str, key: str, timing: str = "iss"
+) -> Mapping[str, float]:
+  """Named coefficients of one kernel, with the stalls that a timing counts.
+
+  Args:
+    kind: "conv", "depthwise" or "linear".
+    key: library and bits, as "XpulpV2|a8w4o8"; of linear ones without output.
+    timing: one of `TIMINGS`.
+  """
+  costs = _instructions(kind, key)
+  if timing == "iss":
+    return costs
+  found = _stalls(kind, key, costs)
+  counted = {
+    name: cycles
+    for name, cycles in found.items()
+    if timing == "gvsoc" or name.endswith("_core")
+  }
+  of = {
+    "conv": dict(
+      call="base", pair="pair", block="block4x2", iter="inner_iter",
+      left="leftK_elem_block", odd_iter="odd_ch_iter",
+    ),
+    "depthwise": dict(call="base", column="col", out="out"),
+    "linear": dict(call="base", per16ci="per16ci"),
+  }[kind]  # fmt: skip
+  costs = dict(costs)
+  for name, cycles in counted.items():
+    column = of[name.rpartition("_")[0]]
+    costs[column] = round(costs[column] + cycles, 2)
+  return costs
+
+
+def _stalls(kind, key, costs) -> dict[str, float]:
+  """Named stalls of one kernel, by how its inner loop fits the cache."""
+  section = _tables()["stalls"]
+  if kind == "depthwise":
+    rows = section[kind]["by_channels_per_group"]
+    row = rows[str(int(costs["channels_per_group"]))]
+  elif kind == "linear":
+    unpacks = 4 * costs["per16ci"] > section[kind]["unpacking_bytes"]
+    row = section[kind]["table"]["unpacks" if unpacks else "fits"]
+  else:
+    loop_bytes = 4 * costs["inner_iter"]  # an instruction a cycle, 4 bytes each
+    fit = "fits"
+    if loop_bytes > section["unpacking_bytes"]:
+      fit = "unpacks"
+    if loop_bytes > section["icache_bytes"]:
+      fit = "exceeds"
+    library = key.split("|")[0].removesuffix("-mixed")
+    row = section[kind]["table"][f"{library}|{fit}"]
+  return dict(zip(section[kind]["columns"], row, strict=True))
+
+
+def _instructions(kind: str, key: str) -> dict[str, float]:
+  """Coefficients by instructions; the rules of the JSON fill its gaps."""
   section = _tables()[kind]
   if key not in section["table"]:
     raise ValueError(
@@ -375,7 +438,7 @@ def coefficients(kind: str, key: str) -> dict[str, float]:
     if "w8" in key:
       leftover = section["leftover_w8"]
     elif "a2w4" in key and not costs["leftK_elem_block"]:
-      leftover = coefficients(kind, key.replace("a2w4", "a4w4"))
+      leftover = _instructions(kind, key.replace("a2w4", "a4w4"))
     else:
       return costs
     for name in (

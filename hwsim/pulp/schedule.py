@@ -11,6 +11,9 @@ the previous output is written:
         + sum over tiles [tile + max(compute, x(next) + W(next), y(previous))]
         + y(last)
 
+A depthwise input takes a command per byte of channels. The cores push them and
+wait as long as there are more than the engine queues, before they compute.
+
 Tiles of a layer come in at most 2 x 3 x 3 kinds (last channels or not; first,
 middle, last rows and columns), and what an iteration takes depends on the kinds
 of its tile and of the two beside it. So the sum is over 4 x 5 x 5 places and
@@ -54,6 +57,7 @@ class _Tiles(NamedTuple):
   load_x: Number
   load_w: Number
   store_y: Number
+  pushing: Number  # part of `load_x` that cores wait for to push commands
 
 
 class _Place(NamedTuple):
@@ -94,12 +98,13 @@ def l2_cycles(
   weights = jnp.where(ahead.n > here.n, cycles.load_w[next_kind], 0)
   load = jnp.where(is_last, 0, cycles.load_x[next_kind] + weights)
   leaving = jnp.where(is_first, 0, cycles.store_y[_kind(behind, counts)])
+  pushing = jnp.where(is_last, 0, cycles.pushing[next_kind])
 
   # With one buffer nothing overlaps; with two the last output is left over
   overlaps = target.double_buffering != 1
   slots = jnp.where(
     overlaps,
-    jnp.maximum(compute, jnp.maximum(load, leaving)),
+    pushing + jnp.maximum(compute, jnp.maximum(load - pushing, leaving)),
     compute + load + store,
   )
   start = _kind(_Place(0.0, 0.0, 0.0), counts)
@@ -111,6 +116,7 @@ def l2_cycles(
     busy,
     ends + jnp.sum(many * slots) - busy,
     target.layer_start_cycles
+    + counts.n * target.channel_tile_cycles
     + counts.n * counts.h * counts.w * target.tile_cycles,
     jnp.sum(many * cycles.waiting[kind]),
   )
@@ -222,7 +228,10 @@ def _tiles(layer, tile, counts, bits, target, rounded) -> _Tiles:
   over_rows = jax.vmap(over_columns, in_axes=(None, 0, None))
   cores = jax.vmap(over_rows, in_axes=(0, None, None))(n, rows, columns)
   cores = cores.reshape(18, -1)
-  slowest = cores.max(axis=1)
+
+  # Picked, as the derivative of `max` compares values that compiled code may
+  # have rounded differently, and is no number where none is equal
+  slowest = cores[jnp.arange(18), jnp.argmax(cores, axis=1)]
 
   # Rounded per tile, so that the parts of a layer's cycles add up exactly
   waiting = slowest - cores.mean(axis=1)
@@ -236,13 +245,15 @@ def _tiles(layer, tile, counts, bits, target, rounded) -> _Tiles:
     for spans, at in ((rows, h), (columns, w))
   )
   rates = target, rounded
-  return _Tiles(
-    slowest + target.barrier_cycles,
-    waiting,
+  transfers = (
     _load_x_cycles(layer, n, rows, columns, bits, *rates),
     _load_w_cycles(layer, n, bits, *rates),
     _store_y_cycles(layer, n, rows, columns, bits, *rates),
+    _pushing_cycles(layer, n, rows, columns, bits, *rates),
   )
+  if rounded:  # a command may take half a cycle
+    transfers = tuple(jnp.ceil(cycles) for cycles in transfers)
+  return _Tiles(slowest + target.barrier_cycles, waiting, *transfers)
 
 
 def _spans(
@@ -287,7 +298,14 @@ def _bytes(count, bits):
 
 
 def _copy_cycles(
-  height, width, pixel_bytes, whole_pixels, whole_rows, target, rounded
+  height,
+  width,
+  pixel_bytes,
+  whole_pixels,
+  whole_rows,
+  target,
+  rounded,
+  more_a_line=0.0,
 ):
   """Cycles to move a [height, width] block of pixels, by how it lies in L2.
 
@@ -298,7 +316,7 @@ def _copy_cycles(
 
   def line(count):
     cycles = _transfer(count, target.dma_bytes_per_cycle, rounded)
-    return jnp.maximum(target.dma_line_cycles, cycles)
+    return jnp.maximum(target.dma_line_cycles, cycles) + more_a_line
 
   command = target.dma_command_cycles
   by_pixel = height * (width * line(pixel_bytes) + command)
@@ -324,11 +342,22 @@ def _load_x_cycles(layer, n, rows, columns, bits, target, rounded):
   )
   copy = jnp.where(layer.op == ADD, 2 * copy, copy)
 
-  # Depthwise: HWC to CHW, a transfer per byte of channels
+  commands, each = _planes(n, rows, columns, bits, target, rounded)
+  return jnp.where(layer.op == DEPTHWISE, commands * each, copy)
+
+
+def _planes(n, rows, columns, bits, target, rounded):
+  """Transfers of a depthwise input, HWC to CHW: one a byte of channels."""
   rate = target.dma_transpose_bytes_per_cycle
-  per_byte = _transfer(height * width, rate, rounded)
-  transposed = _bytes(n, bits.input) * (per_byte + target.dma_command_cycles)
-  return jnp.where(layer.op == DEPTHWISE, transposed, copy)
+  each = _transfer(rows.in_size * columns.in_size, rate, rounded)
+  return _bytes(n, bits.input), each + target.dma_command_cycles
+
+
+def _pushing_cycles(layer, n, rows, columns, bits, target, rounded):
+  """Cycles until the last command of a depthwise input is queued."""
+  commands, each = _planes(n, rows, columns, bits, target, rounded)
+  more = jnp.maximum(commands - target.dma_queue_commands, 0)
+  return jnp.where(layer.op == DEPTHWISE, more * each, 0)
 
 
 def _load_w_cycles(layer, n, bits, target, rounded):
@@ -346,7 +375,9 @@ def _bias_cycles(layer, bits, target, rounded):
   """The bias of a linear layer, fetched once."""
   size = bias_bytes(layer, bits, target)
   cycles = _transfer(size, target.dma_bytes_per_cycle, rounded)
-  return jnp.where(size > 0, cycles + target.dma_command_cycles, 0)
+  cycles += target.dma_command_cycles
+  cycles = jnp.ceil(cycles) if rounded else cycles
+  return jnp.where(size > 0, cycles, 0)
 
 
 def _store_y_cycles(layer, n, rows, columns, bits, target, rounded):
@@ -358,4 +389,5 @@ def _store_y_cycles(layer, n, rows, columns, bits, target, rounded):
     columns.out_size == layer.out_width,
     target,
     rounded,
+    target.dma_store_line_cycles,
   )

@@ -27,13 +27,18 @@ class Target:
   """Constants of a cluster, its memories and its kernel library.
 
   Sources: [CODE] read in public sources (DORY's PULP_gvsoc hardware
-  description, its tiler and templates; gvsoc-pulp), [INFER] an assumption
-  nobody measured. Nothing is fitted to the latency of a network.
+  description, its tiler and templates; gvsoc-pulp), [GVSOC] measured on that
+  simulator with DORY's layer template, [INFER] an assumption nobody measured.
+  `iss` has what was assumed before GVSOC was run. Nothing is fitted to the
+  latency of a network.
 
   Attributes:
     name: name for reports and tables.
     conv_library: kernel set of convolutions: XpulpV2, XpulpNN, XpulpNN-mixed.
     other_library: kernel set of depthwise, linear: XpulpV2 or XpulpNN.
+    timing: what a kernel's cycles hold: "iss", its instructions; "core", also
+      the core's stalls and prologues; "gvsoc", also the stalls of the
+      instruction cache [GVSOC, kernels.json].
     cores: number of cores of the cluster [CODE]. The kernels' work split is
       written for 8.
     l1_bytes: shared scratchpad, bytes [CODE HW_description.json].
@@ -49,13 +54,18 @@ class Target:
     dma_bytes_per_cycle: bytes per cycle between L2 and L1, in each direction,
       in parallel [CODE mchan].
     dma_line_cycles: least cycles of one line of a 2D transfer [CODE].
+    dma_store_line_cycles: cycles more that a line takes to L2 [GVSOC].
     dma_transpose_bytes_per_cycle: depthwise inputs change from HWC to CHW in
       1-byte lines, one per cycle [CODE + INFER].
-    dma_command_cycles: cycles to program one transfer [INFER; MATCH uses 12 to
-      27].
-    tile_cycles: software overhead of one tile iteration [INFER].
-    layer_start_cycles: software overhead of one layer [INFER].
-    barrier_cycles: the cores meet after a kernel [ISS].
+    dma_command_cycles: cycles of one queued transfer besides its lines [GVSOC;
+      MATCH uses 12 to 27].
+    dma_queue_commands: transfers that the engine queues. A depthwise input has
+      one per byte of channels, and the cores wait while there are more [CODE
+      mchan; GVSOC agrees].
+    tile_cycles: software overhead of one tile iteration [GVSOC].
+    channel_tile_cycles: the same where the channels change [GVSOC].
+    layer_start_cycles: software overhead of one layer [GVSOC].
+    barrier_cycles: the cores meet after a kernel [GVSOC].
     l3_bytes_per_cycle: HyperRAM at 50 MB/s over a 100 MHz cluster [CODE
       udma_hyper_v3.cpp; GAP8 silicon reaches 0.65].
     l3_setup_cycles: cycles to start one L3 transfer [INFER].
@@ -65,6 +75,7 @@ class Target:
   name: str
   conv_library: str
   other_library: str
+  timing: str = "gvsoc"
   cores: int = 8
   l1_bytes: int = 64_000
   core0_stack_bytes: int = 3_800
@@ -76,11 +87,14 @@ class Target:
   bias_bits: int = 32
   dma_bytes_per_cycle: int = 8
   dma_line_cycles: int = 1
+  dma_store_line_cycles: int = 1
   dma_transpose_bytes_per_cycle: int = 1
-  dma_command_cycles: int = 12
-  tile_cycles: int = 400
-  layer_start_cycles: int = 1_000
-  barrier_cycles: int = 15
+  dma_command_cycles: float = 2.5
+  dma_queue_commands: int = 8
+  tile_cycles: int = 389
+  channel_tile_cycles: int = 71
+  layer_start_cycles: int = 1_009
+  barrier_cycles: int = 5
   l3_bytes_per_cycle: float = 0.5
   l3_setup_cycles: int = 1_500
   frequency_hz: float = 100e6
@@ -102,6 +116,8 @@ class Target:
     if self.cores != 8:
       split = "the work split of the measured kernels is written for eight"
       self._refuse("cores", self.cores, f"8: {split}")
+    if self.timing not in kernels.TIMINGS:
+      self._refuse("timing", self.timing, f"one of {kernels.TIMINGS}")
     if self.double_buffering not in (1, 2):
       self._refuse("double_buffering", self.double_buffering, "1 or 2")
     if self.l1_budget_bytes > MOST_L1_BYTES:
@@ -137,7 +153,7 @@ class Target:
   def constants(self) -> "Constants":
     """The target as numbers that a compiled function takes."""
     scalars = (getattr(self, name) for name in Constants._fields[:-1])
-    libraries = kernels.load(self.conv_library, self.other_library)
+    libraries = kernels.load(self.conv_library, self.other_library, self.timing)
     return Constants(*map(np.float64, scalars), kernels=libraries)
 
 
@@ -154,9 +170,12 @@ class Constants(NamedTuple):
   bias_bits: Number
   dma_bytes_per_cycle: Number
   dma_line_cycles: Number
+  dma_store_line_cycles: Number
   dma_transpose_bytes_per_cycle: Number
   dma_command_cycles: Number
+  dma_queue_commands: Number
   tile_cycles: Number
+  channel_tile_cycles: Number
   layer_start_cycles: Number
   barrier_cycles: Number
   l3_bytes_per_cycle: Number
@@ -173,13 +192,37 @@ XPULPNN_V2 = Target("xpulpnn_v2", "XpulpNN-mixed", "XpulpNN")
 TARGETS = (XPULP_V2, XPULPNN_V1, XPULPNN_V2)
 
 
+def iss(target: Target) -> Target:
+  """The target as it was before GVSOC was run, named "<name>_iss".
+
+  Kernels take the cycles of an instruction-level simulator, and what software
+  and transfers cost is assumed.
+  """
+  return dataclasses.replace(
+    target,
+    name=f"{target.name}_iss",
+    timing="iss",
+    dma_store_line_cycles=0,
+    dma_command_cycles=12,
+    dma_queue_commands=1_000_000,
+    tile_cycles=400,
+    channel_tile_cycles=0,
+    layer_start_cycles=1_000,
+    barrier_cycles=15,
+  )
+
+
+ISS_TARGETS = tuple(iss(target) for target in TARGETS)
+XPULP_V2_ISS, XPULPNN_V1_ISS, XPULPNN_V2_ISS = ISS_TARGETS
+
+
 def get_target(
   which: str | Target, overrides: Mapping[str, Any] | None = None
 ) -> Target:
   """The target of that name, or the one given, with some fields replaced.
 
   Args:
-    which: name of one of `TARGETS`, or your own.
+    which: name of one of `TARGETS` or `ISS_TARGETS`, or your own.
     overrides: field -> value; None leaves the field. What is replaced stands
       in the name of the result: "xpulpnn_v1 (l1_bytes=128000)".
 
@@ -187,7 +230,7 @@ def get_target(
     ValueError: no target of that name, no such field, or a value of another
       type or out of range; the message has the choices.
   """
-  by_name = {target.name: target for target in TARGETS}
+  by_name = {target.name: target for target in (*TARGETS, *ISS_TARGETS)}
   target = by_name.get(which) if isinstance(which, str) else which
   if not isinstance(target, Target):
     raise ValueError(

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 import hwsim.pulp
+from hwsim.pulp.kernels import coefficients
 from hwsim.pulp.target import Target
 from hwsim.workload import Layer
 
@@ -79,7 +80,9 @@ def core_cycles(
   key = f"a{in_bits}w{weight_bits}"
 
   if layer.op == "conv":
-    costs = coefficients("conv", f"{target.conv_library}|{key}o{shown}")
+    costs = coefficients(
+      "conv", f"{target.conv_library}|{key}o{shown}", target.timing
+    )
 
     # The patch buffer has bytes in XpulpV2, and values of the wider of the two
     # precisions in the others: that sets how many words of zeros are written.
@@ -87,11 +90,15 @@ def core_cycles(
     return _conv(layer, tiles, costs, in_bits, lanes)
 
   if layer.op == "depthwise":
-    costs = coefficients("depthwise", f"{target.other_library}|{key}o{shown}")
+    costs = coefficients(
+      "depthwise", f"{target.other_library}|{key}o{shown}", target.timing
+    )
     return _depthwise(tiles, costs)
 
   if layer.op == "linear":
-    costs = coefficients("linear", f"{target.other_library}|{key}")
+    costs = coefficients(
+      "linear", f"{target.other_library}|{key}", target.timing
+    )
     requant = 0 if out_bits == 32 else _tables()["linear"]["requant"]
     return _linear(layer, tiles, costs, requant)
 
@@ -289,30 +296,3 @@ def _pool(layer, tiles, in_bits) -> np.ndarray:
 def _tables() -> dict:
   path = pathlib.Path(hwsim.pulp.__file__).with_name("kernels.json")
   return json.loads(path.read_text(encoding="utf-8"))
-
-
-@functools.cache
-def coefficients(kind: str, key: str) -> dict[str, float]:
-  """Named coefficients of one kernel; the rules of the JSON fill its gaps."""
-  section = _tables()[kind]
-  if key not in section["table"]:
-    raise ValueError(
-      f"no {kind} kernel {key!r}; kernels.json has "
-      f"{sorted({k.split('|')[0] for k in section['table']})}"
-    )
-  costs = dict(zip(section["columns"], section["table"][key], strict=True))
-  if kind == "conv":
-    if "w8" in key:
-      leftover = section["leftover_w8"]
-    elif "a2w4" in key and not costs["leftK_elem_block"]:
-      leftover = coefficients(kind, key.replace("a2w4", "a4w4"))
-    else:
-      return costs
-    for name in (
-      "leftK_block_flag",
-      "leftK_elem_block",
-      "odd_ch_leftK",
-      "chleft_leftK",
-    ):
-      costs[name] = leftover.get(name, costs[name])
-  return costs

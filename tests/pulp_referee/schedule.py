@@ -37,6 +37,7 @@ class Schedule(NamedTuple):
   load_x: np.ndarray
   load_w: np.ndarray
   store_y: np.ndarray
+  pushing: np.ndarray
 
 
 def schedule(
@@ -109,6 +110,7 @@ def schedule(
     per_tile(_load_x_cycles(layer, tiles, bits, target)),
     _load_w_cycles(layer, n_sizes, bits, target)[n_order],
     per_tile(_store_y_cycles(layer, tiles, bits, target)),
+    per_tile(_pushing_cycles(layer, tiles, bits, target)),
   )
 
 
@@ -171,7 +173,9 @@ def _bytes(count, bits):
   return _ceil_div(count * bits, 8)
 
 
-def _copy_cycles(height, width, pixel_bytes, whole_pixels, whole_rows, target):
+def _copy_cycles(
+  height, width, pixel_bytes, whole_pixels, whole_rows, target, more=0
+):
   """Cycles to move a [height, width] block of pixels, by how it lies in L2.
 
   One line if it is contiguous, one per row (a 2D transfer) if its pixels are
@@ -180,26 +184,21 @@ def _copy_cycles(height, width, pixel_bytes, whole_pixels, whole_rows, target):
   """
 
   def line(count):
-    return np.maximum(
-      target.dma_line_cycles, _ceil_div(count, target.dma_bytes_per_cycle)
-    )
+    least = _ceil_div(count, target.dma_bytes_per_cycle)
+    return np.maximum(target.dma_line_cycles, least) + more
 
   command = target.dma_command_cycles
   by_pixel = height * (width * line(pixel_bytes) + command)
   by_row = height * line(width * pixel_bytes) + command
   at_once = line(height * width * pixel_bytes) + command
-  return np.where(whole_pixels, np.where(whole_rows, at_once, by_row), by_pixel)
+  chosen = np.where(whole_rows, at_once, by_row)
+  return np.where(whole_pixels, chosen, by_pixel)
 
 
 def _load_x_cycles(layer, tiles, bits, target):
   height, width = tiles.in_height, tiles.in_width
   if layer.op == "depthwise":  # HWC to CHW, a transfer per byte of channels
-    channel_bytes = _bytes(tiles.out_channels, bits[0])
-    per_byte = (
-      _ceil_div(height * width, target.dma_transpose_bytes_per_cycle)
-      + target.dma_command_cycles
-    )
-    return channel_bytes * per_byte
+    return _whole(np.prod(_planes(tiles, bits, target), axis=0))
   pooled = layer.op in ("avg_pool", "max_pool")
   channels = tiles.out_channels if pooled else layer.in_channels
   copy = _copy_cycles(
@@ -210,7 +209,29 @@ def _load_x_cycles(layer, tiles, bits, target):
     width == layer.in_width,
     target,
   )
-  return 2 * copy if layer.op == "add" else copy
+  return _whole(2 * copy if layer.op == "add" else copy)
+
+
+def _whole(cycles):
+  return np.ceil(cycles).astype(np.int64)
+
+
+def _planes(tiles, bits, target):
+  """Transfers of a depthwise input, and cycles of each."""
+  lines = tiles.in_height * tiles.in_width
+  each = _ceil_div(lines, target.dma_transpose_bytes_per_cycle)
+  return (
+    _bytes(tiles.out_channels, bits[0]),
+    each + target.dma_command_cycles,
+  )
+
+
+def _pushing_cycles(layer, tiles, bits, target):
+  """Cores wait while there are more commands than the engine queues."""
+  if layer.op != "depthwise":
+    return np.zeros(tiles.in_height.shape, np.int64)
+  commands, each = _planes(tiles, bits, target)
+  return _whole(np.maximum(commands - target.dma_queue_commands, 0) * each)
 
 
 def _load_w_cycles(layer, channels, bits, target):
@@ -223,7 +244,7 @@ def _load_w_cycles(layer, channels, bits, target):
   if bits[2] != 32:
     constants = _bytes(channels, target.constant_bits)
     cycles = cycles + 2 * (_ceil_div(constants, rate) + command)
-  return cycles
+  return _whole(cycles)
 
 
 def bias_cycles(layer, out_bits, target):
@@ -231,16 +252,19 @@ def bias_cycles(layer, out_bits, target):
   size = bias_bytes(layer, out_bits, target.bias_bits)
   if not size:
     return 0
-  return _ceil_div(size, target.dma_bytes_per_cycle) + target.dma_command_cycles
+  lines = _ceil_div(size, target.dma_bytes_per_cycle)
+  return int(_whole(lines + target.dma_command_cycles))
 
 
 def _store_y_cycles(layer, tiles, bits, target):
   whole = tiles.out_channels == layer.out_channels
-  return _copy_cycles(
+  copy = _copy_cycles(
     tiles.out_height,
     tiles.out_width,
     _bytes(tiles.out_channels, bits[2]),
     whole,
     tiles.out_width == layer.out_width,
     target,
+    target.dma_store_line_cycles,
   )
+  return _whole(copy)

@@ -114,10 +114,12 @@ def l2_cycles(
     last = 0
   else:
     before = np.concatenate(([0], store[:-1]))
-    slots = np.maximum(compute, np.maximum(load, before))
+    pushing = np.append(plan.pushing.ravel()[1:], 0)
+    slots = pushing + np.maximum(compute, np.maximum(load - pushing, before))
     last = int(store[-1])
   busy = int(compute.sum())
   overhead = target.layer_start_cycles + compute.size * target.tile_cycles
+  overhead += plan.compute.shape[0] * target.channel_tile_cycles
   dma = first + int(slots.sum()) - busy + last
   total, waiting = overhead + busy + dma, int(plan.waiting.sum())
   return LayerCycles(total, busy, dma, overhead, waiting=waiting)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fbq.experiments.bitq.block_network import Movement
 from fbq.experiments.bitq.config import Word
-from fbq.experiments.bitq.results import LayerMovement, Movement
+from fbq.experiments.bitq.results import LayerMovement
 from fbq.nets.graph import Net
 from fbq.search import bitq, pareto_sets
 from hwsim.bfp import (

@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 
 from fbq.experiments.bitq import pictures, word_section
+from fbq.experiments.bitq.block_network import BlockNetwork
 from fbq.experiments.bitq.results import (
   BitQResults,
-  BlockNetwork,
   SeedStudy,
   at_alpha,
 )

@@ -15,9 +15,9 @@ import numpy as np
 
 from fbq import block_formats
 from fbq.experiments.bitq import choices, results
+from fbq.experiments.bitq.block_network import BlockNetwork, best_of
 from fbq.experiments.bitq.choices import shown
 from fbq.experiments.bitq.config import BitQ, movement
-from fbq.experiments.bitq.results import BlockNetwork, best_of
 from fbq.experiments.bitq.workbench import Programs, Workbench
 from fbq.files import write_atomically
 from fbq.lab.calibration import activations

@@ -1,12 +1,11 @@
 """The section of a BitQ page on one word length: what was chosen, and why."""
 
+from fbq.experiments.bitq.block_network import best_of, objective
 from fbq.experiments.bitq.choices import shown
 from fbq.experiments.bitq.results import (
   BitQResults,
   WordResults,
   at_alpha,
-  best_of,
-  objective,
 )
 from fbq.report.blocks import (
   Cell,

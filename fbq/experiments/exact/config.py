@@ -31,8 +31,8 @@ class Limits(Settings):
   weight_bytes: Bytes = 10**9
   "Bytes of flash for the weights."
   peak_bytes: Bytes = 10**9
-  "Bytes of L2 for the activations that live at one time; weights and code, which \
-  may lie there too, are not counted."
+  "Bytes of L2 for the activations that live at one time; weights and code, \
+  which may lie there too, are not counted."
 
 
 class Exact(Judged, OnTarget, Training):

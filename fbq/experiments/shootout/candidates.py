@@ -32,7 +32,8 @@ class Candidate(NamedTuple):
     strategy, seed, setting: see `standings.Tuned`.
     searched: bits that the strategy chose.
     precision: bits after the hardware pass.
-    end: variables after the search that chose them, None without one.
+    end: variables after the search that chose them, where fine-tuning starts
+      from them; else None.
   """
 
   strategy: str

@@ -108,6 +108,13 @@ def check(settings: Shootout, lab: Lab) -> None:
     settings.target,
     f"hardware of {PULP_LADDER.weights} bits, among which gates choose",
   )
+  require(
+    settings.fine_tuning.start == "float" or not settings.qat.distillation,
+    "qat.distillation",
+    settings.qat.distillation,
+    "0 with config.fine_tuning.start='search': the teacher is the network that "
+    "training starts from",
+  )
   _, costs, workload = lab.task, lab.costs, lab.net.workload
   choice = problem.make(workload, {"cycles": costs.cycles})
   fewest = solve.least(choice).costs["cycles"][0]

@@ -95,8 +95,15 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
         strengths[name] = [one.strength for one in ended[name]]
         aim = aim_of(settings, plan)
         warnings += searching.warnings(searcher, ended[name], aim)
+      keeps = settings.fine_tuning.start == "search"
       found += [
-        candidate(name, seed, _label(share), one.assignment, one.variables)
+        candidate(
+          name,
+          seed,
+          _label(share),
+          one.assignment,
+          one.variables if keeps else None,
+        )
         for share, one in zip(budgets, ended[name], strict=True)
       ]
 

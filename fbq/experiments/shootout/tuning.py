@@ -54,11 +54,10 @@ def fine_tuned(
     begun = started[one.seed]
     run = f"seed{one.seed}-fine-tune-{points.digest(net, one.precision)}"
     variables, ranges = begun.variables, starts[one.seed]
-    keeps = settings.fine_tuning.start == "search" and one.end is not None
-    if keeps:
+    if one.end is not None:
       run += f"-{one.strategy}-{one.setting}".replace(" ", "-")
     if run not in judged:
-      if keeps:
+      if one.end is not None:
         strategy = strategies[one.strategy]
         variables, ranges = kept(lab, recipe, strategy, one, begun)
       judged[run] = tuner(

@@ -3,14 +3,14 @@
   python main.py --config=configs/digits_free_bits.py --workdir=runs/digits
   python main.py --config=configs/digits_free_bits.py:resnet8 --workdir=runs/r8
 
-Takes 3 to 5 minutes on two cores, compilation included. Expected: a float
-network of 93-99 %, uniform 2-bit fine-tuning at least 3 points below it.
-Obtained with the default network on 2026-11-21 (jax 0.10.2), test accuracy on
-1,440 images:
+Takes 8 minutes of processor time, an estimated 5 minutes on two idle cores,
+compilation included. Expected: a float network of 92-98 %, uniform 2-bit fine-tuning at
+least 3 points below it. Obtained with the default network on 2026-11-26 (jax
+0.10.2), test accuracy on 1,440 images, one clustered standard error 0.9:
 
-  float 96.74 %, 8/8 97.22 %, 4/4 95.42 %, 2/2 23.82 %, one standard error 0.5;
-  recommended: free gates at strength 0.006 and the Free Bits pass, 96.74 % with
-  13.1 % fewer cycles than 8/8.
+  float 94.79 %, 8/8 95.00 %, 4/4 92.64 %, 2/2 32.50 %; recommended, as it loses
+  at most 1.5 points with 80 % confidence in validation: free gates aimed at 90
+  % and the Free Bits pass, 93.61 % with 9.4 % fewer cycles than 8/8.
 """
 
 from ml_collections import ConfigDict
@@ -59,5 +59,5 @@ def get_config(words: str = "") -> ConfigDict:
       steps=200, batch_size=32, learning_rate=1e-2, range_learning_rate=1e-2
     ),
     # 287 sources tell a loss to half a point: less could not be shown
-    tolerance=0.02,
+    tolerance=0.015,
   )

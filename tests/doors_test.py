@@ -160,7 +160,7 @@ def test_own_network_data_and_target_go_the_whole_way(tmp_path):
   assert found.test_count == 33
   assert run.settings["data"]["count"] == 33
   for point in found.points:
-    assert round(point.accuracy * 33, 6) in range(34)
+    assert round(point.test.accuracy * 33, 6) in range(34)
 
 
 def test_images_of_arrays_are_seen_as_they_are():
@@ -190,8 +190,8 @@ def test_an_own_strategy_competes(tmp_path):
   config = own_config(tiny_shootout.get_config("few"))
   plain = config.to_dict()
   plain["strategies"] = {
-    "loss-exact": dict(settings=(1.0,)),
-    "mine": dict(strategy="brought:EQUAL", settings=(1.0,)),
+    "loss-exact": {},
+    "mine": dict(strategy="brought:EQUAL"),
   }
   experiment.run(ConfigDict(plain), tmp_path / "run")
   _, found, _ = experiment.load(tmp_path / "run")

@@ -54,7 +54,7 @@ def _choice(results: Chosen) -> Block:
         f"for their cycles, from {cycles[0]:,} to {cycles[-1]:,}; the front is "
         f"exact to {results.front_error:,} cycles. The best of a sum of harms "
         "is the best network only as far as harms add up: the rank correlation "
-        f"of that sum with the accuracy measured after training is "
+        "of that sum with the accuracy that is lost after training is "
         f"{_correlation(results)}."
       ),
       Picture(_front(results), "surrogate_front.svg"),

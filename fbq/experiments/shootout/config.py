@@ -103,17 +103,17 @@ def check(settings: Shootout, lab: Lab) -> None:
   """Raises ConfigError for what cannot work; trains nothing."""
   fine_tuning.recipe_of(settings.qat)
   require(
-    lab.ladder == PULP_LADDER,
-    "target",
-    settings.target,
-    f"hardware of {PULP_LADDER.weights} bits, among which gates choose",
-  )
-  require(
     settings.fine_tuning.start == "float" or not settings.qat.distillation,
     "qat.distillation",
     settings.qat.distillation,
     "0 with config.fine_tuning.start='search': the teacher is the network that "
     "training starts from",
+  )
+  require(
+    lab.ladder == PULP_LADDER,
+    "target",
+    settings.target,
+    f"hardware of {PULP_LADDER.weights} bits, among which gates choose",
   )
   _, costs, workload = lab.task, lab.costs, lab.net.workload
   choice = problem.make(workload, {"cycles": costs.cycles})

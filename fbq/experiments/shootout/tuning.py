@@ -97,8 +97,10 @@ def kept(
   Its weights are used to quantized inputs, and their batch norms to what these
   become. So ranges are calibrated on what tensors are with everything at the
   bits of the assignment, not on a float pass of these weights, which they were
-  not trained for. What the search itself learned stays, where the hardware pass
-  left the bits.
+  not trained for: before any fine-tuning that read 66.5 % of the digits and
+  this 77.2 %, after the hardware pass 48.5 and 62.8 % (Free Bits at strength
+  0.006, one seed). What the search itself learned stays, where the pass left
+  the bits.
 
   Args:
     lab: network and calibration set.

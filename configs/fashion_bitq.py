@@ -21,6 +21,7 @@ def get_config(words: str = "") -> ConfigDict:
   for name in ("net", "data", "seeds", "float_training", "checkpoint_every"):
     config[name] = base[name]
   config.log_every = base.log_every
+  config.calibration_images = 500  # whole batches of evaluation
   with config.ignore_type():
     config.qat.steps = base.fine_tuning.steps
   config.qat.batch_size = base.fine_tuning.batch_size

@@ -3,6 +3,7 @@
 import importlib
 import pathlib
 
+import idx_cases
 import lab_cases
 import pytest
 
@@ -13,15 +14,25 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 # Data or a run that has to be there: their own tests make it.
 NEEDS_FILES = {"cifar_free_bits", "export", "imagenet_bitq"}
 NEEDS_FILES |= {"imagenet_free_bits"}
+FASHION = {name for name in NAMES if name.startswith("fashion")}
 
 
 def config_of(name, words=""):
   return importlib.import_module(f"configs.{name}").get_config(words)
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - NEEDS_FILES))
+@pytest.mark.parametrize("name", sorted({*NAMES} - NEEDS_FILES - FASHION))
 def test_a_config_is_sound_as_it_comes(name):
   settings, _ = lab_cases.checked(config_of(name))
+  assert settings.experiment
+
+
+@pytest.mark.parametrize("name", sorted(FASHION))
+def test_a_config_of_fashion_is_sound_beside_its_files(name, tmp_path):
+  idx_cases.write(tmp_path, train=100, side=28)
+  config = config_of(name)
+  config.data.directory = str(tmp_path)
+  settings, _ = lab_cases.checked(config)
   assert settings.experiment
 
 

@@ -104,15 +104,15 @@ def test_a_run_on_ne16_chooses_among_its_widths(tmp_path):
   )
   assert status == 0, output
   points = json.loads((where / "result.json").read_text())["points"]
-  assert {"8/8", "8/4", "8/2", "exact-98%"} <= points.keys()
+  assert {"8/8", "8/4", "8/2", "exact-99%"} <= points.keys()
   table = targets.latency_table(net.workload, ne16.GAP9_NE16)
-  for name in ("exact-98", "8-8"):
+  for name in ("exact-99", "8-8"):
     path = where / "precision" / f"{name}.json"
     chosen = precision.from_json(net, path, table.ladder)
-    told = points["exact-98%" if name == "exact-98" else "8/8"]
+    told = points["exact-99%" if name == "exact-99" else "8/8"]
     assert told["cycles"] == total_cycles(table, net.workload, chosen)
   chosen = precision.from_json(
-    net, where / "precision" / "exact-98.json", table.ladder
+    net, where / "precision" / "exact-99.json", table.ladder
   )
   assert 3 <= chosen["pw.weight"] <= 6
   harm = json.loads((where / "sensitivities.json").read_text())
@@ -120,4 +120,4 @@ def test_a_run_on_ne16_chooses_among_its_widths(tmp_path):
   assert set(harm["stem.out"]) == {"8"}
   # What was trained is found again at its widths.
   run = finished.read(where, Log(tmp_path / "metrics.jsonl"))
-  assert trained_point.load(run, "exact-98%").assignment == chosen
+  assert trained_point.load(run, "exact-99%").assignment == chosen

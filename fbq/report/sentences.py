@@ -73,11 +73,15 @@ def why(best: Recommendation) -> str:
       f"{_sure(best)}: in validation it loses {_loss(point, best)}."
     )
   if nearest is not None:
+    seems_fine = nearest.validation.loss <= best.tolerance
+    missing = (
+      "it may keep the tolerance, which more validation images would show"
+      if seems_fine
+      else "that is beyond the tolerance"
+    )
     said.append(
       f"The nearest of the faster ones, {nearest.name} with "
-      f"{nearest.cycles:,} cycles, loses {_loss(nearest, best)}: a larger "
-      "tolerance, a smaller confidence or more validation images would let it "
-      "in, if its loss is what it seems."
+      f"{nearest.cycles:,} cycles, loses {_loss(nearest, best)}: {missing}."
     )
   return " ".join([*said, "Test images chose nothing."])
 

@@ -106,6 +106,7 @@ def test_a_board_timed_at_8_bits_alone_needs_that_setting(tmp_path):
   path.write_text("\n".join([head, *kept]) + "\n")
   config = tiny_exact.get_config()
   config.target, config.measured_latency = "", str(path)
+  config.output_bits = "reader"
   with pytest.raises(ConfigError, match=r"is missing.*config.output_bits=8"):
     lab_cases.checked(config)
   config.output_bits = "8"

@@ -30,8 +30,7 @@ from fbq.deploy import (  # noqa: E402
 )
 from fbq.nets import Node  # noqa: E402
 from fbq.nets.graph import INPUT, Net  # noqa: E402
-from hwsim.pulp import XPULP_V2, XPULPNN_V1  # noqa: E402
-from hwsim.pulp.tiling import tile_l1  # noqa: E402
+from hwsim.pulp import XPULP_V2, XPULPNN_V1, tiles  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
   not ("FBQ_DORY" in os.environ and "FBQ_DORY_PYTHON" in os.environ),
@@ -117,16 +116,17 @@ def test_tiles_are_those_of_the_simulator(run):
   for node, layer, made in found:
     if not node.has_weights:
       continue
-    tiles = made["Tiling_parameters"]
-    assert tiles["L2"]["output_dimensions"] == tiles["L3"]["output_dimensions"]
+    theirs = made["Tiling_parameters"]
+    in_l2, in_l3 = (theirs[x]["output_dimensions"] for x in ("L2", "L3"))
+    assert in_l2 == in_l3
     bits = [network.bits[network.site(node.inputs[0])]]
     bits += [network.bits[f"{node.name}.weight"]]
     bits += [32 if node.is_output else network.bits[network.site(node.name)]]
-    tile = tile_l1(layer, *bits, wide)
-    channels, height, width = tiles["L1"]["input_dimensions"]
+    _, tile = tiles(layer, *bits, wide)
+    channels, height, width = theirs["L1"]["input_dimensions"]
     assert (channels, height, width) == (tile.in_channels, *tile[2:4]), node
     expected = [tile.out_channels, tile.out_height, tile.out_width]
-    assert tiles["L1"]["output_dimensions"] == expected, node
+    assert theirs["L1"]["output_dimensions"] == expected, node
 
 
 def test_hex_files_are_weights_and_constants_as_packed_here(run):

@@ -35,4 +35,4 @@ def test_what_dory_would_do_otherwise_is_told():
   command, (note,) = dory_target.invocation(mine)
   assert "PULP.GAP8" in command and note.endswith("has l2_bytes=400000.")
   command, (note,) = dory_target.invocation(XPULPNN_V2)
-  assert "mixed-hw" in command and "kernels of XpulpNN-mixed" in note
+  assert "mixed-hw" in command and "those of XpulpNN-mixed" in note

@@ -16,6 +16,7 @@ from deploy_cases import (
 
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install fbq[deploy]")
 
+from configs import digits_free_bits  # noqa: E402
 from fbq import nets, precision  # noqa: E402
 from fbq.deploy import (  # noqa: E402
   dory,
@@ -283,6 +284,14 @@ def test_a_linear_layer_is_refused_by_its_name():
   sizes = changed("f", features=8)
   message = refused(sizes, precision.uniform(sizes, 8))
   assert "layer 'f' (linear) has 8 quantized outputs, an odd number" in message
+
+
+@pytest.mark.parametrize("name", digits_free_bits.NETS)
+def test_the_networks_of_the_demo_have_maps_that_kernels_pad_right(name):
+  net = nets.build(name, **digits_free_bits.NETS[name])
+  for layer in net.workload.layers:
+    if layer.op == "depthwise":
+      assert not list(dory_limits.right_border(layer)), layer.name
 
 
 def test_a_depthwise_layer_of_less_than_four_weights_is_refused():

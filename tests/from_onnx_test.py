@@ -403,6 +403,18 @@ REFUSED = {
     "Gemm", [w.node("Softmax", [w.node("Gemm", [w.node("Flatten", [x], "a"),
     w.array("m", normal(120, 3))], "b")], "c"), w.array("n", normal(3, 3))],
     "out"),
+  "'/a' .Softmax.: is not over the classes": lambda w, x: w.node(
+    "Softmax", [w.node("GlobalAveragePool", [x], "m")], "a", axis=2),
+  r"the last of axes \('C', ''\)": lambda w, x: w.node("MatMul", [
+    w.node("ReduceMean", [w.node("ReduceMean", [x], "m", axes=[2, 3])], "n",
+           axes=[2], keepdims=0), w.array("m1", normal(1, 3))], "out"),
+  r"constant of \(4, 1, 1, 1\) for a tensor": lambda w, x: conv(
+    w, w.node("Add", [x, w.array("c", normal(4, 1, 1, 1))], "a"), "out"),
+  "is not of the second axis in evaluation": lambda w, x: conv(w, norm(
+    w, w.node("Transpose", [w.node("Identity", [conv(
+      w, x, "b", kernel=(3, 2))], "i")], "a", perm=[0, 2, 3, 1]), "n"), "out"),
+  "makes INT64, expected floats": lambda w, x: w.node(
+    "Cast", [x], "out", to=onnx.TensorProto.INT64),
   "output 'out' does not depend on the image": lambda w, x: w.node(
     "Identity", [w.array("c", 1.0)], "out"),
   "its output is no layer's": lambda w, x: w.node("Identity", [x], "out"),

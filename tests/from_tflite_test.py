@@ -178,6 +178,8 @@ def test_quantized_numbers_are_those_they_stand_for(tmp_path):
   np.testing.assert_allclose(found.mean, [3, 3])
   np.testing.assert_allclose(found.std, [2, 2])
   assert found.codes == (-128, 127)
+  assert found.ranges == {"input.out": (-65.5, 62.0)}
+  assert found.for_images().ranges == {}
   assert found.net.nodes[0].activation == "relu"
 
   # Black is code -128: (-128 - 3) / 2 of the network's numbers.

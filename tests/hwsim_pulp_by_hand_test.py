@@ -24,8 +24,10 @@ def test_a_tile_waits_for_the_output_before_it():
     l2_bytes=10**7,  # so that nothing is cut for L3
     dma_bytes_per_cycle=10**9,
     dma_line_cycles=line,
+    dma_store_line_cycles=0,
     dma_command_cycles=7,
     tile_cycles=3,
+    channel_tile_cycles=0,
     layer_start_cycles=1000,
   )
   layer = Layer("pointwise", "conv", 512, 512, 4, 4)
@@ -50,6 +52,7 @@ def test_weights_come_again_for_every_slice_of_rows():
     l2_bytes=80_000,
     code_reserved_bytes=0,
     tile_cycles=0,
+    channel_tile_cycles=0,
     l3_setup_cycles=setup,
     l3_bytes_per_cycle=10**6,
   )

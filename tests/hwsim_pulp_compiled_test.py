@@ -10,8 +10,8 @@ import pytest
 from hwsim_networks import mobilenet_v1
 
 from hwsim.pulp import TARGETS, XPULP_V2, XPULPNN_V1, geometry, layer_cycles
+from hwsim.pulp.coefficients import CONV_COLUMNS, DEPTHWISE_COLUMNS
 from hwsim.pulp.geometry import Bits, Geometry
-from hwsim.pulp.kernels import CONV_COLUMNS, DEPTHWISE_COLUMNS
 from hwsim.pulp.table import _compiled
 from hwsim.workload import Layer
 

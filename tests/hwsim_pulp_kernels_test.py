@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pulp_calls import Tiles, kernel_cycles
 
-import hwsim.pulp.kernels
+from hwsim.pulp import coefficients as library_costs
 from hwsim.pulp import get_target
 from hwsim.workload import Layer
 
@@ -163,7 +163,7 @@ def test_conv_equals_loops_over_cores_and_pixels(data):
   assume(min(h_in, w_in) >= 1)
   a, w, o = (draw(st.sampled_from((2, 4, 8))) for _ in range(3))
   library = draw(st.sampled_from(sorted(TARGETS)))
-  costs = hwsim.pulp.kernels.coefficients("conv", f"{library}|a{a}w{w}o{o}")
+  costs = library_costs.coefficients("conv", f"{library}|a{a}w{w}o{o}")
   lanes = 8 if library == "XpulpV2" else max(a, w)
   layer = Layer("c", "conv", ci, n, max(h_in, k), max(w_in, k), k, k, s)
   sizes = n, h_in, w_in, h_out, w_out, *pads
@@ -231,7 +231,7 @@ def test_pools_grow_with_the_window_and_the_map(op):
 
 def test_8_bit_blocks_are_near_the_formula_of_dorys_authors():
   """tiler_conv1d_to_up.py:364-372, pixel pair without im2col."""
-  costs = hwsim.pulp.kernels.coefficients("conv", "XpulpV2|a8w8o8")
+  costs = library_costs.coefficients("conv", "XpulpV2|a8w8o8")
   for patch in (128, 256, 288, 512, 1152):
     for n in (16, 32, 64, 256):
       ours = costs["pair"] + n // 4 * (
@@ -275,11 +275,11 @@ def test_precisions_rank_as_on_mpic():
 
 def test_an_unknown_library_is_named():
   with pytest.raises(ValueError, match="no conv kernel 'XpulpV9.*XpulpNN"):
-    hwsim.pulp.kernels.coefficients("conv", "XpulpV9|a8w8o8")
+    library_costs.coefficients("conv", "XpulpV9|a8w8o8")
 
 
 def test_every_kernel_has_coefficients_and_provenance():
-  path = pathlib.Path(hwsim.pulp.kernels.__file__).with_name("kernels.json")
+  path = pathlib.Path(library_costs.__file__).with_name("kernels.json")
   tables = json.loads(path.read_text(encoding="utf-8"))
   for kind, count in (("conv", 81), ("depthwise", 54), ("linear", 18)):
     assert len(tables[kind]["table"]) == count

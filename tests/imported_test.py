@@ -117,6 +117,7 @@ def test_a_file_is_the_network_and_the_checkpoint_of_an_experiment(tmp_path):
   assert lab.net == found.net
   variables, report = pretrained.load(settings, lab.net)
   assert len(report.matched) == 3 and not report.missing
+  assert variables["batch_stats"] == {}  # as of every network without norms
 
   # Images are in [0, 1]: what the file does to them is in the first layer.
   x = np.random.default_rng(0).uniform(size=(2, 32, 32, 1))

@@ -107,6 +107,10 @@ def test_shapes_by_hand():
   [
     (dict(width=1 / 32, resolution=1), (1, 1, 32)),
     (dict(width=0.25, resolution=32, stem_stride=1), (2, 2, 256)),
+    (
+      dict(width=0.25, resolution=32, stem_stride=1, last_stride=1),
+      (4, 4, 256),
+    ),
     (dict(width=0.75, resolution=33), (2, 2, 768)),
   ],
 )

@@ -59,11 +59,12 @@ def invocation(target: Target) -> Invocation:
       f"{', '.join(differing[board])}."
     )
 
-  # DORY has no option for the third library
+  # DORY has no option for XpulpNN-mixed, and takes pulp-nn for all layers only
   if target.conv_library != target.other_library:
     notes.append(
-      f"DORY cannot choose the kernels of {target.conv_library}: convolutions "
-      f"run {target.other_library}'s, which are slower than simulated."
+      f"DORY takes one library for all layers: convolutions run kernels of "
+      f"{target.other_library}, slower than those of {target.conv_library} "
+      "that were simulated."
     )
   library = "mixed-sw" if target.other_library == "XpulpV2" else "mixed-hw"
   return Invocation(

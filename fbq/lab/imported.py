@@ -83,8 +83,7 @@ def checked(path: str | Path) -> Imported:
 def _checked(path, _):
   found = read(path)
   comparison = compare(found, path)
-  is_quantized = found.ranges or found.codes
-  if not is_quantized and not comparison.relative <= LARGEST_DIFFERENCE:
+  if not found.ranges and not comparison.relative <= LARGEST_DIFFERENCE:
     raise ValueError(
       f"{path}: the imported network is not that of the file: {comparison}; "
       "please report the file"
@@ -100,10 +99,8 @@ def compare(found: Imported, path: str | Path, seed: int = 0) -> Comparison:
   """
   random = np.random.default_rng(seed)
   x = random.normal(size=(_IMAGES, *found.net.input_shape))
-  if INPUT_SITE in found.ranges or found.codes:
-    low, high = found.ranges.get(INPUT_SITE) or (
-      (end - found.mean) / found.std for end in found.codes or ()
-    )
+  if INPUT_SITE in found.ranges:
+    low, high = found.ranges[INPUT_SITE]
     x = np.clip(x * (high - low) / 16, low, high)
 
   # As the file reads images

@@ -66,7 +66,7 @@ def _of_network(file, net, mean_and_std):
       f"its network is not {net.name!r} as that is set; expected "
       f"config.net.builder {Path(file).suffix[1:]!r}, arguments {arguments}"
     )
-  variables = dict(found.variables)
+  variables = dict.fromkeys(KINDS, {}) | found.variables
   if found.mean.any() or (found.std != 1).any():
     variables = image_norm.folded(net, variables, found.mean, found.std)
 

@@ -22,7 +22,6 @@ from fbq.nets.import_table import Table
 from fbq.nets.imported import Imported, Tensor
 from fbq.nets.onnx_call import Call
 
-_FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
 # What a node raises whose attributes are of other types than its operator's.
 _MALFORMED = (ValueError, TypeError, OverflowError, IndexError)
 _MOST_MADE = 2**30  # numbers of all constants together
@@ -117,7 +116,7 @@ class _Reader:
         "these alone"
       )
     name, kind = inputs[0].name, inputs[0].type.tensor_type
-    if onnx.TensorProto.DataType.Name(kind.elem_type) not in _FLOATS:
+    if onnx.TensorProto.DataType.Name(kind.elem_type) not in onnx_file.FLOATS:
       raise ValueError(
         f"input {name[:200]!r} is not of floats; export the network with them"
       )
@@ -204,7 +203,7 @@ _OPERATORS: dict[str, Callable[[Call], Tensor]] = {
   "Add": layers.add,
   "AveragePool": layers.averagepool,
   "BatchNormalization": layers.batchnormalization,
-  "Cast": moves.alias,
+  "Cast": moves.cast,
   "Clip": layers.clip,
   "Concat": layers.concat,
   "Conv": layers.conv,

@@ -116,7 +116,9 @@ class _Reader:
     if grid is None or len(grid.scale) != 1:
       raise ValueError("its input is of integers without a scale")
     codes = _codes(file.dtype(inputs[0]))
-    self.table.reads_integers(grid.scale.item(), grid.zero.item(), codes)
+    scale, zero = grid.scale.item(), grid.zero.item()
+    self.table.reads_integers(scale, zero, codes)
+    self.table.see_range(self.tensors[inputs[0]], scale, zero, codes)
 
   def _add(self, operator, kind, label, out):
     if kind not in OPERATORS:

@@ -82,9 +82,9 @@ def linear(
     )
     groups = ("C" if features > 1 else "",)
     return made._replace(axes=Axes((1, 1, features), groups))
-  if axes.groups[-1] not in ("C", ""):
+  if axes.groups[-1] not in ("C", "") or axes.sizes[-1] != axes.shape[2]:
     raise ValueError(
-      f"multiplies along the axis of {axes.groups[-1]} (height H, width W, "
+      f"multiplies along the last of axes {axes.groups} (height H, width W, "
       "channels C); expected a flattened tensor or channels last"
     )
   kernel = matrix[None, None]

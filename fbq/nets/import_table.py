@@ -188,7 +188,7 @@ class Table:
   def end(self, tensor: Tensor, axis: int, head: str) -> Tensor:
     """A softmax at the end of the network, which is left out."""
     axes = tensor.plain().axes
-    if axis >= len(axes.groups) or axes.groups[axis] != axes.order != "C":
+    if axes.order != "C" or axes.groups[axis] != "C":
       raise ValueError("is not over the classes")
     self.notes.append(f"the {head} at the end is left out: outputs are logits")
     return tensor._replace(head=head)
@@ -305,5 +305,6 @@ class Table:
     return row
 
   def is_negative(self, tensor: Tensor) -> bool:
+    """Whether a tensor can have negative numbers."""
     row = self._rows.get(tensor.node)
     return row is None or row.can_be_negative

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from fbq.nets.axes import Axes, Shape
-from fbq.nets.graph import INPUT, Net
+from fbq.nets.graph import INPUT, INPUT_SITE, Net
 
 MOST_OPERATORS = 20_000
 MOST_NUMBERS = 2**31  # in a tensor
@@ -59,7 +59,7 @@ class Imported(NamedTuple):
     """The same for images in [0, 1] that are normalized before the file.
 
     Its network pads images with their mean, if it pads them and the mean is a
-    colour; weights are left as they are.
+    colour. Weights are left as they are; the image has no range but its own.
 
     Args:
       mean, std: per channel; the file reads (x - mean) / std of images x. ():
@@ -76,7 +76,10 @@ class Imported(NamedTuple):
     if pads and (whole >= 0).all() and (whole <= 1).all() and whole.any():
       zero = tuple(int(code) for code in np.rint(255 * whole))
       net = dataclasses.replace(net, image_zero=zero)
-    return self._replace(net=net, mean=whole, std=scale, codes=None)
+    ranges = {k: x for k, x in self.ranges.items() if k != INPUT_SITE}
+    return self._replace(
+      net=net, mean=whole, std=scale, codes=None, ranges=ranges
+    )
 
 
 class Tensor(NamedTuple):

@@ -35,6 +35,7 @@ def mobilenet_v1(
   classes: int = 1000,
   in_channels: int = 3,
   stem_stride: int = 2,
+  last_stride: int = 2,
 ) -> Net:
   """A 3x3 convolution, 13 depthwise separable blocks, mean, classifier.
 
@@ -47,6 +48,9 @@ def mobilenet_v1(
     classes: outputs of the classifier.
     in_channels: channels of the image.
     stem_stride: stride of the first convolution; 1 is common below 64 pixels.
+    last_stride: stride of block 12, the last one that has any; with 1, 32
+      pixels end in maps of 4x4 and not of 2x2, which no kernel of PULP pads
+      right (`fbq.deploy.dory_limits`).
 
   Raises:
     ValueError: a width that leaves no channel, a resolution too small.
@@ -67,6 +71,7 @@ def mobilenet_v1(
   ]
   for index, (channels, stride) in enumerate(_BLOCKS, start=1):
     before = nodes[-1].name
+    stride = last_stride if index == 12 else stride
     nodes += [
       Node(f"dw{index}", "depthwise", (before,), 0, (3, 3), stride, 1, **conv),
       Node(

@@ -80,17 +80,18 @@ def axis_of(axis: int, rank: int) -> int:
 
 def is_channels(axes: Axes, axis: int) -> bool:
   """Whether an axis of the file is that of the channels."""
-  return axis < len(axes.groups) and axes.side("C") == axes.sizes[axis]
+  return axes.groups[axis : axis + 1] == ("C" if axes.shape[2] > 1 else "",)
 
 
 def per_channel(constant: np.ndarray, axes: Axes) -> np.ndarray:
   """[C] or [1] of a constant that is broadcast to a tensor."""
   rank = len(axes.groups) + 1
-  if constant.size == 1:
+  if constant.size == 1 and constant.ndim <= rank:
     return constant.reshape(1)
   shape = (1,) * (rank - constant.ndim) + constant.shape
   place = [i for i, size in enumerate(shape) if size > 1]
-  if len(shape) != rank or len(place) != 1 or axes.groups[place[0] - 1] != "C":
+  groups = ["batch", *axes.groups]
+  if len(shape) != rank or [groups[i] for i in place] != ["C"]:
     raise ValueError(
       f"has a constant of {constant.shape} for a tensor of {axes.sizes}; "
       "expected a number for each channel"

@@ -14,6 +14,7 @@ import numpy as np
 from fbq.files import user_path
 from fbq.nets.imported import MOST_NUMBERS, MOST_OPERATORS
 
+FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
 FIRST_OPSET = 7  # since when shapes are broadcast as in numpy
 
 

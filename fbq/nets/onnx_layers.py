@@ -146,7 +146,7 @@ def clip(call: Call) -> Tensor:
 def maximum(call: Call) -> Tensor:
   index = 0 if call.is_tensor(0) else 1
   bound = call.array(1 - index)
-  if len(call.inputs) != 2 or bound is None or np.any(bound):
+  if len(call.inputs) != 2 or bound is None or bound.size != 1 or bound.any():
     raise ValueError("is not of one tensor and 0, which would be a ReLU")
   return call.table.relu(call.tensor(index), call.label)
 

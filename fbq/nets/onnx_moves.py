@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fbq.nets import onnx_constants
+from fbq.nets import onnx_constants, onnx_file
 from fbq.nets.imported import Tensor
 from fbq.nets.onnx_call import Call, axis_of
 
@@ -10,6 +10,16 @@ from fbq.nets.onnx_call import Call, axis_of
 
 
 def alias(call: Call) -> Tensor:
+  return call.tensor()
+
+
+def cast(call: Call) -> Tensor:
+  """To other floats; what is lost of numbers the comparison tells."""
+  import onnx
+
+  kind = onnx.TensorProto.DataType.Name(call.attributes["to"])
+  if kind not in onnx_file.FLOATS:
+    raise ValueError(f"makes {kind}, expected floats")
   return call.tensor()
 
 

@@ -1,6 +1,6 @@
 """What bounds a layer: the peak of its kernel's inner loop, and its bytes."""
 
-from hwsim.pulp.kernels import coefficients
+from hwsim.pulp.coefficients import coefficients
 from hwsim.pulp.target import Target
 from hwsim.workload import Layer
 

@@ -25,10 +25,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hwsim.pulp.geometry import ADD, DEPTHWISE, Bits, Geometry, Number
+from hwsim.pulp.geometry import Bits, Geometry, Number
 from hwsim.pulp.kernels import Span, core_cycles
 from hwsim.pulp.target import Constants
-from hwsim.pulp.tiling import Tile, bias_bytes
+from hwsim.pulp.tiling import Tile
+from hwsim.pulp.transfers import (
+  bias_cycles,
+  load_w_cycles,
+  load_x_cycles,
+  pushing_cycles,
+  store_y_cycles,
+)
 
 _GRID = 2.0**20  # far finer than the coefficients, which have two decimals
 
@@ -109,7 +116,7 @@ def l2_cycles(
   )
   start = _kind(_Place(0.0, 0.0, 0.0), counts)
   ends = cycles.load_x[start] + cycles.load_w[start]
-  ends += _bias_cycles(layer, bits, target, rounded)
+  ends += bias_cycles(layer, bits, target, rounded)
   ends += jnp.where(overlaps, cycles.store_y[-1], 0)
   busy = jnp.sum(many * compute)
   return Parts(
@@ -246,10 +253,10 @@ def _tiles(layer, tile, counts, bits, target, rounded) -> _Tiles:
   )
   rates = target, rounded
   transfers = (
-    _load_x_cycles(layer, n, rows, columns, bits, *rates),
-    _load_w_cycles(layer, n, bits, *rates),
-    _store_y_cycles(layer, n, rows, columns, bits, *rates),
-    _pushing_cycles(layer, n, rows, columns, bits, *rates),
+    load_x_cycles(layer, n, rows, columns, bits, *rates),
+    load_w_cycles(layer, n, bits, *rates),
+    store_y_cycles(layer, n, rows, columns, bits, *rates),
+    pushing_cycles(layer, n, rows, columns, bits, *rates),
   )
   if rounded:  # a command may take half a cycle
     transfers = tuple(jnp.ceil(cycles) for cycles in transfers)
@@ -283,111 +290,3 @@ def _nearest(cycles):
   not, and no sum that is not a tie comes near one.
   """
   return jnp.rint(jnp.rint(cycles * _GRID) / _GRID)
-
-
-# ---- Transfers
-
-
-def _transfer(size, rate, rounded):
-  """Cycles to move a size, in units of a cycle's share, in whole cycles."""
-  return jnp.ceil(size / rate) if rounded else size / rate
-
-
-def _bytes(count, bits):
-  return jnp.ceil(count * bits / 8)
-
-
-def _copy_cycles(
-  height,
-  width,
-  pixel_bytes,
-  whole_pixels,
-  whole_rows,
-  target,
-  rounded,
-  more_a_line=0.0,
-):
-  """Cycles to move a [height, width] block of pixels, by how it lies in L2.
-
-  One line if it is contiguous, one per row (a 2D transfer) if its pixels are
-  whole, else one per pixel, with a command per row (a 3D transfer); see
-  dory_dma.c:143-154.
-  """
-
-  def line(count):
-    cycles = _transfer(count, target.dma_bytes_per_cycle, rounded)
-    return jnp.maximum(target.dma_line_cycles, cycles) + more_a_line
-
-  command = target.dma_command_cycles
-  by_pixel = height * (width * line(pixel_bytes) + command)
-  by_row = height * line(width * pixel_bytes) + command
-  at_once = line(height * width * pixel_bytes) + command
-  return jnp.where(
-    whole_pixels, jnp.where(whole_rows, at_once, by_row), by_pixel
-  )
-
-
-def _load_x_cycles(layer, n, rows, columns, bits, target, rounded):
-  height, width = rows.in_size, columns.in_size
-  pooled = layer.op > ADD
-  channels = jnp.where(pooled, n, layer.in_channels)
-  copy = _copy_cycles(
-    height,
-    width,
-    _bytes(channels, bits.input),
-    channels == layer.in_channels,
-    width == layer.in_width,
-    target,
-    rounded,
-  )
-  copy = jnp.where(layer.op == ADD, 2 * copy, copy)
-
-  commands, each = _planes(n, rows, columns, bits, target, rounded)
-  return jnp.where(layer.op == DEPTHWISE, commands * each, copy)
-
-
-def _planes(n, rows, columns, bits, target, rounded):
-  """Transfers of a depthwise input, HWC to CHW: one a byte of channels."""
-  rate = target.dma_transpose_bytes_per_cycle
-  each = _transfer(rows.in_size * columns.in_size, rate, rounded)
-  return _bytes(n, bits.input), each + target.dma_command_cycles
-
-
-def _pushing_cycles(layer, n, rows, columns, bits, target, rounded):
-  """Cycles until the last command of a depthwise input is queued."""
-  commands, each = _planes(n, rows, columns, bits, target, rounded)
-  more = jnp.maximum(commands - target.dma_queue_commands, 0)
-  return jnp.where(layer.op == DEPTHWISE, more * each, 0)
-
-
-def _load_w_cycles(layer, n, bits, target, rounded):
-  """Weights, k and lambda of a tile of channels; one line each."""
-  command, rate = target.dma_command_cycles, target.dma_bytes_per_cycle
-  weights = _bytes(n * layer.weights_per_channel, bits.weight)
-  cycles = _transfer(weights, rate, rounded) + command
-  constants = _bytes(n, target.constant_bits)
-  both = 2 * (_transfer(constants, rate, rounded) + command)
-  cycles = jnp.where(bits.output == 32, cycles, cycles + both)
-  return jnp.where(layer.has_weights, cycles, 0)
-
-
-def _bias_cycles(layer, bits, target, rounded):
-  """The bias of a linear layer, fetched once."""
-  size = bias_bytes(layer, bits, target)
-  cycles = _transfer(size, target.dma_bytes_per_cycle, rounded)
-  cycles += target.dma_command_cycles
-  cycles = jnp.ceil(cycles) if rounded else cycles
-  return jnp.where(size > 0, cycles, 0)
-
-
-def _store_y_cycles(layer, n, rows, columns, bits, target, rounded):
-  return _copy_cycles(
-    rows.out_size,
-    columns.out_size,
-    _bytes(n, bits.output),
-    n == layer.out_channels,
-    columns.out_size == layer.out_width,
-    target,
-    rounded,
-    target.dma_store_line_cycles,
-  )

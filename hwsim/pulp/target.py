@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwsim.pulp import kernels
+from hwsim.pulp import coefficients
 from hwsim.pulp.geometry import Number
 
 # Even columns are worth 3,000,000 points to DORY's tiler of convolutions; a
@@ -118,8 +118,8 @@ class Target:
     if self.cores != 8:
       split = "the work split of the measured kernels is written for eight"
       self._refuse("cores", self.cores, f"8: {split}")
-    if self.timing not in kernels.TIMINGS:
-      self._refuse("timing", self.timing, f"one of {kernels.TIMINGS}")
+    if self.timing not in coefficients.TIMINGS:
+      self._refuse("timing", self.timing, f"one of {coefficients.TIMINGS}")
     if self.double_buffering not in (1, 2):
       self._refuse("double_buffering", self.double_buffering, "1 or 2")
     if self.l1_budget_bytes > MOST_L1_BYTES:
@@ -155,7 +155,9 @@ class Target:
   def constants(self) -> "Constants":
     """The target as numbers that a compiled function takes."""
     scalars = (getattr(self, name) for name in Constants._fields[:-1])
-    libraries = kernels.load(self.conv_library, self.other_library, self.timing)
+    libraries = coefficients.load(
+      self.conv_library, self.other_library, self.timing
+    )
     return Constants(*map(np.float64, scalars), kernels=libraries)
 
 
@@ -182,7 +184,7 @@ class Constants(NamedTuple):
   barrier_cycles: Number
   l3_bytes_per_cycle: Number
   l3_setup_cycles: Number
-  kernels: kernels.Kernels
+  kernels: coefficients.Kernels
 
 
 # Which public library serves which instruction set: DORY's

@@ -99,8 +99,7 @@ def tile_l1(
   step = jnp.minimum(_step(layer, bits), layer.out_channels)
   first, stride = _channels(layer, step)
 
-  # Only channels that fit beside the fewest rows and columns are looked at, and
-  # rows that fit beside the fewest channels.
+  # Only channels that fit beside the fewest rows and columns are looked at
   least_h, least_w = h.sizes(jnp.zeros_like(budget)), _least_columns(w)
   x_hw = least_h[0] * least_w[0]
   per_n = sizes.x_n * x_hw + sizes.y * least_h[1] * least_w[1] + sizes.channel

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 import hwsim.pulp
-from hwsim.pulp.kernels import coefficients
+from hwsim.pulp.coefficients import coefficients
 from hwsim.pulp.target import Target
 from hwsim.workload import Layer
 

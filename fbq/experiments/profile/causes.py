@@ -2,7 +2,7 @@
 
 from fbq.experiments.profile.results import Cost
 from hwsim.pulp import Target, tiles
-from hwsim.pulp.kernels import coefficients
+from hwsim.pulp.coefficients import coefficients
 from hwsim.pulp.tiling import Tile
 from hwsim.workload import Layer
 

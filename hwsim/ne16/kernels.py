@@ -36,7 +36,7 @@ class Job(NamedTuple):
   mode: str
   rows: int | np.ndarray
   columns: int | np.ndarray
-  in_channels: int
+  in_channels: int | np.ndarray
   out_channels: int | np.ndarray
   weight_bits: int
   stride: int = 1

@@ -14,6 +14,8 @@ slices before:
 """
 
 import dataclasses
+import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -58,26 +60,29 @@ def simulate(
   if mode_of(layer) is None:
     return pulp.simulate(layer, in_bits, 8, out_bits, target.cores)
 
+  # L2 decides first: weights that do not fit run in slices that do.
   out_bytes = out_bits // 8
   channels = slice_l2(layer, weight_bits, out_bytes, target)
   if channels == layer.out_channels:
     return l2_cycles(layer, weight_bits, out_bytes, target)
+  return l3_cycles(layer, weight_bits, out_bytes, channels, target)
 
-  # Slices of weights from L3, each as long as it takes to run the one before.
+
+def l3_cycles(
+  layer: Layer, weight_bits: int, out_bytes: int, channels: int, target: Target
+) -> LayerCycles:
+  """Cycles of a layer whose weights come from L3, `channels` at a time."""
   slices = [
     min(channels, layer.out_channels - n)
     for n in range(0, layer.out_channels, channels)
   ]
-  arriving = [
-    target.l3_setup_cycles
-    + int(
-      np.ceil(
-        channel_bytes(layer, weight_bits, n, out_bytes, target)
-        / target.l3_bytes_per_cycle
-      )
-    )
-    for n in slices
-  ]
+  arriving = []
+  for n in slices:
+    size = channel_bytes(layer, weight_bits, n, out_bytes, target)
+    transfer = math.ceil(size / target.l3_bytes_per_cycle)
+    arriving.append(target.l3_setup_cycles + transfer)
+
+  # While a slice runs the next one comes.
   total, parts = arriving[0], np.zeros(3, np.int64)
   for n, after in zip(slices, (*arriving[1:], 0), strict=True):
     inputs = n if layer.op == "depthwise" else layer.in_channels
@@ -86,65 +91,26 @@ def simulate(
     total += max(run.total, after)
     parts += run.compute, run.dma, run.overhead
   compute, dma, overhead = parts.tolist()
-  return LayerCycles(
-    total, compute, dma, overhead, total - compute - dma - overhead
-  )
+  l3 = total - compute - dma - overhead
+  return LayerCycles(total, compute, dma, overhead, l3)
 
 
 def l2_cycles(
   layer: Layer, weight_bits: int, out_bytes: int, target: Target
 ) -> LayerCycles:
   """Cycles of a layer of NE16 whose tensors lie in L2."""
-  tile = tile_l1(layer, weight_bits, out_bytes, target)
+  tiles = _tiles(layer, tile_l1(layer, weight_bits, out_bytes, target))
   mode = mode_of(layer)
   assert mode is not None  # `simulate` gives others to the cores
-
-  # Every tile, channels outermost: axes [channels, rows, columns].
-  starts, channels = _cuts(layer.out_channels, tile.channels, (-1, 1, 1))
-  top, rows = _cuts(layer.out_height, tile.rows, (1, -1, 1))
-  left, columns = _cuts(layer.out_width, tile.columns, (1, 1, -1))
-  in_rows, cut_bottom = _inputs(layer, top, rows, "height")
-  in_columns, cut_right = _inputs(layer, left, columns, "width")
-
-  depthwise = layer.op == "depthwise"
   job = Job(
     mode,
-    rows,
-    columns,
-    channels if depthwise else layer.in_channels,
-    channels,
+    *(tiles.rows, tiles.columns, tiles.in_channels, tiles.channels),
     weight_bits,
     layer.stride,
-    cut_bottom,
-    cut_right,
-    out_bytes,
+    *(tiles.cut_bottom, tiles.cut_right, out_bytes),
   )
   compute = np.maximum(cycles(job, target), target.job_setup_cycles).ravel()
-
-  # A tile of all columns and channels lies in one piece, one of all channels in
-  # one line a row, any other in one line a pixel. Weights change with the
-  # channels alone.
-  in_channels = channels if depthwise else layer.in_channels
-  x = _transfer(
-    (in_rows, layer.in_height),
-    (in_columns, layer.in_width),
-    (in_channels, layer.in_channels),
-    1,
-    target,
-  )
-  y = _transfer(
-    (rows, layer.out_height),
-    (columns, layer.out_width),
-    (channels, layer.out_channels),
-    out_bytes,
-    target,
-  )
-  w = channel_bytes(layer, weight_bits, channels, out_bytes, target)
-  w = target.dma_command_cycles + -(-w // target.dma_bytes_per_cycle)
-  shape = np.broadcast_shapes(channels.shape, rows.shape, columns.shape)
-  first = np.zeros(shape[1:], bool)
-  first[0, 0] = True
-  x, w, y = (np.broadcast_to(part, shape).ravel() for part in (x, w * first, y))
+  x, w, y = _copies(layer, tiles, weight_bits, out_bytes, target)
 
   # The first loads and the last store stand alone; a tile of its own has
   # nothing to hide behind.
@@ -155,6 +121,66 @@ def l2_cycles(
   overhead = target.layer_start_cycles + compute.size * target.tile_cycles
   dma = int(x[0] + w[0] + slots.sum() - busy + y[-1])
   return LayerCycles(overhead + busy + dma, busy, dma, overhead)
+
+
+class _Tiles(NamedTuple):
+  """Sizes of all tiles: integers that broadcast to [channels, rows, columns].
+
+  Attributes:
+    channels, rows, columns: those of the output.
+    in_channels, in_rows, in_columns: those of the input that are read.
+    cut_bottom, cut_right: rows and columns of padding that a tile reads there.
+  """
+
+  channels: np.ndarray
+  rows: np.ndarray
+  columns: np.ndarray
+  in_channels: np.ndarray
+  in_rows: np.ndarray
+  in_columns: np.ndarray
+  cut_bottom: np.ndarray
+  cut_right: np.ndarray
+
+
+def _tiles(layer, tile) -> _Tiles:
+  _, channels = _cuts(layer.out_channels, tile.channels, (-1, 1, 1))
+  top, rows = _cuts(layer.out_height, tile.rows, (1, -1, 1))
+  left, columns = _cuts(layer.out_width, tile.columns, (1, 1, -1))
+  in_rows, cut_bottom = _inputs(layer, top, rows, "height")
+  in_columns, cut_right = _inputs(layer, left, columns, "width")
+  depthwise = layer.op == "depthwise"
+  in_channels = channels if depthwise else np.array(layer.in_channels)
+  return _Tiles(
+    *(channels, rows, columns, in_channels, in_rows, in_columns),
+    *(cut_bottom, cut_right),
+  )
+
+
+def _copies(layer, tiles, weight_bits, out_bytes, target):
+  """Cycles to load input and weights and to store output, by tile."""
+  x = _transfer(
+    (tiles.in_rows, layer.in_height),
+    (tiles.in_columns, layer.in_width),
+    (tiles.in_channels, layer.in_channels),
+    1,
+    target,
+  )
+  y = _transfer(
+    (tiles.rows, layer.out_height),
+    (tiles.columns, layer.out_width),
+    (tiles.channels, layer.out_channels),
+    out_bytes,
+    target,
+  )
+
+  # Weights change with the channels alone.
+  w = channel_bytes(layer, weight_bits, tiles.channels, out_bytes, target)
+  w = target.dma_command_cycles + -(-w // target.dma_bytes_per_cycle)
+  shape = np.broadcast_shapes(*(part.shape for part in tiles[:3]))
+  first = np.zeros(shape[1:], bool)
+  first[0, 0] = True
+  parts = x, w * first, y
+  return (np.broadcast_to(part, shape).ravel() for part in parts)
 
 
 def _cuts(size, step, axes):
@@ -175,7 +201,11 @@ def _inputs(layer, start, count, axis):
 
 
 def _transfer(rows, columns, channels, element_bytes, target):
-  """Cycles to move a part of a tensor, each axis given as (part, whole)."""
+  """Cycles to move a part of a tensor, each axis given as (part, whole).
+
+  A tile of all columns and channels lies in one piece, one of all channels in
+  one line a row, any other in one line a pixel.
+  """
   (h, _), (w, all_w), (c, all_c) = rows, columns, channels
   every_channel, every_column = c == all_c, w == all_w
   lines = np.where(every_channel, np.where(every_column, 1, h), h * w)

@@ -43,6 +43,7 @@ bench: .venv/stamp
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.parallel
 	$(BIN)/python -m benchmarks.movement
+	$(BIN)/python -m benchmarks.ne16
 	$(BIN)/python -m benchmarks.sensitivity
 	$(BIN)/python -m benchmarks.calibration
 

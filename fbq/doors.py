@@ -20,7 +20,7 @@ _RULES = "fbq.quantizers.qat_rules"
 #   data         `fbq.lab.data.DataSet`
 #   layout       a function (net) -> {node: its module in a checkpoint}, see
 #                `fbq.train.layouts.layout_of`
-#   target       `hwsim.pulp.Target`, or another target of hwsim
+#   target       one of `hwsim.targets.Target`
 #   rule         `fbq.quantizers.qat_rules.Rule`
 #   strategy     `fbq.lab.strategies.Search`, `Valuation` or `Order`
 KNOWN: dict[str, dict[str, str]] = {
@@ -69,6 +69,7 @@ KNOWN: dict[str, dict[str, str]] = {
     )
   },
   "target": {
+    "gap9_ne16": "hwsim.ne16:GAP9_NE16",
     "xpulp_v2": "hwsim.pulp:XPULP_V2",
     "xpulpnn_v1": "hwsim.pulp:XPULPNN_V1",
     "xpulpnn_v2": "hwsim.pulp:XPULPNN_V2",
@@ -82,7 +83,7 @@ _CLASSES = {
   "data": "fbq.lab.data:DataSet",
   "experiment": "fbq.lab.experiment:Experiment",
   "rule": f"{_RULES}:Rule",
-  "target": "hwsim.pulp:Target",
+  "target": "hwsim.targets:Target",
 }
 
 

@@ -136,6 +136,8 @@ class Model(nn.Module):
 
     # The table, row by row. Names of variables are the nodes'.
     x = activate(images, INPUT)
+    if self.net.image_zero:
+      x = x - jnp.array(self.net.image_zero, jnp.float32) / 255
     tensors = {INPUT: keep(x, INPUT)}
     for node in self.net.nodes:
       inputs = [tensors[name] for name in node.inputs]

@@ -14,9 +14,10 @@ import numpy as np
 
 from fbq.nets.graph import Net
 from hwsim import reading
+from hwsim.latency_table import PULP_LADDER, Ladder
 from hwsim.workload import Workload
 
-BITS = (2, 4, 8)
+BITS = (2, 4, 8)  # of PULP clusters, and of what chooses by gates
 _LONGEST = 100  # letters of a name that is compared with others
 
 Precision = Mapping[str, int]
@@ -28,9 +29,19 @@ def uniform(net: Net, bits: int) -> dict[str, int]:
 
 
 def check_assignment(
-  net: Net, precision: Precision, where: str = "assignment"
+  net: Net,
+  precision: Precision,
+  where: str = "assignment",
+  ladder: Ladder = PULP_LADDER,
 ) -> None:
-  """Raises ValueError if `precision` is not a legal assignment of `net`."""
+  """Raises ValueError if `precision` is not a legal assignment of `net`.
+
+  Args:
+    net: the network.
+    precision: bits of every site.
+    where: what the message names first.
+    ladder: precisions of the hardware.
+  """
   sites = net.workload.sites
   for site, bits in precision.items():
     if site not in sites:
@@ -44,10 +55,11 @@ def check_assignment(
         f"{where}: {site!r} is {reading.shown(bits)} bits, but {net.name} "
         f"fixes it at {fixed}"
       )
-    if not isinstance(bits, (int, np.integer)) or bits not in BITS:
+    rungs = ladder.of(site)
+    if not isinstance(bits, (int, np.integer)) or bits not in rungs:
       raise ValueError(
         f"{where}: {site!r} is {reading.shown(bits)} bits, expected one of "
-        f"{BITS}"
+        f"{rungs}"
       )
   missing = [site for site in sites if site not in precision]
   if missing:
@@ -58,30 +70,38 @@ def check_assignment(
 
 
 def apply_rules(
-  net: Net, precision: Precision, rules: Sequence[tuple[str, int]]
+  net: Net,
+  precision: Precision,
+  rules: Sequence[tuple[str, int]],
+  ladder: Ladder = PULP_LADDER,
 ) -> dict[str, int]:
   """`precision` with the sites of `ruled` set as the rules say."""
-  return {**precision, **ruled(net, rules)}
+  return {**precision, **ruled(net, rules, ladder)}
 
 
-def ruled(net: Net, rules: Sequence[tuple[str, int]]) -> dict[str, int]:
+def ruled(
+  net: Net, rules: Sequence[tuple[str, int]], ladder: Ladder = PULP_LADDER
+) -> dict[str, int]:
   """{site: bits} of the free sites that rules match.
 
   Args:
     net: the network.
     rules: (regular expression, bits) pairs; an expression must match a whole
       site name, and later rules win.
+    ladder: precisions of the hardware.
 
   Raises:
     ValueError: impossible bits, or a rule that matches no free site.
   """
   result: dict[str, int] = {}
   for pattern, bits in rules:
-    if not isinstance(bits, (int, np.integer)) or bits not in BITS:
-      raise ValueError(
-        f"rule {pattern!r}: {bits!r} bits, expected one of {BITS}"
-      )
     matches = matching(net.workload, pattern)
+    rungs = set.intersection(*(set(ladder.of(site)) for site in matches))
+    if not isinstance(bits, (int, np.integer)) or bits not in rungs:
+      raise ValueError(
+        f"rule {pattern!r}: {bits!r} bits, expected one of "
+        f"{tuple(sorted(rungs))}"
+      )
     result.update(dict.fromkeys(matches, int(bits)))
   return result
 
@@ -107,20 +127,26 @@ def matching(workload: Workload, pattern: str) -> list[str]:
   return matches
 
 
-def to_array(net: Net, precision: Precision) -> np.ndarray:
+def to_array(
+  net: Net, precision: Precision, ladder: Ladder = PULP_LADDER
+) -> np.ndarray:
   """int32 [S] in the order of `net.workload.sites`, for compiled code."""
-  check_assignment(net, precision)
+  check_assignment(net, precision, ladder=ladder)
   return np.array([precision[s] for s in net.workload.sites], np.int32)
 
 
-def to_json(net: Net, precision: Precision) -> str:
+def to_json(
+  net: Net, precision: Precision, ladder: Ladder = PULP_LADDER
+) -> str:
   """Readable JSON of an assignment."""
-  check_assignment(net, precision)
+  check_assignment(net, precision, ladder=ladder)
   ordered = {site: int(precision[site]) for site in net.workload.sites}
   return json.dumps({"net": net.name, "bits": ordered}, indent=1) + "\n"
 
 
-def from_json(net: Net, path: str | Path) -> dict[str, int]:
+def from_json(
+  net: Net, path: str | Path, ladder: Ladder = PULP_LADDER
+) -> dict[str, int]:
   """The assignment stored in a file by `to_json`.
 
   Raises:
@@ -138,7 +164,7 @@ def from_json(net: Net, path: str | Path) -> dict[str, int]:
     raise ValueError(
       f"{path} is an assignment of {reading.shown(name)}, not of {net.name!r}"
     )
-  check_assignment(net, precision, str(path))
+  check_assignment(net, precision, str(path), ladder)
   return precision
 
 

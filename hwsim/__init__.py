@@ -2,7 +2,7 @@
 
     import hwsim
     target = hwsim.get_target("xpulpnn_v1")
-    table = hwsim.pulp.latency_table(workload, target)
+    table = hwsim.targets.latency_table(workload, target)
     hwsim.total_cycles(table, workload, {"conv.weight": 4, ...})
 
 A `Workload` is written by hand, or is the `workload` of a network of fbq.
@@ -22,15 +22,19 @@ _PLACES = {
   "latency_table": "hwsim.latency_table",
   "layer_cycles": "hwsim.latency_table:layer_cycles",
   "total_cycles": "hwsim.latency_table:total_cycles",
-  # PULP clusters
-  "TARGETS": "hwsim.pulp:TARGETS",
-  "Target": "hwsim.pulp:Target",
+  "Ladder": "hwsim.latency_table:Ladder",
+  # Targets of every family
+  "GAP9_NE16": "hwsim.ne16:GAP9_NE16",
+  "TARGETS": "hwsim.targets:TARGETS",
+  "Target": "hwsim.targets:Target",
   "XPULPNN_V1": "hwsim.pulp:XPULPNN_V1",
   "XPULPNN_V2": "hwsim.pulp:XPULPNN_V2",
   "XPULP_V2": "hwsim.pulp:XPULP_V2",
-  "get_target": "hwsim.pulp:get_target",
+  "get_target": "hwsim.targets:get_target",
+  "ne16": "hwsim.ne16",
   "pulp": "hwsim.pulp",
-  "simulate": "hwsim.pulp:simulate",
+  "simulate": "hwsim.targets:simulate",
+  "targets": "hwsim.targets",
   # Data movement of block floating point
   "BlockFormat": "hwsim.bfp:BlockFormat",
   "Memories": "hwsim.bfp:Memories",

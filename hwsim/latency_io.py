@@ -21,7 +21,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hwsim import reading
-from hwsim.latency_table import BITS, LatencyTable, OutputBits
+from hwsim.latency_table import (
+  PULP_LADDER,
+  Ladder,
+  LatencyTable,
+  OutputBits,
+  shape_of,
+)
 from hwsim.workload import Layer, Workload
 
 _SIZES = tuple(
@@ -66,20 +72,24 @@ def save(table: LatencyTable, path: str | os.PathLike) -> None:
   part.replace(path)
 
 
-def blank(workload: Workload, target: str) -> LatencyTable:
+def blank(
+  workload: Workload, target: str, ladder: Ladder = PULP_LADDER
+) -> LatencyTable:
   """A table of zeros, to `save` and fill in with what a board measures.
 
   Args:
     workload: names the layers.
     target: name of the board.
+    ladder: precisions of the board.
   """
   layers = workload.layers
   return LatencyTable(
     target,
     layers,
     tuple(site is not None for site in workload.output_sites),
-    np.zeros((len(layers), *[len(BITS)] * 3), np.int64),
+    np.zeros((len(layers), *shape_of(ladder)), np.int64),
     ("measured",) * len(layers),
+    ladder,
   )
 
 
@@ -87,6 +97,7 @@ def load(
   path: str | os.PathLike,
   workload: Workload,
   output_bits: OutputBits = "site",
+  ladder: Ladder = PULP_LADDER,
 ) -> LatencyTable:
   """The table of a workload from a file that has all its layers.
 
@@ -98,22 +109,23 @@ def load(
     output_bits: "site" if quantized outputs were timed at 2, 4 and 8 bits; or
       the one width they were timed at (8 in the published setting), which then
       stands for all.
+    ladder: precisions of the board.
 
   Raises:
     ValueError: the file cannot be read, a row is wrong or double (names the
       line), or a layer or a precision of the workload is missing.
   """
   path = reading.user_path(path)
-  rows = _read(path)
+  rows = _read(path, ladder)
   target = next(iter(rows.values())).target
   quantized = tuple(site is not None for site in workload.output_sites)
 
   # Every precision of every layer, or none: nothing is there to fill gaps
-  cycles = np.empty((len(workload.layers), *[len(BITS)] * 3), np.int64)
+  cycles = np.empty((len(workload.layers), *shape_of(ladder)), np.int64)
   provenance = []
   for i, (layer, q) in enumerate(zip(workload.layers, quantized, strict=True)):
     kinds = set()
-    for bits, place, row in _entries(rows, layer, q, output_bits):
+    for bits, place, row in _entries(rows, layer, q, output_bits, ladder):
       if row is None:
         raise ValueError(
           f"{path}: layer {layer.name!r} is missing: no row at input/weight/"
@@ -126,7 +138,7 @@ def load(
     provenance.append("/".join(sorted(kinds)))
 
   return LatencyTable(
-    target, workload.layers, quantized, cycles, tuple(provenance)
+    target, workload.layers, quantized, cycles, tuple(provenance), ladder
   )
 
 
@@ -152,7 +164,7 @@ def merge(
       no row at the width of outputs.
   """
   path = reading.user_path(path)
-  rows = _read(path)
+  rows = _read(path, table.ladder)
   known = {layer.geometry for layer in table.layers}
   for key, row in rows.items():
     if row.target != table.target:
@@ -171,7 +183,7 @@ def merge(
   ):
     if layer.geometry not in measured:
       continue
-    entries = list(_entries(rows, layer, q, output_bits))
+    entries = list(_entries(rows, layer, q, output_bits, table.ladder))
     found = [(place, row) for _, place, row in entries if row is not None]
     if not found:
       raise ValueError(
@@ -195,12 +207,13 @@ def _kind(path):
   return kind
 
 
-def _precisions(layer, quantized):
+def _precisions(layer, quantized, ladder):
   """(key bits, place in [A, W, O]) of every distinct entry of a layer."""
   every = slice(None)
-  for a, in_bits in enumerate(BITS):
-    for w, weight_bits in enumerate(BITS if layer.has_weights else ("-",)):
-      for o, out_bits in enumerate(BITS if quantized else (32,)):
+  weights = ladder.weights if layer.has_weights else ("-",)
+  for a, in_bits in enumerate(ladder.activations):
+    for w, weight_bits in enumerate(weights):
+      for o, out_bits in enumerate(ladder.activations if quantized else (32,)):
         place = (
           a,
           w if layer.has_weights else every,
@@ -220,7 +233,7 @@ def _rows(table):
     first = members[0]
     names = " ".join(table.layers[i].name for i in members)
     sizes = [getattr(layer, name) for name in _SIZES]
-    for bits, place in _precisions(layer, q):
+    for bits, place in _precisions(layer, q, table.ladder):
       cycles = int(table.cycles[first][place].flat[0])
       row = (names, layer.op, *sizes, *layer.padding, *bits, cycles)
       row += table.provenance[first], table.target
@@ -228,19 +241,20 @@ def _rows(table):
 
 
 def _entries(
-  rows, layer, quantized, output_bits
+  rows, layer, quantized, output_bits, ladder
 ) -> Iterator[tuple[tuple, tuple, _Row | None]]:
   """(key bits, place in [A, W, O], row of it) of what a file may have."""
-  if output_bits not in (*BITS, "site"):
+  rungs = ladder.activations
+  if output_bits not in (*rungs, "site"):
     raise ValueError(
-      f"output_bits is {output_bits!r}, expected one of {BITS} or 'site'"
+      f"output_bits is {output_bits!r}, expected one of {rungs} or 'site'"
     )
-  for bits, place in _precisions(layer, quantized):
+  for bits, place in _precisions(layer, quantized, ladder):
     if not quantized or output_bits in ("site", bits[2]):
       yield bits, place, rows.get(_Key(layer.geometry, *bits))
 
 
-def _read(path) -> dict[_Key, _Row]:
+def _read(path, ladder=PULP_LADDER) -> dict[_Key, _Row]:
   """Rows by key, one or more, every value checked."""
   if _kind(path) == "csv":
     numbered = reading.csv_of(path, COLUMNS)
@@ -255,7 +269,7 @@ def _read(path) -> dict[_Key, _Row]:
     where = f"{path}, line {line}"
     if not isinstance(record, dict):
       raise ValueError(f"{where}: expected a row, got {reading.shown(record)}")
-    key, row = _parse(record, where)
+    key, row = _parse(record, where, ladder)
     if key in rows:
       raise ValueError(
         f"{row.where}: same layer and precision as {rows[key].where}"
@@ -269,7 +283,7 @@ def _read(path) -> dict[_Key, _Row]:
   return rows
 
 
-def _parse(record, where) -> tuple[_Key, _Row]:
+def _parse(record, where, ladder) -> tuple[_Key, _Row]:
   absent = [name for name in COLUMNS if record.get(name) in (None, "")]
   unknown = [name for name in record if name not in COLUMNS]
   if absent or unknown:
@@ -303,10 +317,11 @@ def _parse(record, where) -> tuple[_Key, _Row]:
     raise ValueError(f"{where}: wrong geometry: {error}") from error
   weight_bits = "-" if record["weight_bits"] == "-" else whole("weight_bits")
   key = _Key(layer, whole("in_bits"), weight_bits, whole("out_bits"))
+  weights = ladder.weights if layer.has_weights else ("-",)
   for name, bits, allowed in (
-    ("in_bits", key.in_bits, BITS),
-    ("out_bits", key.out_bits, (*BITS, 32)),
-    ("weight_bits", weight_bits, BITS if layer.has_weights else ("-",)),
+    ("in_bits", key.in_bits, ladder.activations),
+    ("out_bits", key.out_bits, (*ladder.activations, 32)),
+    ("weight_bits", weight_bits, weights),
   ):
     if bits not in allowed:
       raise ValueError(

@@ -14,6 +14,7 @@ from fbq.model import Model
 from fbq.nets import Net, Node
 from fbq.ptq import adaround, equalization, folding
 from fbq.schemes.fixed import Fixed
+from hwsim.pulp import XPULPNN_V1
 
 CLIP = 1.5
 NET = Net(
@@ -90,12 +91,13 @@ def test_onnx_clips_at_the_same_codes():
 
 
 def test_dory_takes_a_clip_at_its_highest_code_alone():
-  dory_limits.check_supported(lowering.lower(NET, with_ranges(1.0), BITS))
+  good = lowering.lower(NET, with_ranges(1.0), BITS)
+  dory_limits.check_supported(good, XPULPNN_V1)
   network = lowering.lower(NET, with_ranges(1.7), BITS)
   with pytest.raises(
     lowering.UnsupportedError, match="'a' .*code 9 of 15; giv"
   ):
-    dory_limits.check_supported(network)
+    dory_limits.check_supported(network, XPULPNN_V1)
 
 
 def test_logits_are_not_clipped():

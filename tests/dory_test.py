@@ -285,6 +285,28 @@ def test_a_linear_layer_is_refused_by_its_name():
   assert "layer 'f' (linear) has 8 quantized outputs, an odd number" in message
 
 
+def test_a_depthwise_layer_of_less_than_four_weights_is_refused():
+  net = narrow(kernel=(1, 3), padding=(0, 0, 1, 1))
+  message = refused(net, precision.uniform(net, 8))
+  assert "'dw' (depthwise) has 3 weights for a channel" in message
+
+
+def test_an_adder_comes_right_after_what_it_adds():
+  nodes = (
+    Node("a", "conv", (INPUT,), 4, norm=True),
+    Node("b", "conv", ("a",), 4, norm=True),
+    Node("c", "conv", ("b",), 4, norm=True),
+    Node("sum", "add", ("a", "b")),
+    Node("more", "add", ("c", "sum")),
+    Node("pool", "avg_pool", ("more",), kernel=None),
+    Node("fc", "linear", ("pool",), 3, bias=True, is_output=True),
+  )
+  net = Net("late", (3, 3, 4), nodes)
+  network = lowering.lower(net, variables(net), precision.uniform(net, 8))
+  ((name, why),) = dory_limits.problems(network, XPULP_V2)
+  assert name == "sum" and "comes after 'c', which it does not add" in why
+
+
 def test_depthwise_weights_that_dory_packs_otherwise_are_refused():
   net = narrow()
   bits = precision.uniform(net, 8) | {"dw.weight": 2}

@@ -123,6 +123,28 @@ def test_layers_within_four_percent_in_the_median():
   assert np.mean(error <= 0.1) >= 0.9
 
 
+def test_the_8_bit_library_of_dory():
+  """Convolutions of pulp-nn; pointwise ones read their input without patches.
+
+  Only how long its odd pixels take comes from these cases (pw13).
+  """
+  target = get_target("xpulp_v2", dict(conv_library="pulp-nn"))
+  off = [
+    CYCLES[case["kind"]](case, target) / case["cycles"] - 1
+    for case in golden("gvsoc_golden.json")["cases"]
+    if case["library"] == "pulp-nn" and kind_of(case) == "convolution"
+  ]
+  assert len(off) == 12
+  assert np.mean(np.abs(off)) < 0.04 and np.max(np.abs(off)) < 0.1
+  # At other bits its kernels are XpulpV2's
+  layer = mobilenet_v1().layers[2]
+  other = get_target("xpulp_v2")
+  assert simulate(layer, 8, 4, 8, target) == simulate(layer, 8, 4, 8, other)
+  assert simulate(layer, 8, 8, 8, target).total < (
+    simulate(layer, 8, 8, 8, other).total
+  )
+
+
 def test_every_stall_counts():
   """Without stalls, and without those of the cache, cycles are too few."""
   case = next(

@@ -254,16 +254,32 @@ def test_two_copies_are_not_chosen_from(tmp_path):
   own = torch_state(NAMES["norm beside"])
   twice = {
     prefix + key: value
-    for prefix in ("state_dict.", "state_dict_ema.")
+    for prefix in ("student.", "teacher.")
     for key, value in own.items()
   }
   with pytest.raises(
-    ValueError, match="twice, under the prefixes 'state_dict.' and .*_ema.'"
+    ValueError, match="twice, under the prefixes 'student.' and 'teacher.'"
   ):
     torch_weights.load(OWN, read(tmp_path, twice), blank(OWN))
   twice = {p + k: v for p in ("", "module.") for k, v in own.items()}
   with pytest.raises(ValueError, match="'conv1.weight' and 'module.conv1.weig"):
     read(tmp_path, twice)
+
+
+@pytest.mark.parametrize("average", ["state_dict_ema.", "model.ema."])
+def test_an_average_is_left_aside_unless_it_is_alone(tmp_path, average):
+  own = torch_state(NAMES["norm beside"])
+  averages = {average + key: value * 2 for key, value in own.items()}
+  both = {f"state_dict.{key}": value for key, value in own.items()} | averages
+  expected, _ = torch_weights.load(OWN, own, blank(OWN))
+  loaded, report = torch_weights.load(OWN, read(tmp_path, both), blank(OWN))
+  jax.tree.map(np.testing.assert_array_equal, loaded, expected)
+  assert set(report.unused) >= averages.keys() and not report.unmatched
+
+  doubled = {key: value * 2 for key, value in own.items()}
+  expected, _ = torch_weights.load(OWN, doubled, blank(OWN))
+  loaded, _ = torch_weights.load(OWN, read(tmp_path, averages), blank(OWN))
+  jax.tree.map(np.testing.assert_array_equal, loaded, expected)
 
 
 @pytest.mark.parametrize("prefix", ["", "model."])

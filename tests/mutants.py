@@ -99,16 +99,16 @@ MUTANTS = (
   ),
   # ---- Cycles and memory
   Mutant(
-    "hwsim/pulp/timeline.py",
-    "before = np.concatenate(([0], store[:-1]))",
-    "before = store",
+    "hwsim/pulp/schedule.py",
+    "leaving = jnp.where(is_first, 0, cycles.store_y[_kind(behind, counts)])",
+    "leaving = store",
     TIMELINE,
     "y(this) for y(previous)",
   ),
   Mutant(
     "hwsim/pulp/timeline.py",
-    "(*w[1:], 0 if last else w[0])",
-    "(*w[1:], 0)",
+    "at_end = jnp.maximum(run, jnp.where(is_last, 0, first_w))",
+    "at_end = run",
     TIMELINE,
     "weights are not fetched again per row slice",
   ),
@@ -302,8 +302,8 @@ MUTANTS = (
   ),
   Mutant(
     "fbq/experiments/free_bits/pipeline.py",
-    '"ranges": ranges_at(ranges, grown_from),',
-    '"ranges": ranges_at(ranges, dict.fromkeys(grown_from, 8)),',
+    '"ranges": ranges_at(ranges, grown_from)}',
+    '"ranges": ranges_at(ranges, dict.fromkeys(grown_from, 8))}',
     PIPELINES,
     "a search from ranges of the wrong bits",
   ),
@@ -332,7 +332,7 @@ MUTANTS = (
     "fbq/experiments/shootout/pipeline.py",
     "raised = hardware.raised(searched)",
     'raised = searched if strategy == "random" else hardware.raised(searched)',
-    PIPELINES,
+    "tests/shootout_pipeline_test.py",
     "the hardware pass skipped for one strategy",
   ),
 )

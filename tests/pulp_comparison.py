@@ -84,6 +84,8 @@ def random_target(random):
   target = TARGETS[random.integers(len(TARGETS))]
   if random.random() < 0.3:
     return target
+  if random.random() < 0.2:
+    target = dataclasses.replace(target, conv_library="pulp-nn")
   return dataclasses.replace(
     target,
     l1_bytes=int(random.choice((40_000, 64_000, 96_000, 128_000, 512_000))),

@@ -293,8 +293,8 @@ def test_a_whole_shootout_resumes_and_repeats(tmp_path):
   assert counts == dict.fromkeys(tiny_shootout.FEW, 2) | {"uniform": 6}
   # Weights that a search trained are trained on, beside the float network's.
   runs = {path.name for path in (first / "checkpoints").iterdir()}
-  assert any(name.endswith("-fractional-budget-98%-of-cycles") for name in runs)
-  assert not any(name.endswith("-loss-exact-98%-of-cycles") for name in runs)
+  assert any(name.endswith("-fractional-budget-99%-of-cycles") for name in runs)
+  assert not any(name.endswith("-loss-exact-99%-of-cycles") for name in runs)
   # The page is made again from the record alone.
   kind, results, run = experiment.load(first)
   text = (first / "report.html").read_text()

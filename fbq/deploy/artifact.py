@@ -27,8 +27,7 @@ KIND = files.Kind("fbq integer network", 3)
 def save(network: IntegerNet, directory: Path) -> dict[str, Any]:
   """Writes network.json and weights.npz; what network.json holds."""
   entries = {
-    "net": network.net.name,
-    "input_shape": list(network.net.input_shape),
+    **files.net_entries(network.net),
     "requantization_bits": network.width,
     "bits": dict(network.bits),
     "steps": {
@@ -114,7 +113,7 @@ def _arrays(network):
 def _network(manifest, arrays):
   # The table first: it says which arrays there must be.
   rows = manifest["layers"]
-  net = files.net_of(manifest["net"], manifest["input_shape"], rows)
+  net = files.net_of(manifest)
   precision.check_assignment(net, manifest["bits"], "network.json")
 
   # Steps of activations are plain numbers of the manifest; those of weights

@@ -158,8 +158,7 @@ def save(network: BlockNet, directory: Path) -> dict[str, Any]:
   """Writes network.json and weights.npz; what network.json holds."""
   scheme = dataclasses.asdict(network.scheme)
   entries = {
-    "net": network.net.name,
-    "input_shape": list(network.net.input_shape),
+    **files.net_entries(network.net),
     "scheme": scheme | {"sizes": list(network.scheme.sizes)},
     "formats": {
       site: _format_row(network, site) for site in network.net.workload.sites
@@ -244,9 +243,7 @@ def _layer_row(network, node):
 
 
 def _network(manifest, arrays):
-  net = files.net_of(
-    manifest["net"], manifest["input_shape"], manifest["layers"]
-  )
+  net = files.net_of(manifest)
   scheme = manifest["scheme"]
   rows = [manifest["formats"][site] for site in net.workload.sites]
   keys = ("element_bits", "exponent_bits", "block_size")

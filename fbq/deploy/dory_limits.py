@@ -90,9 +90,11 @@ def _parts(network) -> Iterator[_Part]:
 def _problems(network, part, target) -> Iterator[str]:
   """What is wrong with a layer, as the end of a sentence about it."""
   if part.node.op == "add":
-    yield from _adder(part)
+    yield from _adder(network, part)
   if part.node.op in ("avg_pool", "max_pool"):
     yield from _pool(network, part)
+  if INPUT in part.node.inputs and (zero := network.net.image_zero):
+    yield f"reads an image with zero {zero}, and kernels pad with code 0"
   if part.node.clip:
     yield from _clip(network, part)
   yield from _bytes(part)
@@ -101,6 +103,7 @@ def _problems(network, part, target) -> Iterator[str]:
     yield from linear_sizes(part.layer, part.bits, target)
   if part.node.op == "depthwise":
     yield from right_border(part.layer)
+    yield from _few_weights(part.layer)
     yield from _shared_bytes(part)
   if part.node.has_weights:
     yield from _small_map(part, target, network.width)
@@ -109,9 +112,16 @@ def _problems(network, part, target) -> Iterator[str]:
     yield from _quotients(network, part)
 
 
-def _adder(part) -> Iterator[str]:
-  """Adders have 8 bits, and two operands that other layers made."""
+def _adder(network, part) -> Iterator[str]:
+  """Adders have 8 bits, and two operands that other layers made.
+
+  The code that DORY writes hands an adder what the layer before it made.
+  """
+  names = list(network.net.node)
+  before = names[max(names.index(part.node.name) - 1, 0)]
   first, second = part.node.inputs
+  if before not in part.node.inputs:
+    yield f"comes after {before!r}, which it does not add; move it up"
   if INPUT in part.node.inputs or first == second:
     yield "must add the outputs of two different layers"
   if {*part.in_bits, part.out_bits} != {8}:
@@ -251,6 +261,16 @@ def right_border(layer: Layer) -> Iterator[str]:
         "larger image, or a stride of 1 and at least 3 pixels"
       )
       return
+
+
+def _few_weights(layer) -> Iterator[str]:
+  """A depthwise kernel multiplies four weights at least once."""
+  area = layer.kernel_height * layer.kernel_width
+  if area < 4:
+    yield (
+      f"has {area} weights for a channel, and the kernel multiplies four at "
+      "least; give it a larger kernel"
+    )
 
 
 def _shared_bytes(part) -> Iterator[str]:

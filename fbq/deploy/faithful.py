@@ -211,7 +211,7 @@ def _forced(network, trained):
 def _run_forced(net, layers, trained):
   sums, codes = {}, {}
   for node in net.nodes[:-1]:
-    inputs = [trained[name] for name in node.inputs]
+    inputs = integer.read_by(net, node, trained)
     constants = layers[node.name]
     sums[node.name] = integer.accumulate(node, constants, inputs)
     codes[node.name] = integer.run_node(node, constants, inputs)

@@ -123,12 +123,20 @@ def node_row(node: Node) -> dict[str, Any]:
 
 
 def net_of(
-  name: str, input_shape: list[int], rows: list[Mapping[str, Any]]
+  manifest: Mapping[str, Any],
 ) -> Net:
-  """The network of rows that hold what `node_row` gave, and more."""
-  height, width, channels = input_shape
-  nodes = tuple(_node(row) for row in rows)
-  return Net(name, (height, width, channels), nodes)
+  """The network of a manifest: of `net_entries`, and rows of `node_row`."""
+  height, width, channels = manifest["input_shape"]
+  nodes = tuple(map(_node, manifest["layers"]))
+  zero = tuple(manifest.get("image_zero", ()))
+  return Net(manifest["net"], (height, width, channels), nodes, image_zero=zero)
+
+
+def net_entries(net: Net) -> dict[str, Any]:
+  """What network.json holds of a network beside its layers."""
+  entries = {"net": net.name, "input_shape": list(net.input_shape)}
+  zero = {"image_zero": list(net.image_zero)} if net.image_zero else {}
+  return entries | zero
 
 
 def _node(row):

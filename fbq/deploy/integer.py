@@ -136,7 +136,7 @@ def integer_tensors(network: IntegerNet, codes: Array) -> dict[str, Array]:
 def _tensors(net, layers, codes):
   tensors = {INPUT: codes}
   for node in net.nodes:
-    inputs = [tensors[name] for name in node.inputs]
+    inputs = read_by(net, node, tensors)
     tensors[node.name] = run_node(node, layers[node.name], inputs)
   return tensors
 
@@ -144,6 +144,15 @@ def _tensors(net, layers, codes):
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(net, layers, codes):
   return _tensors(net, layers, codes)[net.nodes[-1].name]
+
+
+def read_by(net: Net, node: Node, tensors: Mapping[str, Array]) -> list[Array]:
+  """The codes of tensors that a node reads, the image's from its zero on."""
+  zero = np.array(net.image_zero or 0, np.int32)
+  return [
+    tensors[name] - zero if name == INPUT else tensors[name]
+    for name in node.inputs
+  ]
 
 
 def run_node(

@@ -113,7 +113,8 @@ class _Lowering:
     self.affine: dict[str, rq.Affine] = {}
     self.reach: dict[str, rq.Range] = {}
     shape = net.input_shape[2:]
-    image = (np.full(shape, end) for end in self._code_range(INPUT))
+    zero = np.array(net.image_zero or 0)
+    image = (np.full(shape, end) - zero for end in self._code_range(INPUT))
     self.codes: dict[str, rq.Range] = {INPUT: rq.Range(*image)}
     self.steps: dict[str, np.ndarray] = {
       site: self._step(owner) for site, owner in net.step_site.items()

@@ -220,6 +220,10 @@ class _Builder:
       out: name of what is rounded.
       in_codes: whether `out` is in codes, of its range, and not in their step.
     """
+    if not self.quantized and tensor == INPUT and self.network.net.image_zero:
+      zero = np.array(self.network.net.image_zero).reshape(-1, 1, 1) / 255
+      zero = self._constant(f"{tensor}.image_zero", zero)
+      return self._node("Sub", [out, zero], f"{tensor}.out")
     if not self.quantized:
       return out
     low, high = self.network.ends(tensor)
@@ -238,7 +242,14 @@ class _Builder:
     unit = self._constant(f"{tensor}.one", 1) if in_codes else scale
     zero = f"{tensor}.zero"
     codes = self._node("QuantizeLinear", [out, unit, zero], f"{tensor}.codes")
-    return self._node("DequantizeLinear", [codes, scale, zero], f"{tensor}.out")
+    if tensor == INPUT and (codes_of_zero := self.network.net.image_zero):
+      zero = f"{tensor}.image_zero"
+      values = np.array(codes_of_zero, np.uint8)
+      self.constants.append(self.onnx.numpy_helper.from_array(values, zero))
+      scale = self._constant(f"{tensor}.scales", np.full(len(values), step))
+    return self._node(
+      "DequantizeLinear", [codes, scale, zero], f"{tensor}.out", axis=1
+    )
 
   def _pool(self, node, inputs):
     """The maximum; or the mean, in codes and above ties where quantized."""

@@ -1,6 +1,6 @@
 """A float network before quantization: variables, activations, ranges."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,7 +24,9 @@ def initial_variables(model: Model, key: jax.Array) -> Mapping[str, Any]:
   return {kind: variables.get(kind, {}) for kind in ("params", "batch_stats")}
 
 
-def calibrate(net: Net, variables, images):
+def calibrate(
+  net: Net, variables, images, bits: Sequence[int] = precision.BITS
+):
   """({site: {bits: range}}, {activation site: values [N, ...]}) on `images`.
 
   See `fbq.quantizers.site_ranges`; the values are those before quantizers.
@@ -33,9 +35,10 @@ def calibrate(net: Net, variables, images):
     net: the network.
     variables: variables of the float network.
     images: [N, H, W, C].
+    bits: precisions to calibrate for.
   """
   tensors = activations(net, variables, images)
-  return site_ranges(net, variables["params"], tensors), tensors
+  return site_ranges(net, variables["params"], tensors, bits), tensors
 
 
 def activations(

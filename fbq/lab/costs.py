@@ -10,8 +10,13 @@ from fbq.config_words import cut
 from fbq.files import user_path
 from fbq.lab.settings import OnTarget, OutputBits
 from hwsim import latency_io
-from hwsim.latency_table import LatencyTable, layer_cycles
-from hwsim.pulp import Target, get_target, latency_table
+from hwsim.latency_table import (
+  PULP_LADDER,
+  Ladder,
+  LatencyTable,
+  layer_cycles,
+)
+from hwsim.targets import Target, get_target, ladder_of, latency_table
 from hwsim.workload import Workload
 
 PUBLISHED = 8  # bits of every quantized output in the published benchmark
@@ -107,6 +112,12 @@ def build(settings: OnTarget, workload: Workload) -> Costs:
       said += "; config.output_bits=8 needs rows of 8 output bits alone"
     raise ConfigError(said) from error
   return Costs(target, table, settings.output_bits)
+
+
+def ladder(settings: OnTarget) -> Ladder:
+  """The precisions of the hardware; those of PULP where all is measured."""
+  target = target_of(settings)
+  return PULP_LADDER if target is None else ladder_of(target)
 
 
 def target_of(settings: OnTarget) -> Target | None:

@@ -6,7 +6,7 @@ for any number of assignments, seeds and starts with one compiled step.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -73,6 +73,7 @@ def starts(
   tensors: Mapping[str, np.ndarray],
   recipe: Recipe,
   calibrated: Ranges | None = None,
+  bits: Sequence[int] = precision.BITS,
 ) -> Ranges:
   """{site: {bits: where training starts}} by the recipe's rule.
 
@@ -86,6 +87,7 @@ def starts(
       `calibration.activations`.
     recipe: how the network will be trained.
     calibrated: ranges of `calibration.calibrate`, which the default recipe has.
+    bits: precisions that training may start at.
   """
   # The default recipe starts where calibration ended
   scheme = recipe.scheme
@@ -96,15 +98,13 @@ def starts(
   # from weights as they are quantized, folded where norms are
   if not scheme.learns_ranges:
     ends = site_ends(net, tensors)
-    found = {site: dict.fromkeys(precision.BITS, e) for site, e in ends.items()}
+    found = {site: dict.fromkeys(bits, e) for site, e in ends.items()}
   else:
     params = variables["params"]
     if recipe.norm == norms.CORRECT:
       params = fold(net, variables)[1]["params"]
     start, per_channel = scheme.rule.start, scheme.form.per_channel
-    found = site_ranges(
-      net, params, tensors, start=start, per_channel=per_channel
-    )
+    found = site_ranges(net, params, tensors, bits, start, per_channel)
 
   # A recipe may quantize weights or activations alone
   kind = {"weights": True, "activations": False}.get(scheme.form.quantizes)

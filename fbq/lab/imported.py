@@ -83,7 +83,8 @@ def checked(path: str | Path) -> Imported:
 def _checked(path, _):
   found = read(path)
   comparison = compare(found, path)
-  if not found.ranges and not comparison.relative <= LARGEST_DIFFERENCE:
+  is_quantized = found.ranges or found.codes
+  if not is_quantized and not comparison.relative <= LARGEST_DIFFERENCE:
     raise ValueError(
       f"{path}: the imported network is not that of the file: {comparison}; "
       "please report the file"

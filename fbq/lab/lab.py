@@ -5,6 +5,7 @@ opened in a workdir and anything is trained.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +18,7 @@ from fbq import precision
 from fbq.config import ConfigError
 from fbq.lab import calibration, costs, data, networks, pretrained, workdir
 from fbq.lab.judgement import Judgement
-from fbq.lab.settings import Stage
+from fbq.lab.settings import OnTarget, Stage
 from fbq.lab.task import Task
 from fbq.model import Model
 from fbq.nets.graph import Net
@@ -26,6 +27,7 @@ from fbq.train.distillation import Distillation
 from fbq.train.log import Log, Stopwatch
 from fbq.train.loop import Trainer, train
 from fbq.train.many import train_points
+from hwsim.latency_table import PULP_LADDER, Ladder
 
 
 class Lab:
@@ -68,6 +70,19 @@ class Lab:
     """Target of the settings and its latency table, or ConfigError."""
     with self.clock.measure("latency table"):
       return costs.build(self.settings, self.net.workload)
+
+  @functools.cached_property
+  def ladder(self) -> Ladder:
+    """Precisions of the hardware; those of PULP clusters if none is named."""
+    if isinstance(self.settings, OnTarget):
+      return costs.ladder(self.settings)
+    return PULP_LADDER
+
+  @property
+  def widths(self) -> tuple[int, ...]:
+    """Bits that some tensor may have, ascending: what is calibrated for."""
+    searched = precision.BITS  # by gates, whatever the hardware has
+    return tuple(sorted({*searched, *itertools.chain(*self.ladder)}))
 
   def open(self, directory: Path, claim: Mapping | None = None) -> None:
     """Takes a directory to work in.
@@ -267,7 +282,8 @@ class Lab:
 
   def bits(self, assignment: precision.Precision) -> jax.Array:
     """int32 [S], what the scheme `Fixed` takes."""
-    return jnp.asarray(precision.to_array(self.net, assignment))
+    found = precision.to_array(self.net, assignment, self.ladder)
+    return jnp.asarray(found)
 
   def judge(self, right, variables, assignment=None) -> Judgement:
     """What a network makes of the images of validation and of test.

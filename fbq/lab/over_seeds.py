@@ -98,7 +98,7 @@ def assignments(
 def _points(lab: Lab, seeds: Sequence[OneSeed], parents, uniform):
   """One point for what differs in some seed; its first name is its name."""
   # Baselines give their name to what is found again, then what was searched
-  baselines = {f"{bits}/{bits}" for bits in uniform}
+  baselines = points_lib.uniform(lab, uniform)
   order = sorted(
     seeds[0].found, key=lambda name: (name not in baselines, name in parents)
   )

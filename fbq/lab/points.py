@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from fbq import precision as precision_lib
 from fbq.files import write_atomically
@@ -16,7 +17,7 @@ from fbq.nets.graph import Net
 from fbq.quantizers.site_ranges import Ranges
 from fbq.report import Change, LayerRow
 from fbq.search.free_bits import Raise
-from hwsim.pulp import simulate
+from hwsim.targets import simulate
 
 REFERENCE = "8/8"
 Found = Mapping[str, Mapping[str, int]]  # name of a point -> assignment
@@ -24,9 +25,8 @@ Found = Mapping[str, Mapping[str, int]]  # name of a point -> assignment
 
 def digest(net: Net, assignment: Mapping[str, int]) -> str:
   """A short name for an assignment: equal for equal ones."""
-  return hashlib.sha256(
-    precision_lib.to_array(net, assignment).tobytes()
-  ).hexdigest()[:10]
+  bits = np.array([assignment[s] for s in net.workload.sites], np.int32)
+  return hashlib.sha256(bits.tobytes()).hexdigest()[:10]
 
 
 def training_of(net: Net, assignment: Mapping[str, int]) -> str:
@@ -47,12 +47,26 @@ def prefix_of(seeds: Sequence[int], seed: int) -> str:
   return "" if seed == seeds[0] else f"seed{seed}-"
 
 
+def uniform(lab: Lab, widths: Sequence[int]) -> dict[str, dict[str, int]]:
+  """{"activation/weight bits": assignment} of the uniform baselines.
+
+  Where the hardware does not have a width it has the next one.
+  """
+  rungs = lab.ladder.activations, lab.ladder.weights
+  return {
+    "/".join(str(next(b for b in r if b >= bits)) for r in rungs): (
+      lab.ladder.at_least(precision_lib.uniform(lab.net, bits))
+    )
+    for bits in widths
+  }
+
+
 def save_precisions(lab: Lab, found: Found, prefix: str = "") -> None:
   """Writes precision/<prefix><point>.json for every assignment."""
   folder = lab.workdir / "precision"
   folder.mkdir(exist_ok=True)
   for name, assignment in found.items():
-    text = precision_lib.to_json(lab.net, assignment)
+    text = precision_lib.to_json(lab.net, assignment, lab.ladder)
     write_atomically(folder / f"{prefix}{file_of(name)}.json", text)
 
 

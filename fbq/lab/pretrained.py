@@ -56,21 +56,19 @@ def load(
 
 def _of_network(file, net, mean_and_std):
   """Variables that read images in [0, 1], of a file with a network."""
-  found = imported.checked(file)
+  found = imported.checked(file).for_images(*(mean_and_std or ()))
   if found.net != net:
-    raise ValueError(
-      f"its network is not {net.name!r}; expected config.net.builder "
-      f"{Path(file).suffix[1:]!r} with arguments {{'file': {file!r}}}"
+    names = ("mean", "std")[: len(mean_and_std or ())]
+    arguments = {"file": file} | dict(
+      zip(names, mean_and_std or (), strict=True)
     )
-
-  # What the file does to its images comes after what was done to them before.
-  mean, std = found.normalization
-  if mean_and_std:
-    before, scale = map(np.asarray, mean_and_std)
-    mean, std = before + mean * scale, std * scale
+    raise ValueError(
+      f"its network is not {net.name!r} as that is set; expected "
+      f"config.net.builder {Path(file).suffix[1:]!r}, arguments {arguments}"
+    )
   variables = dict(found.variables)
-  if mean.any() or (std != 1).any():
-    variables = image_norm.folded(net, variables, mean, std)
+  if found.mean.any() or (found.std != 1).any():
+    variables = image_norm.folded(net, variables, found.mean, found.std)
 
   leaves = jax.tree.leaves_with_path(variables)
   matched = tuple(

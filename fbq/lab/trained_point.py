@@ -69,7 +69,7 @@ def find(run: FinishedRun, point: str) -> tuple[str, dict[str, int]]:
   known = ", ".join(sorted(summary["points"]))
   require(os.path.isfile(path), "point", point, f"{BEST!r} or one of {known}")
   try:
-    return name, precision.from_json(run.lab.net, path)
+    return name, precision.from_json(run.lab.net, path, run.lab.ladder)
   except ValueError as error:
     raise ConfigError(f"config.source: {error}") from error
 

@@ -7,7 +7,7 @@ What exporters write, by operator and version: docs/facts/mlperf_tiny.md, 6.
 """
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,16 @@ def read(path: str | Path) -> Imported:
     raise ValueError(f"{path}: {str(error)[:1000]}") from error
 
 
-def net(file: str) -> Net:
-  """The network of an ONNX file without its weights; see `read`."""
-  return read(file).net
+def net(
+  file: str, mean: Sequence[float] = (), std: Sequence[float] = ()
+) -> Net:
+  """The network of an ONNX file without its weights, for images in [0, 1].
+
+  Args:
+    file: see `read`.
+    mean, std: see `Imported.for_images`; the same as config.checkpoint_images.
+  """
+  return read(file).for_images(mean, std).net
 
 
 class _Reader:

@@ -5,6 +5,7 @@ are kept beside the network. Forms of files: docs/facts/mlperf_tiny.md, 5.
 """
 
 import collections
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,16 @@ def read(path: str | Path) -> Imported:
     raise ValueError(f"{path}: {str(error)[:1000]}") from error
 
 
-def net(file: str) -> Net:
-  """The network of a TFLite file without its weights; see `read`."""
-  return read(file).net
+def net(
+  file: str, mean: Sequence[float] = (), std: Sequence[float] = ()
+) -> Net:
+  """The network of a TFLite file without its weights, for images in [0, 1].
+
+  Args:
+    file: see `read`.
+    mean, std: see `Imported.for_images`; the same as config.checkpoint_images.
+  """
+  return read(file).for_images(mean, std).net
 
 
 class _Reader:

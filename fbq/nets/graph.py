@@ -27,12 +27,16 @@ class Net:
     nodes: the table.
     fixes_adders: whether what is added and what is signed has 8 bits, as
       deployed on PULP, see `fixed_bits`; else only the image has.
+    image_zero: code of the image, 0 to 255, that is 0 for the layers that read
+      it, as padding is: one for each channel, or () for black. So images are
+      padded with their mean colour where networks were trained so.
   """
 
   name: str
   input_shape: tuple[int, int, int]
   nodes: tuple[Node, ...]
   fixes_adders: bool = True
+  image_zero: tuple[int, ...] = ()
 
   def __post_init__(self):
     if not self.nodes:
@@ -56,7 +60,23 @@ class Net:
         f"net {self.name!r}: the last node must be the only output, got "
         f"outputs {outputs}"
       )
+    if self.image_zero:
+      self._check_image_zero()
     self.workload  # noqa: B018  every shape error is found here
+
+  def _check_image_zero(self):
+    codes, channels = self.image_zero, self.input_shape[2]
+    if len(codes) != channels or not all(0 <= code <= 255 for code in codes):
+      raise ValueError(
+        f"net {self.name!r}: image_zero is {codes}, expected a code of 0 to "
+        f"255 for each of {channels} channels"
+      )
+    for node in self.nodes:
+      if INPUT in node.inputs and not node.has_weights:
+        raise ValueError(
+          f"net {self.name!r}: {node.name!r} ({node.op}) reads an image with "
+          "image_zero; only layers with weights can"
+        )
 
   @functools.cached_property
   def node(self) -> dict[str, Node]:

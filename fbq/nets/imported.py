@@ -1,11 +1,13 @@
 """What comes out of a file with a network, whatever its format."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from fbq.nets.axes import Axes, Shape
-from fbq.nets.graph import Net
+from fbq.nets.graph import INPUT, Net
 
 MOST_OPERATORS = 20_000
 MOST_NUMBERS = 2**31  # in a tensor
@@ -50,6 +52,31 @@ class Imported(NamedTuple):
     """
     low, high = self.codes or (0, 1)
     return (self.mean - low) / (high - low), self.std / (high - low)
+
+  def for_images(
+    self, mean: Sequence[float] = (), std: Sequence[float] = ()
+  ) -> "Imported":
+    """The same for images in [0, 1] that are normalized before the file.
+
+    Its network pads images with their mean, if it pads them and the mean is a
+    colour; weights are left as they are.
+
+    Args:
+      mean, std: per channel; the file reads (x - mean) / std of images x. ():
+        it reads images in [0, 1], or integers.
+    """
+    own_mean, own_std = self.normalization
+    before = np.asarray(mean, float) if len(mean) else 0.0
+    scale = np.asarray(std, float) if len(std) else 1.0
+    whole, scale = before + own_mean * scale, own_std * scale
+    pads = any(
+      INPUT in node.inputs and np.any(node.padding) for node in self.net.nodes
+    )
+    net = self.net
+    if pads and (whole >= 0).all() and (whole <= 1).all() and whole.any():
+      zero = tuple(int(code) for code in np.rint(255 * whole))
+      net = dataclasses.replace(net, image_zero=zero)
+    return self._replace(net=net, mean=whole, std=scale, codes=None)
 
 
 class Tensor(NamedTuple):

@@ -46,7 +46,8 @@ def tensors(net: Net) -> Callable[..., dict[str, tuple[Array, Array]]]:
     def read(name):  # what `Model` makes of a tensor before it is read
       site = net.site_of[name] or ""  # logits, without one, are not read
       if name == INPUT:
-        return quantizer.activation(images, site)
+        zero = jnp.array(net.image_zero or 0, jnp.float32) / 255
+        return quantizer.activation(images, site) - zero
       x = made[name]
       if net.node[name].activation == "relu" and net.is_signed[site]:
         x = jax.nn.relu(x)

@@ -85,7 +85,7 @@ def why(best: Recommendation) -> str:
 def _sure(best: Recommendation) -> str:
   return (
     f"loses at most {best.tolerance * 100:g} points with "
-    f"{best.confidence:.0%} confidence"
+    f"{100 * best.confidence:g}% confidence"
   )
 
 

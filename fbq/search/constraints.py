@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fbq.precision import matching
-from hwsim.latency_table import BITS
+from hwsim.latency_table import PULP_LADDER, Ladder
 from hwsim.proxies import live_tensors
 from hwsim.workload import Workload
 
@@ -75,6 +75,7 @@ def allowed_bits(
   workload: Workload,
   groups: Sequence[Sequence[str]],
   bounds: Sequence[tuple[str, int, int]],
+  ladder: Ladder = PULP_LADDER,
 ) -> tuple[tuple[int, ...], ...]:
   """Per group the bits all its sites may have, the most first.
 
@@ -82,29 +83,31 @@ def allowed_bits(
     workload: workload whose fixed sites have their one precision.
     groups: groups of sites that share a precision.
     bounds: (regular expression, least bits, most bits); later ones win.
+    ladder: precisions of the hardware.
 
   Raises:
     ValueError: impossible bounds, an expression that matches no free site, or
       sites tied together that have no precision in common.
   """
-  allowed: dict[str, tuple[int, ...]] = dict.fromkeys(workload.sites, BITS)
+  allowed = {site: ladder.of(site) for site in workload.sites}
   allowed |= {site: (bits,) for site, bits in workload.fixed_bits}
 
   # Later bounds win, so that a general one can be followed by exceptions.
   for pattern, least, most in bounds:
-    if least not in BITS or most not in BITS or least > most:
-      raise ValueError(
-        f"bounds {pattern!r}: {least} to {most} bits, expected two of {BITS}, "
-        "the smaller one first"
-      )
-    bits = tuple(b for b in BITS if least <= b <= most)
-    allowed.update(dict.fromkeys(matching(workload, pattern), bits))
+    for site in matching(workload, pattern):
+      rungs = ladder.of(site)
+      if least not in rungs or most not in rungs or least > most:
+        raise ValueError(
+          f"bounds {pattern!r}: {least} to {most} bits, expected two of "
+          f"{rungs}, the smaller one first"
+        )
+      allowed[site] = tuple(b for b in rungs if least <= b <= most)
 
   # A group may have what all of its sites may. The most bits come first, as
   # searches take the first of equals.
   result = []
   for group in groups:
-    common = set(BITS).intersection(*(allowed[site] for site in group))
+    common = set.intersection(*(set(allowed[site]) for site in group))
     if not common:
       raise ValueError(
         "no precision is allowed for all of these, which are tied together: "
@@ -114,17 +117,20 @@ def allowed_bits(
   return tuple(result)
 
 
-def live_bytes(workload: Workload) -> tuple[Mapping[str, np.ndarray], ...]:
+def live_bytes(
+  workload: Workload, ladder: Ladder = PULP_LADDER
+) -> tuple[Mapping[str, np.ndarray], ...]:
   """Per layer the bytes of the activations alive while it runs.
 
-  {site: int64 [3] by bits}; under "" what does not depend on bits. Their sum is
-  what `hwsim.proxies.peak_activation_bytes` takes the maximum of.
+  {site: int64 [A] by the bits of the ladder}; under "" what does not depend on
+  bits. `hwsim.proxies.peak_activation_bytes` takes the maximum of their sums.
   """
   result = []
   for alive in live_tensors(workload):
     total: dict[str, np.ndarray] = {}
     for elements, site in alive:
-      bits = BITS if site else (_LOGIT_BITS,) * len(BITS)
+      rungs = ladder.activations
+      bits = rungs if site else (_LOGIT_BITS,) * len(rungs)
       total[site or ""] = total.get(site or "", 0) + _bytes(elements, bits)
     if "" in total:
       total[""] = total[""][0]

@@ -81,7 +81,9 @@ def least_latency(
   above = dataclasses.replace(problem, allowed=options, value=())
   found = least(above, cost)
   precision = found.precision(0)
-  return precision, changes(problem.workload, factors, start, precision)
+  return precision, changes(
+    problem.workload, factors, start, precision, problem.ladder
+  )
 
 
 def _raised(problem, group, allowed, start):
@@ -108,7 +110,7 @@ def distance(
     at_least: bits of every site.
   """
   start = problem.workload.site_bits(at_least)
-  greedy, _ = free_bits(problem.workload, cycles, start)
+  greedy, _ = free_bits(problem.workload, cycles, start, problem.ladder)
   exact, _ = least_latency(problem, start)
   return Distance(
     *(

@@ -136,4 +136,5 @@ def _touching(problem, group):
     problem.allowed,
     costs,
     keep(problem.value),
+    ladder=problem.ladder,
   )

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fbq.search.problem import Factor, layer_factors
-from hwsim.latency_table import BITS
+from hwsim.latency_table import PULP_LADDER, Ladder
 from hwsim.workload import Workload
 
 LayerBits = tuple[int, int | None, int | None]
@@ -44,7 +44,10 @@ class Raise(NamedTuple):
 
 
 def free_bits(
-  workload: Workload, cycles: np.ndarray, precision: Mapping[str, int]
+  workload: Workload,
+  cycles: np.ndarray,
+  precision: Mapping[str, int],
+  ladder: Ladder = PULP_LADDER,
 ) -> tuple[dict[str, int], list[Raise]]:
   """The assignment after the Free Bits heuristic.
 
@@ -61,27 +64,33 @@ def free_bits(
     workload: `L` layers.
     cycles: integers [L, A, W], cycles of each layer by bits of its input and of
       its weights, or [L, A, W, O], by those of its output too.
-    precision: bits of every site; fixed sites keep theirs.
+    precision: bits of every site; fixed sites keep theirs. What the hardware
+      does not have is raised to the next precision that it has before anything
+      is compared.
+    ladder: precisions of the hardware.
 
   Returns:
     (assignment, changes by layer in the order of the workload). A layer is
     listed if its input, its weights or its cycles changed.
   """
-  # Positions in `BITS` from here on.
-  factors = layer_factors(workload, cycles)
-  level = {site: BITS.index(precision[site]) for site in workload.sites}
+  # Positions on the ladder from here on.
+  factors = layer_factors(workload, cycles, ladder)
+  precision = ladder.at_least(precision)
+  level = {
+    site: ladder.of(site).index(precision[site]) for site in workload.sites
+  }
   groups = list(_groups(workload, factors))
 
   # A raise may make others worth while, those of its neighbours.
   while True:
     before = dict(level)
     for group in groups:
-      level |= _raised(group, level)
+      level |= _raised(group, level, len(ladder.activations))
     if level == before:
       break
 
-  result = {site: BITS[at] for site, at in level.items()}
-  return result, changes(workload, factors, precision, result)
+  result = {site: ladder.of(site)[at] for site, at in level.items()}
+  return result, changes(workload, factors, precision, result, ladder)
 
 
 class _Group(NamedTuple):
@@ -118,11 +127,13 @@ def _groups(workload, factors) -> Iterator[_Group]:
     yield _Group(site, site in free, layers)
 
 
-def _raised(group: _Group, level: Mapping[str, int]) -> dict[str, int]:
+def _raised(
+  group: _Group, level: Mapping[str, int], count: int
+) -> dict[str, int]:
   """Positions of what is raised in a group; nothing without a gain."""
   now = level[group.site]
   found = {}
-  for at in range(now, len(BITS)) if group.is_free else [now]:
+  for at in range(now, count) if group.is_free else [now]:
     place = {**level, group.site: at}
     total, chosen = 0, {group.site: at}
     for factor, weight in group.layers:
@@ -159,6 +170,7 @@ def changes(
   factors: Sequence[Factor],
   before: Mapping[str, int],
   after: Mapping[str, int],
+  ladder: Ladder = PULP_LADDER,
 ) -> list[Raise]:
   """What differs between two assignments, by layer.
 
@@ -167,6 +179,7 @@ def changes(
     factors: cycles of each layer, see `fbq.search.problem.layer_factors`.
     before: bits of every site.
     after: bits of every site.
+    ladder: precisions of the hardware.
   """
   found = []
   for i, (layer, factor) in enumerate(
@@ -183,7 +196,9 @@ def changes(
       for bits in (before, after)
     )
     then, now = (
-      int(factor.table[tuple(BITS.index(bits[s]) for s in factor.sites)])
+      int(
+        factor.table[tuple(ladder.of(s).index(bits[s]) for s in factor.sites)]
+      )
       for bits in (before, after)
     )
     if old[:2] != new[:2] or then != now:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from fbq.search.problem import PEAK, Candidates, Infeasible, Problem, score
-from hwsim.latency_table import BITS
 
 _SCALE = 1e3  # of the objective: HiGHS stops 1e-6 before its optimum
 _TRIES = 100
@@ -90,8 +89,9 @@ class _Program:
           g: self._problem.allowed[g][k]
           for g, k in zip(groups, entry, strict=True)
         }
-        level = tuple(BITS.index(bits[g]) for g in of_site)
-        table[entry] = factor.table[level]
+        table[entry] = self._problem.entry(
+          factor, {s: bits[self._problem.group_of[s]] for s in factor.sites}
+        )
       yield groups, table
 
   def _place(self, groups, shape):
@@ -126,7 +126,7 @@ class _Program:
         group = self._problem.group_of[site]
         for k, bits in enumerate(self._problem.allowed[group]):
           column = int(self._first[group]) + k
-          size = float(sizes[BITS.index(bits)])
+          size = float(sizes[self._problem.ladder.of(site).index(bits)])
           result[column] = result.get(column, 0.0) + size
     return result
 

@@ -14,7 +14,7 @@ import chex
 import numpy as np
 
 from fbq.search import constraints
-from hwsim.latency_table import BITS
+from hwsim.latency_table import BITS, PULP_LADDER, Ladder, shape_of
 from hwsim.workload import Workload
 
 SIZE = "weight_bytes"
@@ -32,7 +32,7 @@ class Factor(NamedTuple):
   Attributes:
     name: name of the layer or the site that the term stands for.
     sites: `k` sites, each once.
-    table: [3] * k, over the bits of each site in the order of `BITS`.
+    table: one axis for each site, over its bits in the order of the ladder.
   """
 
   name: str
@@ -52,6 +52,7 @@ class Problem:
       every layer one factor in each cost that is a table of layers, in order.
     value: float64 factors, more is better.
     limits: most of each cost, or of `PEAK`, that an assignment may have.
+    ladder: precisions of the hardware.
   """
 
   workload: Workload
@@ -60,6 +61,7 @@ class Problem:
   costs: Mapping[str, tuple[Factor, ...]]
   value: tuple[Factor, ...] = ()
   limits: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  ladder: Ladder = PULP_LADDER
 
   def __post_init__(self):
     known = (*self.costs, PEAK)
@@ -80,8 +82,13 @@ class Problem:
 
   @functools.cached_property
   def live(self) -> tuple[Mapping[str, np.ndarray], ...]:
-    """Per layer, int64 [3] bytes of each site's tensors while it runs."""
-    return constraints.live_bytes(self.workload)
+    """Per layer, int64 [A] bytes of each site's tensors while it runs."""
+    return constraints.live_bytes(self.workload, self.ladder)
+
+  def entry(self, factor: Factor, bits: Mapping[str, int]):
+    """The entry of a factor's table at some bits of its sites."""
+    at = tuple(self.ladder.of(site).index(bits[site]) for site in factor.sites)
+    return factor.table[at]
 
 
 class Candidates(NamedTuple):
@@ -116,6 +123,7 @@ def make(
   ties: Sequence[str | Sequence[str]] = (),
   limits: Mapping[str, int] | None = None,
   pair_values: Mapping[tuple[str, str], np.ndarray] | None = None,
+  ladder: Ladder = PULP_LADDER,
 ) -> Problem:
   """The problem of choosing the precisions of a network.
 
@@ -126,7 +134,7 @@ def make(
     workload: `L` layers.
     costs: by name, integers [L, A, W] where the bits of outputs do not count
       (`LatencyTable.for_output_bits(8)`), or [L, A, W, O] where they do
-      (`LatencyTable.cycles`), axes as in `BITS`.
+      (`LatencyTable.cycles`), axes in the order of the ladder.
     value: {site: {bits: more is better}}, for instance from `fbq.search.value`;
       the sum over sites counts. Sites left out count nothing.
     bounds: (regular expression, least bits, most bits); an expression matches
@@ -134,7 +142,8 @@ def make(
     ties: regular expressions: the free sites one matches share a precision,
       separately for each text of its (groups); or lists of sites that do.
     limits: most cycles, `SIZE` or `PEAK` bytes.
-    pair_values: {(site, site): [3, 3]} added to the value.
+    pair_values: {(site, site): table over their bits} added to the value.
+    ladder: precisions of the hardware.
 
   Raises:
     ValueError: tables of other shapes, unknown sites, rules that match nothing
@@ -142,24 +151,29 @@ def make(
   """
   # Rules first: they are checked against the sites and are cheap.
   groups = constraints.tie(workload, ties)
-  allowed = constraints.allowed_bits(workload, groups, bounds)
-  factors = {name: layer_factors(workload, c) for name, c in costs.items()}
+  allowed = constraints.allowed_bits(workload, groups, bounds, ladder)
+  factors = {
+    name: layer_factors(workload, c, ladder) for name, c in costs.items()
+  }
 
   # The size is always a cost, so that it can be limited and told.
   return Problem(
     workload,
     groups,
     allowed,
-    {SIZE: tuple(_size_factors(workload)), **factors},
+    {SIZE: tuple(_size_factors(workload, ladder)), **factors},
     (
-      *_value_factors(workload, groups, allowed, value or {}),
-      *_pair_factors(workload, pair_values or {}),
+      *_value_factors(workload, groups, allowed, value or {}, ladder),
+      *_pair_factors(workload, pair_values or {}, ladder),
     ),
     dict(limits or {}),
+    ladder,
   )
 
 
-def layer_factors(workload: Workload, table: np.ndarray) -> tuple[Factor, ...]:
+def layer_factors(
+  workload: Workload, table: np.ndarray, ladder: Ladder = PULP_LADDER
+) -> tuple[Factor, ...]:
   """One factor per layer from integers [L, A, W] or [L, A, W, O].
 
   Where several inputs of a layer differ in bits the widest counts, as in
@@ -167,15 +181,16 @@ def layer_factors(workload: Workload, table: np.ndarray) -> tuple[Factor, ...]:
   """
   # A table of other axes would be read without an error below.
   table = np.asarray(table)
-  shape = (len(workload.layers), *(len(BITS),) * (table.ndim - 1))
+  a, w, _ = shape_of(ladder)
+  shape = len(workload.layers), *(a, w, a)[: table.ndim - 1]
   if (
     table.ndim not in (3, 4)
     or table.shape != shape
     or not np.issubdtype(table.dtype, np.integer)
   ):
     raise ValueError(
-      f"cost table is {table.dtype}{table.shape}, expected integers [L, 3, 3] "
-      f"or [L, 3, 3, 3] with L = {len(workload.layers)} layers"
+      f"cost table is {table.dtype}{table.shape}, expected integers [L, {a}, "
+      f"{w}] or [L, {a}, {w}, {a}] with L = {len(workload.layers)} layers"
     )
 
   # A layer depends on the sites that it reads and writes, each once: a tensor
@@ -188,7 +203,8 @@ def layer_factors(workload: Workload, table: np.ndarray) -> tuple[Factor, ...]:
     sites = tuple(
       dict.fromkeys([*reads, *weight, *([output] if output else [])])
     )
-    level = dict(zip(sites, np.indices((len(BITS),) * len(sites)), strict=True))
+    lengths = [len(ladder.of(site)) for site in sites]
+    level = dict(zip(sites, np.indices(lengths), strict=True))
 
     # Where inputs differ in bits the widest counts, as in `LatencyTable`.
     index = [np.maximum.reduce([level[site] for site in reads])]
@@ -205,14 +221,16 @@ def score(problem: Problem, bits: np.ndarray, error: int = 0) -> Candidates:
   """Candidates from bits uint8 [P, S] of every site of the workload."""
   sites = problem.workload.sites
   chex.assert_shape(bits, (None, len(sites)))
-  levels = np.searchsorted(BITS, bits)
-  if (np.take(BITS, levels, mode="clip") != bits).any():  # 3, taken for 4
-    raise ValueError(
-      f"candidates of {np.setdiff1d(bits, BITS)[:8].tolist()} bits, expected "
-      f"{BITS}"
-    )
+  level = {}
+  for site, column in zip(sites, np.asarray(bits).T, strict=True):
+    rungs = problem.ladder.of(site)
+    level[site] = np.searchsorted(rungs, column)
+    if (np.take(rungs, level[site], mode="clip") != column).any():  # 3 for 4
+      raise ValueError(
+        f"candidates of {np.setdiff1d(column, rungs)[:8].tolist()} bits, "
+        f"expected {rungs}"
+      )
   bits = np.asarray(bits, np.uint8)
-  level = dict(zip(sites, levels.T, strict=True))
 
   def total(factors, kind):
     result = np.zeros(len(bits), kind)
@@ -237,8 +255,8 @@ def evaluate(problem: Problem, precision: Mapping[str, int]) -> Candidates:
   """
   bits = problem.workload.site_bits(precision)
   for site, number in bits.items():
-    if number not in BITS:
-      raise ValueError(f"{site!r} is {number} bits, expected one of {BITS}")
+    if number not in (rungs := problem.ladder.of(site)):
+      raise ValueError(f"{site!r} is {number} bits, expected one of {rungs}")
   return score(problem, np.array([list(bits.values())]))
 
 
@@ -260,15 +278,15 @@ def uniform(problem: Problem, bits: Sequence[int] = BITS[::-1]) -> Candidates:
   return score(problem, np.array(rows))
 
 
-def _size_factors(workload):
+def _size_factors(workload, ladder):
   for layer in workload.layers:
     if layer.has_weights:
       site = workload.weight_site(layer)
-      sizes = [-(-layer.weight_count * bits // 8) for bits in BITS]
+      sizes = [-(-layer.weight_count * bits // 8) for bits in ladder.weights]
       yield Factor(site, (site,), np.array(sizes, np.int64))
 
 
-def _value_factors(workload, groups, allowed, value):
+def _value_factors(workload, groups, allowed, value, ladder):
   bits_of = {
     site: bits
     for group, bits in zip(groups, allowed, strict=True)
@@ -279,20 +297,22 @@ def _value_factors(workload, groups, allowed, value):
     missing = [b for b in bits_of[site] if b not in by_bits]
     if missing:
       raise ValueError(f"no value of {site!r} at {missing} bits")
-    table = np.zeros(len(BITS))
+    rungs = ladder.of(site)
+    table = np.zeros(len(rungs))
     for b in bits_of[site]:
-      table[BITS.index(b)] = by_bits[b]
+      table[rungs.index(b)] = by_bits[b]
     yield _finite(Factor(site, (site,), table))
 
 
-def _pair_factors(workload, pairs):
+def _pair_factors(workload, pairs, ladder):
   for sites, table in pairs.items():
     _check_sites(workload, sites)
     table = np.asarray(table, np.float64)
-    if len(set(sites)) != 2 or table.shape != (len(BITS),) * 2:
+    shape = tuple(len(ladder.of(site)) for site in sites)
+    if len(set(sites)) != 2 or table.shape != shape:
       raise ValueError(
         f"pair value of {sites}: table has shape {table.shape}, expected two "
-        "different sites and [3, 3]"
+        f"different sites and {list(shape)}"
       )
     yield _finite(Factor(" x ".join(sites), tuple(sites), table))
 

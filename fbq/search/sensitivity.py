@@ -5,14 +5,13 @@ calibration set are compared with those of a reference. One compiled function
 serves all: precisions and ranges are data.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import chex
 import numpy as np
 
-from fbq import precision
 from fbq.search.judge import Judge
+from hwsim.latency_table import PULP_LADDER, Ladder
 
 
 class OutputChange(NamedTuple):
@@ -56,7 +55,7 @@ class Sensitivities(NamedTuple):
 
 
 def sensitivities(
-  judge: Judge, others: int = 8, bits: Sequence[int] = precision.BITS
+  judge: Judge, others: int = 8, ladder: Ladder = PULP_LADDER
 ) -> Sensitivities:
   """OutputChange of the outputs when one free site alone has `b` bits, for all.
 
@@ -86,7 +85,7 @@ def sensitivities(
   Args:
     judge: the network and its calibration set.
     others: bits of the free sites that are not tried.
-    bits: precisions to try.
+    ladder: precisions to try, of activations and of weights.
   """
   # Fixed sites keep their bits, as they would when deployed.
   net = judge.net
@@ -102,7 +101,7 @@ def sensitivities(
       changes[site] = {net.fixed_bits[site]: NO_CHANGE}
       continue
     changes[site] = {}
-    for b in bits:
+    for b in ladder.of(site):
       if b == others:
         changes[site][b] = NO_CHANGE
         continue

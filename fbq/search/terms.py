@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from fbq.search.problem import PEAK, Factor, Problem
-from hwsim.latency_table import BITS
 
 MOST_ENTRIES = 1 << 20  # of one table
 
@@ -109,8 +108,9 @@ def _over_groups(problem, factor: Factor):
   groups = [problem.group_of[site] for site in factor.sites]
   scope = tuple(sorted({g for g in groups if len(options[g]) > 1}))
   index = []
-  for group in groups:
-    levels = np.array([BITS.index(b) for b in options[group]])
+  for site, group in zip(factor.sites, groups, strict=True):
+    rungs = problem.ladder.of(site)
+    levels = np.array([rungs.index(b) for b in options[group]])
     shape = [-1 if g == group else 1 for g in scope]
     index.append(levels.reshape(shape) if group in scope else levels[0])
   table = np.asarray(factor.table[tuple(index)])
@@ -119,13 +119,13 @@ def _over_groups(problem, factor: Factor):
 
 def _fitting(problem):
   """Bool factors, one for each layer whose activations may be too large."""
-  limit = problem.limits[PEAK]
+  limit, rungs = problem.limits[PEAK], problem.ladder.activations
   known = set()
   for layer, live in zip(problem.workload.layers, problem.live, strict=True):
     free, table, most = [], np.array(live.get("", 0)), 0
     for site in filter(None, live):
       bits = problem.allowed[problem.group_of[site]]
-      sizes = live[site][[BITS.index(b) for b in bits]]
+      sizes = live[site][[rungs.index(b) for b in bits]]
       if len(bits) > 1:
         free.append(site)
         most += sizes.max()
@@ -133,7 +133,7 @@ def _fitting(problem):
         table = table + sizes[0]
     if table + most <= limit:
       continue
-    if len(BITS) ** len(free) > MOST_ENTRIES:
+    if len(rungs) ** len(free) > MOST_ENTRIES:
       raise TooWide(f"{len(free)} tensors are alive at {layer.name}")
     for site in free:
       table = table[..., None] + live[site]

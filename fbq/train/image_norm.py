@@ -14,7 +14,7 @@ def folded(
   """Variables of a network that reads x instead of (x - mean) / std.
 
   Exact but where the window of a layer reaches over the border of the image:
-  there zeros mean black, and meant the mean colour.
+  there zeros mean the network's image_zero, and meant the mean colour.
 
   Args:
     net: the network.
@@ -38,6 +38,8 @@ def folded(
       f"{channels} channels that {net.name} reads"
     )
 
+  # The network takes its image_zero off by itself.
+  mean = mean - np.array(net.image_zero or 0) / 255
   params = dict(variables["params"])
   stats = dict(variables.get("batch_stats", {}))
   for node in net.nodes:

@@ -39,6 +39,8 @@ _WRAPPERS = (
   *("_checkpoint_wrapped_module", "params", "batch_stats"),
 )
 _OPTIMIZERS = {"optimizer", "optimizers", "optimizer_states", "opt_state"}
+# Modules that hold a running average of the network beside it.
+_AVERAGES = {"ema", "model_ema", "ema_model", "state_dict_ema", "averaged"}
 _LONGEST = 1000  # letters of a key
 
 
@@ -117,26 +119,40 @@ def is_of_optimizer(key: str) -> bool:
   return not _OPTIMIZERS.isdisjoint(key.split("."))
 
 
+def is_of_average(key: str) -> bool:
+  """Whether a key is that of an average of the network, a second copy."""
+  return not _AVERAGES.isdisjoint(key.split("."))
+
+
 def prefix_of(state: State, keys: Sequence[str]) -> tuple[str, int]:
   """(what stands before most of `keys` in a checkpoint, how many have it).
+
+  Averages of the network count only where it is not there itself.
 
   Raises:
     ValueError: all of them stand there more than once, under two prefixes.
   """
-  wanted, counts = set(keys), collections.Counter()
-  for key in state:
-    if is_of_optimizer(key) or len(key) > _LONGEST:
-      continue
-    for start in (0, *(i + 1 for i, c in enumerate(key) if c == ".")):
-      if key[start:] in wanted:
-        counts[key[:start]] += 1
+  counts = _prefixes(keys, [key for key in state if not is_of_average(key)])
+  counts = counts or _prefixes(keys, state)
   if not counts:
     return "", 0
   (prefix, count), *others = counts.most_common(2)
-  if others and others[0][1] == count == len(wanted):
+  if others and others[0][1] == count == len(set(keys)):
     both = sorted((prefix, others[0][0]))
     raise ValueError(
       f"the checkpoint has the network twice, under the prefixes {both[0]!r} "
       f"and {both[1]!r}: save the keys of one of them alone"
     )
   return prefix, count
+
+
+def _prefixes(keys, found) -> collections.Counter:
+  """How often each prefix stands before one of `keys`."""
+  wanted, counts = set(keys), collections.Counter()
+  for key in found:
+    if is_of_optimizer(key) or len(key) > _LONGEST:
+      continue
+    for start in (0, *(i + 1 for i, c in enumerate(key) if c == ".")):
+      if key[start:] in wanted:
+        counts[key[:start]] += 1
+  return counts

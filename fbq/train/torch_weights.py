@@ -1,13 +1,15 @@
 """Float checkpoints of frameworks, loaded by name into a network's variables.
 
-A checkpoint is a file of named arrays, .safetensors or .npz, made where PyTorch
-is:
+A checkpoint is a file of named arrays, .safetensors or .npz. Where PyTorch is
+installed it may be a .pt or .pth, of which tensors alone are read; such a file
+is best made one of arrays:
 
     import safetensors.torch, torchvision
     net = torchvision.models.resnet18(weights="DEFAULT")
     safetensors.torch.save_file(net.state_dict(), "resnet18.safetensors")
 """
 
+import pickle
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +23,7 @@ from fbq.nets.graph import Net
 from fbq.train import image_norm, layout_keys, layouts
 
 NORM_EPSILON = 1e-5  # of `fbq.model`'s batch norm
+_TORCH = (".pt", ".pth")
 _SHOWN = 5  # keys of a message
 
 
@@ -54,7 +57,7 @@ class Report(NamedTuple):
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
-  """{key: array} of a .safetensors or .npz file, keys without wrappers.
+  """{key: array} of a .safetensors, .npz or .pt file, keys without wrappers.
 
   What PyTorch's DataParallel and compile put into names is left out, and so are
   Flax's collections; see `layout_keys.plain`.
@@ -63,7 +66,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     ValueError: missing, damaged or of another kind; names the file.
   """
   path = user_path(path)
-  if path.suffix not in (".safetensors", ".npz"):
+  if path.suffix not in (".safetensors", ".npz", *_TORCH):
     raise ValueError(
       f"checkpoint {path}: expected .safetensors or .npz; with PyTorch: "
       "safetensors.torch.save_file(net.state_dict(), 'net.safetensors')"
@@ -75,6 +78,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
       # Opened here: numpy leaves a damaged file open.
       with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
         state = {key: file[key] for key in file.files}
+    elif path.suffix in _TORCH:
+      state = _of_torch(path)
     else:
       try:
         from safetensors.numpy import load_file
@@ -100,6 +105,37 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         "the same but for wrappers: save one of them alone"
       )
     found[short], names[short] = value, key
+  return found
+
+
+def _of_torch(path: Path) -> dict[str, np.ndarray]:
+  """Tensors of a file of PyTorch by their keys, those of dicts joined by dots.
+
+  Nothing but tensors and plain values is made of what the file says.
+  """
+  try:
+    import torch  # pyrefly: ignore[missing-import]
+  except ImportError as error:
+    raise ModuleNotFoundError(
+      f"{path}: reading it needs PyTorch; or, where that is: "
+      "safetensors.torch.save_file(net.state_dict(), 'net.safetensors')"
+    ) from error
+  found: dict[str, np.ndarray] = {}
+
+  def visit(value, key):
+    if isinstance(value, Mapping):
+      for name, part in value.items():
+        visit(part, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, torch.Tensor):
+      floats = value.is_floating_point()  # numpy has no bfloat16
+      found[key] = (value.float() if floats else value).numpy()
+
+  try:
+    visit(torch.load(path, map_location="cpu", weights_only=True), "")
+  except pickle.UnpicklingError as error:
+    raise ValueError(
+      "it holds other than tensors, or is cut: save net.state_dict() alone"
+    ) from error
   return found
 
 
@@ -212,6 +248,8 @@ def _some(items, separator=", "):
 def _is_unused(key, value, prefix, names):
   """Whether a key is of something else than weights."""
   if not key.startswith(prefix) or layout_keys.is_of_optimizer(key):
+    return True
+  if layout_keys.is_of_average(key) and not layout_keys.is_of_average(prefix):
     return True
   # A step, an epoch, or what PyTorch counts for norms without momentum.
   if np.ndim(value) == 0 or key.endswith(".num_batches_tracked"):

@@ -40,6 +40,7 @@ CONV_COLUMNS = (
   *("seg_border_zero", "copy_word", "zero_word", "pair", "block4x2"),
   *("inner_iter", "leftK_block_flag", "leftK_elem_block", "chleft"),
   *("chleft_iter", "chleft_leftK", "odd_ch", "odd_ch_iter", "odd_ch_leftK"),
+  *("odd", "pointwise_patches"),
 )
 DEPTHWISE_COLUMNS = (
   *("channels_per_group", "base", "group", "col", "row", "padrow", "out"),
@@ -152,8 +153,10 @@ def _conv(layer, n, rows, columns, costs, in_bits, lanes) -> Number:
   """im2col of two pixels, then blocks of 4 channels x 2 pixels.
 
   Per core, with K = channels x kernel area values per patch:
-    base + patches + pairs (pair + n//4 block + n%4 single) + odd n odd_channel
-  An odd last pixel of a core's row runs a scalar loop over all n channels.
+    base + patches + pairs (pair + n//4 block + n%4 single)
+         + odd (odd_pixel + n odd_channel)
+  An odd last pixel of a core's row runs a scalar loop over all n channels. Only
+  pulp-nn's pointwise kernels read their input without patches.
   """
   # Each core copies the patches of its own outputs. Taps on padding are not
   # copied but set to zero.
@@ -181,6 +184,7 @@ def _conv(layer, n, rows, columns, costs, in_bits, lanes) -> Number:
     + costs["copy_word"] * words
     + costs["zero_word"] * zero_words
   )
+  patches *= jnp.where(layer.area == 1, costs["pointwise_patches"], 1)
 
   # The inner loop takes `k_per_iter` values a trip; the values left over take a
   # slower loop, with coefficients of its own.
@@ -213,7 +217,7 @@ def _conv(layer, n, rows, columns, costs, in_bits, lanes) -> Number:
     costs["base"]
     + patches
     + height * pairs * pair
-    + height * (width - 2 * pairs) * n * odd_channel
+    + height * (width - 2 * pairs) * (costs["odd"] + n * odd_channel)
   )
 
 
@@ -347,7 +351,8 @@ def load(conv_library: str, other_library: str, timing: str) -> Kernels:
   # The patch buffer has bytes in XpulpV2, and values of the wider of the two
   # precisions in the others: that sets how many words of zeros are written.
   wider = np.maximum.outer(_BITS, _BITS)
-  lanes = np.full_like(wider, 8) if conv_library == "XpulpV2" else wider
+  has_bytes = conv_library in ("XpulpV2", "pulp-nn")
+  lanes = np.full_like(wider, 8) if has_bytes else wider
 
   add, pool = _tables()["add"], _tables()["pool"]
   kernels = Kernels(
@@ -421,6 +426,7 @@ def _stalls(kind, key, costs) -> dict[str, float]:
     if loop_bytes > section["icache_bytes"]:
       fit = "exceeds"
     library = key.split("|")[0].removesuffix("-mixed")
+    library = "XpulpV2" if library == "pulp-nn" else library
     row = section[kind]["table"][f"{library}|{fit}"]
   return dict(zip(section[kind]["columns"], row, strict=True))
 
@@ -428,6 +434,9 @@ def _stalls(kind, key, costs) -> dict[str, float]:
 def _instructions(kind: str, key: str) -> dict[str, float]:
   """Coefficients by instructions; the rules of the JSON fill its gaps."""
   section = _tables()[kind]
+  if kind == "conv" and key == "pulp-nn|a8w8o8":
+    return section["pulp-nn"]["row"]
+  key = key.replace("pulp-nn|", "XpulpV2|") if kind == "conv" else key
   if key not in section["table"]:
     raise ValueError(
       f"no {kind} kernel {key!r}; kernels.json has "
@@ -435,6 +444,7 @@ def _instructions(kind: str, key: str) -> dict[str, float]:
     )
   costs = dict(zip(section["columns"], section["table"][key], strict=True))
   if kind == "conv":
+    costs |= {"odd": 0.0, "pointwise_patches": 1.0}
     if "w8" in key:
       leftover = section["leftover_w8"]
     elif "a2w4" in key and not costs["leftK_elem_block"]:

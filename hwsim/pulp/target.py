@@ -34,7 +34,9 @@ class Target:
 
   Attributes:
     name: name for reports and tables.
-    conv_library: kernel set of convolutions: XpulpV2, XpulpNN, XpulpNN-mixed.
+    conv_library: kernel set of convolutions: XpulpV2, XpulpNN, XpulpNN-mixed;
+      or pulp-nn, which is XpulpV2 but at 8 bits throughout: DORY takes it for
+      networks of 8 bits only, so that a baseline may be told with both.
     other_library: kernel set of depthwise, linear: XpulpV2 or XpulpNN.
     timing: what a kernel's cycles hold: "iss", its instructions; "core", also
       the core's stalls and prologues; "gvsoc", also the stalls of the

@@ -15,6 +15,6 @@ def get_config() -> ConfigDict:
   for key in ("net", "data", "float_training", "fine_tuning"):
     config[key] = base[key]
   config.calibration_images = 24
-  config.budgets, config.output_bits = (0.98, 1.0), "8"
+  config.budgets = (0.99, 1.0)
   config.checkpoint_every, config.log_every = 4, 2
   return config

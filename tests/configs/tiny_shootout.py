@@ -21,7 +21,7 @@ def get_config(size: str = "all") -> ConfigDict:
     config[stage].steps = 4
     config[stage].batch_size = 8
   config.search.searches = 1
-  config.budgets = (0.98, 1.0)
+  config.budgets = (0.99, 1.0)
   config.seeds = (0, 3)
   if size == "few":
     for name in set(config.strategies) - set(FEW):

@@ -86,7 +86,8 @@ def core_cycles(
 
     # The patch buffer has bytes in XpulpV2, and values of the wider of the two
     # precisions in the others: that sets how many words of zeros are written.
-    lanes = 8 if target.conv_library == "XpulpV2" else max(in_bits, weight_bits)
+    has_bytes = target.conv_library in ("XpulpV2", "pulp-nn")
+    lanes = 8 if has_bytes else max(in_bits, weight_bits)
     return _conv(layer, tiles, costs, in_bits, lanes)
 
   if layer.op == "depthwise":
@@ -154,6 +155,8 @@ def _conv(layer, tiles, costs, in_bits, lanes) -> np.ndarray:
     + costs["copy_word"] * words
     + costs["zero_word"] * zero_words
   )
+  if area == 1:
+    patches = patches * costs["pointwise_patches"]
 
   # The inner loop takes `k_per_iter` values a trip; the values left over take a
   # slower loop, with coefficients of its own.
@@ -184,7 +187,7 @@ def _conv(layer, tiles, costs, in_bits, lanes) -> np.ndarray:
     costs["base"]
     + patches
     + rows * (columns // 2) * pair
-    + rows * (columns % 2) * n * odd_channel
+    + rows * (columns % 2) * (costs["odd"] + n * odd_channel)
   )
 
 

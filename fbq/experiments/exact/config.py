@@ -65,7 +65,14 @@ def check(settings: Exact, lab: Lab) -> None:
   fine_tuning.recipe_of(settings.qat)
   workload, _ = lab.net.workload, lab.task
   groups = _named("ties", constraints.tie, workload, ties_of(settings))
-  _named("bounds", constraints.allowed_bits, workload, groups, settings.bounds)
+  _named(
+    "bounds",
+    constraints.allowed_bits,
+    workload,
+    groups,
+    settings.bounds,
+    lab.ladder,
+  )
   share = min(settings.budgets)
   cycles = eight_cycles(lab)
   _named(
@@ -92,6 +99,7 @@ def problem_of(settings: Exact, lab: Lab, values: Any) -> problem.Problem:
     bounds=settings.bounds,
     ties=ties_of(settings),
     limits=settings.limits.model_dump(),
+    ladder=lab.ladder,
   )
 
 

@@ -81,7 +81,8 @@ def of_seed(
   )
   with lab.clock.measure("calibration"):
     images, labels = lab.calibration_set(calibration)
-    ranges, tensors = calibrate(net, variables, images)
+    widths = lab.widths
+    ranges, tensors = calibrate(net, variables, images, widths)
 
   # ---- Harm of every precision of every tensor, alone
   path = workdir / f"{prefix}sensitivities.json"
@@ -108,10 +109,7 @@ def of_seed(
   found = {
     f"exact-{share:.0%}": chosen.precision(i)
     for i, share in enumerate(settings.budgets)
-  } | {
-    f"{bits}/{bits}": precision.uniform(net, bits)
-    for bits in settings.uniform_baselines
-  }
+  } | points.uniform(lab, settings.uniform_baselines)
   points.save_precisions(lab, found, prefix)
 
   # ---- What every other choice would have cost, by tensor
@@ -123,7 +121,9 @@ def of_seed(
     write_atomically(workdir / "reasons" / file, text)
 
   # ---- Fine-tuning from the float network, by one compiled step for all
-  starts = fine_tuning.starts(net, variables, tensors, fine_tune.recipe, ranges)
+  starts = fine_tuning.starts(
+    net, variables, tensors, fine_tune.recipe, ranges, widths
+  )
   judged = points.fine_tuned(
     lab, fine_tune, variables, starts, found, tuning, prefix
   )
@@ -177,7 +177,7 @@ def _harm(
         np.asarray(images),
         np.asarray(labels),
       )
-      found = sensitivity.sensitivities(judge)
+      found = sensitivity.sensitivities(judge, ladder=lab.ladder)
     lab.log.say(
       f"sensitivities: {found.passes} passes over {len(images)} images"
     )

@@ -126,7 +126,10 @@ def _integers(
     hardware: hardware of the run, if it has one; DORY writes code for it.
     settings, lab: those of the export.
   """
+  # DORY and its constants are of PULP clusters.
   simulated = costs.target_of(hardware) if hardware else None
+  if not isinstance(simulated, Target):
+    simulated = None
   target = simulated or XPULPNN_V1
   attempt, workdir = Attempts(lab), lab.workdir
 

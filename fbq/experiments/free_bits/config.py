@@ -71,6 +71,7 @@ def check(settings: FreeBits, lab: Lab) -> None:
   net = lab.net
   _ = lab.task, lab.costs
   try:
-    precision.apply_rules(net, precision.uniform(net, 8), settings.rules)
+    eight = precision.uniform(net, 8)
+    precision.apply_rules(net, eight, settings.rules, lab.ladder)
   except ValueError as error:
     raise ConfigError(str(error)) from error

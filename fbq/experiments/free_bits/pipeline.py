@@ -88,10 +88,11 @@ def of_seed(
   # ---- Ranges of activations, on training data
   with lab.clock.measure("calibration"):
     images, _ = lab.calibration_set(calibration_key)
-    ranges, tensors = calibrate(net, float_variables, images)
+    widths = lab.widths
+    ranges, tensors = calibrate(net, float_variables, images, widths)
 
   # ---- Precision search, from activations' ranges at `range_bits`
-  rules = precision.ruled(net, settings.rules)
+  rules = precision.ruled(net, settings.rules, lab.ladder)
   pinned = dataclasses.replace(
     net.workload, fixed_bits=(*net.workload.fixed_bits, *rules.items())
   )
@@ -112,17 +113,20 @@ def of_seed(
     ended, _ = searching.search(lab, searcher, settings.search.strengths, aim)
     warnings += searching.warnings(searcher, ended, aim)
     for one in ended:
-      found[f"{name}-{one.asked}"] = {**one.assignment, **rules}
+      # What the hardware does not have is raised to what it has.
+      searched = lab.ladder.at_least({**one.assignment, **rules})
+      found[f"{name}-{one.asked}"] = searched
       strength = f"{one.strength:g}"
       details[f"{name}-{one.asked}"] = {"gates": name, "strength": strength}
-  for bits in settings.uniform_baselines:
-    found[f"{bits}/{bits}"] = precision.uniform(net, bits)
+  found |= points.uniform(lab, settings.uniform_baselines)
 
   # ---- Hardware pass: raised wherever that is faster, but for what rules say
   raises = {}
   for name, assignment in list(found.items()):
     workload = pinned if name in details else net.workload
-    raised, changes = free_bits(workload, lab.costs.cycles, assignment)
+    raised, changes = free_bits(
+      workload, lab.costs.cycles, assignment, lab.ladder
+    )
     found[name + _RAISED], raises[name + _RAISED] = raised, changes
     details[name + _RAISED] = _gap(workload, lab.costs, assignment)
   for name, assignment in found.items():
@@ -132,7 +136,7 @@ def of_seed(
 
   # ---- Fine-tuning from the float network
   starts = fine_tuning.starts(
-    net, float_variables, tensors, fine_tune.recipe, ranges
+    net, float_variables, tensors, fine_tune.recipe, ranges, widths
   )
   judged = points.fine_tuned(
     lab, fine_tune, float_variables, starts, found, tuning_key, prefix
@@ -183,13 +187,14 @@ def _share(aim, lab: Lab, pinned, searched) -> float:
   whole = lab.net.workload
   if aim.cost == "bops":
     return proxies.bops(whole, searched) / proxies.bops(whole, eight)
-  raised, _ = free_bits(pinned, costs.cycles, searched)
+  raised, _ = free_bits(pinned, costs.cycles, searched, lab.ladder)
   return costs.total(whole, raised) / costs.total(whole, eight)
 
 
 def _gap(workload, costs, assignment) -> dict[str, str]:
   """How far the pass ends above the least latency that raises reach."""
-  choice = problem.make(workload, {"cycles": costs.cycles})
-  ways = exact.distance(choice, costs.cycles, assignment)
+  cycles, ladder = costs.cycles, costs.table.ladder
+  choice = problem.make(workload, {"cycles": cycles}, ladder=ladder)
+  ways = exact.distance(choice, cycles, assignment)
   above = ways.greedy / ways.least - 1
   return {"above the fastest": f"{above:.1%}"} if above else {}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fbq.config import ConfigError, Settings, brought
+from fbq.config import ConfigError, Settings, brought, require
 from fbq.lab.lab import Lab
 from fbq.lab.settings import NetSettings
 from hwsim.pulp import TARGETS, Target, get_target, simulate
@@ -37,6 +37,12 @@ class Profiling(Settings):
 def compared(settings: Profiling) -> tuple[Target, list[Target]]:
   """The target of the settings, and all that are compared, it among them."""
   own = brought("target", settings.target, "target")
+  require(
+    isinstance(own, Target),
+    "target",
+    settings.target,
+    "a PULP cluster: the page compares instruction sets at 2, 4 and 8 bits",
+  )
   stock = [*TARGETS, *([] if own in TARGETS else [own])]
   try:
     targets = [get_target(each, settings.target_overrides) for each in stock]

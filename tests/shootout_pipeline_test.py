@@ -24,7 +24,7 @@ from fbq.lab import fine_tuning
 from fbq.lab.costs import Costs
 from fbq.lab.strategies import BY_MACS, macs_of
 from fbq.nets import Net, Node
-from hwsim.latency_table import BITS, LatencyTable
+from hwsim.latency_table import BITS, PULP_LADDER, LatencyTable
 
 NET = Net(
   "two",
@@ -106,7 +106,7 @@ class Lab:
   """As much of a lab as pipelines see."""
 
   def __init__(self, workdir):
-    self.net, self.workdir = NET, workdir
+    self.net, self.workdir, self.ladder = NET, workdir, PULP_LADDER
     self.costs = Costs(None, table(), "reader")
     self.told, self.searches = [], []
     self.log = types.SimpleNamespace(say=self.told.append)

@@ -22,14 +22,9 @@ CONFIG = "tests/configs/tiny_bitq.py"
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-  return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def done(cache):
+def done(cache, tmp_path_factory):
   """Workdir of a finished run."""
-  path = cache / "run"
+  path = tmp_path_factory.mktemp("bitq") / "run"
   status, output = experiment_runs.run(cache, path, config=CONFIG)
   assert status == 0, output
   return path
@@ -63,9 +58,11 @@ def test_its_page_is_made_again_without_it(done):
   assert (done / "report.html").read_bytes() == page
 
 
-def test_a_run_that_is_stopped_ends_with_the_same_numbers(done, cache):
+def test_a_run_that_is_stopped_ends_with_the_same_numbers(
+  done, cache, tmp_path
+):
   """Without the mark of the end only what is not there is trained again."""
-  stopped = cache / "stopped"
+  stopped = tmp_path / "stopped"
   shutil.copytree(done, stopped)
   for name in (
     "result.json",

@@ -12,6 +12,14 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", compiling.XLA_FLAGS)
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+  """Compiled programs, shared by all processes of all tests of whole runs."""
+  base = tmp_path_factory.getbasetemp()
+  root = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+  return root / "programs"
+
+
 @pytest.fixture(autouse=True)
 def wide_console(monkeypatch):
   """Lines are compared, which the terminal library would wrap at long paths."""

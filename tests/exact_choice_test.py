@@ -47,12 +47,12 @@ def test_what_cannot_be_met_is_said_before_training(name, value, message):
     lab_cases.checked(config)
 
 
-def test_a_run_keeps_its_budgets_limits_and_rules(tmp_path):
+def test_a_run_keeps_its_budgets_limits_and_rules(cache, tmp_path):
   net = tiny.separable()
   eight = precision.uniform(net, 8)
   most = proxies.weight_bytes(net.workload, eight) * 3 // 4
   status, output = experiment_runs.run(
-    tmp_path / "cache",
+    cache,
     tmp_path / "run",
     f"--config.limits.weight_bytes={most}",
     "--config.bounds=(('pw.weight', 4, 4),)",
@@ -92,11 +92,11 @@ def test_a_run_keeps_its_budgets_limits_and_rules(tmp_path):
   assert kernel.shape == (1, 1, 8, 16) and np.isfinite(kernel).all()
 
 
-def test_a_run_on_ne16_chooses_among_its_widths(tmp_path):
+def test_a_run_on_ne16_chooses_among_its_widths(cache, tmp_path):
   """Weights of 2 to 8 bits, activations of 8, as files, costs and page tell."""
   net, where = tiny.separable(), tmp_path / "run"
   status, output = experiment_runs.run(
-    tmp_path / "cache",
+    cache,
     where,
     "--config.target=gap9_ne16",
     "--config.bounds=(('pw.weight', 3, 6),)",

@@ -17,12 +17,6 @@ STAGES = ("float", "search-locked-3", "search-free-3")
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-  """Compiled programs, shared by all processes here."""
-  return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def finished(cache, tmp_path_factory):
   """The workdir of an uninterrupted run; not to be written to."""
   workdir = tmp_path_factory.mktemp("runs") / "finished"

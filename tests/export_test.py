@@ -216,7 +216,7 @@ def test_a_run_that_ends_in_no_points_is_refused(exported, tmp_path):
 # ---- One that fails leaves the others
 
 
-def test_64_bits_are_exported_although_32_fail(dead, tmp_path):
+def test_64_bits_are_exported_although_32_fail(cache, dead, tmp_path):
   failure = experiment.run(configured(dead), tmp_path)
   assert "\n" not in failure and str(tmp_path) in failure
   assert "32-bit integers: net 'separable-8': layer 'dw'" in failure
@@ -235,7 +235,7 @@ def test_64_bits_are_exported_although_32_fail(dead, tmp_path):
   # Finished is finished, and the program says again that some failed.
   copy = shutil.copytree(tmp_path, tmp_path / "copy")  # this process locks it
   status, output = experiment_runs.run(
-    tmp_path / "cache",
+    cache,
     copy,
     config=f"configs/export.py:from={dead},point=best",
   )

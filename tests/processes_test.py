@@ -53,11 +53,11 @@ def float_lines(workdir):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(cache, tmp_path_factory):
   """What two processes said that were killed in turn, and their workdir; and
   the workdir of one process."""
   path = tmp_path_factory.mktemp("processes")
-  cache, workdir, alone = (path / name for name in ("cache", "two", "one"))
+  workdir, alone = path / "two", path / "one"
   second_dies = run_two(cache, workdir, (None, "logged:float:6"))
   first_dies = run_two(cache, workdir, ("saved:float:12", None))
   experiment_runs.run(

@@ -27,8 +27,10 @@ OPTIONS = (
 )
 
 
-def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(tmp_path):
-  cache, whole, killed = (tmp_path / n for n in ("cache", "whole", "killed"))
+def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(
+  cache, tmp_path
+):
+  whole, killed = tmp_path / "whole", tmp_path / "killed"
   status, output = experiment_runs.run(
     cache, whole, *OPTIONS, config=CONFIG, tells_compiles=True
   )

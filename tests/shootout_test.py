@@ -276,8 +276,8 @@ def test_an_unknown_strategy_is_named():
     lab_cases.checked(config)
 
 
-def test_a_whole_shootout_resumes_and_repeats(tmp_path):
-  cache, first = tmp_path / "cache", tmp_path / "first"
+def test_a_whole_shootout_resumes_and_repeats(cache, tmp_path):
+  first = tmp_path / "first"
   options = dict(config="tests/configs/tiny_shootout.py:few")
   status, output = experiment_runs.run(cache, first, **options)
   assert status == 0, output

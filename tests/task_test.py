@@ -221,8 +221,7 @@ def test_pictures_are_made_once_and_tell_their_class(name, tmp_path):
     generated.write(directory, name, 3, 9, 8)
 
 
-def test_free_bits_goes_the_whole_way_on_a_folder(tmp_path):
-  cache = tmp_path / "cache"
+def test_free_bits_goes_the_whole_way_on_a_folder(cache, tmp_path):
   options = [f"--config.data.directory={tmp_path / 'images'}"]
   status, output = experiment_runs.run(
     cache,

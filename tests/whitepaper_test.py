@@ -367,8 +367,8 @@ def test_networks_free_all_activations_but_the_image():
   }
 
 
-def test_a_run_fills_every_table_and_resumes(tmp_path):
-  cache, first = tmp_path / "cache", tmp_path / "first"
+def test_a_run_fills_every_table_and_resumes(cache, tmp_path):
+  first = tmp_path / "first"
   status, output = experiment_runs.run(cache, first, config=CONFIG)
   assert status == 0, output
   result = json.loads((first / "result.json").read_text())

@@ -8,7 +8,8 @@ REFERENCE = 0.96  # accuracy of "8/8" in validation
 
 
 def score(accuracy, reference, error=0.005, loss_error=0.0, freedom=99):
-  return Score(accuracy, error, reference - accuracy, loss_error, freedom)
+  loss = reference - accuracy
+  return Score(accuracy, error, loss, loss_error, freedom, 10**6)
 
 
 def make(

@@ -65,6 +65,17 @@ class Lab:
     """Data set of the settings, which fits the network, or ConfigError."""
     return data.build(self.settings.data, self.net)
 
+  @property
+  def about_images(self) -> str:
+    """What the images are that judge, and what they cannot tell."""
+    if not pretrained.is_given(self.settings):
+      return self.task.about_test
+    return (
+      f"{self.task.about_test} But the float network came from a file: if it "
+      "was trained on images that are held out here, validation flatters every "
+      "network alike, and what it tells of losses may not hold for others."
+    )
+
   @functools.cached_property
   def costs(self) -> costs.Costs:
     """Target of the settings and its latency table, or ConfigError."""

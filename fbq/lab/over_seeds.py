@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fbq.lab import points as points_lib
-from fbq.lab.costs import Costs
+from fbq.lab import pretrained
 from fbq.lab.judgement import Judgement
 from fbq.lab.lab import Lab
 from fbq.lab.points import REFERENCE, Found
@@ -90,7 +90,7 @@ def assignments(
     tolerance=settings.tolerance,
     confidence=settings.confidence,
     clock_hertz=costs.target.frequency_hz if costs.target else None,
-    assumptions=tuple(_assumptions(costs, task.about_test, seeds)),
+    assumptions=tuple(_assumptions(lab, seeds)),
     warnings=tuple(text for one in seeds for text in one.warnings),
   )
 
@@ -160,13 +160,14 @@ def _point(lab: Lab, seeds: Sequence[OneSeed], names, kind, parent) -> Point:
   )
 
 
-def _assumptions(
-  costs: Costs, about_test: str, seeds: Sequence[OneSeed]
-) -> list[str]:
+def _assumptions(lab: Lab, seeds: Sequence[OneSeed]) -> list[str]:
+  costs = lab.costs
+  first = "calibration" if pretrained.is_given(lab.settings) else "training"
   measured = sum(p.startswith("measured") for p in costs.table.provenance)
   about_seeds = (
-    "Every number is the mean of the whole pipeline, from float training on, "
-    f"over {len(seeds)} seeds; layers, bits and exports are of the first."
+    f"Every number is the mean of the whole pipeline, from {first} on, over "
+    f"{len(seeds)} seeds; layers, bits, what was raised, settings beside a "
+    "point and exports are of the first."
     if len(seeds) > 1
     else "Every number is of one seed, which tells nothing of other seeds."
   )
@@ -178,6 +179,6 @@ def _assumptions(
       else "simulated tile by tile, not measured."
     ),
     points_lib.about_outputs(costs),
-    about_test,
+    lab.about_images,
     f"{about_seeds} All fine-tunings of a seed see the same batches.",
   ]

@@ -122,7 +122,7 @@ def layers(net: Net, costs: Costs, assignment):
     LayerRow(
       layer=layer.name,
       op=layer.op,
-      in_bits=assignment[reads[0]],
+      in_bits=max(assignment[site] for site in reads),
       weight_bits=assignment.get(net.workload.weight_site(layer)),
       out_bits=None if writes is None else assignment[writes],
       macs=layer.macs,

@@ -38,4 +38,5 @@ def _score(judged, reference) -> Score:
     loss=loss.value,
     loss_error=loss.error,
     freedom=loss.freedom,
+    sources=len(np.unique(sources)),
   )

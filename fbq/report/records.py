@@ -35,6 +35,7 @@ class Score:
     loss: accuracy that the reference has more, on the same images.
     loss_error: standard error of that difference.
     freedom: degrees of freedom of the errors.
+    sources: source images, each of which may have several renders.
   """
 
   accuracy: Fraction
@@ -42,14 +43,21 @@ class Score:
   loss: Annotated[float, Field(ge=-1, le=1)]
   loss_error: NonNegativeFloat
   freedom: PositiveInt
+  sources: PositiveInt
 
   def largest_loss(self, confidence: float) -> float:
-    """The loss that is not exceeded with this confidence, by Student's t."""
+    """The loss that is not exceeded with this confidence.
+
+    By Student's t, but no less than what none of so many sources can exclude,
+    -log(1 - confidence) / sources: where no image differs the error is 0, and
+    yet a loss is possible.
+    """
     from scipy import special
 
-    return self.loss + self.loss_error * float(
+    by_error = self.loss_error * float(
       special.stdtrit(self.freedom, confidence)
     )
+    return max(self.loss + by_error, -math.log1p(-confidence) / self.sources)
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,9 @@ class Recommendation:
     point: recommended; the reference itself if nothing else is faster.
     reference: the uniform 8-bit baseline.
     tolerance: accuracy that may be lost against the reference.
-    confidence: with which the loss in validation has to be below it.
+    confidence: with which no more is lost, however many points were tried.
+    each: confidence with which the loss of each faster point is judged, so that
+      all of them together keep `confidence` (Bonferroni).
     others: number of points that were considered beside the reference.
     nearest: of the points that are faster than the one recommended, that of
       which least is missing; None where there is none.
@@ -177,6 +187,7 @@ class Recommendation:
   reference: Point
   tolerance: Fraction
   confidence: Confidence
+  each: Confidence
   others: int
   nearest: Point | None = None
 
@@ -187,7 +198,9 @@ class Recommendation:
   @property
   def is_accurate(self) -> bool:
     """Whether it loses no more than the tolerance, with confidence."""
-    return _is_accurate(self.point, self.tolerance, self.confidence)
+    return self.is_reference or _is_accurate(
+      self.point, self.tolerance, self.each
+    )
 
   @property
   def cycles_saved(self) -> float:
@@ -207,7 +220,9 @@ def recommend(
 ) -> Recommendation:
   """The fastest point that loses at most `tolerance`, with confidence.
 
-  What counts is the upper end of its loss to the reference in validation. Of
+  What counts is the upper end of its loss to the reference in validation. The
+  fastest of many is taken, so each of those that are faster than the reference
+  is judged with more confidence, 1 - (1 - confidence) / their number. Of
   equally fast points the one that loses less wins, then the one with fewer
   bytes of weights, then the reference, then the first in alphabetical order.
   The reference is a candidate too and wins if no faster point qualifies. What
@@ -226,10 +241,12 @@ def recommend(
     )
   sound = [point for point in points if not point.breaks] or found
   others = len([point for point in sound if point.name != reference])
+  faster = sum(point.cycles < found[0].cycles for point in sound)
+  each = 1 - (1 - confidence) / max(1, faster)
 
   def rank(p):
     last = p.weight_bytes, p.name != reference, p.name
-    if _is_accurate(p, tolerance, confidence):
+    if p.name == reference or _is_accurate(p, tolerance, each):
       return 0, p.cycles, p.validation.loss, *last
     return 1, -p.validation.accuracy, p.cycles, *last
 
@@ -239,18 +256,19 @@ def recommend(
     reference=found[0],
     tolerance=tolerance,
     confidence=confidence,
+    each=each,
     others=others,
     nearest=min(
       (p for p in sound if p.cycles < best.cycles),
-      key=lambda p: p.validation.largest_loss(confidence),
+      key=lambda p: p.validation.largest_loss(each),
       default=None,
     ),
   )
 
 
-def _is_accurate(point: Point, tolerance: float, confidence: float) -> bool:
+def _is_accurate(point: Point, tolerance: float, each: float) -> bool:
   # 0.52 - 0.05 must not refuse 0.47 for the last bit of a float.
-  return point.validation.largest_loss(confidence) <= tolerance + 1e-9
+  return point.validation.largest_loss(each) <= tolerance + 1e-9
 
 
 def by_cycles(points: Sequence[Point]) -> list[Point]:

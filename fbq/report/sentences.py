@@ -98,5 +98,6 @@ def _loss(point: Point, best: Recommendation) -> str:
   score = point.validation
   return (
     f"{100 * score.loss:.2f} ± {100 * score.loss_error:.2f} points, at most "
-    f"{100 * score.largest_loss(best.confidence):.2f} with that confidence"
+    f"{100 * score.largest_loss(best.each):.2f} with that confidence in all "
+    "faster ones together"
   )

@@ -27,9 +27,9 @@ class Raise(NamedTuple):
 
   Attributes:
     layer: name of the layer.
-    site: site of the activation that the layer reads.
-    before: (input, weight, output) bits; None for weights that are absent and
-      outputs that are not quantized.
+    site: site of the activation that the layer reads; of two, one that rose.
+    before: (input, weight, output) bits, of the wider of two inputs; None for
+      weights that are absent and outputs that are not quantized.
     after: the same after the pass.
     cycles_before: cycles of the layer before the pass.
     cycles_after: cycles of the layer after the pass.
@@ -56,9 +56,10 @@ def free_bits(
   is raised goes to the highest of equals. Nothing changes where latency would
   not fall, so every change lowers the latency of the network, bits only rise,
   and it ends: at a fixed point, where no single activation with its readers'
-  weights can be raised for a gain. With cycles [L, A, W] the first round is the
-  last that changes anything, and no assignment above is faster; with [L, A, W,
-  O] one may be (`fbq.search.exact.distance` says by how much).
+  weights can be raised for a gain. With cycles [L, A, W], where no layer reads
+  two free tensors, the first round is the last that changes anything, and no
+  assignment above is faster; else one may be (`fbq.search.exact.distance` says
+  by how much).
 
   Args:
     workload: `L` layers.
@@ -185,11 +186,12 @@ def changes(
   for i, (layer, factor) in enumerate(
     zip(workload.layers, factors, strict=True)
   ):
-    site, writes = workload.input_sites[i][0], workload.output_sites[i]
+    reads, writes = workload.input_sites[i], workload.output_sites[i]
+    site = next((s for s in reads if before[s] != after[s]), reads[0])
     weight = workload.weight_site(layer) if layer.has_weights else None
     old, new = (
       (
-        bits[site],
+        max(bits[site] for site in reads),
         None if weight is None else bits[weight],
         None if writes is None else bits[writes],
       )

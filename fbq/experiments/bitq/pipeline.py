@@ -46,7 +46,7 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
   )
   return results.BitQResults(
     lab.net.name,
-    lab.task.about_test,
+    lab.about_images,
     lab.task.steps(settings.qat),
     settings.alpha,
     programs.schemes[GRID],

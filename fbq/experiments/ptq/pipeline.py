@@ -158,5 +158,5 @@ def _assumptions(settings: PostTraining, lab: Lab) -> tuple[str, ...]:
     "on their sources, so it is surer of them than of test images.",
     "The image keeps 8 bits from 0 to 1, adders and signed tensors 8 bits; "
     "biases and logits stay in float, as 32-bit integers hold them.",
-    lab.task.about_test,
+    lab.about_images,
   )

@@ -103,5 +103,5 @@ def _assumptions(settings: UniformTraining, lab: Lab) -> tuple[str, ...]:
   return (
     f"Every rule trains for {qat_steps} steps on the same batches {start}.",
     "Image and sums of shortcuts stay at 8 bits where the network says so.",
-    lab.task.about_test,
+    lab.about_images,
   )

@@ -276,6 +276,6 @@ def _assumptions(settings: Shootout, lab: Lab, started) -> tuple[str, ...]:
     "share of 2-bit tensors from a search.",
     "Which assignment counts within a budget is chosen by accuracy in "
     "validation; accuracies that are shown are on test images.",
-    f"Cycles are simulated. {lab.task.about_test}",
+    f"Cycles are simulated. {lab.about_images}",
     points.about_outputs(lab.costs),
   )

@@ -219,6 +219,6 @@ def _assumptions(
     "sums and signed ones included, which fbq's deployment keeps at 8.",
     "Published numbers are of full size on ImageNet; the same family is not "
     "the same network.",
-    lab.task.about_test,
+    lab.about_images,
     *([diverged] if names else []),
   )

@@ -55,7 +55,7 @@ def test_a_run_keeps_its_budgets_limits_and_rules(cache, tmp_path):
     cache,
     tmp_path / "run",
     f"--config.limits.weight_bytes={most}",
-    "--config.bounds=(('pw.weight', 4, 4),)",
+    "--config.bounds=(('classifier.weight', 4, 4),)",
     "--config.ties=(('stem.weight', 'dw.weight'),)",
     config="tests/configs/tiny_exact.py",
   )
@@ -65,11 +65,11 @@ def test_a_run_keeps_its_budgets_limits_and_rules(cache, tmp_path):
     path = tmp_path / "run" / "precision" / f"{name}.json"
     chosen = precision.from_json(net, path)
     assert proxies.weight_bytes(net.workload, chosen) <= most
-    assert chosen["pw.weight"] == 4
+    assert chosen["classifier.weight"] == 4
     assert chosen["stem.weight"] == chosen["dw.weight"]
     reasons = (tmp_path / "run" / "reasons" / f"{name}.txt").read_text()
     assert "stem.weight = dw.weight" in reasons
-    assert "pw.weight: 4 bits; no choice" in reasons
+    assert "classifier.weight: 4 bits; no choice" in reasons
   # The other baselines break rules.
   assert result["recommended"] in ("exact-99%", "exact-100%", "4/4")
   page = (tmp_path / "run" / "report.html").read_text()
@@ -86,7 +86,7 @@ def test_a_run_keeps_its_budgets_limits_and_rules(cache, tmp_path):
   # What was trained is found again, to be exported.
   run = finished.read(tmp_path / "run", Log(tmp_path / "metrics.jsonl"))
   point = trained_point.load(run, "exact-99%")
-  assert point.assignment["pw.weight"] == 4
+  assert point.assignment["classifier.weight"] == 4
   assert point.accuracy == result["points"]["exact-99%"]["accuracy"]
   kernel = point.variables["params"]["pw_kernel"]
   assert kernel.shape == (1, 1, 8, 16) and np.isfinite(kernel).all()

@@ -47,13 +47,18 @@ def blocks(path):
   return [b for b in found if re.search(r"^(from|import) (fbq|hwsim)", b, re.M)]
 
 
-def test_the_code_of_documents_runs():
+def test_the_code_of_documents_runs(tmp_path, monkeypatch):
   (readme,) = blocks("README.md")
   names = {}
   exec(readme, names)
   assert names["table"].target == "xpulpnn_v1"
-  (own,) = blocks("docs/your_own.md")
+  own, imported = blocks("docs/your_own.md")
   exec(own, names)
+  monkeypatch.chdir(tmp_path)
+  small = fbq.build("resnet8", width=0.125, resolution=8)
+  onnx.save(onnx_writer.write(small, deploy_cases.variables(small)), "net.onnx")
+  exec(imported, names)
+  assert len(names["found"].net.workload.layers) == len(small.workload.layers)
   sites = names["build"](10).workload.sites
   assert {"conv.weight", "conv.out", "fc.weight"} <= set(sites)
 

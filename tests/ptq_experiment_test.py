@@ -5,6 +5,7 @@ import dataclasses
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import experiment_runs
 import lab_cases
@@ -153,7 +154,10 @@ def test_a_whole_experiment_resumes_to_the_same_numbers(
   monkeypatch.setattr(
     Lab,
     "float_network",
-    lambda lab, name, keys: (variables(lab.net, int(name[4])), 0.1),
+    lambda lab, name, keys: (
+      variables(lab.net, int(name[4])),
+      SimpleNamespace(test=SimpleNamespace(accuracy=0.1)),
+    ),
   )
   config = tiny_ptq.get_config()
   first, second = tmp_path / "first", tmp_path / "second"

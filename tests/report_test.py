@@ -123,7 +123,7 @@ def test_a_loss_that_is_not_known_well_enough_is_not_risked():
 
 
 def test_where_no_image_differs_a_loss_is_still_possible():
-  """None of 287 sources: exactly, with 80 % confidence below 1 - 0.2^(1/287)."""
+  """None of 287 sources: with 80 % confidence below 1 - 0.2^(1/287)."""
   same = dataclasses.replace(make("p", 900, 0.96).validation, sources=287)
   assert same.largest_loss(0.8) == pytest.approx(0.0056, abs=1e-5)
   assert same.largest_loss(0.8) > 1 - 0.2 ** (1 / 287)

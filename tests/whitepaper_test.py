@@ -6,6 +6,7 @@ import json
 import math
 import pathlib
 import shutil
+from types import SimpleNamespace
 
 import experiment_runs
 import lab_cases
@@ -305,8 +306,9 @@ def test_training_that_diverges_counts_as_chance_and_is_told(
   def diverges(tuner, name, *_):
     raise Diverged(f"{name}: the loss of step 3 is not finite.")
 
+  judged = SimpleNamespace(test=SimpleNamespace(accuracy=0.5))
   monkeypatch.setattr(
-    Lab, "float_network", lambda lab, *_: (variables(lab.net), 0.5)
+    Lab, "float_network", lambda lab, *_: (variables(lab.net), judged)
   )
   monkeypatch.setattr(pipeline.FineTuner, "train", diverges)
   given = tiny_whitepaper.get_config()

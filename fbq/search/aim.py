@@ -2,12 +2,16 @@
 
 What a search costs falls with the strength of its penalty, but for noise: it is
 known of a strength only after a search. So strengths are halved, in logarithms,
-and every search counts for all targets.
+and every search counts for all targets. A search that noise made too cheap
+hides the strengths above it, so what is left of these is tried now and then.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+_NARROWER = 32  # times that a gap is than another, before that one is halved
 
 
 class Found(NamedTuple):
@@ -68,9 +72,22 @@ def strengths(
 
 
 def _middle(known, target, bracket) -> float:
-  """Between the weakest search within a target and the one before it."""
+  """Between the weakest search within a target and the one before it.
+
+  Or in the widest gap of those above, where that is far wider: then the costs
+  of these two may be a jump that noise made, which no halving leads out of.
+  """
   high = min((s for s in known if known[s] <= target), default=bracket[1])
   low = max((s for s in known if s < high), default=bracket[0])
+
+  def width(gap):
+    return math.log(gap[1] / gap[0])
+
+  stronger = {s for s in (*known, bracket[1]) if high <= s <= bracket[1]}
+  gaps = itertools.pairwise(sorted(stronger))
+  widest = max(gaps, key=width, default=(low, high))
+  if _NARROWER * width((low, high)) < width(widest):
+    low, high = widest
   # In three digits, so that a strength can name its search.
   return float(f"{math.sqrt(low * high):.3g}")
 

@@ -75,11 +75,13 @@ def blocks(results: Outcomes) -> list[Block]:
           f"8 bits and from {results.least_accuracy:.0%} to 100 % accuracy "
           "that lies below what is deployed at each number of cycles. ± is the "
           "standard error over seeds. p: of paired t-tests within seeds, "
-          "against the leader and against the control by-macs, each family "
-          "corrected by Holm. MACs and bits: Spearman's correlation, over "
-          "tensors, between multiply-accumulates and chosen bits. Searches: "
-          "processor time of all of a seed, in steps of float training; they "
-          "come on top of the fine-tuning. Shaded: not told from the leader."
+          "corrected by Holm: against the leader, which the same areas pick, "
+          "for all pairs of strategies; against the control by-macs, which is "
+          "set before, for its own. MACs and bits: Spearman's correlation, "
+          "over tensors, between multiply-accumulates and chosen bits. "
+          "Searches: processor time of all of a seed, in steps of float "
+          "training; they come on top of the fine-tuning. Shaded: not told "
+          "from the leader."
         ),
       ],
     ),

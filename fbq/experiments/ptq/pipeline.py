@@ -51,7 +51,7 @@ def run(settings: PostTraining, lab: Lab) -> TriedRecipes:
     if not path.exists():
       bench, batch = _bench(settings, lab, variables, keys), lab.task.batch
       count = -(-settings.validation_images // batch) * batch
-      validation = lab.calibration_set(keys[3], count)[0], batch
+      chosen_by = lab.calibration_set(keys[3], count)[0], batch
       if seed == settings.seeds[0]:
         # From float to grids, folding and calibration included, timed alone
         for name in ("one recipe and its compilation", "one recipe again"):
@@ -59,9 +59,9 @@ def run(settings: PostTraining, lab: Lab) -> TriedRecipes:
           with lab.clock.measure(name):
             jax.block_until_ready(alone.apply(BASE).data)
         with lab.clock.measure("layers"):
-          layers = _look_at_layers(bench, *validation)
+          layers = _look_at_layers(bench, *chosen_by)
       with lab.clock.measure("recipes"):
-        numbers = _numbers(lab, bench, recipes(tried), *validation)
+        numbers = _numbers(lab, bench, recipes(tried), *chosen_by)
       network = QuantizedNetwork(judged.test.accuracy, numbers, layers)
       plain = kept.dump_python(network, mode="json")
       write_atomically(path, json.dumps(plain) + "\n")
@@ -92,7 +92,7 @@ def _bench(
 def _numbers(
   lab: Lab, bench: Bench, tried: Sequence[Recipe], images: jax.Array, batch: int
 ) -> tuple[RecipeNumbers, ...]:
-  """What each recipe came to; `images` are for validation, `batch` at once."""
+  """What each recipe came to; `images` choose, `batch` at once."""
   reference = bench.logits(bench.in_float(), images, batch)
   labels, rows = np.argmax(reference, axis=-1), []
 

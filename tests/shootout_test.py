@@ -22,7 +22,7 @@ from tests.configs import tiny_shootout
 def outcome(strategy, seed, setting, cycles, accuracy, validation=None):
   bits = {"a.weight": 8 if cycles > 50 else 4}
   chosen_by = accuracy if validation is None else validation
-  return Tuned(strategy, seed, setting, cycles, accuracy, chosen_by, bits)
+  return Tuned(strategy, seed, setting, cycles, accuracy, 0.03, chosen_by, bits)
 
 
 def outcomes():
@@ -244,13 +244,18 @@ def test_a_seed_that_a_strategy_lacks_is_named():
 
 def test_the_picture_is_the_same_twice_and_names_its_marks():
   rows = standings.standings(outcomes(), (0.5,), 0.5, {})
-  first = plots.panels(outcomes(), rows, 360)
-  assert first == plots.panels(outcomes(), rows, 360)
+  first = plots.panels(outcomes(), rows)
+  assert first == plots.panels(outcomes(), rows)
   for text in (
     "good, 1: 50.00 % of the cycles, 90.00 ± 2.00 %",
     "uniform, 8/8",
   ):
     assert text in first
+  # One seed has no spread over seeds, but that over images.
+  alone = [o for o in outcomes() if o.seed == 0]
+  rows = standings.standings(alone, (0.5,), 0.5, {})
+  text = "good, 1: 50.00 % of the cycles, 88.00 ± 3.00 %"
+  assert text in plots.panels(alone, rows)
 
 
 WRONG = [

@@ -55,12 +55,13 @@ def blocks(results: Outcomes) -> list[Block]:
   return [
     Answer(_answers(results, rows)),
     *(Text(text, lead="Warning:") for text in results.warnings),
-    Picture(plots.panels(results.tuned, rows, results.test_count), "front.svg"),
+    Picture(plots.panels(results.tuned, rows), "front.svg"),
     note(
       "Blue: the strategy's assignments, each setting the mean of "
-      f"{len(results.seeds)} seeds, bars one standard error. Grey: all other "
-      "strategies. Black squares: uniform networks and their raised versions. "
-      "A title gives the area covered."
+      f"{len(results.seeds)} seeds, bars one standard error, with one seed "
+      "that over source images. Grey: all other strategies. Black squares: "
+      "uniform networks and their raised versions. A title gives the area "
+      "covered."
     ),
     Section(
       "Standings",

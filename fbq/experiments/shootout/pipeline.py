@@ -168,7 +168,6 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
   return Outcomes(
     net.name,
     lab.costs.name,
-    lab.task.test.count,
     tuple(tuned),
     {
       name: Tried(

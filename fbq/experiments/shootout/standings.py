@@ -36,6 +36,7 @@ class Tuned:
     setting: what the strategy was asked for, e.g. "84% of cycles".
     cycles: per image.
     accuracy: on the test set, 0 to 1.
+    error: standard error of that, clustered by source image.
     validation: accuracy by which it is chosen among others.
     precision: bits of every site.
     rank: Spearman's correlation between the multiply-accumulates of tensors and
@@ -50,6 +51,7 @@ class Tuned:
   setting: str
   cycles: pydantic.PositiveInt
   accuracy: Fraction
+  error: pydantic.NonNegativeFloat
   validation: Fraction
   precision: Mapping[str, int]
   rank: float | None = None

@@ -92,7 +92,7 @@ def _bench(
 def _numbers(
   lab: Lab, bench: Bench, tried: Sequence[Recipe], images: jax.Array, batch: int
 ) -> tuple[RecipeNumbers, ...]:
-  """What each recipe came to; `images` choose, `batch` at once."""
+  """What each recipe came to; chosen by `images`, `batch` of them at once."""
   reference = bench.logits(bench.in_float(), images, batch)
   labels, rows = np.argmax(reference, axis=-1), []
 
@@ -153,9 +153,10 @@ def _assumptions(settings: PostTraining, lab: Lab) -> tuple[str, ...]:
   return (
     f"Ranges from {settings.calibration_images} images of the training split; "
     "bias correction and AdaRound see some of them. No labels are used.",
-    f"Recipes are chosen by {settings.validation_images} or a few more other "
-    "renders of training images, not by test images; the network was trained "
-    "on their sources, so it is surer of them than of test images.",
+    f"Recipes are chosen by {settings.validation_images} or a few more images "
+    "of the training split, drawn apart from those of calibration, not by test "
+    "images; the network was trained on them or their sources, so it is surer "
+    "of them than of test images.",
     "The image keeps 8 bits from 0 to 1, adders and signed tensors 8 bits; "
     "biases and logits stay in float, as 32-bit integers hold them.",
     lab.task.about_test,

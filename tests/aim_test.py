@@ -69,6 +69,35 @@ def test_a_target_out_of_reach_is_not_met_and_ends():
   assert len(narrow.asked) < 5
 
 
+@pytest.mark.parametrize("reach", [1.001, 1.1, 1.3])
+def test_a_jump_that_noise_made_is_left(reach):
+  """The first strength is too cheap by chance; what is sought is far above."""
+
+  def share_of(strength):
+    if 0.1 / reach < strength < 0.1 * reach:
+      return 0.7
+    return 0.85 if strength >= 1 else 1.0
+
+  law = Law(share_of)
+  (found,) = aim.strengths(law, [0.85], (1e-4, 1e2), 8, 0.01)
+  assert found == aim.Found(0.85, 3.16, 0.85, True)
+  # Halved below it until 0.1 decades are left; a run that resumes asks again.
+  again = Law(share_of)
+  aim.strengths(again, [0.85], (1e-4, 1e2), 8, 0.01)
+  assert again.asked == law.asked and len(law.asked) <= 8
+  assert law.asked[:3] == [[0.1], [0.00316], [0.0178]]
+
+
+def test_a_steep_law_is_still_halved():
+  """All is above the target to 0.15 and below it from there on."""
+  law = Law(lambda s: 1.0 if s < 0.15 else 0.7)
+  aim.strengths(law, [0.85], (1e-4, 1e2), 12, 0.01)
+  asked = sum(law.asked, [])
+  low = max(s for s in asked if s < 0.15)
+  high = min(s for s in asked if s >= 0.15)
+  assert len(asked) == 12 and high / low < 1.1
+
+
 def test_a_point_for_a_budget_lies_within_it():
   law = Law({0.1: 0.71, 1.0: 0.66, 0.316: 0.695}.__getitem__)
   (near,) = aim.strengths(law, [0.7], (1e-3, 10.0), 3, 0.02)

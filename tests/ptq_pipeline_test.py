@@ -1,7 +1,7 @@
 """Recipes without training, on a bench whose networks are tables.
 
-Which share of the validation images keeps the float network's class, and which
-share of the test images is right, a table says of every recipe. The two
+Which share of the images to choose by keeps the class of the float network, and
+which of the test images is right, a table says of every recipe. The two
 disagree: who goes by the test takes other bits.
 """
 

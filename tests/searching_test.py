@@ -105,3 +105,4 @@ def test_searches_that_end_alike_and_targets_that_are_missed_say_so():
   (missed,) = searching.warnings(searcher(), found, aim)
   assert "30% of cycles after the hardware pass (nearest: 62.5% at" in missed
   assert "Widen config.search.aim.bracket" in missed
+  assert "allow more of them, or search longer." in missed

@@ -98,8 +98,9 @@ class Tuner:
 
 
 def judged(accuracy):
-  split = types.SimpleNamespace(accuracy=accuracy)
-  return types.SimpleNamespace(test=split, validation=split)
+  test = types.SimpleNamespace(accuracy=accuracy, error=accuracy / 50)
+  validation = types.SimpleNamespace(accuracy=accuracy)
+  return types.SimpleNamespace(test=test, validation=validation)
 
 
 class Lab:
@@ -113,9 +114,7 @@ class Lab:
     self.clock = types.SimpleNamespace(
       measure=lambda stage: contextlib.nullcontext()
     )
-    self.task = types.SimpleNamespace(
-      test=types.SimpleNamespace(count=10), about_test="Ten images."
-    )
+    self.task = types.SimpleNamespace(about_test="Ten images.")
 
   def trainer(self, *arguments, **options):
     return types.SimpleNamespace(steps=200)
@@ -174,6 +173,7 @@ def test_every_strategy_is_raised_and_trained_at_raised_bits(shot):
   for one in outcomes.tuned:
     assert one.cycles == cycles_of(one.precision)
     assert one.accuracy == accuracy_of(one.precision)
+    assert one.error == one.accuracy / 50
     assert one.precision in trained.values()
     # Nothing at least as precise is faster, but than the plain uniform ones.
     if " raised" in one.setting or one.strategy != "uniform":

@@ -7,6 +7,7 @@ import math
 
 import experiment_runs
 import lab_cases
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from tests.configs import tiny_shootout
 def outcome(strategy, seed, setting, cycles, accuracy, validation=None):
   bits = {"a.weight": 8 if cycles > 50 else 4}
   chosen_by = accuracy if validation is None else validation
-  return Tuned(strategy, seed, setting, cycles, accuracy, chosen_by, bits)
+  return Tuned(strategy, seed, setting, cycles, accuracy, 0.03, chosen_by, bits)
 
 
 def outcomes():
@@ -59,7 +60,16 @@ def test_standings_of_numbers_made_by_hand():
   assert fair.behind.value == pytest.approx(0.02)
   assert fair.behind.error == pytest.approx(0.0, abs=1e-12)
   assert good.is_level and not fair.is_level
-  assert "every other strategy is behind" in standings.verdict(rows, 2)
+  # Areas 0.38 and 0.42 above: t = 20 with one degree of freedom. Of six pairs
+  # three have no chance at all, and this is the least of the others.
+  expected = 3 * 2 / math.pi * math.atan(1 / 20)
+  assert poor.chance == pytest.approx(expected)
+  assert "corrected for all 6 pairs, do not tell it from poor." in (
+    standings.verdict(rows, 2)
+  )
+  known = [o for o in outcomes() if o.strategy != "poor"]
+  told = standings.standings(known, (0.5,), 0.5, {})
+  assert "every other strategy is behind" in standings.verdict(told, 2)
 
 
 def test_a_mean_of_some_seeds_says_so():
@@ -196,6 +206,24 @@ def test_many_comparisons_need_more_than_one():
   assert standings.about_control(many, 1) == ""
 
 
+def test_equal_strategies_are_told_apart_no_more_often_than_is_said():
+  """The leader is picked by chance, and counts for what it was picked from."""
+  random, runs = np.random.default_rng(0), 250
+  claims = 0
+  for accuracies in random.normal(0.8, 0.02, (runs, 8, 3)):
+    tuned = [
+      outcome(f"s{i}", seed, "1", 50, accuracies[i, seed])
+      for i in range(8)
+      for seed in range(3)
+    ]
+    tuned += [outcome("uniform", s, "8/8", 100, 0.1) for s in range(3)]
+    rows = standings.standings(tuned, (), 0.5, {})
+    claims += any(not row.is_level for row in rows if row.strategy != "uniform")
+  nominal = standings.LEVEL
+  error = math.sqrt(nominal * (1 - nominal) / runs)
+  assert claims / runs <= nominal + 2 * error
+
+
 def test_a_single_seed_has_no_error_and_no_verdict():
   found = [o for o in outcomes() if o.seed == 0]
   rows = standings.standings(found, (0.5,), 0.5, {})
@@ -216,13 +244,18 @@ def test_a_seed_that_a_strategy_lacks_is_named():
 
 def test_the_picture_is_the_same_twice_and_names_its_marks():
   rows = standings.standings(outcomes(), (0.5,), 0.5, {})
-  first = plots.panels(outcomes(), rows, 360)
-  assert first == plots.panels(outcomes(), rows, 360)
+  first = plots.panels(outcomes(), rows)
+  assert first == plots.panels(outcomes(), rows)
   for text in (
     "good, 1: 50.00 % of the cycles, 90.00 ± 2.00 %",
     "uniform, 8/8",
   ):
     assert text in first
+  # One seed has no spread over seeds, but that over images.
+  alone = [o for o in outcomes() if o.seed == 0]
+  rows = standings.standings(alone, (0.5,), 0.5, {})
+  text = "good, 1: 50.00 % of the cycles, 88.00 ± 3.00 %"
+  assert text in plots.panels(alone, rows)
 
 
 WRONG = [

@@ -147,7 +147,9 @@ def warnings(
         f"{one.strength:g})"
         for one in missed
       )
-      + ". Widen config.search.aim.bracket, or allow more searches."
+      + ". Widen config.search.aim.bracket where such a strength lies at its "
+      "end. Elsewhere what searches come to jumps: allow more of them, or "
+      "search longer."
     )
   return told
 

@@ -4,7 +4,6 @@ Numbers are checked where a record is made: ValueError names the field, what was
 given and what was expected.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -282,8 +281,3 @@ def front(points: Sequence[Point]) -> set[str]:
     [p.cycles for p in points], [p.validation.accuracy for p in points]
   )
   return {p.name for p, keep in zip(points, kept, strict=True) if keep}
-
-
-def standard_error(accuracy: float, test_count: int) -> float:
-  """Binomial standard error of an accuracy measured on `test_count` images."""
-  return math.sqrt(accuracy * (1 - accuracy) / test_count)

@@ -2,12 +2,16 @@
 
 What a search costs falls with the strength of its penalty, but for noise: it is
 known of a strength only after a search. So strengths are halved, in logarithms,
-and every search counts for all targets.
+and every search counts for all targets. A search that noise made too cheap
+hides the strengths above it: where costs jump, these are tried as well.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+_NARROWER = 32  # times that a jump is than another gap, before it is left
 
 
 class Found(NamedTuple):
@@ -68,11 +72,30 @@ def strengths(
 
 
 def _middle(known, target, bracket) -> float:
-  """Between the weakest search within a target and the one before it."""
+  """Between the weakest search within a target and the one before it.
+
+  Or in the widest gap of those above, where these two are close to each other
+  and still make up most of all differences that were seen: such a jump may be
+  noise, and then no halving leads out of it.
+  """
   high = min((s for s in known if known[s] <= target), default=bracket[1])
   low = max((s for s in known if s < high), default=bracket[0])
+  if {low, high} <= known.keys():
+    jump = known[low] - known[high]
+    seen = max(known.values()) - min(known.values())
+    stronger = {s for s in (*known, bracket[1]) if high <= s <= bracket[1]}
+    gaps = itertools.pairwise(sorted(stronger))
+    widest = max(gaps, key=_width, default=(low, high))
+    is_narrow = _NARROWER * _width((low, high)) < _width(widest)
+    if is_narrow and jump > seen / 2:
+      low, high = widest
   # In three digits, so that a strength can name its search.
   return float(f"{math.sqrt(low * high):.3g}")
+
+
+def _width(gap) -> float:
+  """Logarithm of the ratio of its ends, which halving halves."""
+  return math.log(gap[1] / gap[0])
 
 
 def _closest(known, target, tolerance, at_most) -> Found:

@@ -70,7 +70,7 @@ def _best(results: TriedRecipes) -> list[blocks.Block]:
     ),
     blocks.note(
       "For each pair the recipe whose class probabilities have the least KL "
-      "divergence from the float network's on validation images. Recommended "
+      "divergence from the float network's on training images. Recommended "
       "is the pair of fewest weight bits times activation bits that gives the "
       f"float network's class for {1 - results.tolerance:.1%} of them. W: bits "
       "of weights, A: bits of activations; ± is the standard error over seeds."

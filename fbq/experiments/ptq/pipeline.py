@@ -51,7 +51,7 @@ def run(settings: PostTraining, lab: Lab) -> TriedRecipes:
     if not path.exists():
       bench, batch = _bench(settings, lab, variables, keys), lab.task.batch
       count = -(-settings.validation_images // batch) * batch
-      validation = lab.calibration_set(keys[3], count)[0], batch
+      chosen_by = lab.calibration_set(keys[3], count)[0], batch
       if seed == settings.seeds[0]:
         # From float to grids, folding and calibration included, timed alone
         for name in ("one recipe and its compilation", "one recipe again"):
@@ -59,9 +59,9 @@ def run(settings: PostTraining, lab: Lab) -> TriedRecipes:
           with lab.clock.measure(name):
             jax.block_until_ready(alone.apply(BASE).data)
         with lab.clock.measure("layers"):
-          layers = _look_at_layers(bench, *validation)
+          layers = _look_at_layers(bench, *chosen_by)
       with lab.clock.measure("recipes"):
-        numbers = _numbers(lab, bench, recipes(tried), *validation)
+        numbers = _numbers(lab, bench, recipes(tried), *chosen_by)
       network = QuantizedNetwork(judged.test.accuracy, numbers, layers)
       plain = kept.dump_python(network, mode="json")
       write_atomically(path, json.dumps(plain) + "\n")
@@ -92,7 +92,7 @@ def _bench(
 def _numbers(
   lab: Lab, bench: Bench, tried: Sequence[Recipe], images: jax.Array, batch: int
 ) -> tuple[RecipeNumbers, ...]:
-  """What each recipe came to; `images` are for validation, `batch` at once."""
+  """What each recipe came to; chosen by `images`, `batch` of them at once."""
   reference = bench.logits(bench.in_float(), images, batch)
   labels, rows = np.argmax(reference, axis=-1), []
 
@@ -153,9 +153,10 @@ def _assumptions(settings: PostTraining, lab: Lab) -> tuple[str, ...]:
   return (
     f"Ranges from {settings.calibration_images} images of the training split; "
     "bias correction and AdaRound see some of them. No labels are used.",
-    f"Recipes are chosen by {settings.validation_images} or a few more other "
-    "renders of training images, not by test images; the network was trained "
-    "on their sources, so it is surer of them than of test images.",
+    f"Recipes are chosen by {settings.validation_images} or a few more images "
+    "of the training split, drawn apart from those of calibration, not by test "
+    "images; the network was trained on them or their sources, so it is surer "
+    "of them than of test images.",
     "The image keeps 8 bits from 0 to 1, adders and signed tensors 8 bits; "
     "biases and logits stay in float, as 32-bit integers hold them.",
     lab.about_images,

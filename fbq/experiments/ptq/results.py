@@ -22,8 +22,8 @@ class RecipeNumbers:
   Attributes:
     accuracy: share of the test images.
     kl: KL divergence of the float network's class probabilities in nats, on
-      validation images.
-    agreement: share of validation images of the float network's class.
+      training images that are drawn apart from those of calibration.
+    agreement: share of these images of the float network's class.
   """
 
   accuracy: float
@@ -188,7 +188,7 @@ class TriedRecipes:
     if not self.is_faithful(one):
       text += (
         " No recipe keeps the float network's class for "
-        f"{1 - self.tolerance:.1%} of the validation images: this is the best "
+        f"{1 - self.tolerance:.1%} of the training images: this is the best "
         "at 8 bits."
       )
     return text

@@ -55,12 +55,13 @@ def blocks(results: Outcomes) -> list[Block]:
   return [
     Answer(_answers(results, rows)),
     *(Text(text, lead="Warning:") for text in results.warnings),
-    Picture(plots.panels(results.tuned, rows, results.test_count), "front.svg"),
+    Picture(plots.panels(results.tuned, rows), "front.svg"),
     note(
       "Blue: the strategy's assignments, each setting the mean of "
-      f"{len(results.seeds)} seeds, bars one standard error. Grey: all other "
-      "strategies. Black squares: uniform networks and their raised versions. "
-      "A title gives the area covered."
+      f"{len(results.seeds)} seeds, bars one standard error, with one seed "
+      "that over source images. Grey: all other strategies. Black squares: "
+      "uniform networks and their raised versions. A title gives the area "
+      "covered."
     ),
     Section(
       "Standings",
@@ -75,11 +76,13 @@ def blocks(results: Outcomes) -> list[Block]:
           f"8 bits and from {results.least_accuracy:.0%} to 100 % accuracy "
           "that lies below what is deployed at each number of cycles. ± is the "
           "standard error over seeds. p: of paired t-tests within seeds, "
-          "against the leader and against the control by-macs, each family "
-          "corrected by Holm. MACs and bits: Spearman's correlation, over "
-          "tensors, between multiply-accumulates and chosen bits. Searches: "
-          "processor time of all of a seed, in steps of float training; they "
-          "come on top of the fine-tuning. Shaded: not told from the leader."
+          "corrected by Holm: against the leader, which the same areas pick, "
+          "for all pairs of strategies; against the control by-macs, which is "
+          "set before, for its own. MACs and bits: Spearman's correlation, "
+          "over tensors, between multiply-accumulates and chosen bits. "
+          "Searches: processor time of all of a seed, in steps of float "
+          "training; they come on top of the fine-tuning. Shaded: not told "
+          "from the leader."
         ),
       ],
     ),

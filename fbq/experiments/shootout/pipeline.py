@@ -123,7 +123,7 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
         )
       ]
 
-    # ---- Controls, which look at nothing that was learned
+    # ---- Controls, which take but the share of 2-bit tensors from a search
     for name, control in controls.items():
       like = [one.assignment for one in ended[control.like]]
       chosen = candidates.ordered(
@@ -168,7 +168,6 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
   return Outcomes(
     net.name,
     lab.costs.name,
-    lab.task.test.count,
     tuple(tuned),
     {
       name: Tried(

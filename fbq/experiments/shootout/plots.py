@@ -7,25 +7,23 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fbq.experiments.shootout.standings import BASELINE, Standing, Tuned
-from fbq.report import picture, records
+from fbq.report import picture
 from fbq.report.means import mean
 
 _COLUMNS = 4
 
 
-def panels(
-  tuned: Sequence[Tuned], standings: Sequence[Standing], test_count: int
-) -> str:
+def panels(tuned: Sequence[Tuned], standings: Sequence[Standing]) -> str:
   """SVG: mean accuracy over mean cycles of each setting, best panel first.
 
-  Bars are standard errors over seeds, in both directions; with one seed the
-  binomial one of the accuracy. Grey: the other strategies; black: uniform
+  Bars are standard errors over seeds, in both directions; with one seed that
+  of the accuracy over source images. Grey: the other strategies; black: uniform
   networks.
   """
   reference = statistics.fmean(
     o.cycles for o in tuned if o.strategy == BASELINE and o.setting == "8/8"
   )
-  points = _points(tuned, reference, test_count)
+  points = _points(tuned, reference)
   names = [s.strategy for s in standings if s.strategy != BASELINE]
   rows = math.ceil((len(names) + 1) / _COLUMNS)
   figure = picture.new(3.1 * _COLUMNS, 2.7 * rows)
@@ -66,7 +64,7 @@ class Mark(NamedTuple):
   title: str
 
 
-def _points(tuned, reference, test_count) -> dict[str, list[Mark]]:
+def _points(tuned, reference) -> dict[str, list[Mark]]:
   """Marks of every strategy, the fastest first."""
   groups = collections.defaultdict(list)
   for one in tuned:
@@ -76,8 +74,8 @@ def _points(tuned, reference, test_count) -> dict[str, list[Mark]]:
     cycles = mean([o.cycles / reference for o in group])
     accuracy = mean([o.accuracy for o in group])
     errors = cycles.error, accuracy.error
-    if len(group) == 1:  # no spread over seeds: the binomial one
-      errors = 0.0, records.standard_error(accuracy.value, test_count)
+    if len(group) == 1:  # no spread over seeds: that over images
+      errors = 0.0, group[0].error
     x, y = 100 * cycles.value, 100 * accuracy.value
     title = (
       f"{strategy}, {setting}: {x:.2f} % of the cycles, {y:.2f} ± "

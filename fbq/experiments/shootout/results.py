@@ -45,7 +45,6 @@ class Outcomes:
 
   Attributes:
     network, target: names for the reader.
-    test_count: test images behind every accuracy.
     tuned: every assignment with its accuracy.
     tried: strategies by name.
     passes: hardware pass of every different assignment.
@@ -59,7 +58,6 @@ class Outcomes:
 
   network: str
   target: str
-  test_count: int
   tuned: tuple[Tuned, ...]
   tried: dict[str, Tried]
   passes: tuple[Pass, ...]
@@ -84,11 +82,11 @@ class Outcomes:
     """Rows of results.csv, the headings first."""
     sites = list(self.tuned[0].precision)
     columns = ["strategy", "seed", "setting", "cycles", "accuracy"]
-    columns += ["validation", "rank"]
+    columns += ["error", "validation", "rank"]
     yield [*columns, *(f"bits:{site}" for site in sites)]
     for t in self.tuned:
       row = [t.strategy, t.seed, t.setting, t.cycles, repr(t.accuracy)]
-      row += [repr(t.validation), t.rank]
+      row += [repr(t.error), repr(t.validation), t.rank]
       yield [*row, *(t.precision[site] for site in sites)]
 
   def summary(self) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Whether strategies differ: paired tests within seeds, corrected for many."""
 
+import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> float:
@@ -10,7 +11,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> float:
 
   NaN for fewer than two pairs.
   """
-  from scipy import stats
+  from scipy import special
 
   differences = [a - b for a, b in zip(first, second, strict=True)]
   if len(differences) < 2:
@@ -19,7 +20,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> float:
   error = statistics.stdev(differences) / math.sqrt(len(differences))
   if error == 0:
     return 1.0 if mean == 0 else 0.0
-  return float(2 * stats.t.sf(abs(mean) / error, len(differences) - 1))
+  return float(2 * special.stdtr(len(differences) - 1, -abs(mean) / error))
 
 
 def holm(chances: Sequence[float]) -> list[float]:
@@ -38,6 +39,18 @@ def holm(chances: Sequence[float]) -> list[float]:
     least = max(least, min(1.0, (len(order) - rank) * chances[i]))
     corrected[i] = least
   return corrected
+
+
+def of_pairs(values: Mapping[str, Sequence[float]]) -> dict[frozenset, float]:
+  """{two names: p that they do not differ}, corrected for all pairs by Holm.
+
+  Where the best is picked by the same values its differences to the others are
+  among the largest of all pairs: corrected for its own alone, they would be
+  found by chance too often.
+  """
+  pairs = list(itertools.combinations(values, 2))
+  tested = holm([paired(values[a], values[b]) for a, b in pairs])
+  return dict(zip(map(frozenset, pairs), tested, strict=True))
 
 
 def rank_correlation(

@@ -3,7 +3,9 @@
 Every strategy is judged by its own assignments and the uniform 8-bit network,
 which everyone has. Within a budget that assignment counts which is best in
 validation, with its accuracy on the test images. Differences between strategies
-are taken within a seed, and tests of many of them are corrected by Holm.
+are taken within a seed, and tests are corrected by Holm: against the leader,
+which the same areas pick, for all pairs of strategies; against the control,
+which is set before, for its own.
 """
 
 import collections
@@ -14,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import pydantic
 
-from fbq.experiments.shootout.significance import holm, paired
+from fbq.experiments.shootout.significance import holm, of_pairs, paired
 from fbq.report import means
 from fbq.report.means import Mean
 from fbq.report.records import Fraction
@@ -34,6 +36,7 @@ class Tuned:
     setting: what the strategy was asked for, e.g. "84% of cycles".
     cycles: per image.
     accuracy: on the test set, 0 to 1.
+    error: standard error of that, clustered by source image.
     validation: accuracy by which it is chosen among others.
     precision: bits of every site.
     rank: Spearman's correlation between the multiply-accumulates of tensors and
@@ -48,6 +51,7 @@ class Tuned:
   setting: str
   cycles: pydantic.PositiveInt
   accuracy: Fraction
+  error: pydantic.NonNegativeFloat
   validation: Fraction
   precision: Mapping[str, int]
   rank: float | None = None
@@ -65,9 +69,9 @@ class Standing:
     area: see `area`.
     behind: area of the leader minus its own, within seeds.
     chance: p of a paired t-test of that difference, corrected by Holm for all
-      others; NaN for the leader and for one seed.
+      pairs of strategies; NaN for the leader and for one seed.
     over_control: its own area minus that of `CONTROL`, None without it.
-    control_chance: p of that difference, corrected for all others.
+    control_chance: p of that difference, corrected for all of the control's.
     search_steps: cost of all its searches in steps of float training.
     assignments: different ones it found, over all seeds.
     rank: mean of `Tuned.rank`.
@@ -164,9 +168,7 @@ def standings(
     rows[name] = tuple(_best(both, reference, share) for share in budgets)
   order = sorted(areas, key=lambda n: -statistics.fmean(areas[n]))
 
-  # The leader against all others, and all others against the control.
-  chances = _chances(areas, order[0])
-  control_chances = _chances(areas, CONTROL)
+  pairs, control_chances = of_pairs(areas), _to_control(areas)
 
   def difference(first, second):
     pairs = zip(areas[first], areas[second], strict=True)
@@ -187,7 +189,7 @@ def standings(
       best=rows[name],
       area=means.mean(areas[name]),
       behind=difference(order[0], name),
-      chance=chances[name],
+      chance=pairs.get(frozenset({order[0], name}), math.nan),
       over_control=difference(name, CONTROL) if CONTROL in areas else None,
       control_chance=control_chances[name],
       search_steps=search_steps.get(name, 0.0),
@@ -204,13 +206,13 @@ def standings(
   ]
 
 
-def _chances(areas, against: str) -> dict[str, float]:
-  """{strategy: corrected p} of its difference to one; NaN for that one."""
-  names = [n for n in areas if n != against]
-  if against not in areas:
+def _to_control(areas) -> dict[str, float]:
+  """{strategy: corrected p} of its difference to the control; NaN for that."""
+  names = [n for n in areas if n != CONTROL]
+  if CONTROL not in areas:
     return dict.fromkeys(areas, math.nan)
-  tested = holm([paired(areas[n], areas[against]) for n in names])
-  return {against: math.nan, **dict(zip(names, tested, strict=True))}
+  tested = holm([paired(areas[n], areas[CONTROL]) for n in names])
+  return {CONTROL: math.nan, **dict(zip(names, tested, strict=True))}
 
 
 def _best(by_seed, reference, share) -> Mean | None:
@@ -234,7 +236,8 @@ def verdict(standings_: Sequence[Standing], seeds: int) -> str:
     return f"{text}; one seed tells nothing about how sure that is."
   text += f" (mean of {seeds} seeds)"
   level = [s.strategy for s in others if s.is_level]
-  tests = f"paired t-tests at 95 %, corrected for {len(others)} of them"
+  pairs = math.comb(len(standings_), 2)
+  tests = f"paired t-tests at 95 %, corrected for all {pairs} pairs"
   if not level:
     return f"{text}; every other strategy is behind, by {tests}."
   return f"{text}; {tests}, do not tell it from {', '.join(level)}."

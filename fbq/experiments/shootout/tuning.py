@@ -76,6 +76,7 @@ def fine_tuned(
         one.setting,
         costs.total(net.workload, one.precision),
         judged[run].test.accuracy,
+        judged[run].test.error,
         judged[run].validation.accuracy,
         one.precision,
         rank,

@@ -6,11 +6,15 @@ import re
 import runpy
 import textwrap
 
+import deploy_cases
 import jax
 import numpy as np
+import onnx
+import onnx_writer
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
+import fbq
 import hwsim
 from fbq.quantizers.calibration import shares
 

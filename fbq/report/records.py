@@ -4,6 +4,7 @@ Numbers are checked where a record is made: ValueError names the field, what was
 given and what was expected.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 

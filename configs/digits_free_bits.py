@@ -3,19 +3,17 @@
   python main.py --config=configs/digits_free_bits.py --workdir=runs/digits
   python main.py --config=configs/digits_free_bits.py:resnet8 --workdir=runs/r8
 
-Takes 8 minutes of processor time, an estimated 5 minutes on two idle cores,
-compilation included. Expected: a float network of 92-98 %, uniform 2-bit
-fine-tuning at least 3 points below it. Obtained with the default network on
-2026-11-26 (jax 0.10.2), test accuracy on 1,440 images, one clustered standard
-error 0.9:
+Takes 10 minutes of processor time, WALL on two idle cores, compilation
+included. Expected: a float network of 95-98 %, uniform 2-bit fine-tuning at
+least 3 points below it. Obtained with the default network on 2026-11-26 (jax
+0.10.2), test accuracy on 1,440 images, one clustered standard error 0.7:
 
-  float 94.79 %, 8/8 95.00 %, 4/4 92.64 %, 2/2 32.50 %; recommended, as it loses
-  at most 1.5 points with 80 % confidence in validation: free gates aimed at 90
-  % and the Free Bits pass, 93.61 % with 9.4 % fewer cycles than 8/8.
+  float 96.81 %, 8/8 96.67 %, 4/4 95.14 %, 2/2 52.78 %; recommended, as it loses
+  at most 1.5 points with 80 % confidence in validation: free gates aimed at 85
+  % and the Free Bits pass, 96.60 % with 13.6 % fewer cycles than 8/8.
 
-Those numbers are of a network whose last maps had 2x2 pixels; now they have
-4x4, which a board pads right (docs/deployment.md). A step of training takes 68
-ms of processor time where it took 61; images of 48 pixels would take 151.
+The last maps have 4x4 pixels, which a board pads right (docs/deployment.md):
+with a last stride of 2 they would have 2x2, and a step 61 ms instead of 68.
 """
 
 from ml_collections import ConfigDict

@@ -32,6 +32,7 @@ def calibrated(monkeypatch):
 def searched(tmp_path, seeds=(0,), rules=(), **more):
   config = digits_free_bits.get_config()
   config.search.strengths = (0.1, 3.0)
+  config.tolerance = 0.1  # of 20 sources, none excludes a loss of 0.08
   settings = config_lib.of(FreeBits, config).with_(seeds=seeds, rules=rules)
   lab = TableLab(settings.with_(**more), tmp_path, SEARCHED)
   return free_bits.run(lab.settings, lab), lab
@@ -169,6 +170,7 @@ def chosen(tmp_path, monkeypatch, measure="kl", seeds=(0,)):
   monkeypatch.setattr(exact, "_harm", lambda *_: measured)
   config = digits_exact.get_config()
   config.budgets, config.value = (1.0, 0.96), measure
+  config.tolerance = 0.1
   settings = config_lib.of(Exact, config).with_(seeds=seeds)
   lab = TableLab(settings, tmp_path)
   return exact.run(lab.settings, lab), lab

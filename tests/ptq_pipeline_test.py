@@ -66,6 +66,7 @@ class TableLab:
 
   def __init__(self, workdir):
     self.workdir, self.clock = workdir, Stopwatch()
+    self.about_images = ""
     self.net = types.SimpleNamespace(name="table")
     self.log = types.SimpleNamespace(
       say=lambda line: None,
@@ -77,9 +78,7 @@ class TableLab:
       ),
       lambda: independent(COUNT),
     )
-    self.task = types.SimpleNamespace(
-      validation=split, test=split, batch=COUNT, about_test=""
-    )
+    self.task = types.SimpleNamespace(validation=split, test=split, batch=COUNT)
 
   def float_network(self, name, keys):
     seed = {"seed3-float": 3, "seed5-float": 5}[name]

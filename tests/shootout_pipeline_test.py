@@ -114,7 +114,7 @@ class Lab:
     self.clock = types.SimpleNamespace(
       measure=lambda stage: contextlib.nullcontext()
     )
-    self.task = types.SimpleNamespace(about_test="Ten images.")
+    self.about_images = "Ten images."
 
   def trainer(self, *arguments, **options):
     return types.SimpleNamespace(steps=200)

@@ -66,6 +66,6 @@ def get_config(words: str = "") -> ConfigDict:
     fine_tuning=dict(
       steps=200, batch_size=32, learning_rate=1e-2, range_learning_rate=1e-2
     ),
-    # 287 sources tell a loss to half a point: less could not be shown
+    # Of 287 sources less than 1.24 points could not be shown: docs/results.md
     tolerance=0.015,
   )

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from hwsim.pulp import TARGETS, XPULPNN_V1, get_target
+from hwsim import targets
+from hwsim.pulp import ISS_TARGETS, TARGETS, XPULPNN_V1, get_target
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -54,3 +55,11 @@ def test_wrong_overrides_are_refused_in_one_line(overrides, message):
 def test_what_is_no_target_is_refused(which):
   with pytest.raises(ValueError, match="unknown target .*xpulpnn_v1.*own"):
     get_target(which)
+
+
+def test_every_target_is_found_by_its_name_whatever_its_family():
+  for target in (*TARGETS, *ISS_TARGETS):
+    assert get_target(target.name) is target
+    assert targets.get_target(target.name) is target
+  for target in targets.TARGETS:
+    assert targets.get_target(target.name) is target

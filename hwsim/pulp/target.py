@@ -5,13 +5,13 @@ A target is data. To describe other hardware copy one with
 """
 
 import dataclasses
-import difflib
 import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from hwsim.choosing import chosen
 from hwsim.pulp import coefficients
 from hwsim.pulp.geometry import Number
 
@@ -234,25 +234,4 @@ def get_target(
     ValueError: no target of that name, no such field, or a value of another
       type or out of range; the message has the choices.
   """
-  by_name = {target.name: target for target in (*TARGETS, *ISS_TARGETS)}
-  target = by_name.get(which) if isinstance(which, str) else which
-  if not isinstance(target, Target):
-    raise ValueError(
-      f"unknown target {which!r}; expected one of {list(by_name)}, or your own "
-      "Target"
-    )
-
-  given = {k: v for k, v in (overrides or {}).items() if v is not None}
-  fields = [f.name for f in dataclasses.fields(Target) if f.name != "name"]
-  for name in given:
-    if name not in fields:
-      close = difflib.get_close_matches(name, fields, 1)
-      hint = f"; did you mean {close[0]!r}?" if close else "."
-      raise ValueError(
-        f"target {target.name!r} has no field {name!r}{hint} It has "
-        f"{', '.join(fields)}."
-      )
-  if not given:
-    return target
-  said = ", ".join(f"{name}={value}" for name, value in given.items())
-  return dataclasses.replace(target, name=f"{target.name} ({said})", **given)
+  return chosen(which, (*TARGETS, *ISS_TARGETS), overrides)

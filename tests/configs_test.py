@@ -43,3 +43,17 @@ def test_a_bad_word_takes_one_line(name, word):
     config_of(name, word)
   message = str(error.value)
   assert word in message and "expected" in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+  ("builder", "message"),
+  [
+    ("onnx", "config.net.arguments is .*'file'; 'onnx' takes file, mean, std"),
+    ("builtins:dict", "config.net.builder 'builtins:dict'"),
+  ],
+)
+def test_arguments_of_another_builder_are_told_with_its_own(builder, message):
+  config = config_of("digits_free_bits")
+  config.net.builder = builder
+  with pytest.raises(ConfigError, match=message):
+    lab_cases.checked(config)

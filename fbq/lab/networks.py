@@ -1,9 +1,11 @@
 """The network that settings name, checked before anything is made of it."""
 
+import inspect
 import math
 
 from fbq import nets
 from fbq.config import ConfigError, brought, require
+from fbq.config_words import shown
 from fbq.lab.settings import NetSettings
 
 _LARGEST = 2**31  # numbers in a tensor
@@ -24,6 +26,18 @@ def build(settings: NetSettings, where: str = "net") -> nets.Net:
   make = brought("net", name, f"{where}.builder")
   taken = "a function that gives a Net"
   require(callable(make), f"{where}.builder", name, taken)
+  # Arguments of another builder, as a config has them, are told with its own
+  try:
+    signature = inspect.signature(make)
+  except ValueError as error:  # of builtins, which give no Net
+    raise ConfigError(f"config.{where}.builder {name!r}: {error}") from error
+  try:
+    signature.bind(**settings.arguments)
+  except TypeError as error:
+    raise ConfigError(
+      f"config.{where}.arguments is {shown(settings.arguments)}: {error}; "
+      f"{name!r} takes {', '.join(signature.parameters)}"
+    ) from error
   try:
     net = make(**settings.arguments)
   except (ValueError, TypeError, ArithmeticError, MemoryError) as error:

@@ -271,7 +271,7 @@ def test_fields_of_a_target_are_overridden_in_every_experiment():
       "brought:DATA",
       "builder is .brought:DATA., expected a",
     ),
-    ("net.builder", "brought:check", "check.. (missing|got an unexpected)"),
+    ("net.builder", "brought:check", "brought:check. takes settings, lab"),
     ("net.builder", "mobilnet_v1", "did you mean 'mobilenet_v1'"),
   ],
 )

@@ -251,7 +251,7 @@ def test_a_target_of_ones_own_is_compared_with_the_others():
 def test_wrong_net_arguments_name_the_setting():
   wrong = config("net=resnet8")
   wrong.net.arguments = dict(depth=3)
-  with pytest.raises(ConfigError, match="resnet8.*depth"):
+  with pytest.raises(ConfigError, match="depth.*resnet8. takes width"):
     check(wrong)
 
 

@@ -14,8 +14,8 @@ from fbq.experiments.bitq.block_network import best_of, objective
 from fbq.experiments.bitq.choices import bits_alone
 from fbq.lab import experiment
 from fbq.search import bitq as search
+from hwsim.bfp import layer_bits, movement_table
 from hwsim.bfp.formats import bitq_format, bitq_grid
-from hwsim.bfp.table import layer_bits, movement_table
 
 SETTINGS = {
   "experiment": "bitq",

@@ -8,7 +8,9 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 CODE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PAGES = sorted(
-  path for path in (ROOT / "docs").rglob("*.md") if CODE.search(path.read_text())
+  path
+  for path in (ROOT / "docs").rglob("*.md")
+  if CODE.search(path.read_text(encoding="utf-8"))
 )
 
 

@@ -27,7 +27,7 @@ KNOWN: dict[str, dict[str, str]] = {
   "experiment": {
     name: f"fbq.experiments.{name}:EXPERIMENT"
     for name in (
-      *("bitq", "exact", "export", "free_bits", "profile"),
+      *("bitq", "compress", "exact", "export", "free_bits", "profile"),
       *("ptq", "qat", "shootout", "whitepaper"),
     )
   },

@@ -12,7 +12,8 @@ column, channel (generators/templates/pulp_nn_dw_x_y_z.t).
 
 import numpy as np
 
-BITS = (2, 4, 8)
+BITS = (2, 4, 8)  # that kernels read
+WIDTHS = range(2, 9)  # that can be packed
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
@@ -23,14 +24,17 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
   Raises:
     ValueError: codes that do not fit `bits`, or impossible bits.
   """
-  if bits not in BITS:
-    raise ValueError(f"bits is {bits}, expected one of {BITS}")
+  if bits not in WIDTHS:
+    raise ValueError(f"bits is {bits}, expected one of {tuple(WIDTHS)}")
   codes = np.asarray(codes, np.int64).ravel()
   low, high = -(2 ** (bits - 1)), 2**bits - 1
   if codes.size and not (low <= codes.min() and codes.max() <= high):
     raise ValueError(
       f"codes from {codes.min()} to {codes.max()} do not fit {bits} bits"
     )
+  if bits not in BITS:
+    planes = (codes[:, None] >> np.arange(bits)) & 1
+    return np.packbits(planes.astype(np.uint8).ravel(), bitorder="little")
   per_byte = 8 // bits
   groups = np.pad(codes, (0, -codes.size % per_byte)).reshape(-1, per_byte)
   shifts = bits * np.arange(per_byte)
@@ -41,11 +45,17 @@ def unpack(
   packed: np.ndarray, bits: int, count: int, signed: bool
 ) -> np.ndarray:
   """int8 (uint8 if not signed) [count]: the codes that `pack` packed."""
-  if bits not in BITS:
-    raise ValueError(f"bits is {bits}, expected one of {BITS}")
-  shifts = bits * np.arange(8 // bits)
-  fields = (packed[:, None].astype(np.int64) >> shifts) & (2**bits - 1)
-  codes = fields.ravel()[:count]
+  if bits not in WIDTHS:
+    raise ValueError(f"bits is {bits}, expected one of {tuple(WIDTHS)}")
+  if bits in BITS:
+    shifts = bits * np.arange(8 // bits)
+    fields = (packed[:, None].astype(np.int64) >> shifts) & (2**bits - 1)
+    codes = fields.ravel()[:count]
+  else:
+    planes = np.unpackbits(packed, count=bits * count, bitorder="little")
+    codes = planes.reshape(count, bits).astype(np.int64) @ (
+      1 << np.arange(bits)
+    )
   if not signed:
     return codes.astype(np.uint8)
   return (codes - ((codes >> (bits - 1)) << bits)).astype(np.int8)

@@ -132,7 +132,8 @@ def _decoded(encoded, name):
   except Exception as error:  # A damaged file can raise anything.
     raise DataError(
       f"image {name} is damaged ({len(encoded):,} bytes): "
-      f"{type(error).__name__}: {error}; fetch or delete it"
+      f"{type(error).__name__}: {error}; fetch it again, or move it "
+      "out of the data set"
     ) from error
 
   # Pillow clips what has more than 8 bits, and says nothing.

@@ -20,7 +20,6 @@ from fbq.deploy import files, packing
 from fbq.deploy import requant as rq
 from fbq.deploy.integer import IntegerNet
 from hwsim import proxies
-from hwsim.latency_table import Ladder
 
 KIND = files.Kind("fbq integer network", 3)
 
@@ -115,9 +114,8 @@ def _network(manifest, arrays):
   # The table first: it says which arrays there must be.
   rows = manifest["layers"]
   net = files.net_of(manifest)
-  every = tuple(packing.WIDTHS)
   precision.check_assignment(
-    net, manifest["bits"], "network.json", Ladder(every, every)
+    net, manifest["bits"], "network.json", packing.LADDER
   )
 
   # Steps of activations are plain numbers of the manifest; those of weights

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbq import precision
+from fbq.deploy import packing
 from fbq.deploy import requant as rq
 from fbq.deploy.integer import IntegerNet, code_range, requant_of
 from fbq.nets.graph import INPUT, INPUT_SITE, Net, Node
 from fbq.quantizers import uniform
 from fbq.variables import check_numbers
-from hwsim.latency_table import PULP_LADDER, Ladder
 
 OPS = ("conv", "depthwise", "linear", "add", "avg_pool", "max_pool")
 BN_EPSILON = 1e-5  # of fbq.model
@@ -60,7 +60,6 @@ def lower(
   variables: Mapping[str, Any],
   assignment: precision.Precision,
   width: int = 32,
-  ladder: Ladder = PULP_LADDER,
 ) -> IntegerNet:
   """The integers of a trained network.
 
@@ -70,7 +69,6 @@ def lower(
     assignment: bits of every site.
     width: bits in which requantization is computed; 32 is what PULP does by
       default, 64 leaves hardly a code different and costs time and memory.
-    ladder: precisions of the hardware.
 
   Raises:
     UnsupportedError: a layer has no integer form.
@@ -81,7 +79,7 @@ def lower(
   # in every comparison.
   check_supported(net)
   check_numbers(variables)
-  precision.check_assignment(net, assignment, ladder=ladder)
+  precision.check_assignment(net, assignment, ladder=packing.LADDER)
   for site in variables.get("ranges", ()):
     if site != (owner := net.step_site.get(site, site)):
       raise ValueError(

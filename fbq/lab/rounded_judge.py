@@ -64,21 +64,21 @@ class RoundedJudge:
     )
 
   def logits(
-    self, assignment: Mapping[str, int], variables=None, images=None
+    self, bits: Mapping[str, int], variables=None, images=None
   ) -> np.ndarray:
     """float64 [N, classes] of an assignment.
 
     Args:
-      assignment: bits of every site.
+      bits: bits of every site.
       variables: variables other than those of `at`.
       images: images other than its own.
     """
-    variables = self.at(assignment) if variables is None else variables
+    variables = self.at(bits) if variables is None else variables
     variables = jax.tree.map(np.asarray, dict(variables))
     images = self.images if images is None else images
-    bits = jnp.asarray(self.bits(assignment))
+    array = jnp.asarray(self.bits(bits))
     return in_batches(
-      lambda x: self._forward(variables, x, bits), images, self.batch
+      lambda x: self._forward(variables, x, array), images, self.batch
     )
 
 

@@ -3,8 +3,14 @@
 import collections
 from collections.abc import Mapping
 
-from fbq.report.records import Point, Recommendation
+from fbq.report.records import Point, Recommendation, cost_of
 
+# What is least -> (superlative, comparative, unit)
+_WORDS = {
+  "cycles": ("fastest", "faster", "cycles"),
+  "weight_bytes": ("smallest", "smaller", "bytes of weights"),
+  "peak_activation_bytes": ("leanest", "leaner", "bytes of activations"),
+}
 _WEIGHT = ".weight"  # hwsim.workload.Workload.weight_site
 
 
@@ -60,6 +66,7 @@ def answer(best: Recommendation, network: str, target: str) -> str:
 def why(best: Recommendation) -> str:
   """By what the answer was chosen, and what is missing for a faster one."""
   point, reference, nearest = best.point, best.reference, best.nearest
+  first, better, unit = _WORDS[best.cost]
   said = []
   if not best.is_accurate:
     said.append(
@@ -69,7 +76,7 @@ def why(best: Recommendation) -> str:
     )
   elif not best.is_reference:
     said.append(
-      f"Of {best.others} assignments, {point.name} is the fastest that "
+      f"Of {best.others} assignments, {point.name} is the {first} that "
       f"{_sure(best)}: in validation it loses {_loss(point, best)}."
     )
   if nearest is not None:
@@ -80,8 +87,9 @@ def why(best: Recommendation) -> str:
       else "that is beyond the tolerance"
     )
     said.append(
-      f"The nearest of the faster ones, {nearest.name} with "
-      f"{nearest.cycles:,} cycles, loses {_loss(nearest, best)}: {missing}."
+      f"The nearest of the {better} ones, {nearest.name} with "
+      f"{cost_of(nearest, best.cost):,} {unit}, loses "
+      f"{_loss(nearest, best)}: {missing}."
     )
   return " ".join([*said, "Test images chose nothing."])
 
@@ -99,5 +107,5 @@ def _loss(point: Point, best: Recommendation) -> str:
   return (
     f"{100 * score.loss:.2f} ± {100 * score.loss_error:.2f} points, at most "
     f"{100 * score.largest_loss(best.each):.2f} with that confidence in all "
-    "faster ones together"
+    f"{_WORDS[best.cost][1]} ones together"
   )

@@ -13,7 +13,6 @@ from fbq.deploy import (
   integer,
   lowering,
   onnx_qdq,
-  packing,
 )
 from fbq.experiments.compress.results import Integers
 from fbq.files import write_atomically
@@ -61,7 +60,7 @@ def export(
   images = jnp.asarray(test.images)
   network = attempt(
     "integers",
-    lambda: lowering.lower(lab.net, variables, assignment, _WIDTH, lab.ladder),
+    lambda: lowering.lower(lab.net, variables, assignment, _WIDTH),
   )
   if network is None:
     return Integers((), len(images), 0, 0.0, {}, failed, left_out)
@@ -79,11 +78,8 @@ def export(
   if attempt("ONNX", write_onnx):
     files.append("qdq.onnx")
 
-  # The kernels of the C code read 2, 4 and 8 bits alone
   golden = np.asarray(integer.quantize_images(images[:_GOLDEN]))
-  if {*assignment.values()} <= {*packing.BITS} and attempt(
-    "C", lambda: c_code.write(network, folder / "c", golden)
-  ):
+  if attempt("C", lambda: c_code.write(network, folder / "c", golden)):
     files.append("c/")
   right = faith.classes == np.asarray(test.labels)
   return Integers(

@@ -61,7 +61,7 @@ def answer(results: Compressed) -> str:
   return (
     f"Give the tensors of {found.network} the bits of {point.name}: on "
     f"{found.target} an input then takes {point.cycles:,} cycles, "
-    f"{best.cycles_saved:+.1%} saved to {eight.name}, and its weights "
+    f"{-best.cycles_saved:+.1%} against {eight.name}, and its weights "
     f"{point.weight_bytes / 1e3:.1f} kB, not {eight.weight_bytes / 1e3:.1f}; "
     f"{same}."
   )

@@ -39,12 +39,20 @@ from fbq.model import Model
 from fbq.ptq import calibration, one_pass, rounded_layers
 from fbq.ptq.rounded_layers import MOST_BITS, RoundedLayer
 from fbq.quantizers import calibration as weight_calibration
+from fbq.report.records import Cost
 from fbq.schemes.fixed import Fixed
 from fbq.search import sensitivity, value
 from fbq.train.evaluation import Judged
 from hwsim import latency_io
 
 Arrays = Mapping[str, np.ndarray]
+# What budgets are of -> what of the recommended point is to be least
+_LEAST: dict[str, Cost] = {
+  "cycles": "cycles",
+  "energy": "cycles",
+  "flash": "weight_bytes",
+  "l2": "peak_activation_bytes",
+}
 
 
 def run(settings: Compress, lab: Lab) -> Compressed:
@@ -144,6 +152,7 @@ def run(settings: Compress, lab: Lab) -> Compressed:
   assignments = dataclasses.replace(
     over_seeds.assignments(lab, settings, [one]),
     assumptions=_assumptions(settings, lab, subject),
+    cost=_LEAST[settings.cost],
   )
   best = assignments.best.point
   with lab.clock.measure("integers"):

@@ -71,9 +71,7 @@ def test_norms_get_the_statistics_of_what_the_quantized_layers_make():
   found = one_pass.correct(
     model.net, Fixed(), variables, reference, images, bits
   )
-  _, moved = model.apply(
-    variables, images, True, bits, mutable=["batch_stats"]
-  )
+  _, moved = model.apply(variables, images, True, bits, mutable=["batch_stats"])
   for name in ("a_norm", "b_norm"):
     for kind in ("mean", "var"):
       old = np.asarray(reference["batch_stats"][name][kind], np.float64)

@@ -67,9 +67,9 @@ def plan(settings: "Compress", lab: Lab, values: Any) -> Plan:
 
   # From the least that the limits allow, or as given
   least = _least(made, cost)
-  if isinstance(settings.budgets, int):
+  if not settings.budgets:
     top = max(whole, least)
-    amounts = np.linspace(top, least, settings.budgets + 1)[1:]
+    amounts = np.linspace(top, least, settings.points + 1)[1:]
     found = [int(round(amount)) for amount in amounts]
   else:
     found = [int(share * whole) for share in sorted(settings.budgets)[::-1]]

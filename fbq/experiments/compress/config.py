@@ -12,13 +12,14 @@ from fbq.config import (
   NotNegative,
   Seed,
   Settings,
+  Share,
   require,
 )
 from fbq.data import DataError
 from fbq.experiments.compress import budgets
 from fbq.lab import subject
 from fbq.lab.lab import Lab
-from fbq.lab.settings import BelowOne, Compared, OnTarget, Targets
+from fbq.lab.settings import BelowOne, Compared, OnTarget
 
 Limit = Annotated[int, Field(ge=0, le=10**12)]
 
@@ -86,15 +87,16 @@ class Compress(Compared, OnTarget):
   calibration inputs at the chosen bits."
   cost: Literal["cycles", "flash", "l2", "energy"] = "cycles"
   "What the budgets of the front are of."
+  points: int = Field(8, ge=2, le=100)
+  "Budgets, evenly spaced from the least cost to that of 8 bits."
   budgets: Annotated[
-    int | Targets,
+    tuple[Share, ...],
     Check(
-      lambda given: not isinstance(given, int) or 2 <= given <= 100,
-      "2 to 100 budgets, or shares of what 8 bits cost",
+      lambda shares: len({f"{s:.1%}" for s in shares}) == len(shares),
+      "shares of what 8 bits cost, 0.1 % apart, or ()",
     ),
-  ] = 8
-  "Number of budgets, evenly spaced from the least cost to that of 8 bits; or \
-  shares of the latter."
+  ] = ()
+  "Budgets instead, as shares of what 8 bits cost."
   limits: Limits = Limits()
   "Limits that hold for all budgets."
   milliwatts: NotNegative = 0.0
@@ -111,6 +113,12 @@ class Compress(Compared, OnTarget):
 
 def check(settings: Compress, lab: Lab) -> None:
   """Raises ConfigError for what cannot work, before anything is rounded."""
+  kinds = "the .onnx or .tflite file of a network"
+  require(bool(settings.model), "model", settings.model, kinds)
+  kinds = "inputs: a folder, or a .npz, .npy or .bin file"
+  require(
+    bool(settings.calibration), "calibration", settings.calibration, kinds
+  )
   needs_power = settings.cost == "energy" or settings.limits.microjoules > 0
   require(
     not needs_power or settings.milliwatts > 0,

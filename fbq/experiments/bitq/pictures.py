@@ -13,7 +13,7 @@ _FAMILIES = {
   "ablation": picture.AMBER,
 }
 _COLORS = picture.BLUE, picture.GREEN, picture.PURPLE, picture.SKY
-SHOWN = 12  # points of accuracy below the best
+SHOWN = 6  # points of accuracy below the best
 
 
 def front(study: SeedStudy) -> tuple[str, str]:
@@ -112,8 +112,8 @@ def _note(far: Sequence[str], unnamed: Sequence[str]) -> str:
   text = "Every network tells its name and numbers to the mouse."
   if far:
     text += (
-      f" {SHOWN} points less accurate than the best, and in the table only: "
-      f"{', '.join(far)}."
+      f" More than {SHOWN} points less accurate than the best, and in the "
+      f"table only: {', '.join(far)}."
     )
   if unnamed:
     text += f" There was no room for the names of {', '.join(unnamed)}."

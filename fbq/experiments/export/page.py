@@ -27,6 +27,7 @@ from fbq.report.blocks import (
   percents,
 )
 from fbq.report.run import Run
+from fbq.report.sentences import counted
 from fbq.train.log import Log
 
 Exported = IntegerExport | BlockExport
@@ -87,8 +88,9 @@ def _statements(results: Exported) -> list[str]:
     f"{found.total('equal_channels'):,} of {found.total('channels'):,} "
     "channels are proven equal for every input; given the trained network's "
     f"codes, {found.total('off_by'):,} of {found.total('values'):,} codes "
-    f"differ on the test images, {found.total('float_noise'):,} codes of the "
-    "trained network being float32 noise at ties.",
+    f"differ on the test images, "
+    f"{counted(found.total('float_noise'), 'code')} of the trained network "
+    "being float32 noise at ties.",
   ]
 
 

@@ -1,27 +1,37 @@
 """Why a layer is faster at a higher precision, in words and cycles."""
 
 from fbq.experiments.profile.results import Cost
-from hwsim.pulp import Target, tiles
+from hwsim import ne16, targets
+from hwsim.pulp import tiles
 from hwsim.pulp.coefficients import coefficients
 from hwsim.pulp.tiling import Tile
 from hwsim.workload import Layer
 
+_WORDS = {
+  "dma": lambda: "transfers hidden better behind kernels",
+  "overhead": lambda: "fewer tiles",
+  "l3": lambda: "less waiting for L3",
+}
 
-def explain(layer: Layer, before: Cost, after: Cost, target: Target) -> str:
+
+def explain(
+  layer: Layer, before: Cost, after: Cost, target: targets.Target
+) -> str:
   """The causes that save most first, each with its change of cycles.
 
   Causes that save less than a tenth of the whole are left out.
   """
   saved = {name: n - after.parts[name] for name, n in before.parts.items()}
   least = 0.1 * (before.cycles - after.cycles)
-  pair = [_tile(layer, row, target) for row in (before, after)]
-  words = {
-    "compute": lambda: _work(layer, before, after, pair, target),
-    "waiting": lambda: _imbalance(layer, before, pair[0], target),
-    "dma": lambda: "transfers hidden better behind kernels",
-    "overhead": lambda: "fewer tiles",
-    "l3": lambda: "less waiting for L3",
-  }
+  if isinstance(target, ne16.Target):
+    pair = [None, None]  # tiles of its own, which follow from their cycles
+    words = _WORDS | {"compute": lambda: "tiles of fuller blocks"}
+  else:
+    pair = [_tile(layer, row, target) for row in (before, after)]
+    words = _WORDS | {
+      "compute": lambda: _work(layer, before, after, pair, target),
+      "waiting": lambda: _imbalance(layer, before, pair[0], target),
+    }
   causes = sorted(
     (name for name in saved if saved[name] >= least), key=lambda n: -saved[n]
   )

@@ -13,7 +13,6 @@ import numpy as np
 
 from fbq import nets, precision
 from fbq.experiments.profile import config, published
-from fbq.experiments.profile.causes import explain
 from fbq.experiments.profile.config import Profiling
 from fbq.experiments.profile.results import (
   Cost,
@@ -22,6 +21,7 @@ from fbq.experiments.profile.results import (
   Whole,
   short,
 )
+from fbq.lab.causes import why
 from fbq.lab.lab import Lab
 from fbq.nets.graph import Net
 from fbq.search.free_bits import free_bits
@@ -63,7 +63,7 @@ def run(settings: Profiling, lab: Lab) -> Profile:
     found = {each.name: networks(net, each) for each in targets}
     own = found[target.name]
     gains = [
-      Gain(start, before, after, explain(layer, before, after, target))
+      Gain(start, before, after, why(layer, before, after, target))
       for start in uniform[1:]
       for layer, before, after in zip(
         work.layers, own[start], own[f"{start}+FB"], strict=True

@@ -7,7 +7,6 @@ import json
 import pathlib
 import re
 import runpy
-import types
 
 import numpy as np
 import pytest
@@ -16,13 +15,9 @@ from pulp_calls import Tiles, core_cycles, kernel_cycles
 from fbq import config as config_lib
 from fbq import nets
 from fbq.config import ConfigError
-from fbq.experiments.profile import (
-  EXPERIMENT,
-  pipeline,
-  published,
-  results,
-)
+from fbq.experiments.profile import EXPERIMENT, pipeline, published
 from fbq.experiments.profile.config import Profiling, compared
+from fbq.experiments.profile.plateaus import plateaus
 from fbq.lab import causes, experiment
 from fbq.lab.lab import Lab
 from fbq.report import __main__ as report_again
@@ -403,10 +398,7 @@ def test_plateaus_join_neighbours_whose_changes_are_alike():
     return {"8/8": 1_000, "4/4": four} if four else {}
 
   each = (0, 0, 700, 704, 706, 699, 650)
-  profile = types.SimpleNamespace(
-    budgets={10 * i: cycles(four) for i, four in enumerate(each)}
-  )
-  rows = results.plateaus(profile)
+  rows = plateaus({10 * i: cycles(four) for i, four in enumerate(each)})
   ends = [(row.first, row.last) for row in rows]
   assert ends == [(0, 10), (20, 30), (40, 40), (50, 50), (60, 60)]
   assert rows[0].changes == {} and rows[0].eight == ()

@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 
 from fbq.experiments.profile import pictures, results
+from fbq.experiments.profile.plateaus import Plateau, plateaus
 from fbq.experiments.profile.published import PUBLISHED
-from fbq.experiments.profile.results import Cost, Plateau, Profile, short
+from fbq.experiments.profile.results import Cost, Profile, short
 from fbq.report import blocks, cells, page
 from fbq.report.run import Run
 from fbq.train.log import Log
@@ -268,7 +269,7 @@ def _budgets(profile: Profile) -> blocks.Table:
     return " to ".join(f"{n:,}" for n in sorted({*plateau.eight}))
 
   return blocks.Table.of(
-    results.plateaus(profile),
+    plateaus(profile.budgets),
     (blocks.Column("L2 in kB"), sizes),
     (
       blocks.Column("cycles at 8/8\n“–”: a layer does not fit", "soft"),

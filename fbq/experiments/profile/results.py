@@ -11,6 +11,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fbq.experiments.profile.plateaus import plateaus
 from fbq.experiments.profile.published import Variant
 
 PARTS = ("compute", "waiting", "dma", "overhead", "l3")
@@ -231,7 +232,7 @@ def answer(profile: Profile) -> str:
 def _holds(profile: Profile) -> str:
   """Over which sizes of L2 the answer holds, and what it is beside them."""
   low = f"{profile.uniform[1]}+FB"
-  rows = plateaus(profile)
+  rows = plateaus(profile.budgets)
   place = next((i for i, p in enumerate(rows) if p.has(profile.l2_bytes)), None)
   if place is None or len(rows) < 2:
     return ""
@@ -245,69 +246,6 @@ def _holds(profile: Profile) -> str:
     f" That holds to half a point from {here.first / 1e3:g} to "
     f"{here.last / 1e3:g} kB of L2 for tensors"
     + (f"; it is {', '.join(beside)}." if beside else ".")
-  )
-
-
-# ---- Plateaus over L2
-
-_HALF_POINT = 0.005
-
-
-class Plateau(NamedTuple):
-  """Sizes of L2 over which no change against 8/8 moves by half a point.
-
-  Attributes:
-    first, last: bytes of L2 left to tensors.
-    eight: least and most cycles at 8/8; none where a layer does not fit.
-    changes: by network, the mean.
-  """
-
-  first: int
-  last: int
-  eight: tuple[int, ...]
-  changes: dict[str, float]
-
-  def has(self, size: int) -> bool:
-    """Whether a size lies on it."""
-    return self.first <= size <= self.last
-
-
-def plateaus(profile: Profile) -> list[Plateau]:
-  """All sizes that were tried, ascending; neighbours alike are one."""
-  runs: list[list[tuple[int, dict[str, int]]]] = []
-  for size, cycles in sorted(profile.budgets.items()):
-    run = runs[-1] if runs else []
-    if run and _alike([*(c for _, c in run), cycles]):
-      run.append((size, cycles))
-    else:
-      runs.append([(size, cycles)])
-  return [
-    Plateau(
-      run[0][0],
-      run[-1][0],
-      (min(c["8/8"] for _, c in run), max(c["8/8"] for _, c in run))
-      if run[0][1]
-      else (),
-      {
-        name: sum(_changes(c)[name] for _, c in run) / len(run)
-        for name in run[0][1]
-      },
-    )
-    for run in runs
-  ]
-
-
-def _changes(cycles: Mapping[str, int]) -> dict[str, float]:
-  return {name: n / cycles["8/8"] - 1 for name, n in cycles.items()}
-
-
-def _alike(run: Sequence[Mapping[str, int]]) -> bool:
-  if not all(run):
-    return not any(run)
-  changes = [_changes(cycles) for cycles in run]
-  return all(
-    max(c[name] for c in changes) - min(c[name] for c in changes) <= _HALF_POINT
-    for name in changes[0]
   )
 
 

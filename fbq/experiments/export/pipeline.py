@@ -27,6 +27,7 @@ from fbq.deploy import (
   faithful,
   integer,
   lowering,
+  onnx_fast,
   onnx_qdq,
 )
 from fbq.deploy.block_artifact import BlockNet
@@ -193,6 +194,15 @@ def _integers(
     _, faith = next(iter(made.values()))
     agrees = functools.partial(_run_onnx, model, point, faith.trained_classes)
     onnx |= attempt("ONNX Runtime", agrees) or {}
+    if "same_class" in onnx:  # so there is a runtime
+      fast = functools.partial(
+        onnx_fast.write,
+        network(bits, *WIDTHS),
+        workdir / onnx_fast.FILE,
+        np.asarray(point.images),
+        faith.trained_classes,
+      )
+      onnx |= attempt("ONNX, fast", fast, onnx_fast.FILE) or {}
 
   # ---- The record; all tensors but the logits have bits
   reads = {n.name: point.net.site_of[n.inputs[0]] for n in point.net.nodes[:-1]}

@@ -32,6 +32,9 @@ def candidates(zeroed=lambda bits, size: 0.0):
     ("MXINT8", "8+8/4", "8+8/2", "8+8/4"),
     ("HBFP8", "9+10/36", "9+10/18", "9+10/4"),
     ("BSFP", "8+8/4", "4+16/2", "4+16/4"),
+    ("MXFP8 E5M2", "8+8/4", "8+8/2", "8+8/4"),
+    ("MXFP6 E2M3", "6+8/4", "6+8/2", "6+8/4"),
+    ("NVFP4", "4+8/4", "4+8/2", "4+8/4"),
   ],
 )
 def test_prices_are_bits_and_the_exponents_of_the_blocks_there_are(
@@ -51,7 +54,10 @@ def test_prices_are_bits_and_the_exponents_of_the_blocks_there_are(
 
 
 def test_what_is_trained_fits_its_scheme():
-  schemes = published_formats.schemes((1, 16))
+  schemes = {
+    **published_formats.schemes((1, 16)),
+    **published_formats.MICROSCALING_SCHEMES,
+  }
   found = candidates()
   assert set(found) == {"FP32", *published_formats.NAMES}
   for candidate in found.values():

@@ -19,7 +19,13 @@ from fbq.deploy.block_artifact import BlockNet
 from fbq.model import Model
 from fbq.nets import Net, Node
 from fbq.nets.node import layer_of
-from fbq.quantizers import bfp, bfp_codes, blocks
+from fbq.quantizers import (
+  bfp,
+  bfp_codes,
+  blocks,
+  microscaling,
+  microscaling_codes,
+)
 from fbq.schemes.block_float import BlockFloat, weight_axes, window_axes
 from hwsim.bfp import Memories, block_format, movement_table, network_traffic
 
@@ -72,6 +78,28 @@ def test_a_kernel_of_any_layer_is_priced_as_it_is_packed(
   tile = blocks.tile_of(len(shape), axis, over, form.block_size)
   price = math.prod(shape) * form.weight_bits(layer)
   assert price + BIAS_BITS == packed(shape, tile, form)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+  st.sampled_from(tuple(microscaling.FORMATS)),
+  st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 99)),
+)
+def test_microscaling_formats_are_priced_as_they_are_packed(name, shape):
+  """Nothing comes on top but the one float32 of a tensor in NVFP4."""
+  preset = microscaling.FORMATS[name]
+  bits, size = preset.element_bits, preset.block_size
+  form = block_format(bits, microscaling.SCALE_BITS, size, spans_kernel=False)
+  head = 32 if name == "NVFP4" else 0
+  stored = microscaling_codes.storage_bits((1, *shape), (1, 1, 1, size), preset)
+  assert math.prod(shape) * form.activation_bits(shape) + head == stored
+
+  height, width, channels = shape
+  node = Node("a", "conv", ("input",), 5, (height, width))
+  layer = layer_of("n", node, [(9, 9, channels)])
+  kernel = (height, width, channels, 5)
+  stored = microscaling_codes.storage_bits(kernel, (1, 1, size, 1), preset)
+  assert math.prod(kernel) * form.weight_bits(layer) + head == stored
 
 
 def test_packed_bytes_are_the_price_the_bias_and_the_last_byte():

@@ -68,10 +68,11 @@ def check_supported(net: Net) -> None:
       raise ValueError(
         f"{where} has a batch norm; put it behind a layer with weights"
       )
-  if net.image_zero:
+  if len(set(net.image_zero)) > 1:
     raise ValueError(
-      f"net {net.name!r} pads images with their mean colour; build it without "
-      "mean and std: they do not change how long it takes"
+      f"net {net.name!r} pads images with the colour {net.image_zero}, and "
+      "integer kernels with one number for all colours; build it without mean "
+      "and std: they do not change how long it takes"
     )
 
 
@@ -352,7 +353,7 @@ class _Builder:
     """(what a code of 1 stands for, code of 0, whether it is signed)."""
     site = str(self.net.site_of[tensor])
     if site == INPUT_SITE:
-      return 1 / 255, 0, False
+      return 1 / 255, (self.net.image_zero or (0,))[0], False
     signed = self.net.is_signed[site]
     range_ = self.network.ranges[site.removesuffix(".out")]
     return range_ / (127 if signed else 255), 128 if signed else 0, signed

@@ -12,7 +12,9 @@ from fbq.nets.googlenet import googlenet
 from fbq.nets.graph import Net, Node
 from fbq.nets.inception import inception_v3
 from fbq.nets.mobilenet import mobilenet_v1, mobilenet_v2
-from fbq.nets.resnet import resnet8, resnet18, resnet50
+from fbq.nets.nasnet import nasnet_mobile
+from fbq.nets.resnet import resnet8, resnet18, resnet50, resnet152
+from fbq.nets.resnet_v2 import resnet50_v2, resnet152_v2
 from fbq.nets.vgg import vgg9
 
 BUILDERS = {
@@ -22,9 +24,13 @@ BUILDERS = {
   "inception_v3": inception_v3,
   "mobilenet_v1": mobilenet_v1,
   "mobilenet_v2": mobilenet_v2,
+  "nasnet_mobile": nasnet_mobile,
   "resnet8": resnet8,
   "resnet18": resnet18,
   "resnet50": resnet50,
+  "resnet50_v2": resnet50_v2,
+  "resnet152": resnet152,
+  "resnet152_v2": resnet152_v2,
   "vgg9": vgg9,
 }
 
@@ -39,9 +45,13 @@ __all__ = [
   "inception_v3",
   "mobilenet_v1",
   "mobilenet_v2",
+  "nasnet_mobile",
   "resnet8",
   "resnet18",
   "resnet50",
+  "resnet50_v2",
+  "resnet152",
+  "resnet152_v2",
   "vgg9",
 ]
 

@@ -5,9 +5,10 @@ An element has X bits, a sign and X - 1 of magnitude, and stands for
   q 2^(E - (X - 2)),   |q| <= 2^(X-1) - 1,   E = floor(log2 max |x|)
 
 with E that of its block, so the largest element keeps its leading one. This is
-the intX format of microxcaling. The exponent has SE bits, and BitQ (eq. 6) ties
-X = q_b - SE for a budget of q_b bits. What the paper leaves open
-(docs/facts/bitq.md 1.5) is so here:
+the intX format of microxcaling, but where a block's maximum lies 1 to 44 floats
+below a power of two: its Python rounds the logarithm up. The exponent has SE
+bits, and BitQ (eq. 6) ties X = q_b - SE for a budget of q_b bits. What the
+paper leaves open (docs/facts/bitq.md 1.5) is so here:
 
   range      8 bits hold every exponent of FP32. Fewer hold the 2^SE exponents
              up to `top`, one number for each tensor. A block above saturates

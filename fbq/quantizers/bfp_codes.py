@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from fbq.quantizers import bfp, blocks, roundings
+from fbq.quantizers.bits import from_bits, to_bits
 
 _BIAS_BITS = 16
 
@@ -123,9 +124,9 @@ def pack(encoded: Encoded) -> bytes:
   codes = encoded.codes.astype(np.int64).reshape(-1)
   signed = np.abs(codes) | (codes < 0).astype(np.int64) << encoded.bits - 1
   streams = [
-    _to_bits(np.array([encoded.bias % 2**_BIAS_BITS]), _BIAS_BITS),
-    _to_bits(encoded.exponents.reshape(-1), encoded.exponent_bits),
-    _to_bits(signed, encoded.bits),
+    to_bits(np.array([encoded.bias % 2**_BIAS_BITS]), _BIAS_BITS),
+    to_bits(encoded.exponents.reshape(-1), encoded.exponent_bits),
+    to_bits(signed, encoded.bits),
   ]
   return np.packbits(np.concatenate(streams)).tobytes()
 
@@ -155,15 +156,15 @@ def unpack(
   blocks_shape = _blocks_shape(shape, tile)
   ends = np.cumsum([_BIAS_BITS, math.prod(blocks_shape) * exponent_bits])
   head, exponents, codes = np.split(stream, ends)
-  bias = int(_from_bits(head, _BIAS_BITS)[0].astype(np.int16))
+  bias = int(from_bits(head, _BIAS_BITS)[0].astype(np.int16))
 
   # Sign and magnitude, not two's complement.
-  signed = _from_bits(codes[: math.prod(shape) * bits], bits)
+  signed = from_bits(codes[: math.prod(shape) * bits], bits)
   magnitude = signed & (1 << bits - 1) - 1
   codes = np.where(signed >> bits - 1, -magnitude, magnitude)
   return Encoded(
     codes.astype(code_type(bits)).reshape(shape),
-    _from_bits(exponents, exponent_bits).astype(np.uint8).reshape(blocks_shape),
+    from_bits(exponents, exponent_bits).astype(np.uint8).reshape(blocks_shape),
     bias,
     bits,
     exponent_bits,
@@ -179,15 +180,3 @@ def code_type(bits: int) -> type:
 def _blocks_shape(shape: tuple[int, ...], tile: blocks.Tile):
   sizes = blocks.whole_tile(shape, tile)
   return tuple(-(-n // t) for n, t in zip(shape, sizes, strict=True))
-
-
-def _to_bits(values: np.ndarray, width: int) -> np.ndarray:
-  """uint8 0 or 1 [len(values) * width], most significant first."""
-  shifts = np.arange(width - 1, -1, -1)
-  return (values[:, None] >> shifts & 1).astype(np.uint8).reshape(-1)
-
-
-def _from_bits(stream: np.ndarray, width: int) -> np.ndarray:
-  """int64 values of consecutive groups of `width` bits."""
-  weights = 1 << np.arange(width - 1, -1, -1, dtype=np.int64)
-  return stream.reshape(-1, width).astype(np.int64) @ weights

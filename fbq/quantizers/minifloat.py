@@ -10,7 +10,8 @@ mantissa. Its block has 8 bits more, for
 An element of exponent k, kept within E - (2^e - 2) .. E, is rounded to a
 multiple of 2^(k - m); the lowest exponent is also that of subnormal numbers.
 With one bit of exponent this is a sign and m + 1 bits on one grid: block
-floating point.
+floating point. BM<4, 3> and BM<5, 2> are not MX's E4M3 and E5M2, see
+`fbq.quantizers.microscaling`.
 
 The released code rounds stochastically, in evaluation too; its nearest rounding
 raises an error, so "nearest" here, ties away from zero, is ours. Subnormals of

@@ -65,19 +65,7 @@ class BlockFloat:
     return Data(run["formats"], run["tops"])
 
   def quantizer(self, call: Call) -> "_BlockFloatQuantizer":
-    if call.data is None:
-      raise ValueError(
-        "a model in block floating point was given no formats: pass "
-        "`block_float.Data` of every site of the workload"
-      )
-    # One row too few would be taken for the last one's, without a word.
-    sites = call.net.workload.sites
-    chex.assert_shape(
-      [call.data.formats, call.data.tops],
-      [(len(sites), 3), (len(sites),)],
-      custom_message="formats and tops, one for every site of the workload",
-    )
-    place = {site: i for i, site in enumerate(sites)}
+    place = check_data(call)
     return _BlockFloatQuantizer(self, call, place)
 
 
@@ -115,6 +103,23 @@ class _BlockFloatQuantizer(NamedTuple):
     return bfp.quantize(
       x, format_, axis, over, top, self.scheme.rounding, sizes=sizes
     )
+
+
+def check_data(call: Call) -> dict[str, int]:
+  """{site: its row} of a call with `Data` of every site; else ValueError."""
+  if call.data is None:
+    raise ValueError(
+      "a model in block floating point was given no formats: pass "
+      "`block_float.Data` of every site of the workload"
+    )
+  # One row too few would be taken for the last one's, without a word.
+  sites = call.net.workload.sites
+  chex.assert_shape(
+    [call.data.formats, call.data.tops],
+    [(len(sites), 3), (len(sites),)],
+    custom_message="formats and tops, one for every site of the workload",
+  )
+  return {site: i for i, site in enumerate(sites)}
 
 
 def weight_axes(

@@ -15,16 +15,25 @@ import numpy as np
 
 from fbq import block_formats
 from fbq.nets.graph import Net
+from fbq.quantizers import microscaling
 from fbq.schemes.block_float import BlockFloat
+from fbq.schemes.microscaling import Microscaling, row_of
 from hwsim.bfp.formats import FP32, BlockFormat, block_format
 
 GRID, VECTORS, WINDOWS, SAMPLES = "grid", "vectors", "windows", "samples"
+MICROSCALING, NVFP4 = "microscaling", "nvfp4"
 NOT_TRAINED = "not trained"
+MICROSCALING_SCHEMES = {
+  MICROSCALING: Microscaling(),
+  NVFP4: Microscaling((16,), "E4M3"),
+}
+"""The further schemes that candidates are trained in."""
 
 NAMES = (
   *("FlexBlock FB24", "FlexBlock FB16", "FlexBlock FB12", "DBPS"),
   *("FAST high", "FAST low", "MSFP-16", "MSFP-12", "MXINT8"),
   *("HBFP12", "HBFP8", "BSFP"),
+  *("MXFP8 E4M3", "MXFP8 E5M2", "MXFP6 E2M3", "MXFP6 E3M2", "MXFP4", "NVFP4"),
 )
 
 # Channels of a block of FlexBlock, whose window is 3 x 3 -> bits X. The code
@@ -37,14 +46,19 @@ _VECTORS = {
   "FAST low": (8, (3, 3, 16), _FAST, "m = 2 throughout"),
   "MSFP-16": (16, (8, 8, 16), "recalled", "X = 8, blocks of 16"),
   "MSFP-12": (8, (4, 8, 16), "recalled", "X = 4, blocks of 16"),
-  "MXINT8": (8, (8, 8, 32), "quoted (microxcaling)", "X = 8, blocks of 32"),
+  "MXINT8": (
+    8,
+    (8, 8, 32),
+    "quoted (microxcaling)",
+    "X = 8, blocks of 32, ties away from zero",
+  ),
 }
 _DBPS_ZEROED = 0.1  # share of elements that a tensor may lose to zero
 _HBFP_TILE = 24
 
 
 def schemes(sizes: Iterable[int]) -> dict[str, BlockFloat]:
-  """What is compiled, by name: the schemes that candidates are trained in.
+  """Schemes of block floating point that candidates are trained in, by name.
 
   Args:
     sizes: block sizes of the searched formats.
@@ -65,7 +79,8 @@ class BlockCandidate(NamedTuple):
     family: "BitQ", "uniform", "published" or "ablation".
     word: bits that its authors, or BitQ, label it with.
     formats: {site: format}, what is priced.
-    rows: int32 [S, 3], the same as it is trained: X, exponent bits, block size.
+    rows: int32 [S, 3], the same as it is trained: X, bits of the shared
+      exponent, or of each element's in a microscaling scheme, block size.
     scheme: name of what it is trained in, or `NOT_TRAINED`.
     source: where its numbers are from.
     text: the formats in words.
@@ -120,6 +135,7 @@ def published(
     "HBFP12": lambda net, name: _hbfp(net, 12),
     "HBFP8": lambda net, name: _hbfp(net, 8),
     "BSFP": lambda net, name: _bsfp(net),
+    **dict.fromkeys(microscaling.FORMATS.keys() - _VECTORS, _microscaling),
   }
   fp32 = block_formats.uniform(net, FP32)
   found = [of_formats(net, "FP32", "published", 32, fp32, text="32 bits")]
@@ -149,6 +165,26 @@ def _vectors(net, name):
   formats = block_formats.uniform(net, format_)
   more = dict(scheme=VECTORS, source=source, text=text)
   return of_formats(net, name, "published", word, formats, **more)
+
+
+def _microscaling(net, name):
+  """A uniform MX format, or NVFP4, by its definition."""
+  preset = microscaling.FORMATS[name]
+  bits, size = preset.element_bits, preset.block_size
+  scale_bits = microscaling.SCALE_BITS
+  format_ = block_format(bits, scale_bits, size, spans_kernel=False)
+  formats = block_formats.uniform(net, format_)
+  is_mx = preset.scale == "E8M0"
+  return BlockCandidate(
+    name,
+    "published",
+    bits,
+    formats,
+    np.tile(np.array(row_of(preset), np.int32), (len(formats), 1)),
+    MICROSCALING if is_mx else NVFP4,
+    "quoted (OCP MX v1.0)" if is_mx else "quoted (torchao)",
+    f"{preset.element} in blocks of {size} with {preset.scale} scales",
+  )
 
 
 def _dbps(net, zeroed):

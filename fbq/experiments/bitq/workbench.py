@@ -16,7 +16,11 @@ from fbq.lab.judgement import Judgement
 from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.schemes.block_float import BlockFloat, Data
-from fbq.schemes.published_formats import NOT_TRAINED, BlockCandidate
+from fbq.schemes.published_formats import (
+  MICROSCALING_SCHEMES,
+  NOT_TRAINED,
+  BlockCandidate,
+)
 from fbq.search.format_losses import FormatJudge
 from fbq.train import steps
 from fbq.train.evaluation import right_images
@@ -30,16 +34,22 @@ class Programs:
 
   Attributes:
     lab: network, data and settings; "qat" is the plan of the training.
-    schemes: what is compiled, by name, see `published_formats.schemes`.
+    schemes: schemes of block floating point by name, see
+      `published_formats.schemes`; those of microscaling formats come with them.
   """
 
   lab: Lab
   schemes: Mapping[str, BlockFloat]
 
+  def model(self, scheme: str) -> Model:
+    """The network in the scheme of this name."""
+    known = {**self.schemes, **MICROSCALING_SCHEMES}
+    return Model(self.lab.net, known[scheme])
+
   @functools.lru_cache(maxsize=8)  # noqa: B019  lives as long as the process
   def logits(self, scheme: str):
     """Compiled (variables, images, `Data`) -> logits."""
-    model = Model(self.lab.net, self.schemes[scheme])
+    model = self.model(scheme)
     return steps.compile_once(
       lambda v, x, d: model.apply(v, x, train=False, data=d)
     )
@@ -48,7 +58,7 @@ class Programs:
   def trainer(self, scheme: str):
     """Compiled step of the training at given formats."""
     plan = self.lab.settings.qat
-    model = Model(self.lab.net, self.schemes[scheme])
+    model = self.model(scheme)
     return self.lab.trainer(
       plan, model, ("params",), distillation=distillation_of(plan)
     )

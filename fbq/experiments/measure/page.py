@@ -31,11 +31,6 @@ ASSUMPTIONS = (
   "Harm is the noise of the logits to the float network, of each layer and "
   "tensor alone; it stands for no accuracy.",
 )
-_NEXT = (
-  "python main.py --config=configs/digits_exact.py --config.target= "
-  "--config.measured_latency=latency_table.csv --workdir=runs/chosen",
-  "The table is a target like any other, of a network of these layers:",
-)
 _KINDS = {8: "int8", 32: "float", 4: "int4"}
 
 

@@ -8,6 +8,7 @@ import importlib
 
 from fbq.nets.convnext import convnext
 from fbq.nets.ds_cnn import ds_cnn
+from fbq.nets.efficientnet import efficientnet_lite0
 from fbq.nets.googlenet import googlenet
 from fbq.nets.graph import Net, Node
 from fbq.nets.inception import inception_v3
@@ -20,6 +21,7 @@ from fbq.nets.vgg import vgg9
 BUILDERS = {
   "convnext": convnext,
   "ds_cnn": ds_cnn,
+  "efficientnet_lite0": efficientnet_lite0,
   "googlenet": googlenet,
   "inception_v3": inception_v3,
   "mobilenet_v1": mobilenet_v1,
@@ -41,6 +43,7 @@ __all__ = [
   "build",
   "convnext",
   "ds_cnn",
+  "efficientnet_lite0",
   "googlenet",
   "inception_v3",
   "mobilenet_v1",

@@ -78,7 +78,8 @@ def content(results: Measured) -> list[Block]:
         _networks(results),
         note(
           "Predicted: the sum of layers and conversions, with a 90 % interval "
-          "of the noise of runs and of how well times add up. Measured: the "
+          "of the noise of runs, of how well times add up and of how well a "
+          "measurement is repeated. Measured: the "
           f"median of {results.rounds} runs, with half the distance of the "
           "quartiles. Noise: squared error of the logits over their variance, "
           "to the float network" + _pictures(results)
@@ -136,9 +137,9 @@ def _load(results: Measured) -> str:
 def _foretold(results: Measured) -> str:
   within = sum(row.within for row in results.networks)
   return (
-    f"Random mixtures are predicted to {results.error:.1%}; of the "
-    f"{len(results.networks)} networks here, {within} are within their "
-    "interval."
+    f"Random mixtures are predicted to {results.error:.1%}, and int8 and float "
+    f"measured again to {results.again:.1%}; of the {len(results.networks)} "
+    f"networks here, {within} are within their interval."
   )
 
 

@@ -235,6 +235,16 @@ def errors(
   return found
 
 
+def apart(pairs: Sequence[tuple[Whole, Whole]]) -> float:
+  """How far two measurements of the same networks are apart.
+
+  Root mean square of their relative differences.
+  """
+  at = percentile_of([whole for pair in pairs for whole in pair])
+  times = [[np.percentile(one.times_ns, at) for one in pair] for pair in pairs]
+  return float(np.sqrt(np.mean([(a / b - 1) ** 2 for a, b in times])))
+
+
 def half_widths(
   net: Net,
   mixtures: Sequence[Bits],
@@ -251,7 +261,8 @@ def half_widths(
     mixtures: assignments that were timed.
     timed: their times; runs are drawn again with replacement.
     asked: assignments that are predicted, by name.
-    error: root mean square of the relative error of predictions.
+    error: relative standard error of a prediction besides the noise of runs:
+      that times add up, and that a measurement can be repeated.
     draws: how often runs are drawn.
     seed: of the draws.
   """

@@ -80,9 +80,10 @@ def content(results: Measured) -> list[Block]:
           "Predicted: the sum of layers and conversions, with a 90 % interval "
           "of the noise of runs, of how well times add up and of how well a "
           "measurement is repeated. Measured: the "
-          f"median of {results.rounds} runs, with half the distance of the "
-          "quartiles. Noise: squared error of the logits over their variance, "
-          "to the float network" + _pictures(results)
+          f"{'median' if results.quiet else 'least'} of {results.rounds} runs, "
+          "with half the distance of the quartiles. Noise: squared error of "
+          "the logits over their variance, to the float network"
+          + _pictures(results)
         ),
       ],
     ),
@@ -129,8 +130,9 @@ def _load(results: Measured) -> str:
   return (
     f"The machine was busy: something else had the core in "
     f"{results.interrupted:.0%} of runs. Times of whole networks are processor "
-    "times, those of layers the lower fifth; they are longer than on an idle "
-    "machine, by caches that others empty."
+    "times, and all are the least of the runs. Nothing here is to be relied "
+    "on: long layers are always interrupted, and caches emptied. Give the "
+    "command again, with another workdir, when the machine is idle."
   )
 
 

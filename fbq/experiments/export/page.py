@@ -148,6 +148,9 @@ def _integers(results: IntegerExport) -> list[Block]:
         f"take {onnx['bytes'] / 1e3:,.1f} kB."
       )
     )
+  if "fast_same_class" in onnx:
+    files.append(Text(_fast(onnx["fast_same_class"], results.images)))
+    files.append(Links([("qdq_fast.onnx", "qdq_fast.onnx")]))
   blocks: list[Block] = [Section("What runs where", files)]
   if results.c:
     blocks.append(Section("On any processor", _code(results.c)))
@@ -169,6 +172,17 @@ def _integers(results: IntegerExport) -> list[Block]:
   if results.written:
     blocks.append(Section("Layers", [_layers(results), note(_LAYERS)]))
   return blocks
+
+
+def _fast(same: int, images: int) -> str:
+  """What the form of ONNX with integer kernels is worth."""
+  said = f"On integer kernels it agrees on {same:,} of them"
+  if same == images:
+    return f"{said}: qdq_fast.onnx is as right here, and faster."
+  return (
+    f"{said}: those take biases in whole steps of the sums. qdq_fast.onnx is "
+    "faster, and this is its price."
+  )
 
 
 def _code(code: CExport) -> list[Block]:

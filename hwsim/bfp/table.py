@@ -26,9 +26,10 @@ class MovementTable:
   """Least data movement of `L` layers by format, exactly.
 
   Axes `I` and `O` are the formats of inputs and output, in the order of
-  `activations`; `W` those of weights. A layer without weights is constant along
-  `W`; one whose output has no precision site is constant along `O`, its output
-  priced at 32 bits.
+  `activations`; `W` those of weights, or of the second operand of a product of
+  two activations. Other layers without weights are constant along `W`; one
+  whose output has no precision site is constant along `O`, its output priced at
+  32 bits.
 
   Attributes:
     memory_bits: capacity for one tile of each tensor.
@@ -96,12 +97,14 @@ def movement_table(
     batch: images that are processed together.
     out_moves: times a moved output of a convolution or linear layer counts:
       2 as in eq. 5, which reads and writes it.
-    others: what layers without weights move: "nothing", as in the paper, which
-      counts convolutions only; or every input and the output "once", but for
-      concatenations whose inputs are written in place.
+    others: what layers that multiply nothing move: "nothing", as in the paper,
+      which counts convolutions only; or every input and the output "once", but
+      for concatenations whose inputs are written in place.
 
   Raises:
-    ValueError: not even tiles of one element fit; names the layer.
+    ValueError: not even tiles of one element fit; names the layer. Or the
+      weights of a network that multiplies activations have formats of their
+      own.
     OverflowError: the sum over layers could pass 2^63 units.
   """
   # Said before the search, which takes seconds.
@@ -109,13 +112,15 @@ def movement_table(
     raise ValueError(f"others is {others!r}, expected 'nothing' or 'once'")
   activations = tuple(activations)
   weights = activations if weights is None else tuple(weights)
+  if weights != activations:
+    _check_no_matmul(workload)
 
   # Networks repeat their layers: each geometry is searched once for each way in
   # which its tensors are priced.
   found: dict[tuple, tuple[np.ndarray, int]] = {}
   costs = []
   for i, layer in enumerate(workload.layers):
-    if not layer.has_weights:
+    if not layer.multiplies:
       kept = "nothing" if i in workload.in_place else others
       costs.append(_unweighted(workload, i, activations, batch, kept))
       continue
@@ -155,11 +160,16 @@ def layer_prices(
   activations: Sequence[BlockFormat],
   weights: Sequence[BlockFormat],
 ) -> tuple[list[Fraction], list[Fraction], list[Fraction]]:
-  """Bits per element of input, weights and output of a layer, by format."""
-  shape = workload.input_shapes(index)[0]
+  """Bits per element of both operands and the output of a layer, by format."""
+  layer, shapes = workload.layers[index], workload.input_shapes(index)
   return (
-    [f.activation_bits(shape) for f in activations],
-    [f.weight_bits(workload.layers[index]) for f in weights],
+    [f.activation_bits(shapes[0]) for f in activations],
+    [
+      f.weight_bits(layer)
+      if layer.has_weights
+      else f.activation_bits(shapes[1])
+      for f in weights
+    ],
     _output_prices(workload, index, activations),
   )
 
@@ -214,7 +224,8 @@ def encode(
 ) -> np.ndarray:
   """Which entry of the table each layer of each candidate takes: int32[P, L].
 
-  A layer with several inputs takes the widest of their formats.
+  A layer with several inputs takes the widest of their formats, but that the
+  second operand of a product of two activations has an axis of its own.
 
   Args:
     table: movement table of the layers of `workload`.
@@ -247,9 +258,10 @@ def encode(
 
   codes = np.empty((len(formats), len(workload.layers)), np.int32)
   for i, layer in enumerate(workload.layers):
+    reads = workload.input_sites[i]
     inputs = [
       _positions(column[site], site, table.activations)
-      for site in workload.input_sites[i]
+      for site in (reads[:1] if layer.op == "matmul" else reads)
     ]
 
     # The table has one axis for all inputs of a layer: the widest format
@@ -259,8 +271,8 @@ def encode(
     for other in inputs[1:]:
       widest = np.where(prices[other] > prices[widest], other, widest)
     weight, output = 0, 0
-    if layer.has_weights:
-      site = workload.weight_site(layer)
+    if layer.multiplies:
+      _, site = workload.operands(i)
       weight = _positions(column[site], site, table.weights)
     if (site := workload.output_sites[i]) is not None:
       output = _positions(column[site], site, table.activations)
@@ -315,6 +327,15 @@ def layer_bits(
   codes = encode(table, workload, np.array([row]))[0]
   flat = table.units.reshape(len(table.layers), -1)
   return tuple(table.bits(flat[i, code]) for i, code in enumerate(codes))
+
+
+def _check_no_matmul(workload):
+  for layer in workload.layers:
+    if layer.op == "matmul":
+      raise ValueError(
+        f"layer {layer.name!r} multiplies two activations, so weights need the "
+        "formats of activations: leave them out"
+      )
 
 
 def _check_layers(table, workload):

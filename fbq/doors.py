@@ -36,7 +36,8 @@ KNOWN: dict[str, dict[str, str]] = {
       name: f"{_NETS}:{name}"
       for name in (
         *("convnext", "ds_cnn", "googlenet", "inception_v3", "mobilenet_v1"),
-        *("mobilenet_v2", "resnet8", "resnet18", "resnet50", "vgg9"),
+        *("mobilenet_v2", "resnet8", "resnet18", "resnet50", "unet", "vgg9"),
+        *("vit", "vit_segmenter", "yolov8"),
       )
     },
     "onnx": f"{_NETS}.from_onnx:net",

@@ -224,18 +224,17 @@ class Model(nn.Module):
     Started as in ViT: positions with a standard deviation of 0.02, no tokens.
     """
     rows, _, channels = self.net.shapes[node.name]
-    first = self.param(
-      f"{node.name}_first",
-      nn.initializers.zeros,
-      (rows - x.shape[1], 1, channels),
-    )
-    place = self.param(
+    if more := rows - x.shape[1]:
+      first = self.param(
+        f"{node.name}_first", nn.initializers.zeros, (more, 1, channels)
+      )
+      first = jnp.broadcast_to(first, (len(x), *first.shape))
+      x = jnp.concatenate([first, x], axis=1)
+    return x + self.param(
       f"{node.name}_positions",
       nn.initializers.normal(0.02),
       (rows, 1, channels),
     )
-    first = jnp.broadcast_to(first, (len(x), *first.shape))
-    return jnp.concatenate([first, x], axis=1) + place
 
   def _multiply(
     self, node: Node, kept: halves.Kept, quantizer: Quantizer | None

@@ -13,7 +13,10 @@ from fbq.nets.graph import Net, Node
 from fbq.nets.inception import inception_v3
 from fbq.nets.mobilenet import mobilenet_v1, mobilenet_v2
 from fbq.nets.resnet import resnet8, resnet18, resnet50
+from fbq.nets.unet import unet
 from fbq.nets.vgg import vgg9
+from fbq.nets.vit import vit, vit_segmenter
+from fbq.nets.yolov8 import yolov8
 
 BUILDERS = {
   "convnext": convnext,
@@ -25,7 +28,11 @@ BUILDERS = {
   "resnet8": resnet8,
   "resnet18": resnet18,
   "resnet50": resnet50,
+  "unet": unet,
   "vgg9": vgg9,
+  "vit": vit,
+  "vit_segmenter": vit_segmenter,
+  "yolov8": yolov8,
 }
 
 __all__ = [
@@ -42,7 +49,11 @@ __all__ = [
   "resnet8",
   "resnet18",
   "resnet50",
+  "unet",
   "vgg9",
+  "vit",
+  "vit_segmenter",
+  "yolov8",
 ]
 
 

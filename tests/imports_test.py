@@ -30,6 +30,7 @@ MAY_IMPORT = {
   "fbq.quantizers": METHOD,
   "fbq.ops": METHOD,
   "fbq.attention": (),
+  "fbq.dense": (),
   "fbq.variables": (),
   "fbq.halves": ("fbq.backend",),
   "fbq.norms": (),

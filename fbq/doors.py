@@ -27,8 +27,8 @@ KNOWN: dict[str, dict[str, str]] = {
   "experiment": {
     name: f"fbq.experiments.{name}:EXPERIMENT"
     for name in (
-      *("bitq", "exact", "export", "free_bits", "ladder", "profile"),
-      *("ptq", "qat", "shootout", "whitepaper"),
+      *("bitq", "design_space", "exact", "export", "free_bits", "ladder"),
+      *("measure", "profile", "ptq", "qat", "shootout", "whitepaper"),
     )
   },
   "net": {

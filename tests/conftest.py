@@ -1,5 +1,6 @@
 """Settings of the test session."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -18,6 +19,18 @@ def cache(tmp_path_factory):
   base = tmp_path_factory.getbasetemp()
   root = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
   return root / "programs"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_heap():
+  """Objects that outlive a file of tests are no longer looked at.
+
+  jax keeps every program, and a collection of all of them takes a second once a
+  hundred files have been tested, wherever it comes.
+  """
+  yield
+  gc.collect()
+  gc.freeze()
 
 
 @pytest.fixture(autouse=True)

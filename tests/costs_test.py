@@ -13,7 +13,7 @@ from fbq.lab import points
 from fbq.lab.costs import Costs
 from fbq.search.free_bits import free_bits
 from hwsim import latency_io
-from hwsim.latency_table import LatencyTable
+from hwsim.latency_table import Ladder, LatencyTable
 from hwsim.pulp import XPULPNN_V1, latency_table, simulate
 from tests.configs import tiny, tiny_exact
 
@@ -94,6 +94,29 @@ def test_the_setting_takes_a_flags_text(tmp_path):
   with pytest.raises(ConfigError, match="output_bits is 4, expected one of 'r"):
     config["output_bits"] = 4
     lab_cases.checked(ConfigDict(config))
+
+
+def test_a_whole_target_has_the_precisions_of_its_file(tmp_path):
+  """As a runtime of integers and floats has, which `measure` writes."""
+  ladder = Ladder(activations=(8, 32), weights=(4, 8, 32))
+  table = latency_io.blank(NET.workload, "runtime", ladder)
+  cycles = np.zeros_like(table.cycles)
+  cycles += np.arange(1, 13).reshape(2, 3, 2)
+  weighted = [layer.has_weights for layer in table.layers]
+  cycles = np.where(np.reshape(weighted, (-1, 1, 1, 1)), cycles, 5)
+  quantized = np.reshape(table.quantized, (-1, 1, 1, 1))
+  cycles = np.where(quantized, cycles, cycles[..., :1])
+  path = tmp_path / "runtime.csv"
+  latency_io.save(dataclasses.replace(table, cycles=cycles), path)
+  config = tiny_exact.get_config()
+  config.target, config.measured_latency = "", str(path)
+  config.output_bits = "reader"
+  _, lab = lab_cases.checked(config)
+  assert lab.ladder == ladder and lab.widths == (2, 4, 8, 32)
+  np.testing.assert_array_equal(lab.costs.table.cycles, cycles)
+  path.write_text(path.read_text().replace(",32,", ",half,"))
+  with pytest.raises(ConfigError, match=r"line \d+: weight_bits is 'half'"):
+    lab_cases.checked(config)
 
 
 def test_a_board_timed_at_8_bits_alone_needs_that_setting(tmp_path):

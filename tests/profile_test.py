@@ -15,12 +15,12 @@ from pulp_calls import Tiles, core_cycles, kernel_cycles
 from fbq import config as config_lib
 from fbq import nets
 from fbq.config import ConfigError
-from fbq.experiments.profile import EXPERIMENT, causes, pipeline
+from fbq.experiments.profile import EXPERIMENT, pipeline
 from fbq.experiments.profile.config import Profiling, compared
-from fbq.lab import experiment
+from fbq.lab import causes, experiment
 from fbq.lab.lab import Lab
 from fbq.report import __main__ as report_again
-from hwsim import latency_io
+from hwsim import latency_io, ne16
 from hwsim.pulp import TARGETS, XPULP_V2, XPULPNN_V1, simulate
 from hwsim.pulp.roofline import least_bytes, peak_macs_per_cycle
 from hwsim.workload import Layer
@@ -306,6 +306,29 @@ def test_causes_are_named():
   narrow = Layer("dw", "depthwise", 24, 24, 112, 112, 3, 3, 1, (1,) * 4)
   assert "6 groups of 4 channels in a layer for 8 cores" in (
     gain(narrow, (2, 2), (8, 8))
+  )
+
+
+def test_a_raise_is_told_in_words_on_every_target():
+  """Causes of what was simulated, whatever family the target is of."""
+  narrow = Layer("dw", "depthwise", 24, 24, 112, 112, 3, 3, 1, (1,) * 4)
+  pair = [
+    causes.simulated(narrow, (bits, bits, 8), XPULPNN_V1) for bits in (2, 8)
+  ]
+  assert pair[0].cycles == simulate(narrow, 2, 2, 8, XPULPNN_V1).total
+  said = causes.why(narrow, *pair, XPULPNN_V1)
+  assert "6 groups of 4 channels in a layer for 8 cores" in said
+  said = causes.why(narrow, pair[1], pair[0], XPULPNN_V1)
+  assert said.startswith(
+    f"costs this layer {pair[0].cycles - pair[1].cycles:,} cycles"
+  )
+  wide = Layer("pw", "conv", 64, 64, 16, 16)
+  more, less = (
+    causes.simulated(wide, (8, bits, 8), ne16.TARGETS[0]) for bits in (8, 2)
+  )
+  said = causes.why(wide, more, less, ne16.TARGETS[0])
+  assert (
+    more.cycles > less.cycles and "transfers that are not hidden (-" in said
   )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fbq.files import write_atomically
-from fbq.report import cells, picture
+from fbq.report import cells, curves, picture
 from fbq.report.blocks import (
   Block,
   Bullets,
@@ -53,6 +53,7 @@ def write(
     run: facts with which the page ends.
   """
   folder = Path(path).parent
+  blocks = [*blocks, *curves.section(folder / "metrics.jsonl")]
   pictures = [each for each in _pictures(blocks) if each.file]
   for each in pictures:
     write_atomically(folder / each.file, each.svg)

@@ -25,7 +25,14 @@ from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.quantizers.site_ranges import Ranges
 from fbq.schemes.fixed import Fixed
-from fbq.search import exact, explain, problem, sensitivity, value
+from fbq.search import (
+  certificate,
+  exact,
+  explain,
+  problem,
+  sensitivity,
+  value,
+)
 from fbq.search.judge import Judge
 from fbq.train import steps
 from hwsim import latency_io
@@ -40,6 +47,8 @@ class Choice(NamedTuple):
   front: problem.Candidates
   images: int
   agreement: float | None
+  certificates: list[certificate.Certificate]
+  choices: float
 
 
 def run(settings: Exact, lab: Lab) -> Chosen:
@@ -62,6 +71,8 @@ def run(settings: Exact, lab: Lab) -> Chosen:
     int(front.error),
     first.images,
     tuple(choice.agreement for choice in choices),
+    tuple(first.certificates),
+    first.choices,
   )
 
 
@@ -99,6 +110,7 @@ def of_seed(
     budgets = [int(share * eight) for share in settings.budgets]
     chosen = exact.best_value(choice, budgets)
     front = exact.front(choice, max(1, eight // 1000))
+    proofs = certificate.certify(choice, front, chosen, budgets)
   write_atomically(
     workdir / f"{prefix}surrogate_front.csv", as_csv(front_rows(front))
   )
@@ -139,7 +151,14 @@ def of_seed(
   }
   return (
     over_seeds.OneSeed(seed, float_judged, found, judged, details),
-    Choice(harm, front, len(images), _agreement(lab, harm, found, judged)),
+    Choice(
+      harm,
+      front,
+      len(images),
+      _agreement(lab, harm, found, judged),
+      proofs,
+      certificate.assignments(choice),
+    ),
   )
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from fbq import nets, precision
 from fbq.experiments.profile import config
-from fbq.experiments.profile.causes import explain
 from fbq.experiments.profile.config import Profiling
 from fbq.experiments.profile.results import (
   UNIFORM,
@@ -22,6 +21,7 @@ from fbq.experiments.profile.results import (
   Whole,
   short,
 )
+from fbq.lab.causes import explain
 from fbq.lab.lab import Lab
 from fbq.nets.graph import Net
 from fbq.search.free_bits import free_bits

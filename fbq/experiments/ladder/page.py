@@ -156,8 +156,9 @@ def _choices(results: Rungs) -> list[blocks.Block]:
 
 def _chosen(results: Rungs) -> blocks.Table:
   def budget(point: Point) -> str:
-    assert point.choice and point.share
-    return f"{point.share:.0%} of {_COSTS[point.choice.cost]} at 8 bits"
+    assert point.budget
+    words = _COSTS[point.budget.cost]
+    return f"{point.budget.share:.0%} of {words} at 8 bits"
 
   def rival(read):
     def cell(point: Point):
@@ -169,8 +170,8 @@ def _chosen(results: Rungs) -> blocks.Table:
   return blocks.Table.of(
     results.chosen,
     ("budget", budget),
-    ("on", lambda p: p.choice.target),
-    (blocks.number("cost"), lambda p: cost_of(p, p.choice)),
+    ("on", lambda p: p.budget.target),
+    (blocks.number("cost"), lambda p: cost_of(p, p.budget)),
     (blocks.number("%", "{:.1f}", "mixed"), lambda p: 100 * told(p.numbers)),
     (blocks.number("KL", "{:.4f}", "mixed"), lambda p: p.numbers.kl),
     (
@@ -195,7 +196,7 @@ def _costs(results: Rungs) -> blocks.Table:
   shown += results.chosen
   return blocks.Table.of(
     shown,
-    ("network", lambda p: p.name if p.choice else f"W{p.name.split('W')[-1]}"),
+    ("network", lambda p: p.name if p.budget else f"W{p.name.split('W')[-1]}"),
     (blocks.number("weights\nkB", "{:.1f}"), lambda p: p.weight_bytes / 1e3),
     *(
       (

@@ -16,7 +16,7 @@ def ladder(results: Rungs) -> str:
     results.methods, _COLOURS, _MARKS, strict=False
   ):
     points = sorted(
-      (p for p in results.points if p.method == method and not p.choice),
+      (p for p in results.points if p.method == method and not p.budget),
       key=lambda p: p.weight_bytes,
     )
     (line,) = axes.plot(

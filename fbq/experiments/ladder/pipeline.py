@@ -22,8 +22,10 @@ from fbq.experiments.ladder.config import Choice, Ladder, Split
 from fbq.experiments.ladder.methods import Workshop
 from fbq.experiments.ladder.results import (
   FLOAT,
+  Budget,
   Numbers,
   Point,
+  Row,
   Rungs,
   name_of,
 )
@@ -63,12 +65,17 @@ def run(settings: Ladder, lab: Lab) -> Rungs:
   # ---- Every method at every bit-width
   points: dict[str, Point] = {}
 
-  def judged(name: str, method: str, bits: Mapping[str, int], **more) -> None:
+  def judged(
+    name: str,
+    method: str,
+    bits: Mapping[str, int],
+    budget: Budget | None = None,
+  ) -> None:
     numbers = kept.of(name, lambda: judge.numbers(shop.apply(method, bits)))
     points[name] = Point(
       *(name, method, dict(bits), Numbers(**numbers)),
       *(proxies.weight_bytes(net.workload, bits), _cycles(net, targets, bits)),
-      **more,
+      budget,
     )
 
   plan = list(itertools.product(settings.methods, settings.weight_bits))
@@ -93,7 +100,8 @@ def run(settings: Ladder, lab: Lab) -> Rungs:
       target = targets[choice.target]
       for share, bits in _chosen(net, shop, harm, choice, target):
         name = f"{choice.target} {choice.cost} {share:.0%}"
-        judged(name, settings.mixed_by, bits, choice=choice, share=share)
+        budget = Budget(choice.target, choice.cost, share)
+        judged(name, settings.mixed_by, bits, budget)
 
   # ---- Block formats, and integers beside the runtime of the file
   with lab.clock.measure("block formats"):
@@ -109,7 +117,7 @@ def run(settings: Ladder, lab: Lab) -> Rungs:
     harm,
     blocks,
     integers,
-    settings.published,
+    tuple(Row(row.name, row.accuracy) for row in settings.published),
     *(tuple(targets), settings.weight_bits, settings.mixed_by),
     *(*sizes, len(set(held_back.source.tolist()))),
     held_back.labels is not None,

@@ -194,8 +194,19 @@ def test_what_each_target_can_do_is_costed_there(ran):
   (by_cycles,) = [p for p in ran[1].chosen if p.budget.cost == "cycles"]
   eight = ran[1].point("min_max", 8).cycles["xpulpnn_v2"]
   assert by_cycles.cycles["xpulpnn_v2"] <= eight
-  rival = ran[1].rival(by_cycles)
-  assert rival is None or rival.cycles["xpulpnn_v2"] <= eight
+  # Beside it the nearest of what is within the same budget
+  for point in ran[1].chosen:
+    cost = lambda p, b=point.budget: (
+      p.weight_bytes if b.cost == "weight_bytes" else p.cycles.get(b.target)
+    )
+    most = int(point.budget.share * cost(ran[1].point("adaround", 8)))
+    within = [
+      p.numbers.kl
+      for p in ran[1].points
+      if not p.budget and cost(p) is not None and cost(p) <= most
+    ]
+    rival = ran[1].rival(point)
+    assert (rival and rival.numbers.kl) == min(within, default=None)
 
 
 def test_networks_are_rounded_once(ran):

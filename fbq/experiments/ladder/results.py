@@ -104,7 +104,7 @@ class Rungs:
   points: tuple[Point, ...]
   harm: dict[str, dict[int, float]]
   blocks: dict[str, Numbers]
-  integers: dict[str, float | None] | None
+  integers: dict[str, int | float | None] | None
   published: tuple[Row, ...]
   targets: tuple[str, ...]
   weight_bits: tuple[int, ...]
@@ -130,17 +130,17 @@ class Rungs:
     return tuple(p for p in self.points if p.budget)
 
   def rival(self, point: Point) -> Point | None:
-    """The best uniform network, of any method, that costs no more.
-
-    By what `point` was chosen for, on the same target.
-    """
-    assert point.budget is not None
+    """The best uniform network, of any method, within a chosen one's budget."""
+    budget = point.budget
+    assert budget is not None
+    uniform = [p for p in self.points if not p.budget]
+    eight = cost_of(self.point(self.methods[0], 8), budget)
     affordable = [
       p
-      for p in self.points
-      if not p.budget
-      and (cost := cost_of(p, point.budget)) is not None
-      and cost <= (cost_of(point, point.budget) or 0)
+      for p in uniform
+      if eight is not None
+      and (cost := cost_of(p, budget)) is not None
+      and cost <= int(budget.share * eight)
     ]
     return min(affordable, key=lambda p: p.numbers.kl, default=None)
 
@@ -208,6 +208,14 @@ class Rungs:
     if self.has_labels:
       return "right for"
     return "the float network's class (which is not accuracy) for"
+
+
+def shown(point: Point) -> str:
+  """What a network is called before people."""
+  if point.budget is None:
+    return f"{TITLES[point.method]}, {point.name.rpartition(' ')[2]}"
+  kind = "flash" if point.budget.cost == "weight_bytes" else "cycles"
+  return f"{point.budget.share:.0%} of {kind} on {point.budget.target}"
 
 
 def told(numbers: Numbers) -> float:

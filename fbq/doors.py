@@ -27,8 +27,9 @@ KNOWN: dict[str, dict[str, str]] = {
   "experiment": {
     name: f"fbq.experiments.{name}:EXPERIMENT"
     for name in (
-      *("bitq", "design_space", "exact", "export", "free_bits", "ladder"),
-      *("measure", "profile", "ptq", "qat", "shootout", "whitepaper"),
+      *("bitq", "design_space", "exact", "export", "free_bits"),
+      *("ladder", "measure", "profile", "ptq", "qat"),
+      *("shootout", "whitepaper"),
     )
   },
   "net": {

@@ -27,7 +27,7 @@ KNOWN: dict[str, dict[str, str]] = {
   "experiment": {
     name: f"fbq.experiments.{name}:EXPERIMENT"
     for name in (
-      *("bitq", "design_space", "exact", "export", "free_bits"),
+      *("bitq", "compress", "design_space", "exact", "export", "free_bits"),
       *("ladder", "measure", "profile", "ptq", "qat"),
       *("shootout", "whitepaper"),
     )

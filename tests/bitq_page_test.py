@@ -178,7 +178,7 @@ def test_the_front_leaves_out_what_lies_far_below_it():
   found = bitq_cases.typical()
   far = network("far", 20, 0.5)
   found = bitq_cases.study([*found.networks, far], found.words)
-  titles = set(re.findall("<title>([^:]*):", pictures.front(found)))
+  titles = set(re.findall("<title>([^:]*):", pictures.front(found)[0]))
   trained = {n.name for n in found.networks if n.test is not None}
   assert len(trained) == 7 and titles >= trained - {"far"}
   assert "far" not in titles

@@ -128,9 +128,10 @@ def _study(
       lab.workdir / "precision" / f"{file}.json",
       block_formats.to_json(net, c.formats),
     )
-    accuracy = f"{network.percent:.2f} %" if known else "not trained"
-    moved = f"{network.moves.kib:,.1f} KiB"
-    lab.log.say(f"{c.name}: {moved}, test accuracy {accuracy}")
+    told = "not trained, priced only"
+    if known:
+      told = f"test accuracy {network.percent:.2f} %"
+    lab.log.say(f"{c.name}: {network.moves.kib:,.1f} KiB, {told}")
     return network
 
   def tried(name, family, bits, formats) -> BlockNetwork:
@@ -184,9 +185,9 @@ def _study(
     [lost.of(n.formats) for n in every], [accuracy - a for a in accuracies]
   )
   lab.log.say(
-    "accuracy for one nat after training: "
-    + ", ".join(f"{scale:.2%} of {kind}" for kind, scale in scales.items())
-    + f"; {untrained:.2%} before"
+    "points of accuracy that a hundredth of a nat costs after training: "
+    + ", ".join(f"{scale:.2f} of {kind}" for kind, scale in scales.items())
+    + f"; {untrained:.2f} before"
   )
   after = predicted_losses.priced(lost.noise, scales)
   no_training = dict.fromkeys(KINDS, untrained)

@@ -116,7 +116,9 @@ def of_seed(
   )
   lab.log.say(
     f"front of {len(front.value)} assignments, {front.costs['cycles'][0]:,} to "
-    f"{front.costs['cycles'][-1]:,} cycles, exact to {front.error:,} cycles"
+    f"{front.costs['cycles'][-1]:,} cycles, exact"
+    + f" to {front.error:,} cycles"
+    * bool(front.error)
   )
   found = {
     f"exact-{share:.0%}": chosen.precision(i)

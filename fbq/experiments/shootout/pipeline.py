@@ -50,7 +50,7 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
       settings.search,
       Model(net, schemes[name]),
       search.trained,
-      search.penalty(net, schemes[name], lab.costs.cycles),
+      search.penalty(net, schemes[name], lab.costs.for_gates),
       gate_learning_rate=settings.strategies[name].gate_learning_rate,
       range_learning_rate=settings.search.range_learning_rate,
     )
@@ -138,7 +138,9 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
     for bits in precision.BITS[::-1]:
       said, uniform = f"{bits}/{bits}", precision.uniform(net, bits)
       raised = candidate(BASELINE, seed, f"{said} raised", uniform)
-      plain = raised._replace(setting=said, precision=uniform)
+      plain = raised._replace(
+        setting=said, precision=lab.ladder.at_least(uniform)
+      )
       found += [plain, raised]
 
   # ---- Fine-tuning, once for each different assignment of a seed
@@ -162,7 +164,7 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
   # ---- The record
   different = {points.digest(net, one.searched): one.searched for one in found}
   distances = [
-    exact.distance(hardware.choice, lab.costs.cycles, one)
+    exact.distance(hardware.choice, lab.costs.cycles, lab.ladder.at_least(one))
     for one in different.values()
   ]
   return Outcomes(
@@ -212,7 +214,12 @@ def _values(lab, seed, valuations, begun: Started, ended) -> dict[str, Any]:
       for name, valuation in valuations.items():
         notes: list[str] = []
         evidence = Evidence(
-          judge, begun.tensors, gates, begun.probe_key, notes.append
+          judge,
+          begun.tensors,
+          gates,
+          begun.probe_key,
+          notes.append,
+          lab.ladder,
         )
         began = time.process_time()
         values = valuation.values(lab.net, evidence)

@@ -16,8 +16,9 @@ import time
 
 import numpy as np
 
-from hwsim.latency_table import encode, flat_costs, score
+from hwsim.latency_table import encode, flat_costs
 from hwsim.pulp import TARGETS, XPULPNN_V1, latency_table, many, table
+from hwsim.scoring import score
 from hwsim.workload import Layer, Workload
 
 

@@ -1,7 +1,7 @@
 """The loop closed on this machine's ONNX Runtime: measure, choose, measure.
 
   python main.py --config=configs/measure.py --workdir=runs/measure
-  for net in mobilenet_v1 mobilenet_v2 resnet18; do
+  for net in mobilenet_v1 mobilenet_v2 resnet18 efficientnet_lite0; do
     python main.py --config=configs/measure.py:$net --workdir=runs/measure/$net
   done
 
@@ -24,6 +24,7 @@ NETS = {
   "mobilenet_v1": dict(width=1.0, resolution=224, classes=1000),
   "mobilenet_v2": dict(width=1.0, resolution=224, classes=1000),
   "resnet18": dict(width=1.0, resolution=224, classes=1000),
+  "efficientnet_lite0": dict(width=1.0, resolution=224, classes=1000),
   "resnet8": dict(width=1.0, resolution=32, classes=10),
 }
 

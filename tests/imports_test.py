@@ -29,11 +29,16 @@ MAY_IMPORT = {
   "fbq.nets": (*METHOD, "fbq.files"),
   "fbq.quantizers": METHOD,
   "fbq.ops": METHOD,
+  "fbq.attention": (),
+  "fbq.dense": (),
   "fbq.variables": (),
   "fbq.halves": ("fbq.backend",),
   "fbq.norms": (),
   "fbq.schemes": METHOD,
-  "fbq.model": (*METHOD, "fbq.schemes", "fbq.norms", "fbq.halves"),
+  "fbq.model": (
+    *METHOD,
+    *("fbq.schemes", "fbq.norms", "fbq.halves", "fbq.attention"),
+  ),
   "fbq.data": ("fbq.files", "fbq.backend"),
   "fbq.train": (
     *METHOD,

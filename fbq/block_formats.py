@@ -46,10 +46,19 @@ def to_array(net: Net, formats: Formats) -> np.ndarray:
 
   FP32, which shares no exponent, becomes 25 bits with an exponent each, which
   hold every FP32 number. Of longer exponents 8 bits do the same.
+
+  Raises:
+    ValueError: a site has no format, or one of microscaling elements, which
+      `fbq.schemes.microscaling` takes.
   """
   check_formats(net, formats)
   rows = []
   for site in net.workload.sites:
+    if formats[site].element:
+      raise ValueError(
+        f"{net.name}: {site!r} has elements {formats[site].element}, expected "
+        "block floating point"
+      )
     element, exponent, size, *_ = formats[site]
     rows.append(
       (25, 8, 1) if formats[site] == FP32 else (element, min(exponent, 8), size)

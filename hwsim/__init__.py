@@ -42,6 +42,8 @@ _PLACES = {
   "block_format": "hwsim.bfp:block_format",
   "movement_table": "hwsim.bfp:movement_table",
   "network_traffic": "hwsim.bfp:network_traffic",
+  # Cycles of MX formats
+  "mx": "hwsim.mx",
   # Costs that need no hardware
   "bops": "hwsim.proxies:bops",
   "peak_activation_bytes": "hwsim.proxies:peak_activation_bytes",

@@ -29,11 +29,16 @@ MAY_IMPORT = {
   "fbq.nets": (*METHOD, "fbq.files"),
   "fbq.quantizers": METHOD,
   "fbq.ops": METHOD,
+  "fbq.attention": (),
+  "fbq.dense": (),
   "fbq.variables": (),
   "fbq.halves": ("fbq.backend",),
   "fbq.norms": (),
   "fbq.schemes": METHOD,
-  "fbq.model": (*METHOD, "fbq.schemes", "fbq.norms", "fbq.halves"),
+  "fbq.model": (
+    *METHOD,
+    *("fbq.schemes", "fbq.norms", "fbq.halves", "fbq.attention"),
+  ),
   "fbq.data": ("fbq.files", "fbq.backend"),
   "fbq.train": (
     *METHOD,
@@ -46,7 +51,9 @@ MAY_IMPORT = {
     *("fbq.schemes", "fbq.norms", "fbq.model", "fbq.train", "fbq.ptq"),
     "fbq.files",
   ),
-  "fbq.report.__main__": ("fbq.config", "fbq.lab", "fbq.files"),
+  "fbq.report.__main__": (
+    *("fbq.config", "fbq.lab", "fbq.files", "fbq.report"),
+  ),
   "fbq.report": ("fbq.search", "fbq.precision", "fbq.files", "hwsim"),
   "fbq.lab": (
     *METHOD,

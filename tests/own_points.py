@@ -1,6 +1,7 @@
 """A run that was not trained but looks so, of an experiment of a user's own.
 
-It tells what an export asks for, and nothing else; its hardware is XpulpV2.
+It tells what an export asks for, and nothing else; its hardware is XpulpV2 if
+nothing else is said.
 """
 
 import dataclasses

@@ -7,6 +7,7 @@ last byte: once for a tensor, like a layer's bias, and moved with no tile.
 import math
 from fractions import Fraction
 
+import dense_cases
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +27,7 @@ from fbq.quantizers import (
   microscaling,
   microscaling_codes,
 )
+from fbq.schemes import published_formats
 from fbq.schemes.block_float import BlockFloat, weight_axes, window_axes
 from hwsim.bfp import Memories, block_format, movement_table, network_traffic
 
@@ -88,8 +90,7 @@ def test_a_kernel_of_any_layer_is_priced_as_it_is_packed(
 def test_microscaling_formats_are_priced_as_they_are_packed(name, shape):
   """Nothing comes on top but the one float32 of a tensor in NVFP4."""
   preset = microscaling.FORMATS[name]
-  bits, size = preset.element_bits, preset.block_size
-  form = block_format(bits, microscaling.SCALE_BITS, size, spans_kernel=False)
+  form, size = published_formats.priced(preset), preset.block_size
   head = 32 if name == "NVFP4" else 0
   stored = microscaling_codes.storage_bits((1, *shape), (1, 1, 1, size), preset)
   assert math.prod(shape) * form.activation_bits(shape) + head == stored
@@ -139,6 +140,8 @@ NETS = {
   "attention": lambda: nets.build(
     "mobilenet_v2", width=0.25, resolution=32, attention="adaptive"
   ),
+  "tokens": dense_cases.attention,
+  "pyramid": dense_cases.pyramid,
   "vgg": lambda: nets.build("vgg9", width=0.125, resolution=32),
 }
 

@@ -95,7 +95,7 @@ def run(given: ConfigDict, directory: Path) -> str:
 def _beginning(directory: Path) -> str:
   """What to know while it runs."""
   said = f"In {directory}. Stopped, it goes on by the same command."
-  if cache := jax.config.jax_compilation_cache_dir:
+  if cache := getattr(jax.config, "jax_compilation_cache_dir", None):
     said += f" Compiled programs: {cache} (--compilation_cache)."
   return said
 

@@ -8,6 +8,7 @@ import importlib
 
 from fbq.nets.convnext import convnext
 from fbq.nets.ds_cnn import ds_cnn
+from fbq.nets.efficientnet import efficientnet_lite0
 from fbq.nets.googlenet import googlenet
 from fbq.nets.graph import Net, Node
 from fbq.nets.inception import inception_v3
@@ -15,11 +16,15 @@ from fbq.nets.mobilenet import mobilenet_v1, mobilenet_v2
 from fbq.nets.nasnet import nasnet_mobile
 from fbq.nets.resnet import resnet8, resnet18, resnet50, resnet152
 from fbq.nets.resnet_v2 import resnet50_v2, resnet152_v2
+from fbq.nets.unet import unet
 from fbq.nets.vgg import vgg9
+from fbq.nets.vit import vit, vit_segmenter
+from fbq.nets.yolov8 import yolov8
 
 BUILDERS = {
   "convnext": convnext,
   "ds_cnn": ds_cnn,
+  "efficientnet_lite0": efficientnet_lite0,
   "googlenet": googlenet,
   "inception_v3": inception_v3,
   "mobilenet_v1": mobilenet_v1,
@@ -31,7 +36,11 @@ BUILDERS = {
   "resnet50_v2": resnet50_v2,
   "resnet152": resnet152,
   "resnet152_v2": resnet152_v2,
+  "unet": unet,
   "vgg9": vgg9,
+  "vit": vit,
+  "vit_segmenter": vit_segmenter,
+  "yolov8": yolov8,
 }
 
 __all__ = [
@@ -41,6 +50,7 @@ __all__ = [
   "build",
   "convnext",
   "ds_cnn",
+  "efficientnet_lite0",
   "googlenet",
   "inception_v3",
   "mobilenet_v1",
@@ -52,7 +62,11 @@ __all__ = [
   "resnet50_v2",
   "resnet152",
   "resnet152_v2",
+  "unet",
   "vgg9",
+  "vit",
+  "vit_segmenter",
+  "yolov8",
 ]
 
 

@@ -167,18 +167,27 @@ def _vectors(net, name):
   return of_formats(net, name, "published", word, formats, **more)
 
 
+def priced(preset: microscaling.Format) -> BlockFormat:
+  """What a microscaling format costs."""
+  return block_format(
+    preset.element_bits,
+    microscaling.SCALE_BITS,
+    preset.block_size,
+    spans_kernel=False,
+    element=preset.element,
+  )
+
+
 def _microscaling(net, name):
   """A uniform MX format, or NVFP4, by its definition."""
   preset = microscaling.FORMATS[name]
-  bits, size = preset.element_bits, preset.block_size
-  scale_bits = microscaling.SCALE_BITS
-  format_ = block_format(bits, scale_bits, size, spans_kernel=False)
-  formats = block_formats.uniform(net, format_)
+  size = preset.block_size
+  formats = block_formats.uniform(net, priced(preset))
   is_mx = preset.scale == "E8M0"
   return BlockCandidate(
     name,
     "published",
-    bits,
+    preset.element_bits,
     formats,
     np.tile(np.array(row_of(preset), np.int32), (len(formats), 1)),
     MICROSCALING if is_mx else NVFP4,

@@ -44,6 +44,8 @@ class BlockFormat(NamedTuple):
       block is `block_size` weights.
     window: pixels of a block of activations in both directions; 0 for all
       pixels of an image.
+    element: how elements are coded, as "E4M3"; "" is sign and magnitude under
+      the shared exponent, block floating point. No price depends on it.
   """
 
   element_bits: int
@@ -51,6 +53,7 @@ class BlockFormat(NamedTuple):
   block_size: int
   spans_kernel: bool = True
   window: int = 1
+  element: str = ""
 
   def activation_bits(self, shape: Shape) -> Fraction:
     """Bits of one element of an activation of this shape, as it is stored."""
@@ -87,12 +90,13 @@ def block_format(
   block_size: int,
   spans_kernel: bool = True,
   window: int = 1,
+  element: str = "",
 ) -> BlockFormat:
   """A checked `BlockFormat`: any X, e, BS and window.
 
   Raises:
     ValueError: X is below 1, another number is negative, or one of them is no
-      whole number or more than any format has.
+      whole number or more than any format has; the element is no name.
   """
   for name, value, least, what, most in (
     ("element_bits", element_bits, 1, "a sign", 64),
@@ -110,8 +114,13 @@ def block_format(
     raise ValueError(
       f"block format: spans_kernel is {shown(spans_kernel)}, expected a bool"
     )
+  if not (isinstance(element, str) and (element.isalnum() or not element)):
+    raise ValueError(
+      f"block format: element is {shown(element)}, expected a name such as "
+      "'E4M3', or '' for block floating point"
+    )
   return BlockFormat(
-    element_bits, exponent_bits, block_size, spans_kernel, window
+    element_bits, exponent_bits, block_size, spans_kernel, window, element
   )
 
 

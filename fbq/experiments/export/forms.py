@@ -23,7 +23,8 @@ from fbq.files import write_atomically
 from fbq.lab import costs
 from fbq.lab.settings import OutputBits
 from fbq.lab.trained_point import TrainedPoint
-from hwsim.pulp import Target, latency_table
+from hwsim import targets
+from hwsim.pulp import Target
 
 WIDTHS = (32, 64)  # bits of the requantization
 GOLDEN = 4  # images that the C checks itself on
@@ -51,17 +52,21 @@ def write_dory(
 
 
 def cycles(
-  point: TrainedPoint, target: Target, output_bits: OutputBits
+  point: TrainedPoint, target: targets.Target, output_bits: OutputBits
 ) -> dict[int, int]:
   """Cycles by bits of the requantization constants, as the run counts them.
 
   Larger constants take room in L1 and L2, so tiles are smaller, and time on
-  their way there. What the arithmetic of kernels takes is that of 32 bits.
+  their way there. What the arithmetic of kernels takes is that of 32 bits, the
+  most that NE16's multipliers have.
   """
   workload, found = point.net.workload, {}
-  for width in WIDTHS:
-    wide = dataclasses.replace(target, constant_bits=width)
-    table = latency_table(workload, wide)
+  for width in WIDTHS if isinstance(target, Target) else WIDTHS[:1]:
+    if isinstance(target, Target):
+      wide = dataclasses.replace(target, constant_bits=width)
+    else:
+      wide = dataclasses.replace(target, norm_bits=width)
+    table = targets.latency_table(workload, wide)
     costed = costs.Costs(wide, table, output_bits)
     found[width] = costed.total(workload, point.assignment)
   return found

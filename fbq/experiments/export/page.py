@@ -27,6 +27,7 @@ from fbq.report.blocks import (
   percents,
 )
 from fbq.report.run import Run
+from fbq.report.sentences import counted
 from fbq.train.log import Log
 
 Exported = IntegerExport | BlockExport
@@ -103,8 +104,9 @@ def _statements(results: Exported) -> list[str]:
     f"{found.total('equal_channels'):,} of {found.total('channels'):,} "
     "channels are proven equal for every input; given the trained network's "
     f"codes, {found.total('off_by'):,} of {found.total('values'):,} codes "
-    f"differ on the test images, {found.total('float_noise'):,} codes of the "
-    "trained network being float32 noise at ties.",
+    f"differ on the test images, "
+    f"{counted(found.total('float_noise'), 'code')} of the trained network "
+    "being float32 noise at ties.",
   ]
 
 
@@ -130,7 +132,7 @@ def _integers(results: IntegerExport) -> list[Block]:
   """Files, both widths of requantization, every layer."""
   rows = [
     [form, None, "not made"]
-    if form in results.failed
+    if form in results.failed or (form == "DORY" and results.without_dory)
     else [form, Cell(file, href=file), reader]
     for form, file, reader in FORMS
     if form != "TFLite int4" or file in results.tflite or form in results.failed
@@ -146,12 +148,15 @@ def _integers(results: IntegerExport) -> list[Block]:
         f"take {onnx['bytes'] / 1e3:,.1f} kB."
       )
     )
+  if "fast_same_class" in onnx:
+    files.append(Text(_fast(onnx["fast_same_class"], results.images)))
+    files.append(Links([("qdq_fast.onnx", "qdq_fast.onnx")]))
   blocks: list[Block] = [Section("What runs where", files)]
   if results.c:
     blocks.append(Section("On any processor", _code(results.c)))
   if results.tflite:
     blocks.append(Section("In LiteRT", _tflite(results)))
-  if "DORY" not in results.failed:
+  if results.without_dory or "DORY" not in results.failed:
     blocks.append(Section(f"On the board: {results.target}", _board(results)))
   if results.refused:
     table = Table.of(
@@ -167,6 +172,17 @@ def _integers(results: IntegerExport) -> list[Block]:
   if results.written:
     blocks.append(Section("Layers", [_layers(results), note(_LAYERS)]))
   return blocks
+
+
+def _fast(same: int, images: int) -> str:
+  """What the form of ONNX with integer kernels is worth."""
+  said = f"On integer kernels it agrees on {same:,} of them"
+  if same == images:
+    return f"{said}: qdq_fast.onnx is as right here, and faster."
+  return (
+    f"{said}: those take biases in whole steps of the sums. qdq_fast.onnx is "
+    "faster, and this is its price."
+  )
 
 
 def _code(code: CExport) -> list[Block]:
@@ -216,6 +232,14 @@ def _tflite(results: IntegerExport) -> list[Block]:
 
 def _board(results: IntegerExport) -> list[Block]:
   """How DORY is called, and which cycles it was that were simulated."""
+  if results.dory is None:
+    said = f"{results.without_dory}."
+    if 32 in results.cycles:
+      said += (
+        f" With multipliers of 32 bits, the most that NE16 has, "
+        f"{results.cycles[32]:,} cycles are simulated."
+      )
+    return [Text(said)]
   blocks: list[Block] = [
     Text("In a checkout of DORY, with its submodules and NumPy below 2:"),
     Code(results.dory.command),

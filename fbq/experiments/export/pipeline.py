@@ -19,6 +19,7 @@ from fbq.deploy import (
   dory_target,
   faithful,
   lowering,
+  onnx_fast,
   onnx_qdq,
 )
 from fbq.deploy.block_artifact import BlockNet
@@ -119,11 +120,10 @@ def _integers(
     hardware: hardware of the run, if it has one; DORY writes code for it.
     settings, lab: those of the export.
   """
-  # DORY and its constants are of PULP clusters.
+  # DORY, its kernels and its constants are of PULP clusters
   simulated = costs.target_of(hardware) if hardware else None
-  if not isinstance(simulated, Target):
-    simulated = None
   target = simulated or XPULPNN_V1
+  board = target if isinstance(target, Target) else None
   attempt, workdir = Attempts(lab), lab.workdir
 
   # ---- Integers in both widths, and how faithful they are
@@ -155,15 +155,15 @@ def _integers(
     "weights.npz",
   )
   image = point.images[settings.golden_image]
-  attempt(
-    "DORY",
-    lambda: forms.write_dory(network(bits), target, workdir / "dory", image),
-    "dory",
-  )
-
   refused: list[tuple[str, str]] = []
-  if bits in made:
-    refused = dory_limits.problems(network(bits), target)
+  if board is not None:
+    attempt(
+      "DORY",
+      lambda: forms.write_dory(network(bits), board, workdir / "dory", image),
+      "dory",
+    )
+    if bits in made:
+      refused = dory_limits.problems(network(bits), board)
   cycles = None
   if hardware and simulated:
     timed = functools.partial(
@@ -192,6 +192,15 @@ def _integers(
       forms.run_onnx, model, point, faith.trained_classes
     )
     onnx |= attempt("ONNX Runtime", agrees) or {}
+    if "same_class" in onnx:  # so there is a runtime
+      fast = functools.partial(
+        onnx_fast.write,
+        network(bits, *forms.WIDTHS),
+        workdir / onnx_fast.FILE,
+        np.asarray(point.images),
+        faith.trained_classes,
+      )
+      onnx |= attempt("ONNX, fast", fast, onnx_fast.FILE) or {}
 
   # ---- TFLite, whose requantization is its own; in int4 where that is less
   def write_tflite(file, int4):
@@ -239,7 +248,7 @@ def _integers(
     },
     onnx=onnx,
     target=target.name,
-    dory=dory_target.invocation(target),
+    dory=None if board is None else dory_target.invocation(board),
     refused=tuple(refused),
     cycles=cycles or {},
     c=code,

@@ -101,10 +101,11 @@ class IntegerExport(ExportedPoint):
     requantization_bits: width of what was written.
     widths: by width of the requantization, those that could be made.
     bits: {layer: (bits of its input, bits of its weights)}.
-    onnx: "bytes" of constants, and "same_class", images classified as the
-      trained network does.
-    target: name of the hardware that DORY writes code for.
-    dory: command that makes DORY write it.
+    onnx: "bytes" of constants, and "same_class" or, on integer kernels,
+      "fast_same_class": images classified as the trained network does.
+    target: name of the hardware of the run; XPulpNNv1 if it had none.
+    dory: command that makes DORY write code for it; None where DORY has no
+      kernels for it.
     refused: (layer, reason) of all that DORY would not run as it is.
     cycles: simulated cycles by bits of the requantization; {} if there are
       none.
@@ -117,7 +118,7 @@ class IntegerExport(ExportedPoint):
   bits: dict[str, tuple[int, int | None]]
   onnx: dict[str, int]
   target: str
-  dory: Invocation
+  dory: Invocation | None
   refused: tuple[tuple[str, str], ...]
   cycles: dict[int, int]
   c: CExport | None
@@ -127,6 +128,16 @@ class IntegerExport(ExportedPoint):
   def written(self) -> Integers | None:
     """The integers in the width that was asked for; None if they failed."""
     return self.widths.get(self.requantization_bits)
+
+  @property
+  def without_dory(self) -> str:
+    """Why nothing was written for DORY; "" if there is no reason not to."""
+    if self.dory is not None:
+      return ""
+    return (
+      f"DORY has no code for {self.target}: it writes for PULP's cores, and "
+      "what it has for NE16 takes weights of 8 bits alone, by another front end"
+    )
 
   @property
   def accuracy(self) -> float:
@@ -156,8 +167,8 @@ class IntegerExport(ExportedPoint):
       if part in self.failed:
         onnx["error"] = f"not {what}: {self.failed[part]}"
     dory = "written; form, arithmetic and golden tensors hold the contract"
-    if "DORY" in self.failed:
-      dory = f"not written: {self.failed['DORY']}"
+    if reason := self.failed.get("DORY", self.without_dory):
+      dory = f"not written: {reason}"
     return {
       "network": self.network,
       "point": self.point,
@@ -169,7 +180,7 @@ class IntegerExport(ExportedPoint):
       "images": self.images,
       "sizes": self.sizes,
       "dory": dory,
-      "dory_command": self.dory.command,
+      "dory_command": self.dory.command if self.dory else "",
       "refused": [list(each) for each in self.refused],
       "target": self.target,
       "cycles": {str(width): n for width, n in self.cycles.items()},

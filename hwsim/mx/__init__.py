@@ -1,0 +1,15 @@
+"""Cycles of MX block formats on clusters whose dot-product unit takes them."""
+
+from hwsim.mx.cycles import Cost, cycle_table, layer_cost, network_costs
+from hwsim.mx.target import MXDOTP, TARGETS, VMXDOTP, Target
+
+__all__ = [
+  "Cost",
+  "MXDOTP",
+  "TARGETS",
+  "Target",
+  "VMXDOTP",
+  "cycle_table",
+  "layer_cost",
+  "network_costs",
+]

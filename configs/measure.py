@@ -18,8 +18,8 @@ network, two for ResNet-18. Weights are random, which changes no times; with
 
 Obtained with others at work (2026-11-26, onnxruntime 1.31.1, an AMD EPYC with
 VNNI, processor time): in MobileNetV1 and V2 the first convolution and the first
-depthwise one are faster in float, together; the whole network takes 4.51 ms and
-not 4.69 (predicted 4.43), and 3.85 ms and not 4.10 (predicted 3.84), with 0.9
+depthwise one are faster in float, together; the whole network takes 4.48 ms and
+not 4.69 (predicted 4.41), and 3.85 ms and not 4.10 (predicted 3.84), with 0.9
 and 0.8 times the noise of int8.
 """
 

@@ -189,13 +189,14 @@ def test_the_table_and_its_terms_add_up_to_the_prediction(known):
   """In whole nanoseconds, so to one for each layer and conversion."""
   _, _, costs = known
   latency = table.latency_table(BRANCHES, costs, "here")
-  choosing = choice.problem_of(BRANCHES, costs, latency, no_harm(BRANCHES))
+  choosing = choice.problem_of(BRANCHES, costs, latency, harms_of(BRANCHES))
   for bits in every(BRANCHES):
     (total,) = problem.evaluate(choosing, bits).costs["cycles"]
     assert abs(total - known_ns(BRANCHES, bits)) <= 8
 
 
-def no_harm(net, seed=2):
+def harms_of(net, seed=2):
+  """Random harms, less the more bits."""
   random = np.random.default_rng(seed)
   return {
     site: {
@@ -212,7 +213,7 @@ def test_choices_are_the_optimum_of_all_assignments(seed):
   tried, found = timed(net, 30, seed=seed)
   costs = table.costs_of(net, tried, found)
   latency = table.latency_table(net, costs, "here")
-  harms = no_harm(net, seed)
+  harms = harms_of(net, seed)
   choosing = choice.problem_of(net, costs, latency, harms)
   found = choice.chosen(net, latency, choosing)
   times = {name: known_ns(net, bits, seed) for name, bits in found.items()}

@@ -1,4 +1,4 @@
-# make demo | test | wheel | bench | lint | clean
+# make demo | test | wheel | docs | results | bench | lint | clean
 #
 # Needs python3 (3.11 or later) with its venv module, and make. The first target
 # that runs creates .venv; it is brought up to date when setup.cfg, pyproject.toml
@@ -14,7 +14,7 @@ BIN := .venv/bin
 # larger buffer. Read at start, so it cannot be set from inside Python.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test wheel bench lint clean
+.PHONY: demo test wheel docs results bench lint clean
 .DELETE_ON_ERROR:
 
 demo: .venv/stamp
@@ -31,6 +31,14 @@ lint: .venv/stamp
 
 wheel: .venv/stamp
 	$(BIN)/python tests/wheel.py build/wheel
+
+# The site in build/site; its notebooks are run. Anything wrong ends it.
+docs: .venv/docs-stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+# Runs of 35 minutes, whose tables and answers it writes into the documents.
+results: .venv/stamp
+	$(BIN)/python -m benchmarks.results
 
 bench: .venv/stamp
 	$(BIN)/python -m benchmarks.steps
@@ -58,6 +66,10 @@ bench: .venv/stamp
 	  exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -e '.[test]' -c constraints.txt
+	touch $@
+
+.venv/docs-stamp: .venv/stamp
+	$(BIN)/python -m pip install -e '.[docs]' -c constraints.txt
 	touch $@
 
 clean:

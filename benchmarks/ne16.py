@@ -18,7 +18,7 @@ from hwsim.ne16 import GAP9_NE16, simulate
 from hwsim.ne16.kernels import mode_of
 from hwsim.workload import Layer
 
-_GOLDEN = pathlib.Path(__file__).parents[1] / "tests/golden/ne16_golden.json"
+GOLDEN = pathlib.Path(__file__).parents[1] / "tests/golden/ne16_golden.json"
 _OPS = {"dw": "depthwise", "fc": "linear"}
 
 # Layers without weights, which the golden list leaves out: they run on the
@@ -58,8 +58,13 @@ def layer_of(row) -> Layer:
   )  # fmt: skip
 
 
+def layers_of(name: str, network) -> list[Layer]:
+  """All layers of a network of the golden list, those without weights last."""
+  return [*map(layer_of, network["layers"]), *_BESIDE[name]]
+
+
 def main():
-  networks = json.loads(_GOLDEN.read_text(encoding="utf-8"))["networks"]
+  networks = json.loads(GOLDEN.read_text(encoding="utf-8"))["networks"]
   table = Table("network", title="kcycles of one inference, 240 MHz")
   for column in (
     "weight bits",
@@ -77,7 +82,7 @@ def main():
     silicon, bits = (
       network["silicon_gap9"][key] for key in ("kcycles_240", "w_bits")
     )
-    layers = [*map(layer_of, network["layers"]), *_BESIDE[name]]
+    layers = layers_of(name, network)
     engine, cores = np.zeros(5), 0
     for layer in layers:
       found = simulate(layer, 8, bits, 8, GAP9_NE16)

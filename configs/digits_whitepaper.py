@@ -4,7 +4,9 @@
   python main.py --config=configs/digits_whitepaper.py:resnet8 --workdir=...
 
 Also `:mobilenet_v2` and `:inception_v3`, a small one. All networks in one table
-each: python -m fbq.experiments.whitepaper.collect runs/wp_v1 ...
+each: python -m fbq.experiments.whitepaper.collect runs/wp_v1 ... Other rows of
+the paper have `:resnet50_v2` and `:nasnet_mobile`, small ones, whose runs have
+not been made, and builders of 152 layers.
 
 Processor time on two busy cores: MobileNetV1 and its widths 8.4 minutes,
 Inception v3 7.2, MobileNetV2 6 to 7, ResNet-8 3.1. Expected: 8 bits per channel
@@ -70,6 +72,8 @@ NETS = {
   "inception_v3": _Case(
     dict(width=0.25, blocks=(1, 1, 1), large_stem=False), 500, 60
   ),
+  "resnet50_v2": _Case(dict(width=0.125), 1000, 150),
+  "nasnet_mobile": _Case(dict(width=0.2, cells=1, stem_stride=1), 1000, 100),
 }
 
 

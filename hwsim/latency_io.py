@@ -200,6 +200,35 @@ def merge(
   return dataclasses.replace(table, cycles=cycles, provenance=tuple(provenance))
 
 
+def ladder_of(path: str | os.PathLike) -> Ladder:
+  """The precisions of a file that is a whole target.
+
+  Those of PULP clusters, or where it has others, all that it has: 8 and 32 of a
+  runtime with integers and floats.
+
+  Args:
+    path: a .csv or .json file.
+
+  Raises:
+    ValueError: the file cannot be read, or bits are no whole numbers.
+  """
+  path = reading.user_path(path)
+  found = {"in_bits": set(), "weight_bits": set()}
+  for line, record in _records(path):
+    for name, bits in found.items():
+      given = record.get(name) if isinstance(record, dict) else None
+      if given in (None, "", "-"):  # what lacks is told when rows are read
+        continue
+      try:
+        bits.add(reading.whole(given, 1))
+      except ValueError as error:
+        raise ValueError(f"{path}, line {line}: {name} is {error}") from error
+  activations, weights = (tuple(sorted(bits)) for bits in found.values())
+  if set(activations) | set(weights) <= {*PULP_LADDER.activations}:
+    return PULP_LADDER
+  return Ladder(activations, weights or activations)
+
+
 def _kind(path):
   kind = path.suffix.lstrip(".").lower()
   if kind not in ("csv", "json"):
@@ -256,16 +285,8 @@ def _entries(
 
 def _read(path, ladder=PULP_LADDER) -> dict[_Key, _Row]:
   """Rows by key, one or more, every value checked."""
-  if _kind(path) == "csv":
-    numbered = reading.csv_of(path, COLUMNS)
-  else:
-    records = reading.json_of(path)
-    if not isinstance(records, list) or not records:
-      raise ValueError(f"{path}: expected a list of rows, one or more")
-    numbered = list(enumerate(records, start=2))  # one per line, as saved
-
   rows = {}
-  for line, record in numbered:
+  for line, record in _records(path):
     where = f"{path}, line {line}"
     if not isinstance(record, dict):
       raise ValueError(f"{where}: expected a row, got {reading.shown(record)}")
@@ -281,6 +302,16 @@ def _read(path, ladder=PULP_LADDER) -> dict[_Key, _Row]:
       )
     rows[key] = row
   return rows
+
+
+def _records(path) -> list[tuple[int, Any]]:
+  """(line, what stands there) of every row of a file, one or more."""
+  if _kind(path) == "csv":
+    return list(reading.csv_of(path, COLUMNS))
+  records = reading.json_of(path)
+  if not isinstance(records, list) or not records:
+    raise ValueError(f"{path}: expected a list of rows, one or more")
+  return list(enumerate(records, start=2))  # one per line, as saved
 
 
 def _parse(record, where, ladder) -> tuple[_Key, _Row]:

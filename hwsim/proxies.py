@@ -30,7 +30,7 @@ def bops(workload: Workload, precision: Mapping[str, int]) -> int:
 
 def bops_table(workload: Workload) -> np.ndarray:
   """Bit operations int64[L, A, W]: the axes of a latency table, so that
-  `latency_table.score` sums them for many candidates at once.
+  `scoring.score` sums them for many candidates at once.
 
   Raises:
     ValueError: a layer multiplies two activations, for which a latency table

@@ -6,9 +6,13 @@ compiler options `AS_SHIPPED`.
 
 import importlib.metadata
 
-# Half of compiling is fusion emitters, half of the rest optimization. A later
+# Half of compiling is fusion emitters, half of the rest optimization; parts of
+# a program that several threads compile take a quarter more together. A later
 # XLA that does not know a flag would end the process.
-_QUICK = {"xla_backend_optimization_level": 0}
+_QUICK = {
+  "xla_backend_optimization_level": 0,
+  "xla_cpu_parallel_codegen_split_count": 1,
+}
 AS_SHIPPED = {"xla_backend_optimization_level": 3}
 if importlib.metadata.version("jax").startswith("0.10."):
   _QUICK["xla_cpu_use_fusion_emitters"] = False

@@ -1,5 +1,6 @@
 """Settings of the test session."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -12,12 +13,30 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", compiling.XLA_FLAGS)
 
 
+def pytest_collection_modifyitems(items):
+  """Files with whole runs come first: none of them goes on alone at the end."""
+  long = {item.path for item in items if "cache" in item.fixturenames}
+  items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
   """Compiled programs, shared by all processes of all tests of whole runs."""
   base = tmp_path_factory.getbasetemp()
   root = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
   return root / "programs"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_heap():
+  """Objects that outlive a file of tests are no longer looked at.
+
+  jax keeps every program, and a collection of all of them takes a second once a
+  hundred files have been tested, wherever it comes.
+  """
+  yield
+  gc.collect()
+  gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -61,6 +61,7 @@ def _main(program, arguments, environment, output):
     os.dup2(file, stream)
   os.environ |= environment
   os.chdir(ROOT)
+  sys.path.insert(0, str(ROOT))
   sys.argv = [program, *arguments]
   import jax
 
@@ -101,7 +102,7 @@ def start(
 def run(*args, **options):
   """(exit status, what was printed)."""
   process = start(*args, **options)
-  output, _ = process.communicate(timeout=300)
+  output, _ = process.communicate(timeout=900)
   return process.returncode, output
 
 

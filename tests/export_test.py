@@ -28,6 +28,7 @@ from fbq.deploy import (
 from fbq.experiments.export.pipeline import Attempts
 from fbq.lab import experiment, finished, trained_point
 from fbq.train.log import Log
+from hwsim import ne16, proxies
 from hwsim.latency_table import total_cycles
 from hwsim.pulp import XPULP_V2, latency_table
 from tests.configs import tiny
@@ -107,6 +108,48 @@ def test_an_export_leaves_files_that_agree(point, exported):
   assert result["c"]["arena_bytes"] == peak
   assert (exported / "dory/network.onnx").exists()
   assert result["dory"].startswith("written; form")
+
+
+@pytest.fixture(scope="module")
+def on_ne16(tmp_path_factory):
+  """A run on NE16 with weights of widths that do not divide a byte."""
+  folder = tmp_path_factory.mktemp("runs")
+  net = tiny.separable()
+  weights = [s for s in net.workload.free_sites if s.endswith(".weight")]
+  widths = dict(zip(weights, (3, 5, 6, 7), strict=True))
+  bits = precision.uniform(net, 8) | widths
+  own_points.finished(
+    folder / "source", "mine", bits, variables(net), target="gap9_ne16"
+  )
+  made = configured(folder / "source", "mine")
+  assert experiment.run(made, folder / "export") == ""
+  return folder / "export", bits
+
+
+def test_an_export_of_ne16_writes_all_but_dory_and_says_why(on_ne16):
+  workdir, bits = on_ne16
+  result, network = result_in(workdir), artifact.load(workdir)
+  assert network.bits == bits and "failed" not in result
+  assert result["target"] == "gap9_ne16" and result["refused"] == []
+  assert result["dory"].startswith(
+    "not written: DORY has no code for gap9_ne16"
+  )
+  assert not (workdir / "dory").exists() and result["dory_command"] == ""
+  assert result["onnx"]["same_class"] >= 355
+  if shutil.which("cc"):
+    assert result["c"]["checked"].startswith("4 of 4 images equal")
+  net = network.net
+  stored = proxies.weight_bytes(net.workload, bits)
+  assert result["sizes"]["weight_bytes"] == stored
+  assert result["c"]["weight_bytes"] == stored
+
+  # Cycles with the widest multipliers that NE16 has
+  wide = dataclasses.replace(ne16.GAP9_NE16, norm_bits=32)
+  table = ne16.latency_table(net.workload, wide)
+  cycles = total_cycles(table, net.workload, bits, "site")
+  assert result["cycles"] == {"32": cycles}
+  report = (workdir / "report.html").read_text()
+  assert f"{cycles:,}" in report and "DORY has no code for gap9_ne16" in report
 
 
 def test_the_hardware_is_the_run_s_for_files_command_and_cycles(

@@ -51,7 +51,9 @@ MAY_IMPORT = {
     *("fbq.schemes", "fbq.norms", "fbq.model", "fbq.train", "fbq.ptq"),
     "fbq.files",
   ),
-  "fbq.report.__main__": ("fbq.config", "fbq.lab", "fbq.files"),
+  "fbq.report.__main__": (
+    *("fbq.config", "fbq.lab", "fbq.files", "fbq.report"),
+  ),
   "fbq.report": ("fbq.search", "fbq.precision", "fbq.files", "hwsim"),
   "fbq.lab": (
     *METHOD,

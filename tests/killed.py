@@ -8,13 +8,18 @@ A moment is one of
   saved:STAGE:STEP    a checkpoint was
   saving:STAGE:STEP   a checkpoint was written, but not yet renamed
   replacing:NAME      a file was written, but not yet renamed
+  after:SECONDS       so much processor time was spent; how much is told by a
+                      run that ends before
 STAGE is the beginning of the name of a stage.
 """
 
+import atexit
+import ctypes
 import os
 import pathlib
 import signal
 import sys
+import time
 
 
 def die():
@@ -32,8 +37,36 @@ def before(owner, name, hook):
   setattr(owner, name, hooked)
 
 
+class _Event(ctypes.Structure):
+  """`struct sigevent` of signal.h."""
+
+  _fields_ = [
+    ("value", ctypes.c_void_p),
+    ("signal", ctypes.c_int),
+    ("how", ctypes.c_int),
+    ("rest", ctypes.c_char * 48),
+  ]
+
+
+def die_after(seconds):
+  """SIGKILL by the kernel once the process has had so much processor time."""
+  libc = ctypes.CDLL(None, use_errno=True)
+  event, timer = _Event(None, signal.SIGKILL, 0, b""), ctypes.c_void_p()
+  clock = time.CLOCK_PROCESS_CPUTIME_ID
+  left = (ctypes.c_long * 4)(0, 0, int(seconds), int(seconds % 1 * 1e9))
+  if libc.timer_create(clock, ctypes.byref(event), ctypes.byref(timer)):
+    raise OSError(ctypes.get_errno(), "timer_create")
+  if libc.timer_settime(timer, 0, left, None):
+    raise OSError(ctypes.get_errno(), "timer_settime")
+  atexit.register(lambda: print("processor seconds:", time.process_time()))
+
+
 def arm(moment):
   """Makes the process die at a moment."""
+  if moment.startswith("after:"):
+    die_after(float(moment.removeprefix("after:")))
+    return
+
   from fbq.train.checkpoints import Checkpoints
   from fbq.train.log import Log
 

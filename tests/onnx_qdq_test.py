@@ -105,8 +105,58 @@ def test_biases_are_left_as_they_are_by_a_session_of_anybody():
   values = images(MIX, 32)
   expected = exact(MIX, variables(MIX), bits, values)["fc"]
   assert agreeing(run(model, MIX), expected) >= 30
+
+
+def test_rounded_biases_of_narrow_weights_are_hardly_rounded():
+  """Weights of 2 bits are taken 63 times, so sums have steps 63 times finer."""
+  bits = {x: 2 if "weight" in x else 8 for x in MIX.workload.sites}
+  network = lowered(MIX, bits)
+  expected = exact(MIX, variables(MIX), bits, images(MIX, 32))["fc"]
   fused = onnx_qdq.build(network, fused_bias=True)
-  assert agreeing(run(fused, MIX), expected) < 16
+  assert agreeing(run(fused, MIX), expected) >= 28
+
+  # Of 8-bit weights they are, which a class may not survive
+  net = ZOO["mobilenet_v1"]
+  bits = precision.uniform(net, 8)
+  values = images(net, 32)
+  expected = exact(net, variables(net), bits, values)["classifier"]
+  for fused, least, most in ((False, 30, 32), (True, 0, 8)):
+    model = onnx_qdq.build(lowered(net, bits), fused_bias=fused)
+    assert least <= agreeing(run(model, net), expected) <= most
+
+
+def kernels_of(model, path):
+  """What a default session runs."""
+  onnx_qdq.session(model, optimized=str(path))
+  return {node.op_type for node in onnx.load(path).graph.node}
+
+
+def test_forms_run_on_the_kernels_that_they_are_for(tmp_path):
+  """Activations below 8 bits too, and weights are multiplied out once."""
+  net = ZOO["resnet8"]
+  (bits,) = assignments(net, 1)
+  network = lowered(net, bits)
+  fused = onnx_qdq.build(network, fused_bias=True)
+  found = kernels_of(fused, tmp_path / "fused.onnx")
+  assert "QLinearConv" in found and "Conv" not in found
+  found = kernels_of(onnx_qdq.build(network), tmp_path / "exact.onnx")
+  assert "Conv" in found and not found & {"QLinearConv", "Mul", "Cast"}
+
+
+def test_a_channel_of_factor_0_keeps_its_bias():
+  net = ZOO["resnet8"]
+  bits = precision.uniform(net, 8)
+  given = variables(net)
+  norm = dict(given["params"]["stage0.conv1_norm"])
+  norm["scale"] = np.zeros_like(norm["scale"])
+  params = given["params"] | {"stage0.conv1_norm": norm}
+  given = given | {"params": params}
+  network = lowering.lower(net, given, bits, 64)
+  values = images(net, 32)
+  expected = exact(net, given, bits, values)["classifier"]
+  for fused in (False, True):
+    model = onnx_qdq.build(network, fused_bias=fused)
+    assert agreeing(run(model, net), expected) >= 16
 
 
 def test_without_quantizers_it_is_close_to_float():

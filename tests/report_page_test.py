@@ -2,22 +2,25 @@
 
 import dataclasses
 import itertools
+import re
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from report_points import make, points, report, score
+from report_points import REFERENCE, make, points, report, score
 
 from fbq.report import (
   Change,
   LayerRow,
   labels,
+  neighbourhood,
   page,
   plots,
   points_page,
   recommend,
+  records,
   sentences,
 )
 from fbq.report.run import Run
@@ -44,7 +47,7 @@ def texts(svg):
 def test_every_point_and_arrow_of_the_picture_has_its_numbers():
   odd = make("<b>&", 620, 0.945, aliases=("other",))
   results = report([*points(), odd])
-  found = titles(plots.front(results))
+  found = titles(plots.front(results).svg)
   for point in results.points:
     said = plots.said(point)
     assert found.count(said) == 1, said
@@ -67,24 +70,67 @@ def test_the_same_points_give_the_same_picture():
 @pytest.mark.parametrize("count", [1, 2])
 def test_picture_of_few_points_with_odd_names(count):
   some = [make("$x^$", 5, 1.0), make("a_{b}$", 5, 1.0)][:count]
-  svg = plots.front(report(some, reference="$x^$", network="$"))
+  svg = plots.front(report(some, reference="$x^$", network="$")).svg
   assert {"$ on cluster", *(point.name for point in some[:1])} <= texts(svg)
 
 
 def test_an_outlier_does_not_squeeze_the_others():
-  """It is drawn at the edge, and its name says how accurate it is."""
-  assert 0.80 < plots.least_shown(report()) < 0.93
-  found = texts(plots.front(report()))
-  assert "2/2: 80.0%" in found and "8/8" in found
-  assert "60" not in found and "96" in found  # ticks of the axis
+  """It is in the panel of all points, which is there for it alone."""
+  window = neighbourhood.around_front(report())
+  held = {p.name for p in report().points if window.holds(p)}
+  assert held == {p.name for p in points()} - {"2/2"}
+  drawn = plots.front(report())
+  found = texts(drawn.svg)
+  assert {"2/2", "all 7 points", "8/8"} <= found
+  assert "Far from the front are 2/2:" in drawn.note
   near = report([p for p in points() if p.name != "2/2"])
-  assert plots.least_shown(near) < 0.93
-  assert not any("as written" in text for text in texts(plots.front(near)))
+  drawn = plots.front(near)
+  assert not any("all 6" in text for text in texts(drawn.svg))
+  assert "Far from" not in drawn.note
+
+
+def crowd(count, seed):
+  """Points of which most lie together, and some far away."""
+  rng = np.random.default_rng(seed)
+  some = [make("8/8", 6_000_000, REFERENCE, "baseline", bits=8)]
+  for i in range(count):
+    far = 10 if rng.uniform() < 0.2 else 1
+    accuracy = REFERENCE - rng.uniform(0, 0.02) * far
+    cycles = 6_000_000 * rng.uniform(0.8, 1.1) * (1 + 0.1 * (far > 1))
+    some.append(make(f"p{i}", int(cycles), accuracy))
+  return report(some)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_neighbourhood_holds_the_answer_and_gives_it_room(seed):
+  results = crowd(16, seed)
+  window = neighbourhood.around_front(results)
+  best = results.best
+  assert window.holds(best.point) and window.holds(best.reference)
+  held = [p for p in results.points if window.holds(p)]
+  assert len(held) > len(results.points) / 2
+  # Half of what is there takes a good part of the axis
+  low, high = window.accuracy
+  middle = np.median([p.validation.accuracy for p in results.points])
+  assert high - 100 * middle > (high - low) / 5
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_name_is_dropped_without_a_word(seed):
+  results = crowd(30, seed)
+  drawn = plots.front(results)
+  found, (named, _, untold) = texts(drawn.svg), drawn.note.partition("no room")
+  assert named
+  window = neighbourhood.around_front(results)
+  wanted = {p.name for p in results.points if not window.holds(p)}
+  wanted |= records.front(results.points) | {results.best.point.name, "8/8"}
+  for name in wanted:
+    assert (name in found) != (f" {name}" in re.sub("[.,]", " ", untold)), name
 
 
 def test_what_the_answer_is_about_is_named_and_the_legend_tells_arrows():
-  found = texts(plots.front(report()))
-  front = {"2/2: 80.0%", "free-0.1+fb", "locked-0.03+fb", "8/8"}
+  found = texts(plots.front(report()).svg)
+  front = {"2/2", "free-0.1+fb", "locked-0.03+fb", "8/8"}
   assert front | {"locked-0.03", "what the pass made of it"} <= found
   assert not {"free-0.1", "4/4"} & found
 
@@ -100,7 +146,7 @@ def test_names_in_the_picture_do_not_overlap():
     for n, (x, y) in enumerate(markers)
   ]
   labels.place(axes, named, markers)
-  boxes = [text.get_window_extent() for text in axes.texts]
+  boxes = [t.get_window_extent() for t in axes.texts if t.get_text()]
   assert len(boxes) == 14
   for one, other in itertools.combinations(boxes, 2):
     assert not one.overlaps(other)
@@ -109,13 +155,30 @@ def test_names_in_the_picture_do_not_overlap():
   assert all(axes.bbox.containsx(x) for box in boxes for x in (box.x0, box.x1))
 
 
-def test_a_name_without_room_is_written_nevertheless():
+def test_a_name_without_room_is_told_and_covers_no_other():
   figure = Figure(figsize=(3, 3), dpi=100)
   FigureCanvasAgg(figure)
   axes = figure.add_subplot()
-  crowd = np.random.default_rng(0).uniform(0, 1, (400, 2)).tolist()
-  labels.place(axes, [labels.Label("must be here", 0.5, 0.5, "black")], crowd)
-  assert [text.get_text() for text in axes.texts] == ["must be here"]
+  named = [
+    labels.Label(f"a long name {n}", 0.5, 0.5, "black") for n in range(60)
+  ]
+  left_out = labels.place(axes, named, [(0.5, 0.5)])
+  shown = [text.get_text() for text in axes.texts if text.get_text()]
+  assert left_out and shown
+  assert sorted(shown + left_out) == sorted(label.text for label in named)
+  boxes = [t.get_window_extent() for t in axes.texts if t.get_text()]
+  for one, other in itertools.combinations(boxes, 2):
+    assert not one.overlaps(other)
+
+
+def test_a_name_among_many_points_is_written_nevertheless():
+  figure = Figure(figsize=(3, 3), dpi=100)
+  FigureCanvasAgg(figure)
+  axes = figure.add_subplot()
+  many = np.random.default_rng(0).uniform(0, 1, (400, 2)).tolist()
+  one = labels.Label("must be here", 0.5, 0.5, "black")
+  assert labels.place(axes, [one], many) == []
+  assert "must be here" in [text.get_text() for text in axes.texts]
 
 
 # --- the page ----------------------------------------------------------------

@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import experiment_runs
 
 # Columns and keys that hold times, or costs in times of steps.
-TIMED = ("seconds", "search_steps", "stages", "wall_seconds")
+TIMED = ("seconds", "search_steps", "stages", "wall_seconds", "date")
 MORE = {
   "tiny_folder": "--config.data.directory={parent}/images",
 }
@@ -42,7 +42,7 @@ def compare(before: pathlib.Path, after: pathlib.Path) -> list[str]:
   """What differs, a line each."""
   different = []
   for folder in sorted(p for p in before.iterdir() if p.name != "cache"):
-    for name, read in (("results.csv", _table), ("result.json", untimed)):
+    for name, read in (("results.csv", table), ("result.json", untimed)):
       old, new = folder / name, after / folder.name / name
       if not old.exists():
         continue
@@ -53,8 +53,8 @@ def compare(before: pathlib.Path, after: pathlib.Path) -> list[str]:
   return different
 
 
-def _table(path):
-  """Rows as text, without timed columns."""
+def table(path: pathlib.Path) -> list[list[str]]:
+  """Rows of a CSV file as text, without timed columns."""
   with path.open(newline="") as file:
     rows = list(csv.reader(file))
   kept = [i for i, name in enumerate(rows[0]) if name not in TIMED]

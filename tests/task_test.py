@@ -217,7 +217,7 @@ def test_pictures_are_made_once_and_tell_their_class(name, tmp_path):
                        + np.arange(3) / 3)  # fmt: skip
   nearest = np.argmax(hue @ np.cos(angle).T, 1)
   assert np.mean(nearest == labels) > (0.9 if source.classes < 20 else 0.3)
-  with pytest.raises(DataError, match="exists and does not hold"):
+  with pytest.raises(DataError, match="stay as they are"):
     generated.write(directory, name, 3, 9, 8)
 
 

@@ -1,7 +1,4 @@
 import functools
-import pickle
-import sys
-import types
 
 import jax
 import jax.numpy as jnp
@@ -227,10 +224,11 @@ def test_half_precision_is_widened(tmp_path):
 
 def test_other_files_are_refused_with_what_to_do(tmp_path):
   (tmp_path / "net.pth").write_bytes(b"PK")
-  with pytest.raises(
-    (ValueError, ModuleNotFoundError), match="safetensors.torch.save_file"
-  ):
+  with pytest.raises(ValueError, match="is damaged.*other than tensors"):
     torch_weights.read(tmp_path / "net.pth")
+  (tmp_path / "net.bin").write_bytes(b"PK")
+  with pytest.raises(ValueError, match="safetensors.torch.save_file"):
+    torch_weights.read(tmp_path / "net.bin")
   with pytest.raises(ValueError, match="there is no such file"):
     torch_weights.read(tmp_path / "net.npz")
 
@@ -240,63 +238,3 @@ def test_pickled_arrays_are_not_run(tmp_path):
   np.savez(path, a=np.array([print], dtype=object))
   with pytest.raises(ValueError, match="allow_pickle=False"):
     torch_weights.read(path)
-
-
-class Tensor:
-  """As much of a tensor of PyTorch as is read of one."""
-
-  def __init__(self, values):
-    self.values = np.asarray(values)
-
-  def is_floating_point(self):
-    return self.values.dtype.kind == "f"
-
-  def float(self):
-    return Tensor(self.values.astype(np.float32))
-
-  def numpy(self):
-    return self.values
-
-
-@pytest.fixture
-def stored(monkeypatch, tmp_path):
-  """A file of PyTorch, which gives `stored.holds` where it is loaded safely."""
-  torch = types.SimpleNamespace(Tensor=Tensor, holds={})
-
-  def load(path, map_location, weights_only):
-    assert map_location == "cpu" and weights_only is True
-    if isinstance(torch.holds, Exception):
-      raise torch.holds
-    return torch.holds
-
-  torch.load = load
-  monkeypatch.setitem(sys.modules, "torch", torch)
-  torch.path = tmp_path / "net.pt"
-  torch.path.write_bytes(b"anything")
-  return torch
-
-
-def test_tensors_of_a_file_of_pytorch_are_read_from_all_its_dicts(stored):
-  weight = np.ones((2, 3), np.float16)
-  stored.holds = {
-    "epoch": 7,
-    "state_dict": {"module.a.weight": Tensor(weight), "n": Tensor([3])},
-  }
-  found = torch_weights.read(stored.path)
-  assert found.keys() == {"state_dict.a.weight", "state_dict.n"}
-  np.testing.assert_array_equal(found["state_dict.a.weight"], weight)
-  assert found["state_dict.a.weight"].dtype == np.float32
-  assert found["state_dict.n"].dtype.kind == "i"
-
-
-def test_a_file_of_pytorch_that_would_run_code_is_refused(stored):
-  stored.holds = pickle.UnpicklingError("two\nways to run it all the same")
-  with pytest.raises(ValueError, match="holds other than tensors") as caught:
-    torch_weights.read(stored.path)
-  assert "\n" not in str(caught.value)
-
-
-def test_a_file_of_pytorch_without_pytorch_says_what_to_do(stored, monkeypatch):
-  monkeypatch.setitem(sys.modules, "torch", None)
-  with pytest.raises(ModuleNotFoundError, match="needs PyTorch; or, where"):
-    torch_weights.read(stored.path)

@@ -51,14 +51,19 @@ def write(
   directory = user_path(directory).absolute()
   text = f"{name}: {classes} classes, {train} and {test} images\n"
 
-  # What was made by the same command is taken, all else is somebody's
+  # What was made by the same command is taken, all else is somebody's: it may
+  # be photographs, so nothing here advises to take it away.
   mark = directory / MARK
-  if mark.is_file() and mark.read_text() == text:
+  held = mark.read_text() if mark.is_file() else ""
+  if held == text:
     return
   if directory.exists():
+    holds = f"generated images of {held.strip()!r}" if held else "other files"
     raise DataError(
-      f"{directory} exists and does not hold generated images of "
-      f"{text.strip()!r}; give another data.directory, or delete it"
+      f"{directory} holds {holds}, which stay as they are; expected a "
+      f"directory that is not there yet, for generated images of "
+      f"{text.strip()!r}: name one in data.directory, or leave out "
+      "data.generated (the config's :smoke) to read what is there"
     )
 
   # Whole or not at all, also where two runs begin at once.

@@ -78,6 +78,46 @@ def center_crop(
   )
 
 
+def middle(
+  encoded: bytes,
+  name: str,
+  shape: tuple[int, int, int],
+  share: float = 0.875,
+) -> np.ndarray:
+  """uint8 [H, W, C]: the middle of an image, as large as its sides allow.
+
+  The image is resized so that the part that is cut out has `share` of its
+  tighter side: 224 of 256 pixels, as published networks are tested.
+
+  Args:
+    encoded: content of the file.
+    name: where it is, for messages.
+    shape: (height, width, channels); one channel is grey, three are colours.
+    share: 0 to 1.
+
+  Raises:
+    DataError: see `center_crop`; or a network of neither 1 nor 3 channels.
+  """
+  height, width, channels = shape
+  if channels not in (1, 3):
+    raise DataError(
+      f"image {name}: a network of {channels} channels reads no pictures; "
+      "expected arrays (.npz) or raw inputs (.bin)"
+    )
+  image = _decoded(encoded, name)
+  scale = max(height / image.height, width / image.width) / share
+  size = (
+    max(width, round(scale * image.width)),
+    max(height, round(scale * image.height)),
+  )
+  image = image.resize(size, _bilinear())
+  left, top = (size[0] - width) // 2, (size[1] - height) // 2
+  image = image.crop((left, top, left + width, top + height))
+  if channels == 1:
+    return np.asarray(image.convert("L"))[:, :, None]
+  return np.asarray(image)
+
+
 def verify(encoded: bytes, name: str) -> None:
   """Raises DataError unless the image can be decoded as a whole."""
   _decoded(encoded, name)
@@ -92,7 +132,8 @@ def _decoded(encoded, name):
   except Exception as error:  # A damaged file can raise anything.
     raise DataError(
       f"image {name} is damaged ({len(encoded):,} bytes): "
-      f"{type(error).__name__}: {error}; fetch or delete it"
+      f"{type(error).__name__}: {error}; fetch it again, or move it "
+      "out of the data set"
     ) from error
 
   # Pillow clips what has more than 8 bits, and says nothing.

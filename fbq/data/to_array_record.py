@@ -142,7 +142,7 @@ def _write(path, folder, rows, decode) -> None:
         if not image.startswith(_BEGINNINGS):
           raise DataError(
             f"image {where} is damaged: begins with {image[:4]!r}, as neither "
-            "JPEG nor PNG do; fetch or delete it"
+            "JPEG nor PNG do; fetch it again, or move it out of the data set"
           )
         if decode:
           pictures.verify(image, where)

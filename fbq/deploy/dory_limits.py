@@ -15,7 +15,7 @@ from fbq.deploy.lowering import UnsupportedError
 from fbq.nets.graph import INPUT, Node
 from hwsim.pulp import Target
 from hwsim.pulp.geometry import Bits, of_layer
-from hwsim.pulp.tiling import fits_whole
+from hwsim.pulp.l1_bytes import fits_whole
 from hwsim.workload import Layer
 
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbq import precision
-from fbq.deploy import integer
+from fbq.deploy import integer, packing
 from fbq.deploy import requant as rq
 from fbq.model import Model
 from fbq.nets.graph import INPUT, Net
@@ -152,7 +152,7 @@ def compare(
   """
   # Counts add up over batches, so images need not fit memory at once.
   net = network.net
-  bits = precision.to_array(net, network.bits)
+  bits = precision.to_array(net, network.bits, packing.LADDER)
   forced = collections.defaultdict(collections.Counter)
   chained = collections.defaultdict(collections.Counter)
   noise, classes, trained_classes = collections.Counter(), [], []

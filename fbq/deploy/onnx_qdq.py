@@ -26,19 +26,20 @@ def build(
 ) -> Any:
   """The onnx.ModelProto of a network: images [B, C, H, W] in [0, 1] to logits.
 
-  ONNX Runtime rounds a bias that is an input of its operator to steps of the
-  sums (its WeightBiasQuantization), as large as a code of the output at low
-  precision: of 1,440 digits the demo's recommended assignment then classifies
-  22 otherwise than the trained network, and 4 at 8 bits. Added by a node of its
-  own it stays as it is, and none. But then no integer kernels run: a
-  MobileNetV1-224 at 8 bits takes 25 ms of one core and not 6 (2026-11-26,
-  onnxruntime 1.31.1).
+  There are two forms. Integer kernels of ONNX Runtime take biases in whole
+  steps of the sums, as large as a code of the output at low precision. So the
+  one form computes in float, of codes: weights are integers in the file and
+  multiplied out when a session opens, biases stay as they are, and what a layer
+  reads has a scale for every channel, all the same, without which ONNX Runtime
+  would round weights and biases after all (its WeightBiasQuantization). The
+  other is for integer kernels: biases are rounded to steps of the sums, which
+  are made small, as narrow weights are multiplied by what 8 bits have room for.
 
   Args:
     network: network in integers.
     int4: whether 4-bit weights are stored as int4; else as int8, which more
-      runtimes take.
-    fused_bias: whether biases are inputs of their operators: faster, and not
+      runtimes take. Those of integer kernels are int8.
+    fused_bias: whether biases are rounded for integer kernels: faster, and not
       exact.
   """
   return _Builder(network, int4, fused_bias, quantized=True).model()
@@ -49,18 +50,20 @@ def build_float(network: IntegerNet) -> Any:
   return _Builder(network, False, fused_bias=True, quantized=False).model()
 
 
-def session(model: Any, threads: int = 0) -> Any:
+def session(model: Any, threads: int = 0, optimized: str = "") -> Any:
   """An ONNX Runtime session of a model on the CPU, as anybody would open it.
 
   Args:
     model: model to run, an onnx.ModelProto.
     threads: threads of one operator; 0 for as many as there are cores.
+    optimized: file for the model as it is run, if it is wanted.
   """
   import onnxruntime
 
   options = onnxruntime.SessionOptions()
   options.intra_op_num_threads = threads
   options.log_severity_level = 3
+  options.optimized_model_filepath = optimized
   return onnxruntime.InferenceSession(
     model.SerializeToString(), options, providers=["CPUExecutionProvider"]
   )
@@ -98,6 +101,9 @@ class _Builder:
     names = {INPUT: self._requantize(INPUT, INPUT)}
     for node in net.nodes:
       inputs = [names[name] for name in node.inputs]
+      if self.quantized:
+        floats = node.has_weights and not self._fuses(node)
+        inputs = [self._read(name, floats) for name in node.inputs]
       names[node.name] = self._add(node, inputs)
 
     # The batch is left open; the rest is what the network was trained for
@@ -169,11 +175,15 @@ class _Builder:
       weight = weight.reshape(len(weight), -1)
 
     # An operator takes one bias for each channel, a sum needs its pixels too
-    inputs = [*inputs, self._weight(node.name, weight, scale)]
-    pixels = () if self.fused_bias else (1,) * (weight.ndim - 2)
-    bias = self._constant(f"{node.name}.bias", bias.reshape(-1, *pixels))
-    if self.fused_bias:
-      inputs.append(bias)
+    fused = self._fuses(node)
+    if fused and self.quantized:
+      inputs += self._integers(node.name, weight, scale, bias, in_step)
+    else:
+      inputs.append(self._weight(node.name, weight, scale))
+      pixels = () if fused else (1,) * (weight.ndim - 2)
+      bias = self._constant(f"{node.name}.bias", bias.reshape(-1, *pixels))
+      if fused:
+        inputs.append(bias)
     name = f"{node.name}.acc"
     if node.op == "linear":
       out = self._node("Gemm", inputs, name, transB=1)
@@ -188,9 +198,16 @@ class _Builder:
         pads=[top, left, bottom, right],
         group=len(weight) if node.op == "depthwise" else 1,
       )
-    if self.fused_bias:
+    if fused:
       return out
     return self._node("Add", [out, bias], f"{node.name}.biased")
+
+  def _fuses(self, node):
+    """Whether a bias is an input of its operator; of logits it is not.
+
+    The integer kernel of a layer without a quantizer rounds what it reads.
+    """
+    return self.fused_bias and not (node.is_output and self.quantized)
 
   def _weight(self, name, codes, scale):
     if not self.quantized:
@@ -199,21 +216,55 @@ class _Builder:
     kind = self.onnx.TensorProto.INT8
     if self.int4 and self.network.bits[f"{name}.weight"] == 4:
       kind = self.onnx.TensorProto.INT4
-    return self._dequantized(f"{name}.weight", codes, scale, kind)
 
-  def _dequantized(self, name, codes, scale, kind):
-    """A constant of integers with one scale for each of its first axis."""
-    values = np.asarray(codes, np.int64).ravel().tolist()
+    # No DequantizeLinear: sessions multiply this out once, and that every time
+    codes = self._integer(f"{name}.weight", codes, kind)
+    values = self._node(
+      "Cast", [codes], f"{name}.values", to=self.onnx.TensorProto.FLOAT
+    )
+    shape = (-1,) + (1,) * (self.network.layers[name]["weight"].ndim - 1)
+    scale = self._constant(f"{name}.weight.scale", scale.reshape(shape))
+    return self._node("Mul", [values, scale], f"{name}.weight")
+
+  def _integers(self, name, codes, scale, bias, in_step):
+    """Dequantized weights and bias of an integer kernel, in small steps."""
+    kinds = self.onnx.TensorProto
+    codes = codes.astype(np.int64)
+    finer = max(1, 127 // max(1, int(np.abs(codes).max())))
+
+    # A channel of factor 0 is its bias alone, in some small step
+    shape = (-1,) + (1,) * (codes.ndim - 1)
+    codes = np.where(scale.reshape(shape) == 0, 0, codes)
+    least = np.maximum(np.abs(bias), 1e-9) / in_step / 2**20
+    scale = np.where(scale == 0, least, scale / finer)
+    steps, limit = scale * in_step, 2**31 - 1
+    bias = np.clip(np.rint(bias / steps), -limit, limit)
+    weight, low = f"{name}.weight", f"{name}.bias"
+    weights = self._integer(weight, codes * finer, kinds.INT8)
+    biases = self._integer(low, bias, kinds.INT32)
+    return [
+      self._node("DequantizeLinear", [stored, by], out, axis=0)
+      for stored, by, out in (
+        (weights, self._constant(f"{weight}.scale", scale), weight),
+        (biases, self._constant(f"{low}.scale", steps), low),
+      )
+    ]
+
+  def _integer(self, name, values, kind):
+    """A constant of integers."""
+    name, values = f"{name}.codes", np.asarray(values, np.int64)
     self.constants.append(
-      self.onnx.helper.make_tensor(f"{name}.codes", kind, codes.shape, values)
+      self.onnx.helper.make_tensor(
+        name, kind, values.shape, values.ravel().tolist()
+      )
     )
-    scale = self._constant(f"{name}.scale", scale)
-    return self._node(
-      "DequantizeLinear", [f"{name}.codes", scale], name, axis=0
-    )
+    return name
 
   def _requantize(self, tensor, out, in_codes=False):
-    """`out` rounded to the codes of a tensor of the net, and back.
+    """`out` rounded to the codes of a tensor of the net.
+
+    Codes are clipped after they are rounded where an integer kernel may round:
+    it ends in the rounding.
 
     Args:
       tensor: name of the tensor.
@@ -228,28 +279,63 @@ class _Builder:
       return out
     low, high = self.network.ends(tensor)
     step = float(np.float32(self.network.step(tensor)))
-    if (low, high) not in ((0, 255), (-128, 127)) and not in_codes:
+    kind = np.int8 if low < 0 else np.uint8
+    clips = (low, high) not in ((0, 255), (-128, 127)) and not in_codes
+    if clips and not self.fused_bias:
       ends = [
         self._constant(f"{tensor}.{name}", np.float32(end * step))
         for name, end in (("low", low), ("high", high))
       ]
       out = self._node("Clip", [out, *ends], f"{tensor}.clipped")
+
+    # Means are in codes already
     scale = self._constant(f"{tensor}.scale", np.float32(step))
-    zero = np.array(0, np.int8 if low < 0 else np.uint8)
-    self.constants.append(
-      self.onnx.numpy_helper.from_array(zero, f"{tensor}.zero")
-    )
+    zero = self._stored(f"{tensor}.zero", kind(0))
     unit = self._constant(f"{tensor}.one", 1) if in_codes else scale
-    zero = f"{tensor}.zero"
-    codes = self._node("QuantizeLinear", [out, unit, zero], f"{tensor}.codes")
-    if tensor == INPUT and (codes_of_zero := self.network.net.image_zero):
-      zero = f"{tensor}.image_zero"
-      values = np.array(codes_of_zero, np.uint8)
-      self.constants.append(self.onnx.numpy_helper.from_array(values, zero))
-      scale = self._constant(f"{tensor}.scales", np.full(len(values), step))
-    return self._node(
-      "DequantizeLinear", [codes, scale, zero], f"{tensor}.out", axis=1
-    )
+    if clips and self.fused_bias:
+      out = self._node("QuantizeLinear", [out, unit, zero], f"{tensor}.whole")
+      ends = [
+        self._stored(f"{tensor}.{name}", kind(end))
+        for name, end in (("low", low), ("high", high))
+      ]
+      return self._node("Clip", [out, *ends], f"{tensor}.codes")
+    return self._node("QuantizeLinear", [out, unit, zero], f"{tensor}.codes")
+
+  def _read(self, tensor, floats):
+    """Codes of a tensor of the net, dequantized.
+
+    Args:
+      tensor: name of the tensor.
+      floats: whether a float kernel reads it, with a scale for every channel.
+    """
+    out = f"{tensor}.{'floats' if floats else 'out'}"
+    if any(out in node.output for node in self.nodes):
+      return out
+    channels = self.network.net.shapes[tensor][2]
+    image_zero = self.network.net.image_zero if tensor == INPUT else ()
+    inputs = [f"{tensor}.codes", f"{tensor}.scale", f"{tensor}.zero"]
+    if floats or image_zero:
+      step = np.float32(self.network.step(tensor))
+      zeros = np.array(image_zero or [0] * channels)
+      zeros = zeros.astype(self._kind_of(tensor))
+      inputs[1] = self._constant(f"{tensor}.scales", np.full(channels, step))
+      inputs[2] = self._stored(f"{tensor}.zeros", zeros)
+
+    # One scale for one channel is one for all, which a sum of one keeps apart
+    if floats and channels == 1:
+      alone = self._node("DequantizeLinear", inputs, f"{out}.alone", axis=1)
+      return self._node("Sum", [alone], out)
+    return self._node("DequantizeLinear", inputs, out, axis=1)
+
+  def _kind_of(self, tensor):
+    return np.int8 if self.network.ends(tensor)[0] < 0 else np.uint8
+
+  def _stored(self, name, values):
+    """A constant of its own type."""
+    if all(tensor.name != name for tensor in self.constants):
+      values = np.asarray(values)
+      self.constants.append(self.onnx.numpy_helper.from_array(values, name))
+    return name
 
   def _pool(self, node, inputs):
     """The maximum; or the mean, in codes and above ties where quantized."""
@@ -283,9 +369,7 @@ class _Builder:
     return 2 if tensor in net.node and net.node[tensor].op == "linear" else 4
 
   def _constant(self, name, values):
-    values = np.asarray(values, np.float32)
-    self.constants.append(self.onnx.numpy_helper.from_array(values, name))
-    return name
+    return self._stored(name, np.asarray(values, np.float32))
 
   def _node(self, op, inputs, out, **attributes):
     self.nodes.append(

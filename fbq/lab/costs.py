@@ -11,7 +11,7 @@ from fbq.files import user_path
 from fbq.lab.settings import OnTarget, OutputBits
 from hwsim import latency_io
 from hwsim.latency_table import (
-  PULP_LADDER,
+  BITS,
   Ladder,
   LatencyTable,
   layer_cycles,
@@ -47,6 +47,20 @@ class Costs(NamedTuple):
     if self.output_bits == "reader":
       return self.table.cycles
     return self.table.for_output_bits(self.output_bits)
+
+  @property
+  def for_gates(self) -> np.ndarray:
+    """`cycles` along 2, 4 and 8 bits, of which gates choose.
+
+    Where the hardware has not these bits, of the next that it has: an array
+    [L, 3, 3] or [L, 3, 3, 3] whatever the ladder.
+    """
+    activations, weights = (
+      [min(i for i, rung in enumerate(rungs) if rung >= bits) for bits in BITS]
+      for rungs in self.table.ladder
+    )
+    found = self.cycles[:, activations][:, :, weights]
+    return found[..., activations] if found.ndim == 4 else found
 
   def by_layer(
     self, workload: Workload, precision: Mapping[str, int]
@@ -101,7 +115,8 @@ def build(settings: OnTarget, workload: Workload) -> Costs:
   timed = "site" if settings.output_bits == "reader" else settings.output_bits
   try:
     if target is None:
-      table = latency_io.load(path, workload, timed)
+      precisions = latency_io.ladder_of(path)
+      table = latency_io.load(path, workload, timed, precisions)
     else:
       table = latency_table(workload, target)
       if settings.measured_latency:
@@ -115,9 +130,18 @@ def build(settings: OnTarget, workload: Workload) -> Costs:
 
 
 def ladder(settings: OnTarget) -> Ladder:
-  """The precisions of the hardware; those of PULP where all is measured."""
+  """The precisions of the hardware; where all is measured, those of the file.
+
+  Raises:
+    ConfigError: the file cannot be read.
+  """
   target = target_of(settings)
-  return PULP_LADDER if target is None else ladder_of(target)
+  if target is not None:
+    return ladder_of(target)
+  try:
+    return latency_io.ladder_of(user_path(settings.measured_latency))
+  except (ValueError, OSError) as error:
+    raise ConfigError(cut(str(error), 1500)) from error
 
 
 def target_of(settings: OnTarget) -> Target | None:

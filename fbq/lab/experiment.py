@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import pydantic
 from ml_collections import ConfigDict
 
@@ -79,7 +80,9 @@ def run(given: ConfigDict, directory: Path) -> str:
     return workdir_lib.failure(directory)
 
   # ---- The method, then its numbers, then what people look at
-  results = experiment.run(settings, lab)
+  lab.log.say(_beginning(directory))
+  with lab.log.alive(lambda: str(lab.clock)):
+    results = experiment.run(settings, lab)
   about = _about(settings, lab)
   save(directory, results, about)
   experiment.write(results, about, directory)
@@ -87,6 +90,14 @@ def run(given: ConfigDict, directory: Path) -> str:
   lab.log.say(f"Report: {directory / 'report.html'}")
   workdir_lib.finish(directory, results.summary())
   return workdir_lib.failure(directory)
+
+
+def _beginning(directory: Path) -> str:
+  """What to know while it runs."""
+  said = f"In {directory}. Stopped, it goes on by the same command."
+  if cache := getattr(jax.config, "jax_compilation_cache_dir", None):
+    said += f" Compiled programs: {cache} (--compilation_cache)."
+  return said
 
 
 def save(directory: Path, results: Results, about: Run) -> None:

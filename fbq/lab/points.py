@@ -9,6 +9,7 @@ import numpy as np
 
 from fbq import precision as precision_lib
 from fbq.files import write_atomically
+from fbq.lab import causes
 from fbq.lab.costs import Costs
 from fbq.lab.fine_tuning import FineTuner
 from fbq.lab.judgement import Judgement
@@ -17,7 +18,6 @@ from fbq.nets.graph import Net
 from fbq.quantizers.site_ranges import Ranges
 from fbq.report import Change, LayerRow
 from fbq.search.free_bits import Raise
-from hwsim.targets import simulate
 
 REFERENCE = "8/8"
 Found = Mapping[str, Mapping[str, int]]  # name of a point -> assignment
@@ -163,7 +163,7 @@ def change_of(net: Net, costs: Costs, change: Raise) -> Change:
 
 
 def _reason(net: Net, costs: Costs, change: Raise) -> str:
-  """Where the simulator sees the cycles go, in one sentence."""
+  """What the simulator sees become faster, in words and cycles."""
   if costs.target is None:
     return "Measured on the board."
   layer = net.workload.layers[net.workload.index[change.layer]]
@@ -175,15 +175,10 @@ def _reason(net: Net, costs: Costs, change: Raise) -> str:
     return own if costs.output_bits == "reader" else costs.output_bits
 
   before, after = (
-    simulate(layer, a, w or 8, written(o), costs.target)
+    causes.simulated(layer, (a, w, written(o)), costs.target)
     for a, w, o in (change.before, change.after)
   )
-  parts = [
-    f"{part} {getattr(before, part):,} -> {getattr(after, part):,}"
-    for part in ("compute", "dma", "overhead", "l3")
-    if getattr(before, part) != getattr(after, part)
-  ]
-  return f"Simulated cycles: {', '.join(parts)}."
+  return causes.why(layer, before, after, costs.target)
 
 
 def about_outputs(costs: Costs) -> str:

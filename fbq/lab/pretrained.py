@@ -29,9 +29,14 @@ def is_given(settings: Settings) -> bool:
 
 
 def load(
-  settings: Training, net: Net
+  settings: Any, net: Net
 ) -> tuple[dict[str, Any], torch_weights.Report]:
   """Variables of the float network, and what became of every leaf and key.
+
+  Args:
+    settings: those with float_checkpoint, checkpoint_layout and
+      checkpoint_images.
+    net: the network.
 
   Raises:
     ConfigError: the file cannot be read, or anything in it or in the network

@@ -66,8 +66,24 @@ def prepared(workdir: Path) -> Iterator[Path]:
     processes.joined(job),
     processes.own_workdir(workdir) as own,
     _told(ConfigError, CheckpointError, DataError, Diverged, OutOfMemory),
+    interruptible(),  # here too: of several processes each ends by itself
   ):
     yield own
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+  """Ends the program with a line where a reader pressed Ctrl-C."""
+  try:
+    yield
+  except KeyboardInterrupt:
+    # As a shell tells it: 128 + SIGINT. A line of its own after "^C".
+    print(
+      "\nstopped; give the same command again: it goes on from the last "
+      "checkpoint and ends with the same numbers",
+      file=sys.stderr,
+    )
+    sys.exit(130)
 
 
 @contextlib.contextmanager

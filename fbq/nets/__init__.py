@@ -8,11 +8,14 @@ import importlib
 
 from fbq.nets.convnext import convnext
 from fbq.nets.ds_cnn import ds_cnn
+from fbq.nets.efficientnet import efficientnet_lite0
 from fbq.nets.googlenet import googlenet
 from fbq.nets.graph import Net, Node
 from fbq.nets.inception import inception_v3
 from fbq.nets.mobilenet import mobilenet_v1, mobilenet_v2
-from fbq.nets.resnet import resnet8, resnet18, resnet50
+from fbq.nets.nasnet import nasnet_mobile
+from fbq.nets.resnet import resnet8, resnet18, resnet50, resnet152
+from fbq.nets.resnet_v2 import resnet50_v2, resnet152_v2
 from fbq.nets.unet import unet
 from fbq.nets.vgg import vgg9
 from fbq.nets.vit import vit, vit_segmenter
@@ -21,13 +24,18 @@ from fbq.nets.yolov8 import yolov8
 BUILDERS = {
   "convnext": convnext,
   "ds_cnn": ds_cnn,
+  "efficientnet_lite0": efficientnet_lite0,
   "googlenet": googlenet,
   "inception_v3": inception_v3,
   "mobilenet_v1": mobilenet_v1,
   "mobilenet_v2": mobilenet_v2,
+  "nasnet_mobile": nasnet_mobile,
   "resnet8": resnet8,
   "resnet18": resnet18,
   "resnet50": resnet50,
+  "resnet50_v2": resnet50_v2,
+  "resnet152": resnet152,
+  "resnet152_v2": resnet152_v2,
   "unet": unet,
   "vgg9": vgg9,
   "vit": vit,
@@ -42,13 +50,18 @@ __all__ = [
   "build",
   "convnext",
   "ds_cnn",
+  "efficientnet_lite0",
   "googlenet",
   "inception_v3",
   "mobilenet_v1",
   "mobilenet_v2",
+  "nasnet_mobile",
   "resnet8",
   "resnet18",
   "resnet50",
+  "resnet50_v2",
+  "resnet152",
+  "resnet152_v2",
   "unet",
   "vgg9",
   "vit",

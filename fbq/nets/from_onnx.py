@@ -7,7 +7,7 @@ What exporters write, by operator and version: docs/facts/mlperf_tiny.md, 6.
 """
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from fbq.nets import onnx_constants, onnx_file
 from fbq.nets import onnx_layers as layers
 from fbq.nets import onnx_moves as moves
 from fbq.nets.axes import Axes
-from fbq.nets.graph import INPUT, Net
+from fbq.nets.graph import INPUT
 from fbq.nets.import_table import Table
-from fbq.nets.imported import Imported, Tensor
+from fbq.nets.imported import Imported, Tensor, builder, reading
 from fbq.nets.onnx_call import Call
 
 # What a node raises whose attributes are of other types than its operator's.
@@ -42,23 +42,11 @@ def read(path: str | Path) -> Imported:
     ModuleNotFoundError: the package onnx is not installed.
   """
   path, graph, opset = onnx_file.load(path)
-  try:
-    with np.errstate(all="ignore"):  # numbers are checked at the end
-      return _Reader(path, graph, opset).network()
-  except ValueError as error:
-    raise ValueError(f"{path}: {str(error)[:1000]}") from error
+  with reading(path):
+    return _Reader(path, graph, opset).network()
 
 
-def net(
-  file: str, mean: Sequence[float] = (), std: Sequence[float] = ()
-) -> Net:
-  """The network of an ONNX file without its weights, for images in [0, 1].
-
-  Args:
-    file: see `read`.
-    mean, std: see `Imported.for_images`; the same as config.checkpoint_images.
-  """
-  return read(file).for_images(mean, std).net
+net = builder(read)
 
 
 class _Reader:

@@ -5,16 +5,15 @@ are kept beside the network. Forms of files: docs/facts/mlperf_tiny.md, 5.
 """
 
 import collections
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fbq.nets.axes import Axes
-from fbq.nets.graph import INPUT, Net
+from fbq.nets.graph import INPUT
 from fbq.nets.import_table import Table
-from fbq.nets.imported import Imported, Tensor
+from fbq.nets.imported import Imported, Tensor, builder, reading
 from fbq.nets.tflite_file import DAMAGE, File
 from fbq.nets.tflite_layers import OPERATORS, Call, activated
 
@@ -30,27 +29,11 @@ def read(path: str | Path) -> Imported:
       operator, what was expected, and what would do.
     ModuleNotFoundError: the package ai-edge-litert is not installed.
   """
-  try:
-    with np.errstate(all="ignore"):  # numbers are checked at the end
-      return _Reader(File(path)).network()
-  except DAMAGE as error:
-    raise ValueError(f"{path} is damaged: {str(error)[:200]}") from error
-  except ModuleNotFoundError:
-    raise
-  except ValueError as error:
-    raise ValueError(f"{path}: {str(error)[:1000]}") from error
+  with reading(path, DAMAGE):
+    return _Reader(File(path)).network()
 
 
-def net(
-  file: str, mean: Sequence[float] = (), std: Sequence[float] = ()
-) -> Net:
-  """The network of a TFLite file without its weights, for images in [0, 1].
-
-  Args:
-    file: see `read`.
-    mean, std: see `Imported.for_images`; the same as config.checkpoint_images.
-  """
-  return read(file).for_images(mean, std).net
+net = builder(read)
 
 
 class _Reader:

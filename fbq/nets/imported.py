@@ -1,7 +1,9 @@
 """What comes out of a file with a network, whatever its format."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -148,3 +150,50 @@ class Tensor(NamedTuple):
         f"{', '.join(order)} beside the batch"
       )
     return self.axes.shape
+
+
+@contextlib.contextmanager
+def reading(
+  path: str | Path, damage: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+  """Errors of what is done inside name the file, in one line.
+
+  Args:
+    path: file that is read.
+    damage: what is raised where the file is damaged, besides ValueError.
+  """
+  try:
+    with np.errstate(all="ignore"):  # numbers are checked at the end
+      yield
+  except damage as error:
+    raise ValueError(f"{path} is damaged: {str(error)[:200]}") from error
+  except ValueError as error:
+    raise ValueError(f"{path}: {str(error)[:1000]}") from error
+
+
+def builder(read: Callable[[str], Imported]) -> Callable[..., Net]:
+  """The builder of networks out of the files that `read` reads."""
+
+  def net(
+    file: str, mean: Sequence[float] = (), std: Sequence[float] = ()
+  ) -> Net:
+    """The network of a file without its weights, for images in [0, 1].
+
+    Args:
+      file: file of a network of one image and one tensor of logits.
+      mean, std: see `Imported.for_images`; the same as
+        config.checkpoint_images.
+    """
+    return read(file).for_images(mean, std).net
+
+  return net
+
+
+def constant(
+  inputs: Sequence[Tensor | np.ndarray | None], index: int
+) -> np.ndarray | None:
+  """An input that depends on no image, or None where it is left out."""
+  found = inputs[index] if index < len(inputs) else None
+  if isinstance(found, Tensor):
+    raise ValueError(f"input {index} depends on the image, expected a constant")
+  return found

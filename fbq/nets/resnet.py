@@ -125,18 +125,38 @@ def resnet50(
     in_channels: channels of the image.
   """
 
-  def bottleneck(block, before, features, stride):
-    """Nodes of the residual branch, and its output channels."""
-    conv1, conv2 = f"{block}.conv1", f"{block}.conv2"
-    return [
-      Node(conv1, "conv", (before,), features, **_RELU),
-      Node(conv2, "conv", (conv1,), features, (3, 3), stride, 1, **_RELU),
-      Node(f"{block}.conv3", "conv", (conv2,), 4 * features, norm=True),
-    ], 4 * features
-
   name = f"resnet50-{width:g}-{resolution}"
   shape = resolution, resolution, in_channels
-  return _imagenet(name, shape, width, classes, bottleneck, (3, 4, 6, 3))
+  return _imagenet(name, shape, width, classes, _bottleneck, (3, 4, 6, 3))
+
+
+def resnet152(
+  width: float = 1.0,
+  resolution: int = 224,
+  classes: int = 1000,
+  in_channels: int = 3,
+) -> Net:
+  """ResNet-152 v1.5: as `resnet50`, of 3, 8, 36 and 3 bottlenecks.
+
+  Args:
+    width: channel multiplier of the stages' 64 to 512 inner channels.
+    resolution: height and width of the image in pixels.
+    classes: outputs of the classifier.
+    in_channels: channels of the image.
+  """
+  name = f"resnet152-{width:g}-{resolution}"
+  shape = resolution, resolution, in_channels
+  return _imagenet(name, shape, width, classes, _bottleneck, (3, 8, 36, 3))
+
+
+def _bottleneck(block, before, features, stride):
+  """Nodes of the residual branch, and its output channels."""
+  conv1, conv2 = f"{block}.conv1", f"{block}.conv2"
+  return [
+    Node(conv1, "conv", (before,), features, **_RELU),
+    Node(conv2, "conv", (conv1,), features, (3, 3), stride, 1, **_RELU),
+    Node(f"{block}.conv3", "conv", (conv2,), 4 * features, norm=True),
+  ], 4 * features
 
 
 def _imagenet(name, shape, width, classes, branch, depths) -> Net:

@@ -7,7 +7,7 @@ import numpy as np
 
 from fbq.nets import import_layers as rows
 from fbq.nets.import_table import Table
-from fbq.nets.imported import Tensor
+from fbq.nets.imported import Tensor, constant
 from fbq.nets.node import same_padding
 from fbq.nets.onnx_constants import reshaped_sizes
 from fbq.nets.tflite_file import File
@@ -49,12 +49,7 @@ class Call(NamedTuple):
 
   def array(self, index: int) -> np.ndarray | None:
     """A constant input, or None where it is left out."""
-    found = self.inputs[index] if index < len(self.inputs) else None
-    if isinstance(found, Tensor):
-      raise ValueError(
-        f"input {index} depends on the image, expected a constant"
-      )
-    return found
+    return constant(self.inputs, index)
 
   def needed_array(self, index: int, rank: int) -> np.ndarray:
     found = self.array(index)

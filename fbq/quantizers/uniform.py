@@ -19,13 +19,9 @@ import jax
 import jax.numpy as jnp
 
 from fbq import backend
+from fbq.quantizers.blocks import power_of_two
 
 Array = jax.Array
-
-
-def power_of_two(exponent: Array) -> Array:
-  """2^exponent as float32, exact (XLA's exp2 is not) for 0 <= exponent < 31."""
-  return jnp.left_shift(1, exponent.astype(jnp.int32)).astype(jnp.float32)
 
 
 def grid(bits: Array, signed: bool) -> tuple[Array, Array, Array]:

@@ -1,6 +1,7 @@
 """Makes the page of a run again from its results: python -m fbq.report WORKDIR.
 
-Nothing is trained or costed, and no number changes.
+With --markdown it prints what the run told at its end, for a document. Nothing
+is trained or costed, and no number changes.
 """
 
 import sys
@@ -11,17 +12,25 @@ def main(arguments: list[str]) -> None:
   from fbq.config import ConfigError
   from fbq.files import user_path
   from fbq.lab import experiment
+  from fbq.report import markdown
 
-  if not arguments:
-    sys.exit("error: no workdir is named; usage: python -m fbq.report WORKDIR")
-  for argument in arguments:
-    workdir = user_path(argument)
+  workdirs = [name for name in arguments if name != "--markdown"]
+  if not workdirs or any(name.startswith("--") for name in workdirs):
+    sys.exit(
+      "error: no workdir is named; usage: python -m fbq.report [--markdown] "
+      "WORKDIR"
+    )
+  for name in workdirs:
+    workdir = user_path(name)
     try:
       kind, results, run = experiment.load(workdir)
     except ConfigError as error:
       sys.exit(f"error: {error}")
-    kind.write(results, run, workdir)
-    print(workdir / "report.html")
+    if len(workdirs) < len(arguments):
+      print("\n\n".join(markdown.told(kind, results, run)))
+    else:
+      kind.write(results, run, workdir)
+      print(workdir / "report.html")
 
 
 if __name__ == "__main__":

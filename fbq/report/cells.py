@@ -3,13 +3,14 @@
 import itertools
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeGuard
 
 from fbq.report.blocks import Cell, Column, Table
 
 _MISSING = "–"  # The script of the page sorts it last.
 _LONGEST_BAR = 4.5  # rem
+_NAME = 18  # letters of a name that a terminal shows on a line
 
 
 class View(NamedTuple):
@@ -68,29 +69,78 @@ def views(table: Table) -> list[list[View]]:
   ]
 
 
-def printed(table: Table, title: str = ""):
-  """A `rich.table.Table` of what matters most, for 80 letters a line.
+class Printed(NamedTuple):
+  """A table for a terminal: as many columns, the first ones, as it is wide.
 
   Columns of kind "soft" and "long" are left to the page.
   """
-  from rich.table import Table as Printed
-  from rich.text import Text
 
-  shown = Printed(title=title or table.label, box=None, padding=(0, 1, 0, 0))
-  kept = [c.kind not in ("soft", "long") for c in table.columns]
-  for column in itertools.compress(table.columns, kept):
-    shown.add_column(
-      Text(column.heading),
-      justify="right" if column.kind in ("number", "bar") else "left",
-      no_wrap=column.kind != "text",
-      overflow="fold",
-    )
-  for i, row in enumerate(views(table)):
-    is_best = bool(table.marks) and table.marks[i] == "best"
+  table: Table
+  title: str = ""
+
+  def __rich_console__(self, console, options) -> Iterator[object]:
+    from rich.table import Table as Shown
+    from rich.text import Text
+
+    kept = [c.kind not in ("soft", "long") for c in self.table.columns]
+    columns = list(itertools.compress(self.table.columns, kept))
+    words = [
+      [view.words for view in itertools.compress(row, kept)]
+      for row in views(self.table)
+    ]
+    least = [
+      _least(c, cells)
+      for c, cells in zip(columns, _turned(words, columns), strict=True)
+    ]
+    count = _fitting(least, options.max_width)
+
     # As `Text`, in which rich finds no markup, whatever a name contains.
-    words = [Text(view.words) for view in itertools.compress(row, kept)]
-    shown.add_row(*words, style="bold" if is_best else None)
-  return shown
+    shown = Shown(
+      title=Text(self.title or self.table.label),
+      box=None,
+      padding=(0, 1, 0, 0),
+    )
+    for column, width in zip(columns[:count], least, strict=False):
+      is_text = column.kind == "text"
+      shown.add_column(
+        Text(column.heading),
+        justify="right" if column.kind in ("number", "bar") else "left",
+        no_wrap=not is_text,
+        min_width=min(width, options.max_width // 2) if is_text else None,
+        overflow="fold",
+      )
+    marks = self.table.marks or [""] * len(words)
+    for mark, row in zip(marks, words, strict=True):
+      style = "bold" if mark == "best" else None
+      shown.add_row(*map(Text, row[:count]), style=style)
+    yield shown
+    if left := len(columns) - count:
+      yield Text(f"{left} more column{'s'[: left - 1]} in the page", "dim")
+
+
+def printed(table: Table, title: str = "") -> Printed:
+  """What `rich` prints of a table."""
+  return Printed(table, title)
+
+
+def _turned(rows, columns) -> list[Sequence[str]]:
+  """Columns of rows."""
+  return list(zip(*rows, strict=True)) if rows else [()] * len(columns)
+
+
+def _least(column: Column, words: Sequence[str]) -> int:
+  """Letters that a column needs: long names may break between their words."""
+  whole = max(map(len, [*column.heading.split("\n"), *words]), default=0)
+  if column.kind != "text":
+    return whole
+  pieces = " ".join([column.heading, *words]).split()
+  return min(whole, max(_NAME, *map(len, pieces)))
+
+
+def _fitting(least: Sequence[int], width: int) -> int:
+  """How many of the first columns fit; the name and a number always stay."""
+  ends = itertools.accumulate(n + 1 for n in least)
+  return max(min(3, len(least)), sum(end <= width + 1 for end in ends))
 
 
 def _view(cell: Cell, column: Column, tag: str, most: float) -> View:

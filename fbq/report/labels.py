@@ -11,11 +11,14 @@ from fbq.report import picture
 _SIDES = [
   (*side, distance)
   for distance, side in itertools.product(
-    (7, 12, 18),
+    (7, 12, 18, 28, 40),
     # Corners first: bars of errors are above and below, steps to the right.
     ((1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0)),
   )
 ]
+
+
+_FAR = 18  # from here on a name has a line to its point
 
 
 class Label(NamedTuple):
@@ -29,23 +32,31 @@ class Label(NamedTuple):
 
 
 def place(
-  axes, labels: Sequence[Label], markers: Sequence[tuple[float, float]]
-) -> None:
-  """Writes every label, the first ones first, where it covers least.
+  axes,
+  labels: Sequence[Label],
+  markers: Sequence[tuple[float, float]],
+) -> list[str]:
+  """Writes labels, the first ones first, where they cover least.
+
+  A name that is not beside its point has a line of its own to it. One that
+  would cover another name is left out.
 
   Args:
     axes: everything else is drawn, and their limits are final.
     labels: what is written.
     markers: places that labels should not cover, in the units of the axes.
+
+  Returns:
+    The names that found no room: to be told.
   """
   from matplotlib.transforms import Bbox
 
   axes.figure.canvas.draw()
   unit = axes.figure.dpi / 72
-  taken = [
-    Bbox([(x, y), (x, y)]).padded(4 * unit)
-    for x, y in axes.transData.transform(markers)
-  ]
+  places = axes.transData.transform(list(markers)) if len(markers) else []
+  points = [Bbox([(x, y), (x, y)]).padded(4 * unit) for x, y in places]
+  names: list[Bbox] = []
+  left_out = []
   for label in labels:
     text = axes.annotate(
       label.text,
@@ -74,8 +85,27 @@ def place(
       box = size.translated(*moved(side))
       inside = Bbox.intersection(axes.bbox, box)
       is_cut = inside is None or not (inside.size >= box.size - 1).all()
-      return box.count_overlaps(taken) + 9 * is_cut
+      on_names = box.count_overlaps(names)
+      return 99 * on_names + 9 * is_cut + box.count_overlaps(points)
 
     best = min(_SIDES, key=covered)
-    text.set_position([pixels / unit for pixels in moved(best)])
-    taken.append(size.translated(*moved(best)))
+    if covered(best) >= 99:
+      text.remove()
+      left_out.append(label.text)
+      continue
+    move = moved(best)
+    text.set_position([pixels / unit for pixels in move])
+    names.append(size.translated(*move))
+    if best[2] >= _FAR:
+      line = axes.annotate(
+        "",
+        (label.x, label.y),
+        [pixels / unit * 0.8 for pixels in (move[0] * 0.6, move[1])],
+        textcoords="offset points",
+        arrowprops=dict(
+          arrowstyle="-", color=label.color, linewidth=0.6, shrinkB=3
+        ),
+        zorder=5.5,
+      )
+      line.set_in_layout(False)
+  return left_out

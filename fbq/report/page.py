@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fbq.files import write_atomically
-from fbq.report import cells, picture
+from fbq.report import cells, curves, picture
 from fbq.report.blocks import (
   Block,
   Bullets,
@@ -30,6 +30,7 @@ from fbq.report.blocks import (
   number,
 )
 from fbq.report.run import Run
+from fbq.report.sentences import counted
 
 # What a run may leave beside its page; result.json comes after the page, and
 # says no more than results.json.
@@ -53,6 +54,7 @@ def write(
     run: facts with which the page ends.
   """
   folder = Path(path).parent
+  blocks = [*blocks, *curves.section(folder / "metrics.jsonl")]
   pictures = [each for each in _pictures(blocks) if each.file]
   for each in pictures:
     write_atomically(folder / each.file, each.svg)
@@ -134,7 +136,9 @@ def _about(run: Run, files: Sequence[str]) -> Section:
     parts += [Text(words), Code(command)]
   parts += [Facts(facts), _links(folders.pop(""))]
   for folder, names in folders.items():
-    parts.append(Details(f"{len(names)} files in {folder}/", [_links(names)]))
+    parts.append(
+      Details(f"{counted(len(names), 'file')} in {folder}/", [_links(names)])
+    )
   if run.stages:
     columns = [Column("stage"), number("wall time")]
     rows = [[name, Cell(s, duration(s))] for name, s in run.stages.items()]

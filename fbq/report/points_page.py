@@ -11,6 +11,7 @@ from fbq.report import (
   points_tables,
   records,
   sentences,
+  strip,
 )
 from fbq.report.assignments import Assignments
 from fbq.report.run import Run
@@ -53,7 +54,7 @@ def content(results: Assignments) -> list[blocks.Block]:
   Raises:
     ValueError: there is no reference point to compare with.
   """
-  best = results.best
+  best, drawn = results.best, plots.front(results)
   point, reference = best.point, best.reference
   facts = [
     sentences.bits_in_words(point.precision),
@@ -80,11 +81,8 @@ def content(results: Assignments) -> list[blocks.Block]:
     blocks.Section(
       "Accuracy in validation over cycles",
       [
-        blocks.Picture(plots.front(results), "front.svg"),
-        blocks.note(
-          "Named are the front, what the recommended one was made from, and "
-          "what is far less accurate; others tell their names to the mouse."
-        ),
+        blocks.Picture(drawn.svg, "front.svg"),
+        blocks.note(drawn.note),
       ],
     ),
     blocks.Section(
@@ -99,6 +97,7 @@ def content(results: Assignments) -> list[blocks.Block]:
       [points_tables.layers_table(results, point)],
       "layers",
     ),
+    *_strips(results),
   ]
   if results.changes:
     found = points_tables.raised_table(results, point) or [
@@ -122,6 +121,27 @@ def content(results: Assignments) -> list[blocks.Block]:
   if others:
     parts.append(blocks.Section("Every other assignment", others))
   return parts
+
+
+def _strips(results: Assignments) -> list[blocks.Block]:
+  """Which bits where; nothing where layers are not told."""
+  if not results.layers.get(results.best.point.name):
+    return []
+  return [
+    blocks.Section(
+      "Which bits where",
+      [
+        blocks.Picture(strip.of_points(results), "bits.svg"),
+        blocks.note(
+          "Layers in the order of the network; bits of the wider input where "
+          "there are two. Shown are the recommended assignment (★), the "
+          "reference, what the first was made from, and the front around it"
+          + ", of the first seed." * (len(results.seeds) > 1)
+          + "." * (len(results.seeds) == 1)
+        ),
+      ],
+    )
+  ]
 
 
 def _answer(results):

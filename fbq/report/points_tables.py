@@ -34,7 +34,9 @@ def results_table(results, columns=None):
     return _percents(score.loss, score.loss_error)
 
   def details(point):
-    return ", ".join(f"{key} {value}" for key, value in point.detail.items())
+    told = [f"from {point.parent}"] if point.parent else []
+    told += [f"{key} {value}" for key, value in point.detail.items()]
+    return ", ".join(told)
 
   told = [
     (blocks.Column("mark", "sign"), mark),
@@ -66,8 +68,7 @@ def results_table(results, columns=None):
       blocks.number("act.\nkB", "{:.1f}"),
       lambda p: p.peak_activation_bytes / 1e3,
     ),
-    (blocks.Column("made from", "soft"), lambda p: p.parent or ""),
-    (blocks.Column("settings", "soft"), details),
+    (blocks.Column("made from, settings", "soft"), details),
   ]
   return blocks.Table.of(
     records.by_cycles(results.points),

@@ -74,15 +74,26 @@ def least_latency(
   # The elimination breaks ties by the order of options: the bits a group has
   # come first, then the most bits, which gives the rule above.
   start = problem.workload.site_bits(at_least)
-  options = tuple(
-    _raised(problem, group, allowed, start)
-    for group, allowed in zip(problem.groups, problem.allowed, strict=True)
-  )
+  options = options_above(problem, start)
   above = dataclasses.replace(problem, allowed=options, value=())
   found = least(above, cost)
   precision = found.precision(0)
   return precision, changes(
     problem.workload, factors, start, precision, problem.ladder
+  )
+
+
+def options_above(
+  problem: Problem, start: Mapping[str, int]
+) -> tuple[tuple[int, ...], ...]:
+  """Per group, the bits that are allowed and nowhere below those of a start.
+
+  Raises:
+    Infeasible: a group may have none.
+  """
+  return tuple(
+    _raised(problem, group, allowed, start)
+    for group, allowed in zip(problem.groups, problem.allowed, strict=True)
   )
 
 

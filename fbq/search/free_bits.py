@@ -80,7 +80,7 @@ def free_bits(
   level = {
     site: ladder.of(site).index(precision[site]) for site in workload.sites
   }
-  groups = list(_groups(workload, factors))
+  groups = list(groups_of(workload, factors))
 
   # A raise may make others worth while, those of its neighbours.
   while True:
@@ -94,7 +94,7 @@ def free_bits(
   return result, changes(workload, factors, precision, result, ladder)
 
 
-class _Group(NamedTuple):
+class Group(NamedTuple):
   """What is decided together.
 
   Attributes:
@@ -109,7 +109,7 @@ class _Group(NamedTuple):
   layers: list[tuple[Factor, str]]
 
 
-def _groups(workload, factors) -> Iterator[_Group]:
+def groups_of(workload: Workload, factors: Sequence[Factor]) -> Iterator[Group]:
   """Every activation with the layers around it, in the order of the network."""
   free = set(workload.free_sites)
   weights = {workload.weight_site(layer) for layer in workload.layers}
@@ -125,11 +125,11 @@ def _groups(workload, factors) -> Iterator[_Group]:
       is_decided = site in reads and layer.has_weights and weight in free
       if site in factor.sites:
         layers.append((factor, weight if is_decided else ""))
-    yield _Group(site, site in free, layers)
+    yield Group(site, site in free, layers)
 
 
 def _raised(
-  group: _Group, level: Mapping[str, int], count: int
+  group: Group, level: Mapping[str, int], count: int
 ) -> dict[str, int]:
   """Positions of what is raised in a group; nothing without a gain."""
   now = level[group.site]

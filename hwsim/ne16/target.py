@@ -5,14 +5,12 @@ A target is data. To describe other hardware copy one with
 """
 
 import dataclasses
-import numbers
-from typing import Any
 
 from hwsim import pulp
 from hwsim.latency_table import Ladder
+from hwsim.target_fields import check_budgets, check_numbers, refuse
 
 ENGINES = ("state machine", "analytic")
-_MOST = 1e12  # so that cycles of a layer fit 64 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,36 +66,12 @@ class Target:
   frequency_hz: float = 370e6
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      if field.type not in (int, float):
-        continue
-      value: Any = getattr(self, field.name)
-      kind = numbers.Integral if field.type is int else numbers.Real
-      least = 0 if field.name.endswith(("_cycles", "reserved_bytes")) else 1e-9
-      is_number = issubclass(type(value), kind) and type(value) is not bool
-      if not (is_number and least <= value <= _MOST):
-        whole = "whole " if field.type is int else ""
-        self._refuse(
-          field.name,
-          value,
-          f"a {whole}number, {'0' if least == 0 else 'more than 0'} to "
-          f"{_MOST:.0e}",
-        )
+    check_numbers(self)
     if self.engine not in ENGINES:
-      self._refuse("engine", self.engine, f"one of {ENGINES}")
+      refuse(self, "engine", self.engine, f"one of {ENGINES}")
     if self.norm_bits not in (8, 16, 32):
-      self._refuse("norm_bits", self.norm_bits, "8, 16 or 32")
-    for budget in ("l1_budget_bytes", "l2_budget_bytes"):
-      if getattr(self, budget) < 1:
-        raise ValueError(
-          f"target {self.name!r}: {budget} is {getattr(self, budget)}; stacks "
-          "or code fill it"
-        )
-
-  def _refuse(self, field, value, expected):
-    raise ValueError(
-      f"target {self.name!r}: {field} is {value!r}, expected {expected}"
-    )
+      refuse(self, "norm_bits", self.norm_bits, "8, 16 or 32")
+    check_budgets(self)
 
   @property
   def ladder(self) -> Ladder:

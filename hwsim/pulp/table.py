@@ -20,11 +20,15 @@ from hwsim.pulp.tiling_l3 import L2Tile
 from hwsim.pulp.timeline import LayerCycles, Tiling, layer_cycles
 from hwsim.workload import Layer, Workload
 
-# XLA's fusion emitters compile this function in 5 s instead of 3, for code that
-# is a fifth faster. A later XLA may not know the option.
-_OPTIONS = {}
+# XLA's fusion emitters compile this function in 6.8 s of processor time instead
+# of 3.3, for code that is a fifth faster; LLVM's level 2 instead of 3 in 2.9,
+# for code that is as fast (levels 1 and 0: 2.7 and 1.3 s, 1.2 and 5 times
+# slower). Tracing takes 1.0 s and lowering 0.25 on top. A later XLA may not
+# know these options.
+OPTIONS: dict[str, bool | int] = {}
 if importlib.metadata.version("jax").startswith("0.10."):
-  _OPTIONS["xla_cpu_use_fusion_emitters"] = False
+  OPTIONS["xla_cpu_use_fusion_emitters"] = False
+  OPTIONS["xla_backend_optimization_level"] = 2
 
 
 class Timed(NamedTuple):
@@ -49,15 +53,7 @@ def latency_table(workload: Workload, target: Target) -> LatencyTable:
     ValueError: a layer fits no tiling of the target, or asks for an operator or
       an activation function that its kernels do not have.
   """
-  # All that cannot run is found before anything is timed
-  for layer in workload.layers:
-    check_op(layer, target)
-  for name, function in workload.functions:
-    raise ValueError(
-      f"layer {name!r}: the kernels of {target.name!r} end in a ReLU or in "
-      f"nothing, not in {function}; take a network without it, or load a table "
-      "that was measured on a board (hwsim.latency_io.load)"
-    )
+  check_workload(workload, target.name)
   quantized = tuple(site is not None for site in workload.output_sites)
   cycles = [
     layer_table(layer, is_quantized, target)
@@ -138,11 +134,26 @@ def tiles(
   )
 
 
-def check_op(layer: Layer, target: Target) -> None:
-  """Raises ValueError if the target has no kernel for a layer."""
+def check_workload(workload: Workload, target: str) -> None:
+  """Raises ValueError, naming the layer, for what no kernel runs.
+
+  So it is found before anything is timed.
+  """
+  for layer in workload.layers:
+    check_op(layer, target)
+  for name, function in workload.functions:
+    raise ValueError(
+      f"layer {name!r}: the kernels of {target!r} end in a ReLU or in "
+      f"nothing, not in {function}; take a network without it, or load a table "
+      "that was measured on a board (hwsim.latency_io.load)"
+    )
+
+
+def check_op(layer: Layer, target: str) -> None:
+  """Raises ValueError if there is no kernel for a layer."""
   if layer.op not in OPS:
     raise ValueError(
-      f"layer {layer.name!r}: the kernels of {target.name!r} have no "
+      f"layer {layer.name!r}: the kernels of {target!r} have no "
       f"{layer.op}, only {', '.join(OPS)}; take a network without it, or load "
       "a table that was measured on a board (hwsim.latency_io.load)"
     )
@@ -150,7 +161,7 @@ def check_op(layer: Layer, target: Target) -> None:
 
 def _at(layer, bits, target, input_in_l3) -> tuple[Timed, tuple[int, ...]]:
   """A layer at all precisions, and the place of one."""
-  check_op(layer, target)
+  check_op(layer, target.name)
   for what, width, allowed in zip(
     ("input", "weight", "output"), bits, (BITS, BITS, (*BITS, 32)), strict=True
   ):
@@ -164,12 +175,17 @@ def _at(layer, bits, target, input_in_l3) -> tuple[Timed, tuple[int, ...]]:
   return timed, tuple((*BITS, 32).index(width) % 3 for width in bits)
 
 
+def grid_of(layer: Layer, out_bits: tuple[int, ...]) -> Bits:
+  """The 27 precisions of a layer, float64 each; repeated if it has fewer."""
+  weight_bits = BITS if layer.has_weights else (8,) * 3
+  grid = np.meshgrid(BITS, weight_bits, out_bits, indexing="ij")
+  return Bits(*(width.ravel().astype(np.float64) for width in grid))
+
+
 @functools.lru_cache(maxsize=10_000)
 def _timed(layer, out_bits, target, input_in_l3=False) -> Timed:
   """A layer at 27 precisions; repeated where it has not so many."""
-  weight_bits = BITS if layer.has_weights else (8,) * 3
-  grid = np.meshgrid(BITS, weight_bits, out_bits, indexing="ij")
-  bits = Bits(*(width.ravel().astype(np.float64) for width in grid))
+  bits = grid_of(layer, out_bits)
   sizes = np.array(geometry.of_layer(layer), np.float64)
   with jax.enable_x64(True):
     timed = _compiled()(sizes, bits, target.constants, input_in_l3)
@@ -195,7 +211,7 @@ def _compiled():
     return layer_cycles(Geometry(*sizes), bits, target, input_in_l3)
 
   mapped = jax.vmap(one, in_axes=(None, 0, None, None))
-  return jax.jit(mapped, compiler_options=_OPTIONS)
+  return jax.jit(mapped, compiler_options=OPTIONS)
 
 
 def _refuse(layer, bits, target, fits_l2):

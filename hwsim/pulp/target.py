@@ -5,7 +5,6 @@ A target is data. To describe other hardware copy one with
 """
 
 import dataclasses
-import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,12 +13,12 @@ import numpy as np
 from hwsim.choosing import chosen
 from hwsim.pulp import coefficients
 from hwsim.pulp.geometry import Number
+from hwsim.target_fields import check_budgets, check_numbers, refuse
 
 # Even columns are worth 3,000,000 points to DORY's tiler of convolutions; a
 # byte of L1 is worth one, 16 pixels a million, the last tile 30,000. Below this
 # budget the largest even number of columns is best (`tiling.py`).
 MOST_L1_BYTES = 1_900_000
-_MOST = 1e12  # so that cycles of a layer fit 64 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,43 +101,19 @@ class Target:
   frequency_hz: float = 100e6
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      if field.type not in (int, float):
-        continue
-      value: Any = getattr(self, field.name)
-      kind = numbers.Integral if field.type is int else numbers.Real
-      least = 0 if field.name.endswith(("_cycles", "reserved_bytes")) else 1
-      if field.name == "l3_bytes_per_cycle":
-        least = 1e-9
-      is_number = issubclass(type(value), kind) and type(value) is not bool
-      if not (is_number and least <= value <= _MOST):
-        whole = "whole " if field.type is int else ""
-        expected = f"a {whole}number from {least} to {_MOST:.0e}"
-        self._refuse(field.name, value, expected)
+    check_numbers(self)
     if self.cores != 8:
       split = "the work split of the measured kernels is written for eight"
-      self._refuse("cores", self.cores, f"8: {split}")
+      refuse(self, "cores", self.cores, f"8: {split}")
     if self.timing not in coefficients.TIMINGS:
-      self._refuse("timing", self.timing, f"one of {coefficients.TIMINGS}")
+      refuse(self, "timing", self.timing, f"one of {coefficients.TIMINGS}")
     if self.double_buffering not in (1, 2):
-      self._refuse("double_buffering", self.double_buffering, "1 or 2")
+      refuse(self, "double_buffering", self.double_buffering, "1 or 2")
     if self.l1_budget_bytes > MOST_L1_BYTES:
-      raise ValueError(
-        f"target {self.name!r}: l1_budget_bytes is {self.l1_budget_bytes}, "
-        f"expected at most {MOST_L1_BYTES}: DORY's objective counts bytes "
-        "beside points that a larger L1 outweighs"
-      )
-    for budget in ("l1_budget_bytes", "l2_budget_bytes"):
-      if getattr(self, budget) < 1:
-        raise ValueError(
-          f"target {self.name!r}: {budget} is "
-          f"{getattr(self, budget)}; stacks or code fill it"
-        )
-
-  def _refuse(self, field, value, expected):
-    raise ValueError(
-      f"target {self.name!r}: {field} is {value!r}, expected {expected}"
-    )
+      reason = "DORY's objective counts bytes beside points that a larger L1"
+      expected = f"at most {MOST_L1_BYTES}: {reason} outweighs"
+      refuse(self, "l1_budget_bytes", self.l1_budget_bytes, expected)
+    check_budgets(self)
 
   @property
   def l1_budget_bytes(self) -> int:

@@ -7,8 +7,8 @@ best number of columns follows in closed form: the objective grows with them but
 for its reward of even columns, which exceeds all else. Among equals the solver
 keeps the lexicographically smallest (channels, rows, columns).
 
-Sizes in bytes are whole: channels are padded to bytes, and tiles of channels
-are multiples of a byte's channels.
+Channels are padded to bytes, and tiles of them are multiples of a byte's
+channels.
 """
 
 from typing import NamedTuple
@@ -18,16 +18,13 @@ import jax.numpy as jnp
 
 from hwsim.pulp.geometry import (
   ADD,
-  CONV,
   DEPTHWISE,
-  LINEAR,
   Bits,
   Geometry,
   Number,
-  channel_step,
   rest,
 )
-from hwsim.pulp.kernels import CORES
+from hwsim.pulp.l1_bytes import byte_channels, fits_whole, is_matrix, tile_bytes
 from hwsim.pulp.search import first_best
 from hwsim.pulp.target import Constants
 
@@ -66,23 +63,6 @@ class _Axis(NamedTuple):
     )
 
 
-class _Sizes(NamedTuple):
-  """Bytes of a tile are a sum of products of its sizes:
-
-  (x + x_n n) h_in w_in + (y h_out w_out + channel) n + fixed
-  """
-
-  x: Number
-  x_n: Number
-  y: Number
-  channel: Number
-  fixed: Number
-
-  def of(self, n, h_in, h_out, w_in, w_out):
-    x = (self.x + self.x_n * n) * h_in * w_in
-    return x + (self.y * h_out * w_out + self.channel) * n + self.fixed
-
-
 def tile_l1(
   layer: Geometry, bits: Bits, target: Constants
 ) -> tuple[Tile, Number]:
@@ -94,9 +74,9 @@ def tile_l1(
     target: constants, of which L1 and its buffers count.
   """
   h, w = _axes(layer)
-  sizes = _sizes(layer, bits, target)
+  sizes = tile_bytes(layer, bits, target)
   budget = target.l1_budget_bytes
-  step = jnp.minimum(_step(layer, bits), layer.out_channels)
+  step = jnp.minimum(byte_channels(layer, bits), layer.out_channels)
   first, stride = _channels(layer, step)
 
   # Only channels that fit beside the fewest rows and columns are looked at
@@ -135,17 +115,6 @@ def tile_l1(
   )
   chosen = jax.tree.map(lambda a, b: jnp.where(whole, a, b), everything, tile)
   return chosen, whole | found
-
-
-def _is_matrix(layer):
-  return (layer.op == CONV) | (layer.op == LINEAR)
-
-
-def _step(layer, bits):
-  """Channels that fill one byte at the narrowest precision there is."""
-  narrowest = jnp.minimum(bits.input, bits.output)
-  with_weights = jnp.minimum(narrowest, bits.weight)
-  return channel_step(jnp.where(layer.has_weights, with_weights, narrowest))
 
 
 def _channels(layer, step):
@@ -202,40 +171,6 @@ def _axes(layer) -> tuple[_Axis, _Axis]:
   )
 
 
-def _sizes(layer, bits, target) -> _Sizes:
-  """How DORY counts the bytes of a tile."""
-  buffers = target.double_buffering
-  is_matrix, is_depthwise = _is_matrix(layer), layer.op == DEPTHWISE
-  is_add = layer.op == ADD
-
-  # Inputs: all channels, or as many as there are outputs; two of an addition.
-  x = buffers * bits.input / 8
-  all_channels = is_matrix | is_add
-  x_all = jnp.where(all_channels, x * layer.in_channels, 0)
-  x_all = jnp.where(is_add, 2 * x_all, x_all)
-
-  # Weights, k and lambda, patch buffers. DORY writes the tile's channels where
-  # the rows of a depthwise column buffer belong; so do we. im2col is reserved
-  # for 1x1 kernels and for sub-byte inputs as well.
-  step = _step(layer, bits)
-  column = CORES * layer.kernel_height * step
-  channel = buffers * layer.weights_per_channel * bits.weight / 8
-  channel += buffers * constants_bytes(layer, bits, target)
-  channel += jnp.where(is_depthwise, column, 0)
-  unpacked = jnp.where(bits.weight < 8, buffers * 8 * 8 * layer.area * step, 0)
-  fixed = jnp.select(
-    [is_matrix, is_depthwise, is_add],
-    [
-      im2col_bytes(layer) + bias_bytes(layer, bits, target) + 40,
-      column * (layer.top + layer.bottom + 1) + 40 + unpacked,
-      0,
-    ],
-    20,
-  )
-  y = buffers * bits.output / 8
-  return _Sizes(x_all, jnp.where(all_channels, 0, x), y, channel, fixed)
-
-
 def _least_columns(w):
   """Inputs and outputs of the narrowest tile."""
   return w.sizes(jnp.zeros_like(w.in_size))
@@ -253,13 +188,13 @@ def _columns(layer, w, sizes, budget, n, h_in, h_out):
   left = budget - sizes.fixed - sizes.channel * n - x * (w.kernel - w.stride)
   most = jnp.clip(jnp.floor(left / (x * w.stride + y)), 0, w.parts)
   even = jnp.where(most > 1, 2 * jnp.floor(most / 2), most)
-  part = jnp.where(_is_matrix(layer), even, most)
+  part = jnp.where(is_matrix(layer), even, most)
   part_in = w.kernel + (part - 1) * w.stride
 
   # The whole input, if it fits: odd ones only where no part is even
   size = sizes.of(n, h_in, h_out, w.in_size, w.whole_out)
   is_even = rest(w.whole_out, 2) == 0
-  likes = ~_is_matrix(layer) | is_even | (part < 2)
+  likes = ~is_matrix(layer) | is_even | (part < 2)
   whole = w.has_whole & (size <= budget) & likes
   whole |= w.parts == 0
   none = (part == 0) & ~whole
@@ -306,7 +241,7 @@ def _objective(layer, size, n, h_in, h_out, w_in, w_out):
   add = 1_000_000 * size + 10 * w_in + h_in
   pool = 10_000 * size + 100 * w_in + h_in + 1_000_000 * n
   return jnp.select(
-    [_is_matrix(layer), layer.op == DEPTHWISE, layer.op == ADD],
+    [is_matrix(layer), layer.op == DEPTHWISE, layer.op == ADD],
     [conv, depthwise, add],
     pool,
   )
@@ -316,48 +251,7 @@ def _whole_outputs(layer, n, h_in, h_out, w_in, w_out) -> Tile:
   """A tile as large as the input makes the whole output, padding included."""
   h_out = jnp.where(h_in >= layer.in_height, layer.out_height, h_out)
   w_out = jnp.where(w_in >= layer.in_width, layer.out_width, w_out)
-  keeps_inputs = _is_matrix(layer) | (layer.op == ADD)
+  keeps_inputs = is_matrix(layer) | (layer.op == ADD)
   return Tile(
     jnp.where(keeps_inputs, layer.in_channels, n), n, h_in, w_in, h_out, w_out
   )
-
-
-def fits_whole(layer: Geometry, bits: Bits, target: Constants) -> Number:
-  """Whether the layer fits L1 without any double buffering."""
-  step = _step(layer, bits)
-  column = CORES * layer.kernel_height * step
-  column *= layer.l2_height + layer.top + layer.bottom + 1
-  unpacked = jnp.where(bits.weight < 8, 8 * layer.area * step, 0)
-  extra = jnp.select(
-    [layer.op == CONV, layer.op == DEPTHWISE],
-    [im2col_bytes(layer) * bits.input / 8, column + unpacked],
-    0,
-  )
-  inputs = jnp.where(layer.op == ADD, 2, 1) * layer.in_channels
-  packed = (
-    inputs * layer.in_height * layer.in_width * bits.input
-    + layer.out_channels * layer.weights_per_channel * bits.weight
-    + layer.out_channels * layer.out_height * layer.out_width * bits.output
-  )
-  constants = layer.out_channels * constants_bytes(layer, bits, target)
-  size = jnp.ceil(packed / 8) + bias_bytes(layer, bits, target)
-  return size + constants + jnp.floor(extra) <= target.l1_budget_bytes
-
-
-def im2col_bytes(layer: Geometry):
-  """Bytes of a convolution's patch buffers: two 8-bit patches per core."""
-  patch = layer.area * layer.in_channels
-  return jnp.where(layer.op == CONV, 2 * CORES * patch, 0)
-
-
-def constants_bytes(layer: Geometry, bits: Bits, target: Constants):
-  """k and lambda of one output channel, where outputs are requantized."""
-  has_constants = layer.has_weights & (bits.output != 32)
-  return jnp.where(has_constants, jnp.floor(2 * target.constant_bits / 8), 0)
-
-
-def bias_bytes(layer: Geometry, bits: Bits, target: Constants):
-  """Bytes of the bias of logits; a requantized layer has its bias in lambda."""
-  has_bias = (layer.op == LINEAR) & (bits.output == 32)
-  bias = jnp.floor(layer.out_channels * target.bias_bits / 8)
-  return jnp.where(has_bias, bias, 0)

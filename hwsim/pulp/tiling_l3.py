@@ -22,9 +22,9 @@ from hwsim.pulp.geometry import (
   rest,
 )
 from hwsim.pulp.kernels import CORES
+from hwsim.pulp.l1_bytes import bias_bytes, constants_bytes
 from hwsim.pulp.search import first_best
 from hwsim.pulp.target import Constants
-from hwsim.pulp.tiling import bias_bytes, constants_bytes
 
 # What DORY tries in turn: input in L3, weights cut over output channels, output
 # cut over rows. It starts with an input in L3 only where the layer before left

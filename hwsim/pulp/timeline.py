@@ -1,7 +1,7 @@
 """Cycles of one layer on a target: its L3 slices, each with its tiles.
 
 `layer_cycles` is written for one layer at one precision on one target, all of
-them traced, and mapped over any of the three; `entries.py` calls it for tables.
+them traced, and mapped over any of the three; `table.py` calls it for tables.
 It works in float64, which is exact for whole numbers below 2^53, so it needs
 `jax.enable_x64`.
 """
@@ -59,7 +59,8 @@ class Tiling(NamedTuple):
 def tiling(
   layer: Geometry, bits: Bits, target: Constants, input_in_l3: Number
 ) -> Tiling:
-  """The tiles DORY chooses for a layer with padded channels."""
+  """The tiles DORY chooses for a layer; memories alone decide."""
+  layer = pad_channels(layer, bits)
   part, fits_l2 = tile_l2(layer, bits, target, input_in_l3)
   inner = inner_slice(layer, part)
   seen = jax.tree.map(
@@ -105,11 +106,21 @@ def layer_cycles(
   layer, bits, target = jax.tree.map(
     lambda value: jnp.asarray(value, jnp.float64), numbers
   )
-  layer = pad_channels(layer, bits)
   tiles = jax.lax.stop_gradient(
     tiling(layer, bits, jax.lax.stop_gradient(target), jnp.asarray(input_in_l3))
   )
-  return _slices(layer, bits, tiles, target, rounded), tiles
+  return cycles_as_cut(layer, bits, tiles, target, rounded), tiles
+
+
+def cycles_as_cut(
+  layer: Geometry,
+  bits: Bits,
+  tiles: Tiling,
+  target: Constants,
+  rounded: bool = True,
+) -> LayerCycles:
+  """Cycles of a layer that is cut in a way known before; see `layer_cycles`."""
+  return _slices(pad_channels(layer, bits), bits, tiles, target, rounded)
 
 
 # ---- L3: slices of rows, and in each of them slices of channels

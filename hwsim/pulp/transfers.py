@@ -8,7 +8,7 @@ whole ones; see `schedule.l2_cycles`.
 import jax.numpy as jnp
 
 from hwsim.pulp.geometry import ADD, DEPTHWISE
-from hwsim.pulp.tiling import bias_bytes
+from hwsim.pulp.l1_bytes import bias_bytes
 
 
 def _transfer(size, rate, rounded):

@@ -5,10 +5,9 @@ calibration set; under every budget of cycles, and the limits and rules given,
 the assignment of least harm is then found exactly (`fbq.search.exact`).
 """
 
-import json
+import functools
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -21,11 +20,19 @@ from fbq.lab import fine_tuning, over_seeds, points
 from fbq.lab.calibration import calibrate
 from fbq.lab.experiment import as_csv
 from fbq.lab.fine_tuning import FineTuner
+from fbq.lab.kept import kept
 from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.quantizers.site_ranges import Ranges
 from fbq.schemes.fixed import Fixed
-from fbq.search import exact, explain, problem, sensitivity, value
+from fbq.search import (
+  certificate,
+  exact,
+  explain,
+  problem,
+  sensitivity,
+  value,
+)
 from fbq.search.judge import Judge
 from fbq.train import steps
 from hwsim import latency_io
@@ -40,6 +47,8 @@ class Choice(NamedTuple):
   front: problem.Candidates
   images: int
   agreement: float | None
+  certificates: list[certificate.Certificate]
+  choices: float
 
 
 def run(settings: Exact, lab: Lab) -> Chosen:
@@ -62,6 +71,8 @@ def run(settings: Exact, lab: Lab) -> Chosen:
     int(front.error),
     first.images,
     tuple(choice.agreement for choice in choices),
+    tuple(first.certificates),
+    first.choices,
   )
 
 
@@ -85,8 +96,10 @@ def of_seed(
     ranges, tensors = calibrate(net, variables, images, widths)
 
   # ---- Harm of every precision of every tensor, alone
-  path = workdir / f"{prefix}sensitivities.json"
-  measured = _harm(lab, path, variables, ranges, images, labels)
+  measured = kept(
+    workdir / f"{prefix}sensitivities.json",
+    functools.partial(_harm, lab, variables, ranges, images, labels),
+  )
   harm = {
     site: {int(b): change[settings.value] for b, change in by_bits.items()}
     for site, by_bits in measured.items()
@@ -99,12 +112,15 @@ def of_seed(
     budgets = [int(share * eight) for share in settings.budgets]
     chosen = exact.best_value(choice, budgets)
     front = exact.front(choice, max(1, eight // 1000))
+    proofs = certificate.certify(choice, front, chosen, budgets)
   write_atomically(
     workdir / f"{prefix}surrogate_front.csv", as_csv(front_rows(front))
   )
   lab.log.say(
     f"front of {len(front.value)} assignments, {front.costs['cycles'][0]:,} to "
-    f"{front.costs['cycles'][-1]:,} cycles, exact to {front.error:,} cycles"
+    f"{front.costs['cycles'][-1]:,} cycles, exact"
+    + f" to {front.error:,} cycles"
+    * bool(front.error)
   )
   found = {
     f"exact-{share:.0%}": chosen.precision(i)
@@ -139,7 +155,14 @@ def of_seed(
   }
   return (
     over_seeds.OneSeed(seed, float_judged, found, judged, details),
-    Choice(harm, front, len(images), _agreement(lab, harm, found, judged)),
+    Choice(
+      harm,
+      front,
+      len(images),
+      _agreement(lab, harm, found, judged),
+      proofs,
+      certificate.assignments(choice),
+    ),
   )
 
 
@@ -160,36 +183,29 @@ def _agreement(lab: Lab, harm, found, judged) -> float | None:
   return float(stats.spearmanr(sums, losses).statistic)
 
 
-def _harm(
-  lab: Lab, path: Path, variables, ranges: Ranges, images, labels
-) -> Mapping:
-  """{site: {bits: {measure: harm}}}, kept in the file at `path`."""
-  if not path.exists():
-    with lab.clock.measure("sensitivities"):
-      forward = steps.compile_once(
-        lambda v, x, b: Model(lab.net, Fixed()).apply(v, x, False, b)
-      )
-      judge = Judge(
-        lab.net,
-        forward,
-        variables,
-        ranges,
-        np.asarray(images),
-        np.asarray(labels),
-      )
-      found = sensitivity.sensitivities(judge, ladder=lab.ladder)
-    lab.log.say(
-      f"sensitivities: {found.passes} passes over {len(images)} images"
+def _harm(lab: Lab, variables, ranges: Ranges, images, labels) -> Mapping:
+  """{site: {bits: {measure: harm}}}."""
+  with lab.clock.measure("sensitivities"):
+    forward = steps.compile_once(
+      lambda v, x, b: Model(lab.net, Fixed()).apply(v, x, False, b)
     )
-    harm: dict[str, Any] = {
-      site: {
-        bits: {name: getattr(change, name) for name in HARMS}
-        for bits, change in by_bits.items()
-      }
-      for site, by_bits in found.changes.items()
+    judge = Judge(
+      lab.net,
+      forward,
+      variables,
+      ranges,
+      np.asarray(images),
+      np.asarray(labels),
+    )
+    found = sensitivity.sensitivities(judge, ladder=lab.ladder)
+  lab.log.say(f"sensitivities: {found.passes} passes over {len(images)} images")
+  return {
+    site: {
+      bits: {name: getattr(change, name) for name in HARMS}
+      for bits, change in by_bits.items()
     }
-    write_atomically(path, json.dumps(harm, indent=1) + "\n")
-  return json.loads(path.read_text())
+    for site, by_bits in found.changes.items()
+  }
 
 
 def _broken(choice: problem.Problem, assignment: precision.Precision) -> str:

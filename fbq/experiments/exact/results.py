@@ -6,6 +6,7 @@ from typing import Any
 
 from fbq.report.assignments import Assignments
 from fbq.search import problem
+from fbq.search.certificate import Certificate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,9 @@ class Chosen:
     images: calibration images on which harm was measured.
     agreement: rank correlation of the sum of harms with the loss measured in
       validation, over the points of each seed; None where all are equal.
+    certificates: what is proven of the choice under each budget, of the first
+      seed.
+    choices: power of ten of how many assignments there are in all.
   """
 
   assignments: Assignments
@@ -31,6 +35,8 @@ class Chosen:
   front_error: int
   images: int
   agreement: tuple[float | None, ...]
+  certificates: tuple[Certificate, ...] = ()
+  choices: float = 0.0
 
   def table(self) -> Iterator[Sequence[Any]]:
     """Rows of results.csv, the headings first."""

@@ -27,6 +27,7 @@ from fbq.report.blocks import (
   percents,
 )
 from fbq.report.run import Run
+from fbq.report.sentences import counted
 from fbq.train.log import Log
 
 Exported = IntegerExport | BlockExport
@@ -87,8 +88,9 @@ def _statements(results: Exported) -> list[str]:
     f"{found.total('equal_channels'):,} of {found.total('channels'):,} "
     "channels are proven equal for every input; given the trained network's "
     f"codes, {found.total('off_by'):,} of {found.total('values'):,} codes "
-    f"differ on the test images, {found.total('float_noise'):,} codes of the "
-    "trained network being float32 noise at ties.",
+    f"differ on the test images, "
+    f"{counted(found.total('float_noise'), 'code')} of the trained network "
+    "being float32 noise at ties.",
   ]
 
 
@@ -114,7 +116,7 @@ def _integers(results: IntegerExport) -> list[Block]:
   """Files, both widths of requantization, every layer."""
   rows = [
     [form, None, "not made"]
-    if form in results.failed
+    if form in results.failed or (form == "DORY" and results.without_dory)
     else [form, Cell(file, href=file), reader]
     for form, file, reader in FORMS
   ]
@@ -132,7 +134,7 @@ def _integers(results: IntegerExport) -> list[Block]:
   blocks: list[Block] = [Section("What runs where", files)]
   if results.c:
     blocks.append(Section("On any processor", _code(results.c)))
-  if "DORY" not in results.failed:
+  if results.without_dory or "DORY" not in results.failed:
     blocks.append(Section(f"On the board: {results.target}", _board(results)))
   if results.refused:
     table = Table.of(
@@ -171,6 +173,14 @@ def _code(code: CExport) -> list[Block]:
 
 def _board(results: IntegerExport) -> list[Block]:
   """How DORY is called, and which cycles it was that were simulated."""
+  if results.dory is None:
+    said = f"{results.without_dory}."
+    if 32 in results.cycles:
+      said += (
+        f" With multipliers of 32 bits, the most that NE16 has, "
+        f"{results.cycles[32]:,} cycles are simulated."
+      )
+    return [Text(said)]
   blocks: list[Block] = [
     Text("In a checkout of DORY, with its submodules and NumPy below 2:"),
     Code(results.dory.command),

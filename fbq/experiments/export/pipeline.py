@@ -46,7 +46,9 @@ from fbq.lab.block_point import BlockPoint, BlockResults
 from fbq.lab.lab import Lab
 from fbq.lab.settings import OnTarget, OutputBits
 from fbq.lab.trained_point import TrainedPoint
-from hwsim.pulp import XPULPNN_V1, Target, latency_table
+from hwsim import targets as hwsim_targets
+from hwsim.pulp import XPULPNN_V1, Target
+from hwsim.targets import latency_table
 
 T = TypeVar("T")
 WIDTHS = (32, 64)
@@ -126,11 +128,10 @@ def _integers(
     hardware: hardware of the run, if it has one; DORY writes code for it.
     settings, lab: those of the export.
   """
-  # DORY and its constants are of PULP clusters.
+  # DORY, its kernels and its constants are of PULP clusters
   simulated = costs.target_of(hardware) if hardware else None
-  if not isinstance(simulated, Target):
-    simulated = None
   target = simulated or XPULPNN_V1
+  board = target if isinstance(target, Target) else None
   attempt, workdir = Attempts(lab), lab.workdir
 
   # ---- Integers in both widths, and how faithful they are
@@ -162,15 +163,15 @@ def _integers(
     "weights.npz",
   )
   image = point.images[settings.golden_image]
-  attempt(
-    "DORY",
-    lambda: _write_dory(network(bits), target, workdir / "dory", image),
-    "dory",
-  )
-
   refused: list[tuple[str, str]] = []
-  if bits in made:
-    refused = dory_limits.problems(network(bits), target)
+  if board is not None:
+    attempt(
+      "DORY",
+      lambda: _write_dory(network(bits), board, workdir / "dory", image),
+      "dory",
+    )
+    if bits in made:
+      refused = dory_limits.problems(network(bits), board)
   cycles = None
   if hardware and simulated:
     timed = functools.partial(_cycles, point, simulated, hardware.output_bits)
@@ -220,7 +221,7 @@ def _integers(
     },
     onnx=onnx,
     target=target.name,
-    dory=dory_target.invocation(target),
+    dory=None if board is None else dory_target.invocation(board),
     refused=tuple(refused),
     cycles=cycles or {},
     c=code,
@@ -248,16 +249,19 @@ def _write_dory(
 
 
 def _cycles(
-  point: TrainedPoint, target: Target, output_bits: OutputBits
+  point: TrainedPoint, target: hwsim_targets.Target, output_bits: OutputBits
 ) -> dict[int, int]:
   """Cycles by bits of the requantization constants, as the run counts them.
 
   Larger constants take room in L1 and L2, so tiles are smaller, and time on
-  their way there. What the arithmetic of kernels takes is that of 32 bits.
+  their way there. What the arithmetic of kernels takes is that of 32 bits, the
+  most that NE16's multipliers have.
   """
   workload, found = point.net.workload, {}
-  for width in WIDTHS:
-    wide = dataclasses.replace(target, constant_bits=width)
+  is_cluster = isinstance(target, Target)
+  for width in WIDTHS if is_cluster else WIDTHS[:1]:
+    field = "constant_bits" if is_cluster else "norm_bits"
+    wide = dataclasses.replace(target, **{field: width})
     table = latency_table(workload, wide)
     costed = costs.Costs(wide, table, output_bits)
     found[width] = costed.total(workload, point.assignment)

@@ -75,8 +75,9 @@ class IntegerExport(ExportedPoint):
     bits: {layer: (bits of its input, bits of its weights)}.
     onnx: "bytes" of constants, and "same_class", images classified as the
       trained network does.
-    target: name of the hardware that DORY writes code for.
-    dory: command that makes DORY write it.
+    target: name of the hardware of the run; XPulpNNv1 if it had none.
+    dory: command that makes DORY write code for it; None where DORY has no
+      kernels for it.
     refused: (layer, reason) of all that DORY would not run as it is.
     cycles: simulated cycles by bits of the requantization; {} if there are
       none.
@@ -88,7 +89,7 @@ class IntegerExport(ExportedPoint):
   bits: dict[str, tuple[int, int | None]]
   onnx: dict[str, int]
   target: str
-  dory: Invocation
+  dory: Invocation | None
   refused: tuple[tuple[str, str], ...]
   cycles: dict[int, int]
   c: CExport | None
@@ -97,6 +98,16 @@ class IntegerExport(ExportedPoint):
   def written(self) -> Integers | None:
     """The integers in the width that was asked for; None if they failed."""
     return self.widths.get(self.requantization_bits)
+
+  @property
+  def without_dory(self) -> str:
+    """Why nothing was written for DORY; "" if there is no reason not to."""
+    if self.dory is not None:
+      return ""
+    return (
+      f"DORY has no code for {self.target}: it writes for PULP's cores, and "
+      "what it has for NE16 takes weights of 8 bits alone, by another front end"
+    )
 
   @property
   def accuracy(self) -> float:
@@ -126,8 +137,8 @@ class IntegerExport(ExportedPoint):
       if part in self.failed:
         onnx["error"] = f"not {what}: {self.failed[part]}"
     dory = "written; form, arithmetic and golden tensors hold the contract"
-    if "DORY" in self.failed:
-      dory = f"not written: {self.failed['DORY']}"
+    if reason := self.failed.get("DORY", self.without_dory):
+      dory = f"not written: {reason}"
     return {
       "network": self.network,
       "point": self.point,
@@ -136,7 +147,7 @@ class IntegerExport(ExportedPoint):
       "images": self.images,
       "sizes": self.sizes,
       "dory": dory,
-      "dory_command": self.dory.command,
+      "dory_command": self.dory.command if self.dory else "",
       "refused": [list(each) for each in self.refused],
       "target": self.target,
       "cycles": {str(width): n for width, n in self.cycles.items()},

@@ -93,13 +93,14 @@ class Paper(NamedTuple):
 
   Attributes:
     families: {builder: network of the paper of the same family}.
-    published: {name of a case: top-1 accuracy of each family}.
+    published: {name of a case: top-1 accuracy of each family, None where the
+      paper printed none}.
     tables: tables 2 to 6.
     claims: what its tables say.
   """
 
   families: dict[str, str]
-  published: dict[str, tuple[float, ...]]
+  published: dict[str, tuple[float | None, ...]]
   tables: tuple[CaseTable, ...]
   claims: tuple[Claim, ...]
 

@@ -15,6 +15,7 @@ from fbq.report.means import Mean, mean
 Accuracies = Mapping[str, Sequence[float]]  # name of a case -> of each seed
 LEVEL = 0.95
 TRAINED_4 = "qat-w4a8-symmetric-channel"
+_ROUNDING = 1e-9
 AGREES, DIFFERS, OPEN = "agrees", "does not agree", "undecided"
 
 
@@ -99,7 +100,8 @@ def verdict(
   word = "" if theirs is None else OPEN
   if theirs is not None and is_above is not None:
     # Published numbers have three digits: sums of them are not exact.
-    word = AGREES if is_above == (theirs > claim.bound + 1e-9) else DIFFERS
+    is_theirs = theirs > claim.bound + _ROUNDING
+    word = AGREES if is_above == is_theirs else DIFFERS
   above = sum(difference > claim.bound for difference in apart)
   return Verdict(claim, ours, above, theirs, is_above, word)
 
@@ -110,9 +112,10 @@ def side(ours: Mean, bound: float) -> bool | None:
     return None
   from scipy import special  # imports in a tenth of the time of scipy.stats
 
+  # Differences of shares are not exact; one at the bound is not above it.
   reach = float(special.stdtrit(ours.count - 1, LEVEL)) * ours.error
-  if ours.value - reach > bound:
+  if ours.value - reach > bound + _ROUNDING:
     return True
-  if ours.value + reach < bound or (reach == 0.0 and ours.value == bound):
+  if ours.value + reach <= bound + _ROUNDING:
     return False
   return None

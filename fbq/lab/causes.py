@@ -1,13 +1,93 @@
 """Why a layer is faster at a higher precision, in words and cycles."""
 
-from fbq.experiments.profile.results import Cost
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from hwsim import pulp, targets
 from hwsim.pulp import Target, tiles
 from hwsim.pulp.coefficients import coefficients
 from hwsim.pulp.tiling import Tile
 from hwsim.workload import Layer
 
 
-def explain(layer: Layer, before: Cost, after: Cost, target: Target) -> str:
+class Timed(Protocol):
+  """A layer at some precision, with its cycles.
+
+  Attributes:
+    in_bits, weight_bits, out_bits: its bits; None for weights it does not have.
+    cycles: in all.
+    parts: cycles by cause: "compute" of cores at work, "waiting" of cores for
+      the slowest, "dma" and "l3" of transfers not hidden, "overhead" of
+      software; they add up to `cycles`.
+  """
+
+  @property
+  def in_bits(self) -> int: ...
+  @property
+  def weight_bits(self) -> int | None: ...
+  @property
+  def out_bits(self) -> int: ...
+  @property
+  def cycles(self) -> int: ...
+  @property
+  def parts(self) -> Mapping[str, int]: ...
+
+
+class Simulated(NamedTuple):
+  """A layer as the simulator sees it; see `Timed`."""
+
+  in_bits: int
+  weight_bits: int | None
+  out_bits: int
+  cycles: int
+  parts: Mapping[str, int]
+
+
+def simulated(
+  layer: Layer, bits: tuple[int, int | None, int], target: targets.Target
+) -> Simulated:
+  """A layer at (input, weight, output) bits on any target."""
+  in_bits, weight_bits, out_bits = bits
+  found = targets.simulate(layer, in_bits, weight_bits or 8, out_bits, target)
+  parts = {
+    "compute": found.compute - found.waiting,
+    **{n: getattr(found, n) for n in ("waiting", "dma", "overhead", "l3")},
+  }
+  parts = {name: int(cycles) for name, cycles in parts.items()}
+  return Simulated(*bits, sum(parts.values()), parts)
+
+
+def why(
+  layer: Layer, before: Timed, after: Timed, target: targets.Target
+) -> str:
+  """Why a raise was made that changed the cycles of a layer, in words."""
+  change = after.cycles - before.cycles
+  if change >= 0:
+    return (
+      f"costs this layer {change:,} cycles; what reads or writes the same "
+      "tensors saves more"
+    )
+  if isinstance(target, pulp.Target):
+    return explain(layer, before, after, target)
+  saved = {name: n - after.parts[name] for name, n in before.parts.items()}
+  said = [
+    f"{_PARTS[name]} ({-saved[name]:+,})"
+    for name in sorted(saved, key=lambda name: -saved[name])
+    if saved[name] >= 0.1 * -change
+  ]
+  return "; ".join(said)
+
+
+_PARTS = {
+  "compute": "less work",
+  "waiting": "less waiting for the slowest",
+  "dma": "fewer transfers that are not hidden",
+  "overhead": "less software",
+  "l3": "less waiting for L3",
+}
+
+
+def explain(layer: Layer, before: Timed, after: Timed, target: Target) -> str:
   """The causes that save most first, each with its change of cycles.
 
   Causes that save less than a tenth of the whole are left out.
@@ -50,6 +130,9 @@ def _named(tile) -> str:
 def _work(layer, before, after, pair, target):
   """What makes kernels do more instructions at the lower precision."""
   in_bits, weight_bits = before.in_bits, before.weight_bits or 8
+  inputs = (in_bits, weight_bits) != (after.in_bits, after.weight_bits or 8)
+  if not inputs and before.out_bits < min(after.out_bits, 8):
+    return f"packing: outputs of {before.out_bits} bits are put together"
   sub_byte = min(in_bits, weight_bits) < 8
   if layer.op == "depthwise" and sub_byte:
     return "unpacking: depthwise kernels compute at 8 bits"

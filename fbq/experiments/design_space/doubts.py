@@ -1,0 +1,221 @@
+"""One target within the ranges of all that is assumed of it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fbq import precision
+from fbq.config import ConfigError
+from fbq.experiments.design_space.config import DesignSpace
+from fbq.experiments.design_space.results import (
+  Choice,
+  Doubt,
+  Interval,
+  Order,
+  Worth,
+)
+from fbq.files import user_path
+from fbq.lab.lab import Lab
+from fbq.search import pareto_sets, problem, quantile, terms
+from fbq.search.free_bits import free_bits
+from hwsim.pulp import Target, doubt, latency_table, many, slopes
+
+_LOW, _HIGH = 0.05, 0.95  # of the draws
+_UNIFORM = (8, 4, 2)
+
+
+def doubt_of(
+  settings: DesignSpace, lab: Lab, target: Target, best_bits: tuple[int, ...]
+) -> Doubt:
+  """Intervals, what each assumption is worth, and which choices are sure.
+
+  Args:
+    settings, lab: those of the run.
+    target: target in the middle of its draws.
+    best_bits: bits of the free tensors in the best assignment on it.
+  """
+  net, workload = lab.net, lab.net.workload
+  timed = _Timed(settings, lab)
+
+  # ---- All draws, and both ends of every range, in one program
+  drawn, _ = doubt.draws(target, settings.draws, settings.seed)
+  ends = doubt.ends(target)
+  tables = many.latency_tables(workload, many.joined([drawn, *ends.values()]))
+  if not tables.fits.all():
+    name = workload.layers[int(np.argmin(tables.fits.all(axis=0)))].name
+    raise ConfigError(
+      f"config.draws: layer {name!r} does not fit {target.name!r} at every end "
+      "of what is assumed of it; take a larger l2_bytes, or draws=0"
+    )
+  cycles, at_ends = np.split(tables.cycles, [settings.draws])
+  central = latency_table(workload, target).cycles
+
+  # ---- Networks: uniform, raised, raised with care, and those given
+  least = settings.least_bits
+  start = precision.uniform(net, least)
+  networks = {f"{b}/{b}": precision.uniform(net, b) for b in _UNIFORM}
+  raised, _ = free_bits(workload, timed.view(central), start)
+  careful = _careful(settings, workload, timed, cycles, (start, raised))
+  base = f"{least}/{least}"
+  networks[f"{base}+FB"] = raised
+  networks[f"{base} fastest"] = start | dict(
+    zip(workload.free_sites, best_bits, strict=True)
+  )
+  networks[f"{base}+FB, careful"] = careful
+  fails = ""
+  try:
+    networks[f"{base} careful, exact"], _ = quantile.least_latency(
+      problem.make(workload, {}), timed.view(cycles), start, settings.quantile
+    )
+  except (pareto_sets.TooMany, terms.TooWide) as error:
+    fails = str(error)
+  networks |= _given(settings, lab)
+  totals = {name: timed.total(cycles, bits) for name, bits in networks.items()}
+  middle = {
+    name: int(timed.total(central[None], bits)[0])
+    for name, bits in networks.items()
+  }
+
+  # ---- The pass in every draw
+  by_draw = [
+    free_bits(workload, timed.view(table), start)[0] for table in cycles
+  ]
+  return Doubt(
+    settings.draws,
+    settings.quantile,
+    tuple(
+      _interval(name, middle, totals, settings.quantile) for name in networks
+    ),
+    _worths(timed, lab, target, raised, at_ends),
+    tuple(
+      _choice(site, start, raised, by_draw) for site in workload.free_sites
+    ),
+    _orders(middle, totals),
+    fails,
+  )
+
+
+def _careful(settings, workload, timed, cycles, starts):
+  """The better end of the careful pass: it may get stuck, as bits only rise."""
+  found = [
+    quantile.free_bits(workload, timed.view(cycles), each, settings.quantile)
+    for each in starts
+  ]
+
+  def reached(bits):
+    return quantile.upper(timed.total(cycles, bits), settings.quantile)
+
+  return min(found, key=reached)
+
+
+class _Timed:
+  """Cycles of assignments as the settings time outputs."""
+
+  def __init__(self, settings: DesignSpace, lab: Lab):
+    self._workload = lab.net.workload
+    self.own_outputs = settings.output_bits == "reader"
+
+  def view(self, cycles: np.ndarray) -> np.ndarray:
+    """[..., A, W, O], or [..., A, W] where outputs are timed at 8 bits."""
+    return cycles if self.own_outputs else cycles[..., -1]
+
+  def total(self, cycles: np.ndarray, bits: Mapping[str, int]) -> np.ndarray:
+    """Cycles int64 [H] of an assignment from tables [H, L, A, W, O]."""
+    output_bits = "site" if self.own_outputs else 8
+    return many.network_cycles(cycles, self._workload, bits, output_bits)
+
+
+def _given(settings: DesignSpace, lab: Lab) -> dict[str, dict[str, int]]:
+  """Assignments of the folder that the settings name."""
+  if not settings.precisions:
+    return {}
+  found = {}
+  try:
+    for path in sorted(user_path(settings.precisions).glob("*.json")):
+      found[path.stem] = precision.from_json(lab.net, path, lab.ladder)
+  except (ValueError, OSError) as error:
+    raise ConfigError(f"config.precisions: {error}") from error
+  return found
+
+
+def _interval(name, middle, totals, share) -> Interval:
+  cycles, eight = totals[name], totals["8/8"]
+  change = cycles / eight - 1
+  low, high = np.quantile(cycles, (_LOW, _HIGH), method="inverted_cdf")
+  change_low, change_high = np.quantile(change, (_LOW, _HIGH))
+  return Interval(
+    name,
+    middle[name],
+    int(low),
+    int(high),
+    middle[name] / middle["8/8"] - 1,
+    float(change_low),
+    float(change_high),
+    int(quantile.upper(cycles, share)),
+  )
+
+
+def _worths(timed, lab, target, raised, at_ends) -> tuple[Worth, ...]:
+  """What every assumption is worth to the raised network, the most first."""
+  workload = lab.net.workload
+  eight = timed.total(at_ends, precision.uniform(lab.net, 8)).reshape(-1, 2)
+  best = timed.total(at_ends, raised).reshape(-1, 2)
+  change = 100 * (best / eight - 1)
+
+  # Derivatives at the assignment's own bits
+  bits = workload.site_bits(raised)
+  layers = [
+    (
+      layer,
+      (
+        max(bits[site] for site in reads),
+        bits[workload.weight_site(layer)] if layer.has_weights else 8,
+        32 if output is None else (bits[output] if timed.own_outputs else 8),
+      ),
+    )
+    for layer, reads, output in zip(
+      workload.layers,
+      workload.input_sites,
+      workload.output_sites,
+      strict=True,
+    )
+  ]
+  by_value = slopes.network_slopes(layers, target)
+  found = [
+    Worth(
+      each.name,
+      each.center,
+      each.low,
+      each.high,
+      each.source,
+      float(np.sum(by_value[each.name])) * (each.high - each.low)
+      if each.has_slope
+      else None,
+      int(best[i, 1] - best[i, 0]),
+      float(change[i, 1] - change[i, 0]),
+    )
+    for i, each in enumerate(doubt.assumptions(target))
+  ]
+  return tuple(sorted(found, key=lambda worth: -abs(worth.swing)))
+
+
+def _choice(site, start, raised, by_draw) -> Choice:
+  ends, many_ = np.unique([bits[site] for bits in by_draw], return_counts=True)
+  shares = dict(
+    zip(ends.tolist(), (many_ / len(by_draw)).tolist(), strict=True)
+  )
+  same = shares.pop(raised[site], 0.0)
+  return Choice(site, start[site], raised[site], same, tuple(shares.items()))
+
+
+def _orders(middle, totals) -> tuple[Order, ...]:
+  """Neighbours by cycles, equal networks told once."""
+  names = sorted(middle, key=lambda name: middle[name])
+  distinct: list[str] = []
+  for name in names:
+    if not any(np.array_equal(totals[name], totals[d]) for d in distinct):
+      distinct.append(name)
+  return tuple(
+    Order(a, b, float(np.mean(totals[a] < totals[b])))
+    for a, b in zip(distinct, distinct[1:], strict=False)
+  )

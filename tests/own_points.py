@@ -53,12 +53,17 @@ def _never(*_):
 EXPERIMENT = Experiment(OwnPoints, _never, _never, Listed, _never, _never)
 
 
-def opened(directory, target="xpulp_v2") -> Lab:
-  """A lab of the experiment at work in a directory."""
+def opened(directory, **changes) -> Lab:
+  """A lab of the experiment at work in a directory.
+
+  Args:
+    directory: workdir of the run.
+    **changes: settings instead of those of the tiny config.
+  """
   base = tiny.get_config().to_dict()
   keys = ("net", "data", "float_training", "checkpoint_every", "log_every")
   given = {key: base[key] for key in keys}
-  given |= {"target": target}
+  given |= {"target": "xpulp_v2", **changes}
   given = config_lib.configured("tests.own_points:EXPERIMENT", **given)
   lab = Lab(config_lib.of(OwnPoints, given))
   lab.open(directory)
@@ -74,7 +79,7 @@ def finish(lab: Lab, *names: str) -> None:
 
 
 def finished(
-  directory, name, assignment, variables, *others, target="xpulp_v2"
+  directory, name, assignment, variables, *others, **changes
 ) -> None:
   """A finished run with one trained point, and others that lack everything.
 
@@ -83,9 +88,9 @@ def finished(
     name, assignment: point, and bits of every site of the tiny network.
     variables: variables of the point under `Fixed`.
     *others: names of further points.
-    target: hardware of the run.
+    **changes: as for `opened`.
   """
-  lab = opened(directory, target)
+  lab = opened(directory, **changes)
   points.save_precisions(lab, {name: assignment})
   settings = lab.settings
   tuner = FineTuner(lab, recipe_of(settings.qat), settings.fine_tuning)

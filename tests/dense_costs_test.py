@@ -29,7 +29,7 @@ from hwsim.bfp import (
   nest_of,
   network_traffic,
 )
-from hwsim.bfp.table import encode, score
+from hwsim.bfp.scoring import encode, score
 from hwsim.workload import Layer
 
 GOLDEN = json.loads((golden_cases.GOLDEN / "dense_golden.json").read_text())

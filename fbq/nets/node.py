@@ -11,8 +11,8 @@ ACTIVATIONS = {
   **{"relu": True, "none": True},
   **{"gelu": False, "sigmoid": False, "silu": False},
 }
-# Operators that read the rows of a tensor, one pixel wide, as tokens, or make
-# these; (height, width, channels) are (tokens, 1 or heads, numbers of each).
+# Operators that have neither a norm nor an activation function. Tokens are a
+# tensor one pixel wide: (tokens, 1, numbers of each).
 _PLAIN = ("tokens", "maps", "select", "upsample", "softmax", "scores", "attend")
 
 

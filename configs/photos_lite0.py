@@ -11,6 +11,20 @@ ImageNet's training. Half of the photographs calibrate, crops of the others
 judge. There are no labels: **what is told is agreement with the float network,
 not ImageNet accuracy**, and so few photographs tell it with the errors that
 stand beside.
+
+`:short` takes 2.4 minutes of processor time; the whole was not run. Obtained
+with it on 2026-11-26 (jax 0.10.2), 48 crops of 6 photographs that calibrated
+nothing, agreement in percent and its error by photograph, KL in nats:
+
+  8-bit weights, min/max                  81.2 +- 9.5    0.039
+  8-bit weights, least squares, biases    95.8 +- 2.6    0.021
+  6-bit weights, the same                 79.2 +- 10.0   0.305
+  4-bit weights, the same                  0             4.057
+  bits by tensor, 75 % of the flash       85.4 +- 6.0    0.052
+  bits by tensor, 62.5 % of the flash     87.5 +- 4.6    0.232
+  block format X=8, blocks of 32          72.9 +- 10.9   0.178
+  block format X=6                        16.7 +- 12.4   2.314
+  block format X=4                         0             5.392
 """
 
 from ml_collections import ConfigDict

@@ -168,6 +168,7 @@ def check(settings: Ladder, lab: Lab) -> None:
     f"one of methods, {settings.methods}",
   )
   net = lab.net
+  variables_of(settings, net)  # the checkpoint must fit
   for choice in settings.choices:
     known = tuple(settings.targets)
     require(choice.target in known, "choices", choice, f"targets of {known}")

@@ -99,7 +99,7 @@ def run(settings: Ladder, lab: Lab) -> Rungs:
     for choice in settings.choices:
       target = targets[choice.target]
       for share, bits in _chosen(net, shop, harm, choice, target):
-        name = f"{choice.target} {choice.cost} {share:.0%}"
+        name = f"{choice.target} {choice.cost} {100 * share:.4g}%"
         budget = Budget(choice.target, choice.cost, share)
         judged(name, settings.mixed_by, bits, budget)
 

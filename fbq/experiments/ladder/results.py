@@ -194,7 +194,8 @@ class Rungs:
     lost = 0.02  # of what is told
     kept = [row for row in best if told(row[2]) >= told(whole) - lost]
     bits, method, numbers = kept[-1]
-    at = f"{bits}-bit weights" if bits > least else f"even {bits}-bit weights"
+    word = {8: "only ", least: "even "}.get(bits, "")
+    at = f"{word}{bits}-bit weights"
     return (
       f"{at[0].upper()}{at[1:]} by {TITLES[method]} stay within 2 points of "
       f"what 8 bits have: {self.word} {told(numbers):.1%} of {self.held_back} "
@@ -215,7 +216,8 @@ def shown(point: Point) -> str:
   if point.budget is None:
     return f"{TITLES[point.method]}, {point.name.rpartition(' ')[2]}"
   kind = "flash" if point.budget.cost == "weight_bytes" else "cycles"
-  return f"{point.budget.share:.0%} of {kind} on {point.budget.target}"
+  share = f"{100 * point.budget.share:.3g}%"
+  return f"{share} of {kind} on {point.budget.target}"
 
 
 def told(numbers: Numbers) -> float:

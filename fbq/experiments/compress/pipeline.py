@@ -172,7 +172,6 @@ def run(settings: Compress, lab: Lab) -> Compressed:
     len(subject.calibration),
     tuple(_roundings(layers, ladder)),
     _correlation(lab, harm, found, closeness),
-    budgets.UNITS[settings.cost],
     {
       name: budgets.microjoules_of(settings, lab, point.cycles)
       for name, point in kept.items()

@@ -126,7 +126,7 @@ class Column:
 
 def percents(heading: str) -> Column:
   """A column of percents or points, such as `means.Mean.cell`."""
-  return number(heading, "{:.2f}")
+  return number(heading, "{:z.2f}")
 
 
 def number(heading: str, format: str = "{:,}", group: str = "") -> Column:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from fbq.report import picture
 from fbq.report.blocks import Block, Details, Picture, Section, note
+from fbq.report.sentences import counted
 
 _MOST = 400  # steps of a curve that are drawn; more are thinned
 _COLORS = (
@@ -95,7 +96,7 @@ def section(path: Path) -> list[Block]:
   return [
     Section(
       "How training and searches went",
-      [Details(f"curves of {len(curves)} trainings", blocks)],
+      [Details(f"curves of {counted(len(curves), 'training')}", blocks)],
     )
   ]
 

@@ -23,7 +23,7 @@ class Mean(NamedTuple):
 
   def __str__(self):
     error = "" if math.isnan(self.error) else f" ±{self.error * 100:.2f}"
-    return f"{self.value * 100:.2f}{error}"
+    return f"{self.value * 100:z.2f}{error}"
 
   def of(self, seeds: int) -> str:
     """The same, and for how many of the seeds, where not for all."""

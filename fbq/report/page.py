@@ -30,6 +30,7 @@ from fbq.report.blocks import (
   number,
 )
 from fbq.report.run import Run
+from fbq.report.sentences import counted
 
 # What a run may leave beside its page; result.json comes after the page, and
 # says no more than results.json.
@@ -135,7 +136,9 @@ def _about(run: Run, files: Sequence[str]) -> Section:
     parts += [Text(words), Code(command)]
   parts += [Facts(facts), _links(folders.pop(""))]
   for folder, names in folders.items():
-    parts.append(Details(f"{len(names)} files in {folder}/", [_links(names)]))
+    parts.append(
+      Details(f"{counted(len(names), 'file')} in {folder}/", [_links(names)])
+    )
   if run.stages:
     columns = [Column("stage"), number("wall time")]
     rows = [[name, Cell(s, duration(s))] for name, s in run.stages.items()]

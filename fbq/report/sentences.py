@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Mapping
 
+from fbq.report.means import Mean
 from fbq.report.records import Point, Recommendation, cost_of
 
 # What is least -> (superlative, comparative, unit)
@@ -12,6 +13,28 @@ _WORDS = {
   "peak_activation_bytes": ("leanest", "leaner", "bytes of activations"),
 }
 _WEIGHT = ".weight"  # hwsim.workload.Workload.weight_site
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+  """For instance '1 seed' or '1,234 seeds'."""
+  return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def points_lost(loss: Mean, what: str = "") -> str:
+  """A loss in words: 'loses 0.50 ±0.10 points', or 'gains' where it is below 0.
+
+  Args:
+    loss: mean share of accuracy that is lost.
+    what: behind the points, for instance " of test accuracy".
+  """
+  verb = "loses" if round(100 * loss.value, 2) >= 0 else "gains"
+  return f"{verb} {loss._replace(value=abs(loss.value))} points{what}"
+
+
+def points_below(loss: Mean) -> str:
+  """'0.50 ±0.10 points below', or 'above' where a loss is below 0."""
+  side = "below" if round(100 * loss.value, 2) >= 0 else "above"
+  return f"{loss._replace(value=abs(loss.value))} points {side}"
 
 
 def bits_in_words(precision: Mapping[str, int]) -> str:
@@ -29,7 +52,8 @@ def bits_in_words(precision: Mapping[str, int]) -> str:
       f"{b}{'' if i else ' bits'} in {n}" for i, (b, n) in enumerate(counts)
     ]
     if parts:
-      said.append(f"{group}: {', '.join(parts)} tensors")
+      tensors = "tensor" if counts[-1][1] == 1 else "tensors"
+      said.append(f"{group}: {', '.join(parts)} {tensors}")
   return "; ".join(said)
 
 
@@ -38,9 +62,9 @@ def answer(best: Recommendation, network: str, target: str) -> str:
   point, reference = best.point, best.reference
   if best.is_reference:
     return (
-      f"Keep {reference.name} in every tensor of {network} on {target}: of the "
-      f"{best.others} other assignments none is faster and {_sure(best)}; it "
-      f"takes {reference.cycles:,} cycles per image, at "
+      f"Keep {reference.name} in every tensor of {network} on {target}: of "
+      f"{counted(best.others, 'other assignment')} none is faster and "
+      f"{_sure(best)}; it takes {reference.cycles:,} cycles per image, at "
       f"{reference.test.accuracy:.2%} test accuracy."
     )
   loss = 100 * point.test.loss
@@ -72,12 +96,12 @@ def why(best: Recommendation) -> str:
     said.append(
       f"{reference.name} breaks {reference.breaks}, and of what breaks no "
       f"demand nothing {_sure(best)}; {point.name} is the most accurate in "
-      f"validation, where it loses {_loss(point, best)}."
+      f"validation, where it {_loses(point, best)}."
     )
   elif not best.is_reference:
     said.append(
-      f"Of {best.others} assignments, {point.name} is the {first} that "
-      f"{_sure(best)}: in validation it loses {_loss(point, best)}."
+      f"Of {counted(best.others, 'assignment')}, {point.name} is the {first} "
+      f"that {_sure(best)}: in validation it {_loses(point, best)}."
     )
   if nearest is not None:
     seems_fine = nearest.validation.loss <= best.tolerance
@@ -88,8 +112,8 @@ def why(best: Recommendation) -> str:
     )
     said.append(
       f"The nearest of the {better} ones, {nearest.name} with "
-      f"{cost_of(nearest, best.cost):,} {unit}, loses "
-      f"{_loss(nearest, best)}: {missing}."
+      f"{cost_of(nearest, best.cost):,} {unit}, {_loses(nearest, best)}: "
+      f"{missing}."
     )
   return " ".join([*said, "Test images chose nothing."])
 
@@ -101,11 +125,15 @@ def _sure(best: Recommendation) -> str:
   )
 
 
-def _loss(point: Point, best: Recommendation) -> str:
-  """What a point loses in validation."""
+def _loses(point: Point, best: Recommendation) -> str:
+  """What a point loses in validation, or gains."""
   score = point.validation
-  return (
-    f"{100 * score.loss:.2f} ± {100 * score.loss_error:.2f} points, at most "
+  loss = 100 * score.loss
+  most = (
     f"{100 * score.largest_loss(best.each):.2f} with that confidence in all "
     f"{_WORDS[best.cost][1]} ones together"
   )
+  error = f"{100 * score.loss_error:.2f} points"
+  if round(loss, 2) < 0:
+    return f"gains {-loss:.2f} ± {error}, and loses at most {most}"
+  return f"loses {loss:z.2f} ± {error}, at most {most}"

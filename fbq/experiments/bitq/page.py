@@ -35,6 +35,7 @@ from fbq.report.blocks import (
 )
 from fbq.report.means import Mean, mean
 from fbq.report.run import Run
+from fbq.report.sentences import counted
 from fbq.train.log import Log
 
 # Table 3 of arXiv 2409.17093, top-1 on ImageNet in percent, by what builds the
@@ -132,17 +133,16 @@ def _energy_share(network: BlockNetwork, fp32: BlockNetwork) -> float:
 
 def _blocks(results: BitQResults, settings) -> list[Block]:
   first = results.studies[0]
+  drawn, told = pictures.front(first)
   return [
     Answer(_answers(results)),
     Section(
       "Accuracy over DRAM traffic",
       [
-        Picture(pictures.front(first), "front.svg"),
+        Picture(drawn, "front.svg"),
         note(
           f"Seed {first.seed}. Bars: one standard error of the test images, by "
-          "source. Lines: the whole front as predicted. What is "
-          f"{pictures.SHOWN} points less accurate than the best is in the "
-          "table only."
+          f"source. Lines: the whole front as predicted. {told}"
         ),
       ],
     ),
@@ -172,11 +172,12 @@ def _blocks(results: BitQResults, settings) -> list[Block]:
 def _predictions(study: SeedStudy, settings) -> str:
   scales, (mixed, spearman, error) = study.scales, study.mixed
   return (
-    f"Seed {study.seed}. {study.losses.capitalize()}. {study.passes} passes "
-    f"over {settings['calibration_images']} images in all. One nat costs "
-    f"{scales['weights']:.2%} of accuracy for weights and "
-    f"{scales['activations']:.2%} for activations, whose noise training mends "
-    f"less ({scales['untrained']:.2%} without training). For the {mixed} mixed "
+    f"Seed {study.seed}. {study.losses.capitalize()}. "
+    f"{counted(study.passes, 'pass', 'passes')} over "
+    f"{settings['calibration_images']} images in all. A hundredth of a nat "
+    f"costs {scales['weights']:.2f} points of accuracy for weights and "
+    f"{scales['activations']:.2f} for activations "
+    f"({scales['untrained']:.2f} without training). For the {mixed} mixed "
     "networks that were trained, predicted and measured loss of accuracy have "
     f"a rank correlation of {spearman:.2f}; half are within "
     f"{100 * error:.2f} points."

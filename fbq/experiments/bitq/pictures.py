@@ -1,6 +1,7 @@
 """The picture of a BitQ run: accuracy over data movement."""
 
 import itertools
+from collections.abc import Sequence
 
 from fbq.experiments.bitq.results import SeedStudy
 from fbq.report import labels, picture
@@ -12,13 +13,13 @@ _FAMILIES = {
   "ablation": picture.AMBER,
 }
 _COLORS = picture.BLUE, picture.GREEN, picture.PURPLE, picture.SKY
-SHOWN = 12  # points of accuracy below the best
+SHOWN = 6  # points of accuracy below the best
 
 
-def front(study: SeedStudy) -> str:
-  """SVG of test accuracy over DRAM traffic, with every predicted front.
+def front(study: SeedStudy) -> tuple[str, str]:
+  """(SVG of test accuracy over DRAM traffic with predicted fronts, a note).
 
-  Networks far below the best one are in the table only.
+  Networks far below the best one are in the table only, which the note says.
   """
   trained = [n for n in study.networks if n.test is not None]
   least = max(n.percent for n in trained) - SHOWN
@@ -76,7 +77,8 @@ def front(study: SeedStudy) -> str:
   xs, ys = [n.moves.kib for n in near], [n.percent for n in near]
   most = max(100 * (n.test_error or 0) for n in near)
   margin = 0.1 * (max(ys) - min(ys)) + most + 0.2
-  axes.set_ylim(min(ys) - margin, max(ys) + margin)
+  # No accuracy is above 100 %, whatever its error
+  axes.set_ylim(min(ys) - margin, min(max(ys) + margin, 100.5))
   axes.set_xscale("log")
   axes.set_xlim(min(xs) / 1.2, max(xs) * 1.3)
   axes.xaxis.set_major_formatter("{x:g}")
@@ -95,9 +97,24 @@ def front(study: SeedStudy) -> str:
     )
     for n in (*chosen, *others)
   ]
-  labels.place(axes, named, list(zip(xs, ys, strict=True)))
-  return picture.svg(
+  unnamed = labels.place(axes, named, list(zip(xs, ys, strict=True)))
+  svg = picture.svg(
     figure,
     "Test accuracy over DRAM traffic of every trained network; the table has "
     "the same numbers.",
   )
+  far = [n.name for n in trained if n not in near]
+  return svg, _note(far, unnamed)
+
+
+def _note(far: Sequence[str], unnamed: Sequence[str]) -> str:
+  """What is not to be seen in the picture."""
+  text = "Every network tells its name and numbers to the mouse."
+  if far:
+    text += (
+      f" More than {SHOWN} points less accurate than the best, and in the "
+      f"table only: {', '.join(far)}."
+    )
+  if unnamed:
+    text += f" There was no room for the names of {', '.join(unnamed)}."
+  return text

@@ -18,6 +18,7 @@ from fbq.report.blocks import (
   percents,
 )
 from fbq.report.means import Mean, mean
+from fbq.report.sentences import counted
 from hwsim.bfp import BlockFormat
 
 KIB = number("DRAM\nKiB", "{:,.1f}")
@@ -73,9 +74,10 @@ def section(results: BitQResults, index: int) -> Section:
     [
       Text(
         f"Seed {first.seed}, {best.name}: {best.words}. The exact optima of "
-        f"{len(word.optima)} alphas are {different} different networks; with "
-        f"uniform formats {len(word.candidates)} were trained. The predicted "
-        f"front has {len(word.front)} points: for every assignment it has one "
+        f"{counted(len(word.optima), 'alpha')} are "
+        f"{counted(different, 'different network')}; with uniform formats "
+        f"{len(word.candidates)} were trained. The predicted front has "
+        f"{counted(len(word.front), 'point')}: for every assignment it has one "
         "that loses no more and moves at most "
         f"{word.front_error:.2%} of what the widest formats move in addition."
       ),

@@ -17,6 +17,7 @@ from fbq.report.blocks import (
   number,
 )
 from fbq.report.run import Run
+from fbq.report.sentences import counted
 from fbq.train.log import Log
 
 _MEASURES = {
@@ -143,5 +144,5 @@ def _harms(results: Chosen) -> Details:
 def _correlation(results: Chosen) -> str:
   """Of each seed, in words."""
   found = [f"{r:.2f}" for r in results.agreement if r is not None]
-  count = f" over {len(results.assignments.points)} assignments"
+  count = f" over {counted(len(results.assignments.points), 'assignment')}"
   return (" and ".join(found) + count) if found else "not defined here"

@@ -10,6 +10,7 @@ from fbq.experiments.ptq.tables import WIDTHS, RecipeTable, recipes
 from fbq.ptq.folding import Spread
 from fbq.ptq.recipes import Recipe
 from fbq.report.means import Mean, mean
+from fbq.report.sentences import points_lost
 
 _LOSS = 0.01  # 8 bits per channel must not lose more
 _COLLAPSE = 0.05  # of accuracy, to speak of it
@@ -197,10 +198,11 @@ class TriedRecipes:
   def findings(self) -> list[str]:
     """What 8 bits lose, and what folding does to weights that share a range."""
     loss = self.means[Recipe()].loss
-    said = "lose at most" if loss.value <= _LOSS else "lose more than"
+    said = "at most" if loss.value <= _LOSS else "more than"
     found = [
-      f"8-bit weights per channel and 8-bit activations with ranges by min/max "
-      f"{said} 1 point: {loss} points of test accuracy lost."
+      "8-bit weights per channel and 8-bit activations with ranges by min/max "
+      f"lose {said} 1 point: the network "
+      f"{points_lost(loss, ' of test accuracy')}."
     ]
 
     shared = Recipe(8, None, "affine", per_channel=False, steps=())

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fbq.report.means import Mean, mean
+from fbq.report.sentences import points_below
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,7 @@ class TrainedNetworks:
     seeds = chosen.after.count
     text = (
       f"{self.words} by {method}: {chosen.after} % of the test images, "
-      f"{chosen.lost} points below the float network "
+      f"{points_below(chosen.lost)} the float network "
     )
     text += f"(mean of {seeds} seeds)." if seeds > 1 else "(one seed)."
     if not others:

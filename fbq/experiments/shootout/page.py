@@ -11,6 +11,7 @@ from fbq.report import page
 from fbq.report.blocks import (
   Answer,
   Block,
+  Bullets,
   Cell,
   Column,
   Details,
@@ -23,7 +24,10 @@ from fbq.report.blocks import (
 )
 from fbq.report.cells import printed
 from fbq.report.run import Run
+from fbq.report.sentences import counted
 from fbq.train.log import Log
+
+_FEW = 3  # warnings that are shown above the results
 
 
 def write(results: Outcomes, run: Run, workdir: Path) -> None:
@@ -54,14 +58,14 @@ def blocks(results: Outcomes) -> list[Block]:
   rows = results.standings
   return [
     Answer(_answers(results, rows)),
-    *(Text(text, lead="Warning:") for text in results.warnings),
+    *_warnings(results.warnings),
     Picture(plots.panels(results.tuned, rows), "front.svg"),
     note(
       "Blue: the strategy's assignments, each setting the mean of "
-      f"{len(results.seeds)} seeds, bars one standard error, with one seed "
-      "that over source images. Grey: all other strategies. Black squares: "
-      "uniform networks and their raised versions. A title gives the area "
-      "covered."
+      f"{counted(len(results.seeds), 'seed')}, bars one standard error, with "
+      "one seed that over source images. Grey: all other strategies. Black "
+      "squares: uniform networks and their raised versions. A title gives the "
+      "area covered."
     ),
     Section(
       "Standings",
@@ -90,6 +94,14 @@ def blocks(results: Outcomes) -> list[Block]:
     Section("The hardware pass", [Text(about_passes(results.passes))]),
     Section("Every assignment", [_assignments(results)]),
   ]
+
+
+def _warnings(texts: tuple[str, ...]) -> list[Block]:
+  """What went wrong; many are opened by a click, so that results are seen."""
+  if len(texts) <= _FEW:
+    return [Text(text, lead="Warning:") for text in texts]
+  said = f"{len(texts)} warnings: some searches found nothing, or not enough"
+  return [Details(said, [Bullets(texts)])]
 
 
 def _answers(results: Outcomes, rows) -> list[str]:
@@ -178,4 +190,4 @@ def _assignments(results: Outcomes) -> Details:
     ),
     label="every assignment",
   )
-  return Details(f"{len(order)} assignments", [table])
+  return Details(counted(len(order), "assignment"), [table])

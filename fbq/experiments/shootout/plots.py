@@ -96,7 +96,7 @@ def _limits(points):
   ys = sorted(p.accuracy for p in shown)
   # The lowest tenth may leave the picture below: the others must be told apart.
   low = max(ys[len(ys) // 10] - 2.0, ys[0] - 0.5)
-  return (min(xs) - 2, max(*xs, 100) + 2), (low, ys[-1] + 0.7)
+  return (min(xs) - 2, max(*xs, 100) + 2), (low, min(ys[-1] + 0.7, 100.5))
 
 
 def _panel(axes, points, name, limits):

@@ -229,6 +229,11 @@ def _best(by_seed, reference, share) -> Mean | None:
 def verdict(standings_: Sequence[Standing], seeds: int) -> str:
   """Who wins, in plain words, and who cannot be told from the winner."""
   best, *others = standings_
+  if not round(100 * best.area.value, 2) > 0:
+    return (
+      "No strategy covers any area: none of their networks is more accurate "
+      "than the least that counts, so nothing is told of them."
+    )
   text = (
     f"{best.strategy} covers the largest area, {best.area} % of the rectangle"
   )

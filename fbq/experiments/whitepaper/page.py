@@ -142,6 +142,7 @@ def _widths(results: WhitepaperTables) -> str:
     picture.title(mark, titles)
   axes.set_xscale("log", base=2)
   axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+  axes.set_ylim(top=min(axes.get_ylim()[1], 100.5))
   axes.set_xlabel("weights, kB")
   axes.set_ylabel("test accuracy (%)")
   picture.legend(figure, axes, 3)

@@ -45,7 +45,9 @@ MAY_IMPORT = {
     *("fbq.schemes", "fbq.norms", "fbq.model", "fbq.data", "fbq.files"),
   ),
   "fbq.search": (*METHOD, "fbq.schemes"),
-  "fbq.ptq": (*METHOD, "fbq.schemes", "fbq.model", "fbq.train"),
+  "fbq.ptq": (
+    *(*METHOD, "fbq.norms", "fbq.schemes", "fbq.model", "fbq.train"),
+  ),
   "fbq.deploy": (
     *METHOD,
     *("fbq.schemes", "fbq.norms", "fbq.model", "fbq.train", "fbq.ptq"),

@@ -61,9 +61,7 @@ def cycles(
   most that NE16's multipliers have.
   """
   workload, found = point.net.workload, {}
-  widths = WIDTHS if isinstance(target, Target) else WIDTHS[:1]
-  for width in widths:
-    wide: targets.Target
+  for width in WIDTHS if isinstance(target, Target) else WIDTHS[:1]:
     if isinstance(target, Target):
       wide = dataclasses.replace(target, constant_bits=width)
     else:

@@ -346,7 +346,7 @@ def _of_ne16(profile: Profile) -> list[tuple[str, str, dict[str, float]]]:
 
   return [
     (
-      "3x3, depthwise and linear jobs take as long as weights have bits",
+      "3x3, depthwise and linear jobs get shorter with every bit of weights",
       told(scaled, "This network has no such layers."),
       scaled,
     ),

@@ -6,6 +6,7 @@ prints the layers of a network and how far its outputs are from the runtime's.
 """
 
 import functools
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -172,12 +173,10 @@ def _onnx_session(path: Path) -> Any:
 
 def _run_onnx(path: Path, inputs: np.ndarray) -> tuple[np.ndarray, tuple]:
   """(outputs, no scale) of ONNX Runtime."""
-  try:
-    import onnxruntime
-  except ImportError as error:
+  if importlib.util.find_spec("onnxruntime") is None:
     raise ModuleNotFoundError(
       f"{path}: comparing it needs `pip install fbq[onnx]`"
-    ) from error
+    )
   try:
     session = _onnx_session(path)
     wanted = session.get_inputs()[0]

@@ -9,7 +9,7 @@ from hwsim_mx_test import E2M1, E4M3, WORKLOAD
 from fbq.search import bitq
 from hwsim import mx
 from hwsim.bfp import movement_table
-from hwsim.bfp.table import encode, score
+from hwsim.bfp.scoring import encode, score
 
 
 def losses():

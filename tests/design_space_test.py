@@ -25,7 +25,7 @@ from hwsim.pulp import XPULP_V2, doubt, get_target, latency_table, many
 NET = nets.ds_cnn()
 FIELDS = {
   "l1_bytes": (64_000, 40_000),
-  "l2_bytes": (170_000, 180_000, 512_000),
+  "l2_bytes": (160_500, 180_000, 512_000),
   "conv_library": ("XpulpNN", "XpulpV2"),
 }
 DRAWS, QUANTILE = 12, 0.75

@@ -37,7 +37,27 @@ def test_examples_are_short_and_say_what_they_print(name):
 
 
 def test_every_example_is_tested():
-  assert NAMES == ["cycles", "front", "quantize"]
+  assert NAMES == ["cycles", "front", "mx_cycles", "quantize"]
+
+
+def test_mx_cycles(capsys):
+  """Products counted by hand: 24 tokens of 8 fill 785 of 784 + 1 keys up."""
+  _, lines = run("mx_cycles", capsys)
+  assert len(lines) == 8
+  width, tokens, heads = 64, 785, 2
+  block = 12 * tokens * width * width + (  # q, k, v, project, expand, reduce
+    heads * tokens * tokens * width // heads  # scores, over 32 channels
+    + heads * tokens * (width // heads) * 792  # over 785 keys, filled up
+  )
+  patches = 784 * width * 8 * 8 * 8  # 3 channels fill an instruction of 8
+  products = patches + 2 * block + 1000 * width
+  for line, rate in ((lines[0], 64 * 0.8), (lines[5], 128 * 0.97)):
+    assert (
+      abs(float(line.split("mxdotp")[1].split()[0]) - products / rate / 1e6)
+      < 0.01
+    )
+    assert "18 of 18" in line
+  assert "0 of 18" in lines[4] and "0 of 18" in lines[7]
 
 
 # ---- what documents show

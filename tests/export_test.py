@@ -103,6 +103,8 @@ def test_an_export_leaves_files_that_agree(point, exported):
   for layer in result["layers"].values():
     assert layer["proven_equal_channels"] == layer["channels"]
   assert (exported / "qdq.onnx").exists()
+  assert (exported / "qdq_fast.onnx").exists()
+  assert 300 <= result["onnx"]["fast_same_class"] <= 360
   assert result["onnx"]["same_class"] >= 358
   ran = "4 of 4 images equal" if shutil.which("cc") else "not compiled"
   assert result["c"]["checked"].startswith(ran)

@@ -23,7 +23,7 @@ def given(**changes):
   return config_lib.of(FreeBits, config)
 
 
-@pytest.mark.parametrize("outputs", ["reader", 8])
+@pytest.mark.parametrize("outputs", ["reader", "8"])
 def test_a_pass_with_care_lowers_what_most_draws_keep(outputs):
   settings = given(target="xpulpnn_v1", output_bits=outputs)
   own = costs.build(settings, NET.workload)

@@ -5,6 +5,7 @@ import sys
 import deploy_cases
 import jax
 import numpy as np
+import onnx
 import pytest
 from lab_cases import checked
 from onnx_writer import Writer, write
@@ -191,3 +192,25 @@ def test_a_file_that_cannot_be_read_is_an_error_of_the_config(
   settings = NetSettings(builder=builder, arguments={"file": file})
   with pytest.raises(ConfigError, match=message):
     networks.build(settings)
+
+
+def test_a_file_of_a_newer_onnx_is_run_all_the_same(path, tmp_path):
+  """The newest form, which the runtime need not know: its operators are old."""
+  newer = tmp_path / "newer.onnx"
+  model = onnx.load(path)
+  model.ir_version = onnx.IR_VERSION
+  newer.write_bytes(model.SerializeToString())
+  found = imported.checked(newer)
+  assert found.net.nodes == imported.checked(path).net.nodes
+
+
+def test_why_a_runtime_cannot_run_a_file_is_told(path, tmp_path):
+  """The reason stands at the end of what ONNX Runtime says."""
+  broken = tmp_path / "broken.onnx"
+  model = onnx.load(path)
+  model.opset_import[0].version = 99
+  broken.write_bytes(model.SerializeToString())
+  found = imported.from_onnx.read(path)
+  with pytest.raises(ValueError, match=r"cannot run it: .*opset \d+") as error:
+    imported.compare(found, broken)
+  assert "\n" not in str(error.value) and len(str(error.value)) < 500

@@ -189,13 +189,14 @@ def test_the_table_and_its_terms_add_up_to_the_prediction(known):
   """In whole nanoseconds, so to one for each layer and conversion."""
   _, _, costs = known
   latency = table.latency_table(BRANCHES, costs, "here")
-  choosing = choice.problem_of(BRANCHES, costs, latency, no_harm(BRANCHES))
+  choosing = choice.problem_of(BRANCHES, costs, latency, harms_of(BRANCHES))
   for bits in every(BRANCHES):
     (total,) = problem.evaluate(choosing, bits).costs["cycles"]
     assert abs(total - known_ns(BRANCHES, bits)) <= 8
 
 
-def no_harm(net, seed=2):
+def harms_of(net, seed=2):
+  """Random harms, less the more bits."""
   random = np.random.default_rng(seed)
   return {
     site: {
@@ -212,7 +213,7 @@ def test_choices_are_the_optimum_of_all_assignments(seed):
   tried, found = timed(net, 30, seed=seed)
   costs = table.costs_of(net, tried, found)
   latency = table.latency_table(net, costs, "here")
-  harms = no_harm(net, seed)
+  harms = harms_of(net, seed)
   choosing = choice.problem_of(net, costs, latency, harms)
   found = choice.chosen(net, latency, choosing)
   times = {name: known_ns(net, bits, seed) for name, bits in found.items()}
@@ -257,6 +258,14 @@ def test_noise_of_runs_widens_the_interval_and_a_busy_machine_is_told():
   _, busy = timed(net, quiet=False)
   assert not busy[0].whole.is_quiet
   np.testing.assert_array_equal(busy[0].whole.times_ns, busy[0].whole.busy_ns)
+
+
+def test_two_measurements_of_a_network_are_compared():
+  first, second = np.array([100.0] * 5), np.array([110.0] * 5)
+  quiet = lambda times: Whole(times, times, 0.0)
+  assert table.apart([(quiet(first), quiet(first))]) == 0
+  pairs = [(quiet(second), quiet(first)), (quiet(first), quiet(first))]
+  assert table.apart(pairs) == pytest.approx(0.1 / 2**0.5)
 
 
 def test_mixtures_show_every_conversion_that_there_can_be():

@@ -81,5 +81,5 @@ def test_memory_gives_back_the_weights(bits):
 def test_what_does_not_fit_is_refused():
   with pytest.raises(ValueError, match="from -9 to 0 do not fit 4 bits"):
     packing.pack(np.array([-9, 0]), 4)
-  with pytest.raises(ValueError, match="bits is 3"):
-    packing.pack(np.array([0]), 3)
+  with pytest.raises(ValueError, match="bits is 9"):
+    packing.pack(np.array([0]), 9)

@@ -7,7 +7,15 @@ import os
 
 import numpy as np
 import pytest
-from deploy_cases import CONV, MIX, assignments, images, one_layer, variables
+from deploy_cases import (
+  CONV,
+  MIX,
+  assignments,
+  images,
+  integers,
+  one_layer,
+  variables,
+)
 
 pytest.importorskip("ai_edge_litert", reason="needs pip install fbq[tflite]")
 
@@ -113,16 +121,21 @@ def test_weights_of_4_and_2_bits_are_stored_in_4():
     assert apart.max() <= 1 or (layer and layer.clipped), node.name
 
 
-def test_a_whole_network_agrees_with_the_integers():
-  """In classes, and in nearly all codes, end to end."""
-  found = tflite_run.compare(
-    tflite.build(lowered(MIX, precision.uniform(MIX, 8)), False).data,
-    network := lowered(MIX, precision.uniform(MIX, 8)),
-    codes := codes_of(MIX, 64),
-  )
-  ours = np.asarray(integer.integer_apply(network, codes)).argmax(-1)
-  assert np.sum(found.classes == ours) >= 62
-  assert found.equal / found.values > 0.9 and found.largest <= 8
+def test_a_comparison_counts_codes_end_to_end():
+  network = lowered(MIX, precision.uniform(MIX, 8))
+  built, codes = tflite.build(network), codes_of(MIX, 64)
+  compared_ = tflite_run.compare(built.data, network, codes)
+  found = run(built, network, 64)
+  expected, _ = integers(network, codes)
+  logits = expected.pop("fc")
+  assert np.sum(compared_.classes == logits.argmax(-1)) >= 62
+  np.testing.assert_array_equal(compared_.classes, found["fc"].argmax(-1))
+  del expected[INPUT]
+  apart = [np.abs(found[x].reshape(y.shape) - y) for x, y in expected.items()]
+  assert compared_.values == sum(x.size for x in apart)
+  assert compared_.equal == sum((x == 0).sum() for x in apart)
+  assert compared_.largest == max(x.max() for x in apart)
+  assert 0.9 < compared_.equal / compared_.values < 1
 
 
 @pytest.mark.parametrize("bits", [2, 4])

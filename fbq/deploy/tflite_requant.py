@@ -20,9 +20,9 @@ from fbq.deploy import requant as rq
 from fbq.deploy.integer import IntegerNet
 from fbq.nets.graph import Node
 
-# Multipliers that kernels take. A steeper one has no code between its ends, so
-# it may as well be this steep; beyond 2^8 XNNPACK leaves it to LiteRT's own.
-_LEAST, _MOST = 2.0**-31, 2.0**11
+# Multipliers that kernels take: XNNPACK fails at 2^8. Steeper ones have hardly
+# a code between their ends, so they may as well be this steep.
+_LEAST, _MOST = 2.0**-31, 2.0**7
 _LARGEST_SUM = 2**30
 
 

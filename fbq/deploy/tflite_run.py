@@ -16,7 +16,7 @@ from fbq.nets.graph import INPUT
 # Kernels that LiteRT has: XNNPACK's, where it takes a layer; its own; and its
 # plain ones.
 KERNELS = ("AUTO", "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "BUILTIN_REF")
-_BATCH = 60
+_BATCH = 360  # as in `faithful.compare`, so that one compilation serves both
 
 
 class Comparison(NamedTuple):

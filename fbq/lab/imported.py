@@ -6,9 +6,10 @@ prints the layers of a network and how far its outputs are from the runtime's.
 """
 
 import functools
+import importlib.util
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ from fbq.nets.imported import Imported
 READERS = {".onnx": from_onnx.read, ".tflite": from_tflite.read}
 LARGEST_DIFFERENCE = 1e-4  # of the largest output, where the file is of floats
 _IMAGES = 4
+_IR_VERSION = 10  # of onnx 1.16; every later runtime reads it
 
 
 class Comparison(NamedTuple):
@@ -137,20 +139,46 @@ def compare(found: Imported, path: str | Path, seed: int = 0) -> Comparison:
   )
 
 
-def _run_onnx(path: Path, inputs: np.ndarray) -> tuple[np.ndarray, tuple]:
-  """(outputs, no scale) of ONNX Runtime."""
-  try:
-    import onnxruntime
-  except ImportError as error:
-    raise ModuleNotFoundError(
-      f"{path}: comparing it needs `pip install fbq[onnx]`"
-    ) from error
+def _ends(error: Exception) -> str:
+  """What a runtime says on one line; the reason may stand at its end."""
+  text = " ".join(str(error).split())
+  return text if len(text) <= 300 else f"{text[:80]} ... {text[-220:]}"
+
+
+def _onnx_session(path: Path) -> Any:
+  """A session of ONNX Runtime, also of a file that a newer `onnx` has written.
+
+  A file has a version of its form and one of its operators; the first grows
+  with each release of `onnx`, and a runtime refuses those after its own.
+  """
+  import onnx
+  import onnxruntime
+
   options = onnxruntime.SessionOptions()
   options.log_severity_level = 3
+  opened = functools.partial(
+    onnxruntime.InferenceSession,
+    sess_options=options,
+    providers=["CPUExecutionProvider"],
+  )
   try:
-    session = onnxruntime.InferenceSession(
-      str(path), options, providers=["CPUExecutionProvider"]
+    return opened(str(path))
+  except Exception as error:  # It has a class of errors of its own.
+    if "IR version" not in str(error):
+      raise
+  model = onnx.load(path)
+  model.ir_version = min(model.ir_version, _IR_VERSION)
+  return opened(model.SerializeToString())
+
+
+def _run_onnx(path: Path, inputs: np.ndarray) -> tuple[np.ndarray, tuple]:
+  """(outputs, no scale) of ONNX Runtime."""
+  if importlib.util.find_spec("onnxruntime") is None:
+    raise ModuleNotFoundError(
+      f"{path}: comparing it needs `pip install fbq[onnx]`"
     )
+  try:
+    session = _onnx_session(path)
     wanted = session.get_inputs()[0]
     kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
     inputs = inputs.astype(kind.get(wanted.type, np.float32))
@@ -164,7 +192,7 @@ def _run_onnx(path: Path, inputs: np.ndarray) -> tuple[np.ndarray, tuple]:
     ]
   except Exception as error:  # It has a class of errors of its own.
     raise ValueError(
-      f"{path}: ONNX Runtime cannot run it: {str(error)[:300]}"
+      f"{path}: ONNX Runtime cannot run it: {_ends(error)}"
     ) from error
   return np.concatenate(outputs)[:_IMAGES].astype(np.float64), (0.0, 0)
 
@@ -186,9 +214,7 @@ def _run_tflite(path: Path, inputs: np.ndarray) -> tuple[np.ndarray, tuple]:
       interpreter.invoke()
       outputs.append(interpreter.get_tensor(made["index"])[0])
   except (ValueError, RuntimeError) as error:
-    raise ValueError(
-      f"{path}: LiteRT cannot run it: {str(error)[:300]}"
-    ) from error
+    raise ValueError(f"{path}: LiteRT cannot run it: {_ends(error)}") from error
   scale, zero = made["quantization"]
   outputs = np.stack(outputs).astype(np.float64)
   return (outputs - zero) * (scale or 1.0), (scale, zero)

@@ -9,7 +9,7 @@ of layers do not add up, so sums of all draws are carried along.
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -75,17 +75,17 @@ def free_bits(
     site: ladder.of(site).index(precision[site]) for site in workload.sites
   }
   groups = list(groups_of(workload, by_draw))
-  total = sum(_entry(factor, level) for factor in by_draw)
+  total = _sum(by_draw, level)
   changed = True
   while changed:
     changed = False
     for group in groups:
       around = [factor for factor, _ in group.layers]
-      rest = total - sum(_entry(factor, level) for factor in around)
+      rest = total - _sum(around, level)
       best, least = level, upper(total, quantile)
       for way in _ways(group, level, ladder):
         place = {**level, **way}
-        sums = rest + sum(_entry(factor, place) for factor in around)
+        sums = rest + _sum(around, place)
         if (reached := upper(sums, quantile)) < least:
           best, least, total = place, reached, sums
           changed = True
@@ -118,9 +118,10 @@ def _factors(workload, cycles, ladder) -> list[Factor]:
   ]
 
 
-def _entry(factor, level) -> np.ndarray:
-  """Cycles [H] of a factor at the positions of its sites."""
-  return factor.table[tuple(level[site] for site in factor.sites)]
+def _sum(factors: Sequence[Factor], level: Mapping[str, int]) -> np.ndarray:
+  """Cycles [H] of factors at the positions of their sites."""
+  entries = [f.table[tuple(level[site] for site in f.sites)] for f in factors]
+  return np.sum(entries, axis=0, dtype=np.int64)
 
 
 # ---- The exact pass
@@ -213,6 +214,7 @@ def least_latency(
 
 def _totals(model, chosen) -> np.ndarray:
   """Costs int64 [C, K] of whole assignments."""
-  return sum(
-    term.costs[tuple(chosen[v] for v in term.scope)].T for term in model.terms
-  )
+  parts = [
+    term.costs[tuple(chosen[v] for v in term.scope)] for term in model.terms
+  ]
+  return np.sum(parts, axis=0, dtype=np.int64).T

@@ -18,7 +18,8 @@ def encode(
 ) -> np.ndarray:
   """Which entry of the table each layer of each candidate takes: int32[P, L].
 
-  A layer with several inputs takes the widest of their formats.
+  A layer with several inputs takes the widest of their formats, but that the
+  second operand of a product of two activations has an axis of its own.
 
   Args:
     table: movement table of the layers of `workload`.
@@ -51,9 +52,10 @@ def encode(
 
   codes = np.empty((len(formats), len(workload.layers)), np.int32)
   for i, layer in enumerate(workload.layers):
+    reads = workload.input_sites[i]
     inputs = [
       _positions(column[site], site, table.activations)
-      for site in workload.input_sites[i]
+      for site in (reads[:1] if layer.op == "matmul" else reads)
     ]
 
     # The table has one axis for all inputs of a layer: the widest format
@@ -63,8 +65,8 @@ def encode(
     for other in inputs[1:]:
       widest = np.where(prices[other] > prices[widest], other, widest)
     weight, output = 0, 0
-    if layer.has_weights:
-      site = workload.weight_site(layer)
+    if layer.multiplies:
+      _, site = workload.operands(i)
       weight = _positions(column[site], site, table.weights)
     if (site := workload.output_sites[i]) is not None:
       output = _positions(column[site], site, table.activations)

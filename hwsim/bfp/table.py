@@ -26,9 +26,10 @@ class MovementTable:
   """Least data movement of `L` layers by format, exactly.
 
   Axes `I` and `O` are the formats of inputs and output, in the order of
-  `activations`; `W` those of weights. A layer without weights is constant along
-  `W`; one whose output has no precision site is constant along `O`, its output
-  priced at 32 bits.
+  `activations`; `W` those of weights, or of the second operand of a product of
+  two activations. Other layers without weights are constant along `W`; one
+  whose output has no precision site is constant along `O`, its output priced at
+  32 bits.
 
   Attributes:
     memory_bits: capacity for one tile of each tensor.
@@ -96,12 +97,14 @@ def movement_table(
     batch: images that are processed together.
     out_moves: times a moved output of a convolution or linear layer counts:
       2 as in eq. 5, which reads and writes it.
-    others: what layers without weights move: "nothing", as in the paper, which
-      counts convolutions only; or every input and the output "once", but for
-      concatenations whose inputs are written in place.
+    others: what layers that multiply nothing move: "nothing", as in the paper,
+      which counts convolutions only; or every input and the output "once", but
+      for concatenations whose inputs are written in place.
 
   Raises:
-    ValueError: not even tiles of one element fit; names the layer.
+    ValueError: not even tiles of one element fit; names the layer. Or the
+      weights of a network that multiplies activations have formats of their
+      own.
     OverflowError: the sum over layers could pass 2^63 units.
   """
   # Said before the search, which takes seconds.
@@ -109,13 +112,15 @@ def movement_table(
     raise ValueError(f"others is {others!r}, expected 'nothing' or 'once'")
   activations = tuple(activations)
   weights = activations if weights is None else tuple(weights)
+  if weights != activations:
+    _check_no_matmul(workload)
 
   # Networks repeat their layers: each geometry is searched once for each way in
   # which its tensors are priced.
   found: dict[tuple, tuple[np.ndarray, int]] = {}
   costs = []
   for i, layer in enumerate(workload.layers):
-    if not layer.has_weights:
+    if not layer.multiplies:
       kept = "nothing" if i in workload.in_place else others
       costs.append(_unweighted(workload, i, activations, batch, kept))
       continue
@@ -155,11 +160,16 @@ def layer_prices(
   activations: Sequence[BlockFormat],
   weights: Sequence[BlockFormat],
 ) -> tuple[list[Fraction], list[Fraction], list[Fraction]]:
-  """Bits per element of input, weights and output of a layer, by format."""
-  shape = workload.input_shapes(index)[0]
+  """Bits per element of both operands and the output of a layer, by format."""
+  layer, shapes = workload.layers[index], workload.input_shapes(index)
   return (
-    [f.activation_bits(shape) for f in activations],
-    [f.weight_bits(workload.layers[index]) for f in weights],
+    [f.activation_bits(shapes[0]) for f in activations],
+    [
+      f.weight_bits(layer)
+      if layer.has_weights
+      else f.activation_bits(shapes[1])
+      for f in weights
+    ],
     _output_prices(workload, index, activations),
   )
 
@@ -209,3 +219,12 @@ def _unweighted(workload, i, activations, batch, others):
   in_units = np.array([int(bits * unit) for bits in reads], np.int64)
   out_units = np.array([int(bits * unit) for bits in writes], np.int64)
   return in_units[:, None, None] + out_units, unit
+
+
+def _check_no_matmul(workload):
+  for layer in workload.layers:
+    if layer.op == "matmul":
+      raise ValueError(
+        f"layer {layer.name!r} multiplies two activations, so weights need the "
+        "formats of activations: leave them out"
+      )

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
   from fbq.experiments.compress.config import Compress
 
 _COST = {"cycles": "cycles", "energy": "cycles", "flash": SIZE, "l2": PEAK}
-UNITS = {"cycles": "cycles", "energy": "µJ", "flash": "bytes", "l2": "bytes"}
 
 
 class Plan(NamedTuple):

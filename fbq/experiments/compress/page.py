@@ -13,9 +13,17 @@ from fbq.report import (
   records,
   sentences,
 )
+from fbq.report.assignments import Assignments
 from fbq.report.records import Point
 from fbq.report.run import Run
 from fbq.train.log import Log
+
+# What budgets are of -> (heading, order, unit, name of the axis)
+_AXES = {
+  "cycles": ("cycles", "fastest", 1e6, "cycles per input (millions)"),
+  "weight_bytes": ("flash", "smallest", 1e3, "weights (kB)"),
+  "peak_activation_bytes": ("L2", "leanest", 1e3, "activations at once (kB)"),
+}
 
 
 def write(results: Compressed, run: Run, workdir: Path) -> None:
@@ -75,6 +83,7 @@ def _why(results: Compressed) -> str:
 def _blocks(results: Compressed) -> list[blocks.Block]:
   found = results.assignments
   best = found.best.point
+  over, order, *_ = _AXES[found.cost]
   return [
     blocks.Answer(
       [answer(results)],
@@ -86,7 +95,7 @@ def _blocks(results: Compressed) -> list[blocks.Block]:
     ),
     blocks.note(_about(results)),
     blocks.Section(
-      "How far from the float network, over cycles",
+      f"How far from the float network, over {over}",
       [
         blocks.Picture(_picture(results), "front.svg"),
         blocks.note(
@@ -96,7 +105,7 @@ def _blocks(results: Compressed) -> list[blocks.Block]:
         ),
       ],
     ),
-    blocks.Section("Results, fastest first; ★ recommended", [_table(results)]),
+    blocks.Section(f"Results, {order} first; ★ recommended", [_table(results)]),
     blocks.Section(
       f"The recommended precision, layer by layer: {best.name}",
       [points_tables.layers_table(found, best)],
@@ -112,11 +121,19 @@ def _blocks(results: Compressed) -> list[blocks.Block]:
           [points_tables.layers_table(found, p)],
           f"{p.cycles:,} cycles, {results.closeness[p.name].kl:.2g} nats",
         )
-        for p in records.by_cycles(found.points)
+        for p in _ordered(found)
         if p != best
       ],
     ),
   ]
+
+
+def _ordered(found: Assignments) -> list[Point]:
+  """Points, of least cost first; of equals the fastest."""
+  return sorted(
+    records.by_cycles(found.points),
+    key=lambda p: records.cost_of(p, found.cost),
+  )
 
 
 def _about(results: Compressed) -> str:
@@ -158,7 +175,7 @@ def _table(results: Compressed) -> blocks.Table:
   ]
   right = "right" if results.labelled else "same class"
   return blocks.Table.of(
-    records.by_cycles(found.points),
+    _ordered(found),
     (
       blocks.Column("mark", "sign"),
       lambda p: "★" if p == best.point else "",
@@ -202,7 +219,7 @@ def _table(results: Compressed) -> blocks.Table:
       lambda p: ", ".join(f"{k} {v}" for k, v in p.detail.items()),
     ),
     marks=lambda p: "best" if p == best.point else "",
-    label="assignments, fastest first",
+    label=f"assignments, {_AXES[found.cost][1]} first",
   )
 
 
@@ -212,13 +229,15 @@ def _picture(results: Compressed) -> str:
   picture.bare(axes, "both")
   found = results.assignments
   best = found.best.point
+  _, _, scale, name = _AXES[found.cost]
   styles = (
     ("search", "o", picture.BLUE, "chosen exactly under a budget"),
     ("baseline", "s", picture.SOFT, "the same bits everywhere"),
   )
 
   def place(p):  # On a logarithmic axis 0 has no place
-    return p.cycles / 1e6, max(results.closeness[p.name].validation_kl, 1e-6)
+    cost = records.cost_of(p, found.cost) / scale
+    return cost, max(results.closeness[p.name].validation_kl, 1e-6)
 
   for kind, marker, color, label in styles:
     group = [p for p in found.points if p.kind == kind]
@@ -239,11 +258,11 @@ def _picture(results: Compressed) -> str:
   )
   picture.title(star, [f"recommended: {_said(results, best)}"])
   axes.set_yscale("log")
-  axes.set_xlabel("cycles per input (millions), fewer is faster")
+  axes.set_xlabel(name)
   axes.set_ylabel("KL divergence from float (nats)")
   picture.heading(axes, f"{found.network} on {found.target}")
   picture.legend(figure, axes, 3, "lower center")
-  return picture.svg(figure, "KL divergence from the float network over cycles")
+  return picture.svg(figure, f"KL divergence from float over {name}")
 
 
 def _said(results: Compressed, point: Point) -> str:

@@ -41,7 +41,7 @@ from fbq.ptq.rounded_layers import MOST_BITS, RoundedLayer
 from fbq.quantizers import calibration as weight_calibration
 from fbq.report.records import Cost
 from fbq.schemes.fixed import Fixed
-from fbq.search import sensitivity, value
+from fbq.search import problem, sensitivity, value
 from fbq.train.evaluation import Judged
 from hwsim import latency_io
 
@@ -172,7 +172,6 @@ def run(settings: Compress, lab: Lab) -> Compressed:
     len(subject.calibration),
     tuple(_roundings(layers, ladder)),
     _correlation(lab, harm, found, closeness),
-    budgets.UNITS[settings.cost],
     {
       name: budgets.microjoules_of(settings, lab, point.cycles)
       for name, point in kept.items()
@@ -404,8 +403,6 @@ def _closeness(in_float, logits) -> Closeness:
 
 def _broken(plan: budgets.Plan, assignment: precision.Precision) -> str:
   """What of the limits and bounds an assignment does not keep."""
-  from fbq.search import problem
-
   costs = problem.evaluate(plan.problem, assignment).costs
   broken = [
     f"the limit on {name}"
@@ -460,7 +457,7 @@ def _assumptions(settings, lab: Lab, subject: Subject) -> tuple[str, ...]:
     "network's class, which is no accuracy. A network that agrees always is as "
     "right as the float network, and as wrong."
   )
-  given: Any = (
+  energy = (
     f"Energy is {settings.milliwatts:g} mW times the time of the cycles; so it "
     "orders assignments as cycles do."
   )
@@ -474,5 +471,5 @@ def _assumptions(settings, lab: Lab, subject: Subject) -> tuple[str, ...]:
     "Each layer was rounded once at every precision, for what the layers "
     "before it give at the same one; every assignment reuses that.",
     "A single split of the inputs, which tells nothing of other splits.",
-    *((given,) if settings.milliwatts else ()),
+    *((energy,) if settings.milliwatts else ()),
   )

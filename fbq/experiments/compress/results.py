@@ -79,7 +79,6 @@ class Compressed:
     roundings: every layer at every precision.
     correlation: rank correlation of the sum of harms with the KL divergence
       that points came to in validation; None where it is not defined.
-    budget_unit: what budgets are of.
     microjoules: by name of the point; empty where no power is set.
     integers: what the recommended assignment became.
     notes: sentences about the file.
@@ -93,7 +92,6 @@ class Compressed:
   calibration_images: int
   roundings: tuple[LayerRounding, ...]
   correlation: float | None
-  budget_unit: str
   microjoules: dict[str, float]
   integers: Integers
   notes: tuple[str, ...]

@@ -61,10 +61,11 @@ def cycles(
   most that NE16's multipliers have.
   """
   workload, found = point.net.workload, {}
-  is_cluster = isinstance(target, Target)
-  for width in WIDTHS if is_cluster else WIDTHS[:1]:
-    field = "constant_bits" if is_cluster else "norm_bits"
-    wide = dataclasses.replace(target, **{field: width})
+  for width in WIDTHS if isinstance(target, Target) else WIDTHS[:1]:
+    if isinstance(target, Target):
+      wide = dataclasses.replace(target, constant_bits=width)
+    else:
+      wide = dataclasses.replace(target, norm_bits=width)
     table = targets.latency_table(workload, wide)
     costed = costs.Costs(wide, table, output_bits)
     found[width] = costed.total(workload, point.assignment)

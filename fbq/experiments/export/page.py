@@ -4,9 +4,9 @@ from pathlib import Path
 
 from fbq.config_words import cut
 from fbq.deploy.faithful import LayerReport
+from fbq.experiments.export import runtimes
 from fbq.experiments.export.results import (
   BlockExport,
-  CExport,
   IntegerExport,
 )
 from fbq.report import cells, page
@@ -15,7 +15,6 @@ from fbq.report.blocks import (
   Block,
   Bullets,
   Cell,
-  Code,
   Column,
   Figures,
   Links,
@@ -148,13 +147,18 @@ def _integers(results: IntegerExport) -> list[Block]:
         f"take {onnx['bytes'] / 1e3:,.1f} kB."
       )
     )
+  if "fast_same_class" in onnx:
+    files.append(Text(runtimes.fast(onnx["fast_same_class"], results.images)))
+    files.append(Links([("qdq_fast.onnx", "qdq_fast.onnx")]))
   blocks: list[Block] = [Section("What runs where", files)]
   if results.c:
-    blocks.append(Section("On any processor", _code(results.c)))
+    blocks.append(Section("On any processor", runtimes.code(results.c)))
   if results.tflite:
-    blocks.append(Section("In LiteRT", _tflite(results)))
+    blocks.append(Section("In LiteRT", runtimes.tflite(results)))
   if results.without_dory or "DORY" not in results.failed:
-    blocks.append(Section(f"On the board: {results.target}", _board(results)))
+    blocks.append(
+      Section(f"On the board: {results.target}", runtimes.board(results))
+    )
   if results.refused:
     table = Table.of(
       results.refused,
@@ -168,83 +172,6 @@ def _integers(results: IntegerExport) -> list[Block]:
     blocks.append(Section("Requantization", [_widths(results)]))
   if results.written:
     blocks.append(Section("Layers", [_layers(results), note(_LAYERS)]))
-  return blocks
-
-
-def _code(code: CExport) -> list[Block]:
-  """What the C takes, and how it is run."""
-  sizes = code.sizes
-  ran = (
-    f"Compiled here, it gives the logits of all {code.images} golden images."
-    if code.ran
-    else "There is no C compiler here, so it was not run."
-  )
-  return [
-    Code("make -C c"),
-    Text(
-      f"Flash: {sizes.weight_bytes:,} bytes of weights and "
-      f"{sizes.constant_bytes:,} of constants, besides the program. Memory: "
-      f"{sizes.arena_bytes:,} bytes of activations, image and logits included."
-    ),
-    Text(ran),
-  ]
-
-
-def _tflite(results: IntegerExport) -> list[Block]:
-  """The TFLite files, as LiteRT runs them by default."""
-  number_of = lambda field: lambda row: getattr(row[1], field)
-  share = lambda found: 1 - found.equal / found.values
-  table = Table.of(
-    results.tflite.items(),
-    ("file", lambda row: Cell(row[0], href=row[0])),
-    (number("bytes"), number_of("bytes")),
-    (number("of weights\nand biases"), number_of("weight_bytes")),
-    (number("same class"), number_of("same_class")),
-    (number("codes off\nend to end", "{:.2g}"), lambda row: share(row[1])),
-    (number("at most"), number_of("largest")),
-    (number("channels"), number_of("channels")),
-    (number("proven equal"), number_of("equal_channels")),
-    (number("weights\nclipped"), number_of("clipped")),
-    label=f"TFLite on {results.images:,} test images",
-  )
-  about = (
-    "A bias is a whole number of products in TFLite, so codes are off by one "
-    "near ties. int4 takes less memory and has coarser biases, and LiteRT "
-    "rounds its convolutions twice. Clipped: a negative batch norm makes 128 "
-    "of a weight of -128, which int8 has as 127."
-  )
-  return [table, note(about)]
-
-
-def _board(results: IntegerExport) -> list[Block]:
-  """How DORY is called, and which cycles it was that were simulated."""
-  if results.dory is None:
-    said = f"{results.without_dory}."
-    if 32 in results.cycles:
-      said += (
-        f" With multipliers of 32 bits, the most that NE16 has, "
-        f"{results.cycles[32]:,} cycles are simulated."
-      )
-    return [Text(said)]
-  blocks: list[Block] = [
-    Text("In a checkout of DORY, with its submodules and NumPy below 2:"),
-    Code(results.dory.command),
-    note(
-      "The library of kernels is named because DORY's own choice for tensors "
-      "of 8 bits drops the sign of outputs."
-    ),
-    *map(Text, results.dory.notes),
-  ]
-  bits = results.requantization_bits
-  if bits in results.cycles:
-    blocks.append(
-      Text(
-        f"With {bits}-bit constants of requantization, as in these files, "
-        f"{results.cycles[bits]:,} cycles are simulated; with 32-bit ones, as "
-        f"in a target by default, {results.cycles[32]:,}. Tiles and transfers "
-        "differ; the kernels' 64-bit arithmetic is not modelled."
-      )
-    )
   return blocks
 
 

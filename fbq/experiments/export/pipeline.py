@@ -19,6 +19,7 @@ from fbq.deploy import (
   dory_target,
   faithful,
   lowering,
+  onnx_fast,
   onnx_qdq,
 )
 from fbq.deploy.block_artifact import BlockNet
@@ -191,6 +192,15 @@ def _integers(
       forms.run_onnx, model, point, faith.trained_classes
     )
     onnx |= attempt("ONNX Runtime", agrees) or {}
+    if "same_class" in onnx:  # so there is a runtime
+      fast = functools.partial(
+        onnx_fast.write,
+        network(bits, *forms.WIDTHS),
+        workdir / onnx_fast.FILE,
+        np.asarray(point.images),
+        faith.trained_classes,
+      )
+      onnx |= attempt("ONNX, fast", fast, onnx_fast.FILE) or {}
 
   # ---- TFLite, whose requantization is its own; in int4 where that is less
   def write_tflite(file, int4):

@@ -101,8 +101,8 @@ class IntegerExport(ExportedPoint):
     requantization_bits: width of what was written.
     widths: by width of the requantization, those that could be made.
     bits: {layer: (bits of its input, bits of its weights)}.
-    onnx: "bytes" of constants, and "same_class", images classified as the
-      trained network does.
+    onnx: "bytes" of constants, and "same_class" or, on integer kernels,
+      "fast_same_class": images classified as the trained network does.
     target: name of the hardware of the run; XPulpNNv1 if it had none.
     dory: command that makes DORY write code for it; None where DORY has no
       kernels for it.

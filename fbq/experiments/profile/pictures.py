@@ -131,7 +131,8 @@ def roofline(profile: Profile) -> str:
   for name, peak, color in roofs:
     ends = [peak / both_ways, right]  # from where transfers cease to bound
     axes.plot(ends, [peak, peak], color=color, linewidth=1.4)
-    said = f"inner loop, {name}: {peak:.1f} MAC/cycle "
+    what = "array" if profile.has_engine else "inner loop"
+    said = f"{what}, {name}: {peak:.1f} MAC/cycle "
     style = dict(ha="right", va="bottom", fontsize=8, color=color)
     picture.halo(axes.text(right, 1.02 * peak, said, **style))
   axes.set_xlabel("MAC per byte (input, weights and output once)")

@@ -258,21 +258,24 @@ def _budgets(
 
   PULP clusters are timed all at once.
   """
-  changed = [
-    dataclasses.replace(target, code_reserved_bytes=target.l2_bytes - size)
-    for size in sizes
-  ]
   work = net.workload
+  reserved = [target.l2_bytes - size for size in sizes]
   if isinstance(target, pulp.Target):
+    changed = [
+      dataclasses.replace(target, code_reserved_bytes=r) for r in reserved
+    ]
     tables = many.latency_tables(work, many.stack(changed))
-    fits, cycles = tables.fits.all(axis=1), tables.cycles[..., -1]
+    fits = np.all(tables.fits, axis=1).tolist()
     return {
-      size: _totals(net, cycles[i], target) if fits[i] else {}
-      for i, size in enumerate(sizes)
+      size: _totals(net, cycles, target) if runs else {}
+      for size, cycles, runs in zip(
+        sizes, tables.cycles[..., -1], fits, strict=True
+      )
     }
   found: dict[int, dict[str, int]] = {}
-  for size, each in zip(sizes, changed, strict=True):
+  for size, r in zip(sizes, reserved, strict=True):
     try:
+      each = dataclasses.replace(target, code_reserved_bytes=r)
       table = latency_table(work, each)
     except ValueError:  # a layer fits no tiling
       found[size] = {}

@@ -38,11 +38,8 @@ class Variant(NamedTuple):
   @property
   def off(self) -> tuple[float, float]:
     """Points above what is published, of both."""
-    published = PUBLISHED[self.target]
-    return tuple(
-      100 * (own - theirs)
-      for own, theirs in zip((self.four, self.free), published, strict=True)
-    )
+    four, free = PUBLISHED[self.target]
+    return 100 * (self.four - four), 100 * (self.free - free)
 
 
 # Sums of layers that GVSOC ran (docs/facts/pulp.md, correction 9)
@@ -65,7 +62,7 @@ def _ways() -> list[tuple[str, str, Target, Target]]:
   cut = dataclasses.replace(
     XPULP_V2, code_reserved_bytes=XPULP_V2.l2_bytes - _UNCUT
   )
-  pairs = [
+  pairs: list[tuple[str, str, Target, str]] = [
     ("xpulp_v2", "simulated", XPULP_V2, "XpulpV2"),
     ("xpulp_v2", "8/8 by pulp-nn, as DORY takes it", XPULP_V2, "pulp-nn"),
     ("xpulp_v2", "354 kB of L2: pw3 in slices of 4 rows", cut, "XpulpV2"),
@@ -75,8 +72,8 @@ def _ways() -> list[tuple[str, str, Target, Target]]:
     ("xpulpnn_v1", "instructions without stalls", XPULPNN_V1_ISS, "XpulpNN"),
   ]
   return [
-    (*row, target, dataclasses.replace(target, conv_library=library))
-    for *row, target, library in pairs
+    (name, what, target, dataclasses.replace(target, conv_library=library))
+    for name, what, target, library in pairs
   ]
 
 

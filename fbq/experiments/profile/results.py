@@ -237,6 +237,7 @@ def _holds(profile: Profile) -> str:
   if place is None or len(rows) < 2:
     return ""
   here = rows[place]
+  every = [row.changes[low] for row in rows if row.changes]
   beside = [
     f"{rows[i].changes[low]:+.1%} with {'less' if i < place else 'more'}"
     for i in (place - 1, place + 1)
@@ -245,7 +246,8 @@ def _holds(profile: Profile) -> str:
   return (
     f" That holds to half a point from {here.first / 1e3:g} to "
     f"{here.last / 1e3:g} kB of L2 for tensors"
-    + (f"; it is {', '.join(beside)}." if beside else ".")
+    + (f"; it is {', '.join(beside)}" if beside else "")
+    + f", and {min(every):+.1%} to {max(every):+.1%} over all sizes tried."
   )
 
 
@@ -344,7 +346,7 @@ def _of_ne16(profile: Profile) -> list[tuple[str, str, dict[str, float]]]:
 
   return [
     (
-      "3x3, depthwise and linear jobs take as long as weights have bits",
+      "3x3, depthwise and linear jobs get shorter with every bit of weights",
       told(scaled, "This network has no such layers."),
       scaled,
     ),

@@ -35,7 +35,10 @@ def test_a_finished_run_leaves_all_its_files(finished):
     "precision",
     "results.csv",
     "results.json",
+    "bits.svg",
     "front.svg",
+    "gates.svg",
+    "losses.svg",
     "report.html",
     "result.json",
   }

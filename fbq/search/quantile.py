@@ -121,7 +121,7 @@ def _factors(workload, cycles, ladder) -> list[Factor]:
 def _sum(factors: Sequence[Factor], level: Mapping[str, int]) -> np.ndarray:
   """Cycles [H] of factors at the positions of their sites."""
   entries = [f.table[tuple(level[site] for site in f.sites)] for f in factors]
-  return np.sum(entries, axis=0, dtype=np.int64)
+  return np.asarray(np.sum(entries, axis=0, dtype=np.int64))
 
 
 # ---- The exact pass
@@ -217,4 +217,4 @@ def _totals(model, chosen) -> np.ndarray:
   parts = [
     term.costs[tuple(chosen[v] for v in term.scope)] for term in model.terms
   ]
-  return np.sum(parts, axis=0, dtype=np.int64).T
+  return np.asarray(np.sum(parts, axis=0, dtype=np.int64)).T

@@ -229,7 +229,8 @@ def _stalls(name, part, ends, iss, gvsoc, source) -> Assumption:
     kernels = constants.kernels._replace(**{part: now})
     return constants._replace(kernels=kernels)
 
-  return Assumption(name, *ends, source, apply)
+  center, low, high = ends
+  return Assumption(name, center, low, high, source, apply)
 
 
 def _scaled(name, part, ends, source, only=None) -> Assumption:
@@ -250,7 +251,8 @@ def _scaled(name, part, ends, source, only=None) -> Assumption:
     return constants._replace(kernels=kernels)
 
   size = _PAIRS if only is None else 1
-  return Assumption(name, *ends, source, apply, size=size)
+  center, low, high = ends
+  return Assumption(name, center, low, high, source, apply, size=size)
 
 
 def _pools(constants, factor):

@@ -56,7 +56,7 @@ def answer(best: Recommendation, network: str, target: str) -> str:
   point, reference = best.point, best.reference
   if best.is_reference:
     return (
-      f"Keep {reference.name} in every tensor of {network} on {target}: of "
+      f"Keep {reference.name} in every tensor of {network} on {target}: of the "
       f"{counted(best.others, 'other assignment')} none is faster and "
       f"{_sure(best)}; it takes {reference.cycles:,} cycles per image, at "
       f"{reference.test.accuracy:.2%} test accuracy."

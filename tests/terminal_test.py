@@ -137,5 +137,5 @@ def test_nouns_agree_with_their_numbers():
   assert sentences.counted(1234, "seed") == "1,234 seeds"
   words = sentences.bits_in_words({"a.weight": 8, "b.out": 2, "c.out": 4})
   assert words == (
-    "weights: 8 bits in 1 tensor; activations: 2 bits in 1, 4 in 1 tensor"
+    "weights: 8 bits in 1 tensor; activations: 2 bits in 1, 4 in 1 tensors"
   )

@@ -46,7 +46,7 @@ def bits_in_words(precision: Mapping[str, int]) -> str:
       f"{b}{'' if i else ' bits'} in {n}" for i, (b, n) in enumerate(counts)
     ]
     if parts:
-      tensors = "tensor" if counts[-1][1] == 1 else "tensors"
+      tensors = "tensor" if len(bits) == 1 else "tensors"
       said.append(f"{group}: {', '.join(parts)} {tensors}")
   return "; ".join(said)
 

@@ -36,6 +36,9 @@ def test_a_finished_run_leaves_all_its_files(finished):
     "results.csv",
     "results.json",
     "front.svg",
+    "bits.svg",
+    "losses.svg",
+    "gates.svg",
     "report.html",
     "result.json",
   }

@@ -5,8 +5,8 @@
 Networks of random weights, 8 bits everywhere, one image, one thread. Float and
 quantized sessions run in turn; CPU time of the process, median of the ratios of
 the rounds. The whitepaper (arXiv 1806.08342, table 7) has 1.5 to 2.6 on the
-CPUs of phones. "fused" has biases as inputs of their operators, which ONNX
-Runtime rounds to run integer kernels: see `fbq.deploy.onnx_qdq.build`.
+CPUs of phones. "fused" has biases rounded for integer kernels: see
+`fbq.deploy.onnx_qdq.build`.
 """
 
 import argparse

@@ -10,9 +10,9 @@ accuracy. Then 200 draws of all that is assumed of the target, each within its
 range (hwsim/pulp/doubt.py).
 
 Other ranges: --config.fields="{'l1_bytes': (64000, 128000), 'conv_library':
-('XpulpV2', 'XpulpNN', 'XpulpNN-mixed')}". Harms measured on a trained network as
-the proxy: --config.sensitivities=runs/digits_exact/sensitivities.json with the
-same net. The order of a run's points within the doubts:
+('XpulpV2', 'XpulpNN')}". Harms measured on a trained network as the proxy:
+--config.sensitivities=runs/digits_exact/sensitivities.json with the same net.
+The order of a run's points within the doubts:
 --config.precisions=runs/digits_free_bits/precision.
 """
 

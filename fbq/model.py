@@ -18,7 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fbq import backend, halves, norms, ops
+from fbq import attention, backend, halves, norms, ops
 from fbq.nets.graph import INPUT, Net, Node
 from fbq.schemes.scheme import Call, Quantizer, Scheme
 
@@ -26,6 +26,7 @@ Array = jax.Array
 _SMOOTH = {
   "gelu": functools.partial(nn.gelu, approximate=False),
   "sigmoid": nn.sigmoid,
+  "silu": nn.silu,
 }
 # Means of an even number of integers often end in a half, where the noise of
 # float32 would decide. This much more, they are rounded up, as integer kernels
@@ -79,8 +80,10 @@ class Model(nn.Module):
     data: Any = None,
     noise: Any = None,
     frozen: Array | bool = False,
-  ) -> Array:
+  ) -> Array | dict[str, Array]:
     """Logits [B, classes] of images [B, H, W, C] with values in [0, 1].
+
+    Of a network of several outputs {node: tensor [B, H, W, C]}.
 
     Args:
       images: the batch.
@@ -124,7 +127,12 @@ class Model(nn.Module):
         return nn.relu(x) if relu else x
       if relu and self.net.is_signed[site]:
         x = nn.relu(x)  # else done by the unsigned quantizer, which clips at 0
-      return x if name in self.net.parts else quantizer.activation(x, site)
+      if name in self.net.parts:
+        return x
+      # Blocks lie along what a product sums over
+      if (view := self.net.block_view.get(site)) is not None:
+        return view.undone(quantizer.activation(view.of(x), site))
+      return quantizer.activation(x, site)
 
     # What is quantized is kept by its codes, where numbers are halves.
     def keep(x, name):
@@ -138,7 +146,7 @@ class Model(nn.Module):
     x = activate(images, INPUT)
     if self.net.image_zero:
       x = x - jnp.array(self.net.image_zero, jnp.float32) / 255
-    tensors = {INPUT: keep(x, INPUT)}
+    tensors, outputs = {INPUT: keep(x, INPUT)}, {}
     for node in self.net.nodes:
       inputs = [tensors[name] for name in node.inputs]
       if node.norm and self.norm == norms.CORRECT:
@@ -169,7 +177,9 @@ class Model(nn.Module):
       self.sow("intermediates", node.name, x)
       x = activate(x, node.name, node.activation == "relu")
       tensors[node.name] = keep(x, node.name)
-    return x
+      if node.is_output:
+        outputs[node.name] = x
+    return x if len(outputs) == 1 else outputs
 
   def _update(self, collection: str, name: str, value: Array) -> None:
     if self.is_mutable_collection(collection):
@@ -189,12 +199,42 @@ class Model(nn.Module):
       return jnp.concatenate([x, *others], axis=-1)
     if node.op == "layer_norm":
       return nn.LayerNorm(epsilon=1e-6, name=f"{node.name}_norm")(x)
+    if node.op in ("scores", "attend"):
+      return attention.product(node.op, x, others[0], node.heads)
+    if node.op == "softmax":
+      return nn.softmax(x)
+    if node.op == "embed":
+      return self._embed(node, x)
+    if node.op == "upsample":
+      return ops.upsample(x, node.stride, node.smooth)
+    if node.op in ("tokens", "maps"):
+      return x.reshape(len(x), *self.net.shapes[node.name])
+    if node.op == "select":
+      return x[:, :1]
     pool = nn.avg_pool if node.op == "avg_pool" else nn.max_pool
     window = node.kernel or x.shape[1:3]
     x = pool(x, window, (node.stride,) * 2, ops.edges(node.padding))
     if node.op == "avg_pool" and quantizer is not None:
       x = x + jnp.abs(x) * _ABOVE_A_TIE
     return x
+
+  def _embed(self, node: Node, x: Array) -> Array:
+    """Tokens [B, N, 1, C] behind learned ones, with learned positions.
+
+    Started as in ViT: positions with a standard deviation of 0.02, no tokens.
+    """
+    rows, _, channels = self.net.shapes[node.name]
+    if more := rows - x.shape[1]:
+      first = self.param(
+        f"{node.name}_first", nn.initializers.zeros, (more, 1, channels)
+      )
+      first = jnp.broadcast_to(first, (len(x), *first.shape))
+      x = jnp.concatenate([first, x], axis=1)
+    return x + self.param(
+      f"{node.name}_positions",
+      nn.initializers.normal(0.02),
+      (rows, 1, channels),
+    )
 
   def _multiply(
     self, node: Node, kept: halves.Kept, quantizer: Quantizer | None
@@ -205,9 +245,10 @@ class Model(nn.Module):
     layer = self.net.workload.layers[self.net.workload.index[node.name]]
     window = layer.kernel_height, layer.kernel_width
     inputs = 1 if node.op == "depthwise" else layer.in_channels
+    summed = inputs * (1 if node.op == "conv_transpose" else math.prod(window))
     kernel = self.param(
       f"{node.name}_kernel",
-      nn.initializers.normal((2.0 / (math.prod(window) * inputs)) ** 0.5),
+      nn.initializers.normal((2.0 / summed) ** 0.5),
       (*(() if node.op == "linear" else window), inputs, layer.out_channels),
     )
     unit = 1.0
@@ -223,6 +264,8 @@ class Model(nn.Module):
         return x.reshape(len(x), -1) @ kernel
       if node.op == "depthwise":
         return ops.depthwise(x, kernel, node.stride, node.padding)
+      if node.op == "conv_transpose":
+        return ops.conv_transpose(x, kernel)
       if node.op == "channel_conv":  # channels are pixels of one channel
         row = x.reshape(len(x), 1, -1, 1)
         return ops.conv(row, kernel, 1, layer.padding).reshape(x.shape)

@@ -60,6 +60,33 @@ def conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
   )
 
 
+def conv_transpose(x: Array, kernel: Array) -> Array:
+  """[B, H h, W w, O]: of every pixel [B, H, W, I] a patch of [h, w, I, O].
+
+  One matrix product, as patches do not overlap.
+  """
+  height, width, _, outputs = kernel.shape
+  patches = jnp.einsum("byxi,rsio->byrxso", x, kernel)
+  return patches.reshape(
+    len(x), x.shape[1] * height, x.shape[2] * width, outputs
+  )
+
+
+def upsample(x: Array, factor: int, smooth: bool) -> Array:
+  """[B, H f, W f, C] of [B, H, W, C]: copies, or bilinear if `smooth`.
+
+  Bilinear with the centres of pixels at halves: PyTorch's align_corners=False.
+  """
+  batch, height, width, channels = x.shape
+  if smooth:
+    shape = (batch, height * factor, width * factor, channels)
+    return jax.image.resize(x, shape, "bilinear")
+  copies = jnp.broadcast_to(
+    x[:, :, None, :, None], (batch, height, factor, width, factor, channels)
+  )
+  return copies.reshape(batch, height * factor, width * factor, channels)
+
+
 def depthwise(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
   """Convolution of each channel of [B, H, W, C] with its own [h, w, 1, C]."""
   # No GPU has a convolution of integers of 32 bits.

@@ -13,22 +13,35 @@ from hwsim.workload import Workload
 
 
 def bops(workload: Workload, precision: Mapping[str, int]) -> int:
-  """Bit operations: input bits x weight bits x MACs, over weighted layers.
+  """Bit operations: bits of both operands x MACs, over what multiplies.
 
   Additions and pools count nothing, as in Bayesian Bits (van Baalen et al.,
-  2020, appendix B.2) and Free Bits.
+  2020, appendix B.2) and Free Bits. Of a product of two activations both bits
+  count.
   """
   bits = workload.site_bits(precision)
-  return sum(
-    bits[inputs[0]] * bits[workload.weight_site(layer)] * layer.macs
-    for layer, inputs in zip(workload.layers, workload.input_sites, strict=True)
-    if layer.has_weights
-  )
+  total = 0
+  for i, layer in enumerate(workload.layers):
+    if layer.multiplies:
+      first, second = workload.operands(i)
+      total += bits[first] * bits[second] * layer.macs
+  return total
 
 
 def bops_table(workload: Workload) -> np.ndarray:
   """Bit operations int64[L, A, W]: the axes of a latency table, so that
-  `latency_table.score` sums them for many candidates at once."""
+  `scoring.score` sums them for many candidates at once.
+
+  Raises:
+    ValueError: a layer multiplies two activations, for which a latency table
+      has no axes; names it.
+  """
+  for layer in workload.layers:
+    if layer.op == "matmul":
+      raise ValueError(
+        f"layer {layer.name!r}: a table of input and weight bits has no place "
+        "for a product of two activations; use bops for one assignment"
+      )
   macs = np.array([layer.macs for layer in workload.layers], np.int64)
   return macs[:, None, None] * np.outer(BITS, BITS)
 

@@ -12,9 +12,12 @@ from collections.abc import Mapping
 
 OPS = (
   *("conv", "depthwise", "linear", "add", "avg_pool", "max_pool"),
-  *("concat", "scale", "layer_norm"),
+  *("concat", "scale", "layer_norm", "conv_transpose", "matmul", "softmax"),
+  *("upsample", "reshape", "embed", "select"),
 )
-WEIGHTED_OPS = ("conv", "depthwise", "linear")
+WEIGHTED_OPS = ("conv", "depthwise", "linear", "conv_transpose")
+_ENLARGING = ("conv_transpose", "upsample")  # by the stride
+_ANY_CHANNELS = ("conv", "linear", "conv_transpose", "matmul")
 
 Shape = tuple[int, int, int]
 """Height, width and channels of the tensor of one image."""
@@ -28,7 +31,15 @@ class Layer:
   weights have as many output as input channels. Heights, widths, kernel, stride
   and padding are in pixels; `linear` has height = width = 1. Of `concat`, whose
   inputs differ, the input is all of them together; of `scale`, the tensor that
-  its second input (one pixel) multiplies; `layer_norm` is over the channels.
+  its second input (one pixel) multiplies; `layer_norm` and `softmax` are over
+  the channels.
+
+  Of `conv_transpose` every pixel makes stride x stride ones, its kernel's size;
+  `upsample` makes as many without weights. `matmul` is the product of two
+  activations for each of several heads: rows are the height, heads the width,
+  in_channels what is summed, out_channels the columns of the second input.
+  `embed` puts rows of its own (padding) before the tokens that it reads and
+  adds a learned number to each; `select` takes the first pixel.
 
   Attributes:
     name: unique in its workload; not part of the geometry.
@@ -76,18 +87,29 @@ class Layer:
         "non-negative numbers (top, bottom, left, right)"
       )
 
+    if self.op == "conv_transpose" and (
+      (self.kernel_height, self.kernel_width) != (self.stride, self.stride)
+      or any(self.padding)
+    ):
+      raise ValueError(
+        f"layer {self.name!r}: conv_transpose has a kernel of "
+        f"{self.kernel_height}x{self.kernel_width}, a stride of {self.stride} "
+        f"and padding {self.padding}, expected a kernel of the stride's size "
+        "and no padding, so that no two of its patches overlap"
+      )
+
     top, bottom, left, right = self.padding
     for axis, kernel, size in (
       ("height", self.kernel_height, self.in_height + top + bottom),
       ("width", self.kernel_width, self.in_width + left + right),
     ):
-      if kernel > size:
+      if kernel > size and self.op not in _ENLARGING:
         raise ValueError(
           f"layer {self.name!r}: kernel {axis} {kernel} is larger than its "
           f"padded input {axis} {size}"
         )
 
-    if self.op not in ("conv", "linear"):
+    if self.op not in _ANY_CHANNELS:
       if self.in_channels != self.out_channels:
         raise ValueError(
           f"layer {self.name!r}: {self.op} has {self.in_channels} input and "
@@ -102,17 +124,26 @@ class Layer:
 
   @property
   def out_height(self) -> int:
+    if self.op in _ENLARGING:
+      return self.in_height * self.stride
     padded = self.in_height + self.padding[0] + self.padding[1]
     return (padded - self.kernel_height) // self.stride + 1
 
   @property
   def out_width(self) -> int:
+    if self.op in _ENLARGING:
+      return self.in_width * self.stride
     padded = self.in_width + self.padding[2] + self.padding[3]
     return (padded - self.kernel_width) // self.stride + 1
 
   @property
   def has_weights(self) -> bool:
     return self.op in WEIGHTED_OPS
+
+  @property
+  def multiplies(self) -> bool:
+    """Whether it multiplies two tensors, weights or not, and sums."""
+    return self.has_weights or self.op == "matmul"
 
   @property
   def weight_count(self) -> int:
@@ -124,12 +155,17 @@ class Layer:
 
   @property
   def macs(self) -> int:
-    """Multiply-accumulates; none without weights, by convention."""
+    """Multiply-accumulates; by convention of weights and matmuls alone."""
+    if self.op == "matmul":
+      return self.in_channels * self.out_count
+    if self.op == "conv_transpose":
+      return self.weight_count * self.in_height * self.in_width
     return self.weight_count * self.out_height * self.out_width
 
   @property
   def in_count(self) -> int:
-    """Elements of one input tensor; of all together for `concat`."""
+    """Elements of one input tensor, the first of a `matmul`; of all together
+    for `concat`."""
     return self.in_channels * self.in_height * self.in_width
 
   @property
@@ -267,6 +303,20 @@ class Workload:
   def weight_site(layer: Layer) -> str:
     """Name of the precision site of a layer's weights."""
     return f"{layer.name}.weight"
+
+  def operands(self, index: int) -> tuple[str, str]:
+    """Sites of the two tensors that a layer multiplies.
+
+    Raises:
+      ValueError: the layer multiplies none; names it.
+    """
+    layer, sites = self.layers[index], self.input_sites[index]
+    if not layer.multiplies:
+      raise ValueError(
+        f"layer {layer.name!r}: {layer.op} multiplies no two tensors"
+      )
+    second = self.weight_site(layer) if layer.has_weights else sites[1]
+    return sites[0], second
 
   @functools.cached_property
   def sites(self) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from fbq.nets import Net, Node
 from fbq.nets.graph import INPUT
 from fbq.search import bitq, pareto
+from hwsim.bfp import encode, movement_table, score
 from hwsim.bfp.formats import bitq_format
-from hwsim.bfp.table import encode, movement_table, score
 
 # Of 2 channels the last is the cheapest (5 + 1 / 2 bits), by eq. 6 the second.
 FORMATS = (bitq_format(8, 2, 4), bitq_format(8, 4, 8), bitq_format(6, 1, 2))

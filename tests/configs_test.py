@@ -13,7 +13,8 @@ FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 # Data or a run that has to be there: their own tests make it.
 NEEDS_FILES = {"cifar_free_bits", "export", "imagenet_bitq"}
-NEEDS_FILES |= {"imagenet_free_bits"}
+NEEDS_FILES |= {"compress", "imagenet_free_bits", "mlperf_kws"}
+NEEDS_FILES |= {"photos_lite0"}
 FASHION = {name for name in NAMES if name.startswith("fashion")}
 
 

@@ -13,6 +13,12 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", compiling.XLA_FLAGS)
 
 
+def pytest_collection_modifyitems(items):
+  """Files with whole runs come first: none of them goes on alone at the end."""
+  long = {item.path for item in items if "cache" in item.fixturenames}
+  items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
   """Compiled programs, shared by all processes of all tests of whole runs."""

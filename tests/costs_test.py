@@ -1,6 +1,8 @@
 """Cycles of an experiment: how outputs are timed, from numbers made by hand."""
 
 import dataclasses
+import itertools
+import types
 
 import lab_cases
 import numpy as np
@@ -9,10 +11,11 @@ from ml_collections import ConfigDict
 
 from fbq import precision
 from fbq.config import ConfigError
+from fbq.experiments.shootout import candidates
 from fbq.lab import points
 from fbq.lab.costs import Costs
 from fbq.search.free_bits import free_bits
-from hwsim import latency_io
+from hwsim import latency_io, ne16
 from hwsim.latency_table import Ladder, LatencyTable
 from hwsim.pulp import XPULPNN_V1, latency_table, simulate
 from tests.configs import tiny, tiny_exact
@@ -135,3 +138,56 @@ def test_a_board_timed_at_8_bits_alone_needs_that_setting(tmp_path):
   config.output_bits = "8"
   _, lab = lab_cases.checked(config)
   assert (lab.costs.cycles == table.for_output_bits(8)).all()
+
+
+def test_gates_see_cycles_at_the_next_precision_that_there_is():
+  """NE16 has weights of 2 to 8 bits, of which gates know three."""
+  net = tiny.separable()
+  table = ne16.latency_table(net.workload, ne16.GAP9_NE16)
+  assert table.cycles.shape == (5, 1, 7, 1)
+  found = Costs(None, table, "reader").for_gates
+  assert found.shape == (5, 3, 3, 3)
+  for a, o in itertools.product(range(3), repeat=2):
+    np.testing.assert_array_equal(
+      found[:, a, :, o], table.cycles[:, 0, [0, 2, 6], 0]
+    )
+  assert Costs(None, table, 8).for_gates.shape == (5, 3, 3)
+  own = costs([-30, -8, 0], "reader")
+  np.testing.assert_array_equal(own.for_gates, own.cycles)
+
+
+def test_a_shootout_chooses_on_ne16_among_what_has_values():
+  """Every assignment of three widths, or of seven, against the exact choice."""
+  net = tiny.separable()
+  table = ne16.latency_table(net.workload, ne16.GAP9_NE16)
+  ladder, own = table.ladder, Costs(None, table, 8)
+  lab = types.SimpleNamespace(net=net, costs=own, ladder=ladder)
+  hardware = candidates.Hardware.of(lab)
+  assert hardware.eight == own.total(net.workload, EIGHT)
+
+  # What gates found is raised to what there is; fewer bits never cost here
+  searched = dict.fromkeys(net.workload.free_sites, 2) | net.fixed_bits
+  raised = hardware.raised(searched)
+  assert {raised[s] for s in raised if not s.endswith(".weight")} == {8}
+  assert own.total(net.workload, raised) == table.cycles[:, 0].min(axis=1).sum()
+
+  weights = [s for s in net.workload.free_sites if s.endswith(".weight")]
+  for widths in ((2, 4, 8), ladder.weights):
+    values = {
+      site: {b: -(i + 1.0) / b**2 for b in widths}
+      for i, site in enumerate(weights)
+    } | {
+      site: {b: 0.0 for b in ((2, 4, 8) if widths == (2, 4, 8) else (8,))}
+      for site in net.workload.sites
+      if not site.endswith(".weight")
+    }
+    share = (hardware.share(searched) + 1) / 2
+    [bits] = hardware.best(values, [share])
+    best = max(
+      sum(values[s][b] for s, b in zip(weights, way, strict=True))
+      for way in itertools.product(widths, repeat=len(weights))
+      if own.total(net.workload, EIGHT | dict(zip(weights, way, strict=True)))
+      <= int(share * hardware.eight)
+    )
+    assert sum(values[s][bits[s]] for s in weights) == pytest.approx(best)
+    assert own.total(net.workload, bits) <= int(share * hardware.eight)

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import experiment_runs
+import idx_cases
 import jax
 import lab_cases
 import numpy as np
@@ -24,10 +25,12 @@ from fbq.deploy import (
   faithful,
   integer,
   onnx_qdq,
+  tflite_run,
 )
 from fbq.experiments.export.pipeline import Attempts
 from fbq.lab import experiment, finished, trained_point
 from fbq.train.log import Log
+from hwsim import ne16, proxies
 from hwsim.latency_table import total_cycles
 from hwsim.pulp import XPULP_V2, latency_table
 from tests.configs import tiny
@@ -100,6 +103,8 @@ def test_an_export_leaves_files_that_agree(point, exported):
   for layer in result["layers"].values():
     assert layer["proven_equal_channels"] == layer["channels"]
   assert (exported / "qdq.onnx").exists()
+  assert (exported / "qdq_fast.onnx").exists()
+  assert 300 <= result["onnx"]["fast_same_class"] <= 360
   assert result["onnx"]["same_class"] >= 358
   ran = "4 of 4 images equal" if shutil.which("cc") else "not compiled"
   assert result["c"]["checked"].startswith(ran)
@@ -107,6 +112,87 @@ def test_an_export_leaves_files_that_agree(point, exported):
   assert result["c"]["arena_bytes"] == peak
   assert (exported / "dory/network.onnx").exists()
   assert result["dory"].startswith("written; form")
+
+
+@pytest.fixture(scope="module")
+def on_ne16(tmp_path_factory):
+  """A run on NE16 with weights of widths that do not divide a byte."""
+  folder = tmp_path_factory.mktemp("runs")
+  net = tiny.separable()
+  weights = [s for s in net.workload.free_sites if s.endswith(".weight")]
+  widths = dict(zip(weights, (3, 5, 6, 7), strict=True))
+  bits = precision.uniform(net, 8) | widths
+  own_points.finished(
+    folder / "source", "mine", bits, variables(net), target="gap9_ne16"
+  )
+  made = configured(folder / "source", "mine")
+  assert experiment.run(made, folder / "export") == ""
+  return folder / "export", bits
+
+
+def test_an_export_of_ne16_writes_all_but_dory_and_says_why(on_ne16):
+  workdir, bits = on_ne16
+  result, network = result_in(workdir), artifact.load(workdir)
+  assert network.bits == bits and "failed" not in result
+  assert result["target"] == "gap9_ne16" and result["refused"] == []
+  assert result["dory"].startswith(
+    "not written: DORY has no code for gap9_ne16"
+  )
+  assert not (workdir / "dory").exists() and result["dory_command"] == ""
+  assert result["onnx"]["same_class"] >= 355
+  if shutil.which("cc"):
+    assert result["c"]["checked"].startswith("4 of 4 images equal")
+  net = network.net
+  stored = proxies.weight_bytes(net.workload, bits)
+  assert result["sizes"]["weight_bytes"] == stored
+  assert result["c"]["weight_bytes"] == stored
+
+  # Cycles with the widest multipliers that NE16 has
+  wide = dataclasses.replace(ne16.GAP9_NE16, norm_bits=32)
+  table = ne16.latency_table(net.workload, wide)
+  cycles = total_cycles(table, net.workload, bits, "site")
+  assert result["cycles"] == {"32": cycles}
+  report = (workdir / "report.html").read_text()
+  assert f"{cycles:,}" in report and "DORY has no code for gap9_ne16" in report
+
+
+def test_tflite_is_run_and_held_against_the_integers(point, exported):
+  """Of 4-bit weights in both forms; the smaller one is the coarser."""
+  found = result_in(exported)["tflite"]
+  assert list(found) == ["network.tflite", "network_int4.tflite"]
+  network = artifact.load(exported)
+  codes = np.asarray(integer.quantize_images(point.images))
+  ours = np.asarray(integer.integer_apply(network, codes)).argmax(-1)
+  for name, numbers in found.items():
+    data = tflite_run.load(exported / name)
+    assert numbers["bytes"] == len(data)
+    classes = tflite_run.run(tflite_run.session(data), codes).argmax(-1)
+    assert np.sum(classes == ours) >= 350 and numbers["same_class"] >= 350
+    assert 0.9 < numbers["equal"] / numbers["values"] <= 1
+    assert numbers["equal_channels"] <= numbers["channels"] == 8 + 8 + 16 + 16
+  wide, narrow = found.values()
+  assert narrow["weight_bytes"] < wide["weight_bytes"]
+  assert narrow["equal_channels"] <= wide["equal_channels"]
+  report = (exported / "report.html").read_text()
+  assert 'href="network_int4.tflite"' in report
+
+
+def test_an_export_of_mnist_s_files_agrees_on_every_image(tmp_path):
+  """With the trained network in float64, whose codes are proven to be equal."""
+  idx_cases.write(tmp_path / "data", train=40, test=130)
+  net = tiny.separable()
+  source = tmp_path / "source"
+  bits = precision.uniform(net, 8)
+  data = dict(name="idx", directory=str(tmp_path / "data"))
+  own_points.finished(source, "8/8", bits, variables(net), data=data)
+  workdir = tmp_path / "export"
+  assert experiment.run(configured(source), workdir) == ""
+  result = result_in(workdir)
+  assert result["images"] == result["same_exact_class"]["64"] == 130
+  assert result["same_class"]["64"] >= 129  # a tie of float32
+  assert list(result["tflite"]) == ["network.tflite"]
+  report = (workdir / "report.html").read_text()
+  assert "130 of 130 test images" in report and "in float64" in report
 
 
 def test_the_hardware_is_the_run_s_for_files_command_and_cycles(

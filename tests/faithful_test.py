@@ -62,4 +62,11 @@ def test_layers_are_compared_given_the_same_codes(width):
     found = integer.integer_apply(network, codes["input"])
     np.testing.assert_array_equal(report.classes, np.argmax(found, -1))
     assert report.same_class == np.sum(report.classes == logits)
+    proven = all(x.equal_channels == x.channels for x in report.layers)
+    assert (report.exact_classes is not None) == proven
+    if width == 64:
+      assert proven and report.same_exact_class == report.images
+      in_float64 = exact(MIX, variables(MIX), bits, images(MIX))["fc"]
+      right = in_float64.argmax(-1)
+      np.testing.assert_array_equal(report.exact_classes, right)
   assert report.images == 4

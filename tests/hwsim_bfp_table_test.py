@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from hwsim_networks import chain, network
 
-from hwsim.bfp.formats import FP32, bitq_format, bitq_grid
-from hwsim.bfp.movement import nest_of
-from hwsim.bfp.table import (
+from hwsim.bfp import (
   encode,
   layer_bits,
   movement_table,
   score,
 )
+from hwsim.bfp.formats import FP32, bitq_format, bitq_grid
+from hwsim.bfp.movement import nest_of
 from hwsim.bfp.tiling import best_tiling
 from hwsim.workload import Layer, Workload
 

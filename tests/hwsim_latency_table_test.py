@@ -17,10 +17,10 @@ from hwsim.latency_table import (
   encode,
   flat_costs,
   layer_cycles,
-  score,
   total_cycles,
 )
 from hwsim.pulp import XPULPNN_V1, get_target, latency_table, simulate
+from hwsim.scoring import score
 from hwsim.workload import Layer, Workload
 
 

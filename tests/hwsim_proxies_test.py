@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hwsim_networks import chain, golden, mobilenet_v1, network
 
-from hwsim.latency_table import encode, score
+from hwsim.latency_table import encode
 from hwsim.proxies import (
   bops,
   bops_table,
   peak_activation_bytes,
   weight_bytes,
 )
+from hwsim.scoring import score
 from hwsim.workload import Layer, Workload
 
 NETWORKS = {

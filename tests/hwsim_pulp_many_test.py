@@ -1,4 +1,4 @@
-"""Many targets at once: equal to one at a time; what is assumed, and its worth."""
+"""Many targets at once, equal to one at a time; what assumptions are worth."""
 
 import dataclasses
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hwsim_networks import chain
 
+from hwsim.latency_table import total_cycles
 from hwsim.pulp import (
   TARGETS,
   XPULP_V2,
@@ -13,6 +14,7 @@ from hwsim.pulp import (
   XPULPNN_V1_ISS,
   XPULPNN_V2,
   doubt,
+  latency,
   latency_table,
   many,
   simulate,
@@ -32,7 +34,7 @@ NET = chain(
 
 
 def targets():
-  """More than a chunk of them, of every kernel set, some with equal memories."""
+  """More than a chunk, of every kernel set, some with equal memories."""
   sizes = [(64_000, 160_000), (48_000, 120_000), (256_000, 0)]
   return [
     dataclasses.replace(
@@ -166,3 +168,21 @@ def test_slopes_equal_differences_between_the_ends():
       assert slope == pytest.approx(swing[each.name], rel=0.35)
     else:
       assert slope == pytest.approx(swing[each.name], abs=5e-4 * central)
+
+
+def test_latency_is_told_with_its_interval():
+  bits = {site: 4 for site in NET.free_sites}
+  found = latency(NET, bits, XPULP_V2, draws=20, share=0.8, seed=3)
+  table = latency_table(NET, XPULP_V2)
+  assert found.central == total_cycles(table, NET, bits)
+  constants, _ = doubt.draws(XPULP_V2, 20, 3)
+  cycles = many.latency_tables(NET, constants).cycles
+  each = sorted(
+    total_cycles(dataclasses.replace(table, cycles=one), NET, bits)
+    for one in cycles
+  )
+  assert (found.low, found.high) == (each[1], each[17])
+  own = many.network_cycles(cycles, NET, bits, "site")
+  assert own[0] == total_cycles(
+    dataclasses.replace(table, cycles=cycles[0]), NET, bits, "site"
+  )

@@ -29,18 +29,25 @@ MAY_IMPORT = {
   "fbq.nets": (*METHOD, "fbq.files"),
   "fbq.quantizers": METHOD,
   "fbq.ops": METHOD,
+  "fbq.attention": (),
+  "fbq.dense": (),
   "fbq.variables": (),
   "fbq.halves": ("fbq.backend",),
   "fbq.norms": (),
   "fbq.schemes": METHOD,
-  "fbq.model": (*METHOD, "fbq.schemes", "fbq.norms", "fbq.halves"),
+  "fbq.model": (
+    *METHOD,
+    *("fbq.schemes", "fbq.norms", "fbq.halves", "fbq.attention"),
+  ),
   "fbq.data": ("fbq.files", "fbq.backend"),
   "fbq.train": (
     *METHOD,
     *("fbq.schemes", "fbq.norms", "fbq.model", "fbq.data", "fbq.files"),
   ),
   "fbq.search": (*METHOD, "fbq.schemes"),
-  "fbq.ptq": (*METHOD, "fbq.schemes", "fbq.model", "fbq.train"),
+  "fbq.ptq": (
+    *(*METHOD, "fbq.norms", "fbq.schemes", "fbq.model", "fbq.train"),
+  ),
   "fbq.deploy": (
     *METHOD,
     *("fbq.schemes", "fbq.norms", "fbq.model", "fbq.train", "fbq.ptq"),

@@ -114,6 +114,7 @@ def where(workdir: pathlib.Path, whole: pathlib.Path) -> str:
     for word in stage.name.split("-")
     if word.isalpha() and word not in ("locked", "free")
   )
+  kind = kind or stage.name
   steps = {p.name for p in (whole / "checkpoints" / stage.name).iterdir()}
   done = {p.name for p in stage.iterdir()}
   return f"after {kind}" if steps <= done else kind
@@ -132,7 +133,8 @@ def contents(workdir: pathlib.Path) -> dict[str, str]:
   """All files that must be the same, by path; without times and places.
 
   Of checkpoints their notes, which have a digest of all numbers; the files that
-  orbax writes have times in them.
+  orbax writes have times in them. The page, which shows times, is made of
+  results.json alone.
   """
   special: dict[str, Callable[[pathlib.Path], object]] = {
     "metrics.jsonl": lambda path: experiment_runs.metrics(path.parent),
@@ -143,7 +145,7 @@ def contents(workdir: pathlib.Path) -> dict[str, str]:
   for path in sorted(workdir.rglob("*")):
     inside = path.relative_to(workdir)
     in_checkpoint = inside.parts[0] == "checkpoints"
-    if not path.is_file() or path.name == ".lock":
+    if not path.is_file() or path.name in (".lock", "report.html"):
       continue
     if in_checkpoint and inside.parts[-2:] != ("notes", "metadata"):
       continue

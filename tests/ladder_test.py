@@ -16,10 +16,10 @@ from hwsim.latency_table import (
   encode,
   flat_costs,
   layer_cycles,
-  score,
   total_cycles,
 )
 from hwsim.ne16 import GAP9_NE16
+from hwsim.scoring import score
 from hwsim.workload import Layer
 
 SAME = (1, 1, 1, 1)

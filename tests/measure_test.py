@@ -259,6 +259,14 @@ def test_noise_of_runs_widens_the_interval_and_a_busy_machine_is_told():
   np.testing.assert_array_equal(busy[0].whole.times_ns, busy[0].whole.busy_ns)
 
 
+def test_two_measurements_of_a_network_are_compared():
+  first, second = np.array([100.0] * 5), np.array([110.0] * 5)
+  quiet = lambda times: Whole(times, times, 0.0)
+  assert table.apart([(quiet(first), quiet(first))]) == 0
+  pairs = [(quiet(second), quiet(first)), (quiet(first), quiet(first))]
+  assert table.apart(pairs) == pytest.approx(0.1 / 2**0.5)
+
+
 def test_mixtures_show_every_conversion_that_there_can_be():
   net = dataclasses.replace(nets.mobilenet_v2(0.1, 32, 10), fixes_adders=False)
   seen = set()

@@ -37,7 +37,10 @@ def test_decided_gates_equal_the_fixed_precision(noise, faithful):
   if noise is not None:
     noise = scheme.noise(noise, len(IMAGES))
   variables = search_variables(logits)
-  found = Model(NET, scheme).apply(variables, IMAGES, False, noise=noise)
+  apply = jax.jit(
+    lambda v, n: Model(NET, scheme).apply(v, IMAGES, False, noise=n)
+  )
+  found = apply(variables, noise)
   np.testing.assert_allclose(found, fixed(MIXED), rtol=1e-4, atol=1e-5)
   assert scheme.assignment(NET, variables) == MIXED
 

@@ -1,4 +1,4 @@
-"""ResNet v2 and NASNet against published counts, and run in another way.
+"""ResNet v2, NASNet and Lite0 against published counts, and run otherwise.
 
 Counts of trained parameters and of batch norms' channels are those that Keras
 gives for the same networks (keras.applications: 25,613,800, 60,380,648 and
@@ -15,6 +15,7 @@ from ptq_cases import images, variables
 from fbq import nets
 from fbq.model import Model
 from fbq.nets.node import same_padding
+from fbq.train import torch_weights
 
 KERAS = {
   "nasnet_mobile": (5_326_716, 36_738),
@@ -24,6 +25,7 @@ KERAS = {
 
 # Maps of 1x1 in the last stage, of different sizes before.
 TINY = {
+  "efficientnet_lite0": dict(classes=5, width=0.25, resolution=33, groups=3),
   "nasnet_mobile": dict(classes=5, width=0.1, resolution=32, cells=1),
   "resnet50_v2": dict(classes=5, width=0.06, resolution=32),
 }
@@ -52,6 +54,7 @@ def test_counts_are_those_of_keras(name):
   [
     ("nasnet_mobile", "5.3", 564),  # table 1 of the whitepaper; the paper's
     ("resnet50_v2", "25.6", None),
+    ("efficientnet_lite0", "4.7", None),  # timm: 4,652,008
     ("resnet152", "60.2", 11_514),  # torchvision's 60,192,808 and 11.51 G
     ("resnet152_v2", "60.3", None),
   ],
@@ -77,6 +80,8 @@ def test_strides_of_resnet_v2_come_last():
 def test_arguments_are_refused(name):
   with pytest.raises(ValueError, match="width is 0"):
     nets.build(name, width=0)
+  with pytest.raises(ValueError, match="groups is 8, expected 1 to 7"):
+    nets.build("efficientnet_lite0", groups=8)
   if name == "nasnet_mobile":
     with pytest.raises(ValueError, match="cells is 0"):
       nets.build(name, cells=0)
@@ -137,6 +142,21 @@ class Reference:
     around = ((1, 1),) * 2
     y = self.normed(y, f"{name}.conv2", stride=stride, padding=around)
     return self.conv(jax.nn.relu(y), f"{name}.conv3") + skip
+
+  # ---- EfficientNet-Lite0
+
+  def lite0(self, x):
+    relu6 = lambda x: jnp.clip(x, 0, 6)
+    x = relu6(self.normed(x - 127 / 255, "conv1", stride=2))
+    blocks = [(1, 1), (6, 2), (6, 1), (6, 2), (6, 1)]
+    for i, (expansion, stride) in enumerate(blocks, start=1):
+      y = x
+      if expansion > 1:
+        y = relu6(self.normed(y, f"block{i}.expand"))
+      y = relu6(self.normed(y, f"block{i}.dw", stride=stride))
+      y = self.normed(y, f"block{i}.project")
+      x = x + y if x.shape == y.shape else y
+    return self.end(relu6(self.normed(x, "conv2")))
 
   # ---- NASNet-A
 
@@ -203,19 +223,18 @@ class Reference:
     return self.end(jax.nn.relu(x))
 
 
-@pytest.mark.parametrize("name", ["nasnet_mobile", "resnet50_v2"])
+@pytest.mark.parametrize("name", TINY)
 def test_logits_are_those_of_the_papers_drawing(name):
   net = nets.build(name, **TINY[name])
   given = variables(net)
+  drawing = {
+    "efficientnet_lite0": Reference.lite0,
+    "nasnet_mobile": Reference.nasnet,
+    "resnet50_v2": lambda self, x: self.resnet(x, (3, 4, 6, 3)),
+  }[name]
 
   def run(given, x):
-    reference = Reference(given)
-    theirs = (
-      reference.nasnet(x)
-      if name == "nasnet_mobile"
-      else reference.resnet(x, (3, 4, 6, 3))
-    )
-    return Model(net).apply(given, x, False), theirs
+    return Model(net).apply(given, x, False), drawing(Reference(given), x)
 
   # Run once, so time goes into compiling it.
   quick = {"xla_backend_optimization_level": 0}
@@ -224,3 +243,42 @@ def test_logits_are_those_of_the_papers_drawing(name):
   largest = np.abs(expected).max()
   np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * largest)
   assert np.ptp(expected) > 0.01 * largest
+
+
+def test_lite0_is_read_under_the_names_of_its_package():
+  """Kernels as PyTorch has them; norms add 0.001 to variances there."""
+  net = nets.build("efficientnet_lite0", **TINY["efficientnet_lite0"])
+  given, state = variables(net), {}
+  outer = {"conv1": "_conv_stem _bn0", "conv2": "_conv_head _bn1"}
+  inner = {
+    "expand": "_expand_conv _bn0",
+    "dw": "_depthwise_conv _bn1",
+    "project": "_project_conv _bn2",
+  }
+  for name, kernel in given["params"].items():
+    node = name.removesuffix("_kernel")
+    if node == name or node == "classifier":
+      continue
+    block, _, part = node.partition(".")
+    module, norm = (outer.get(node) or inner[part]).split()
+    prefix = ""
+    if part:
+      prefix = f"_blocks.{int(block.removeprefix('block')) - 1}."
+    state[f"{prefix}{module}.weight"] = kernel.transpose(3, 2, 0, 1)
+    scale, stats = given["params"], given["batch_stats"][f"{node}_norm"]
+    norm = f"{prefix}{norm}"
+    state[f"{norm}.weight"] = scale[f"{node}_norm"]["scale"]
+    state[f"{norm}.bias"] = scale[f"{node}_norm"]["bias"]
+    state[f"{norm}.running_mean"] = stats["mean"]
+    state[f"{norm}.running_var"] = stats["var"]
+    state[f"{norm}.num_batches_tracked"] = np.array(3)
+  state["_fc.weight"] = given["params"]["classifier_kernel"].T
+  state["_fc.bias"] = given["params"]["classifier_bias"]
+
+  blank = jax.tree.map(np.zeros_like, given)
+  loaded, report = torch_weights.load(net, state, blank)
+  assert not report.missing and not report.unmatched
+  more = jax.tree.map(np.copy, given)
+  for stats in more["batch_stats"].values():
+    stats["var"] = stats["var"] + np.float32(1e-3 - 1e-5)
+  jax.tree.map(np.testing.assert_array_equal, loaded, more)

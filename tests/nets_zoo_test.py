@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import re
 
@@ -209,8 +210,18 @@ def test_the_model_has_the_parameters_of_the_table(builder):
   assert count == net.parameter_count
 
 
-@pytest.mark.parametrize("mode", ["float", "fixed", "search"])
-@pytest.mark.parametrize("builder", TINY)
+# A quantizer sees a tensor, not the network around it: one with all kinds of
+# layers is enough, and FBQ_SLOW asks for the others.
+QUANTIZED = TINY if os.environ.get("FBQ_SLOW") else ["mobilenet_v2"]
+
+
+@pytest.mark.parametrize(
+  ("builder", "mode"),
+  [
+    *((builder, "float") for builder in TINY),
+    *((b, mode) for b in QUANTIZED for mode in ("fixed", "search")),
+  ],
+)
 def test_trains(builder, mode):
   """One forward and backward pass: finite, and every kernel has a gradient."""
   net = tiny(builder)

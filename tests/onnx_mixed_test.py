@@ -94,7 +94,7 @@ def four_bits(net, node, kernel):
 
 def step_of(network, tensor):
   if tensor == INPUT:
-    return 1 / 255, 0
+    return 1 / 255, (network.net.image_zero or (0,))[0]
   site = network.net.site_of[tensor]
   peak = network.ranges[site.removesuffix(".out")]
   signed = network.net.is_signed[site]
@@ -111,11 +111,13 @@ def dequantized(network, tensor, codes_):
   return (codes_.astype(np.float64) - zero) * step
 
 
-@pytest.mark.parametrize("name", ["mix", "mobilenet_v2", "resnet8"])
+@pytest.mark.parametrize("name", ["mix", "grey", "mobilenet_v2", "resnet8"])
 def test_every_layer_computes_what_its_kind_says(name):
   """Given what it read: floats to 1e-5, and codes but for a few ties."""
   net = FREE
-  if name != "mix":
+  if name == "grey":  # images are padded with their mean colour
+    net = dataclasses.replace(FREE, image_zero=(90, 90))
+  elif name != "mix":
     net = dataclasses.replace(ZOO[name], fixes_adders=False)
   network = float_net(net)
   for bits in assignments(net, 12):
@@ -204,5 +206,5 @@ def test_layers_that_cannot_be_written_are_named():
   with pytest.raises(ValueError, match="cannot be measured"):
     onnx_mixed.check_supported(wrong)
   black = dataclasses.replace(MIX, image_zero=(3, 4))
-  with pytest.raises(ValueError, match="mean colour"):
+  with pytest.raises(ValueError, match="one number for all colours"):
     onnx_mixed.check_supported(black)

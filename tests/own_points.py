@@ -1,6 +1,7 @@
 """A run that was not trained but looks so, of an experiment of a user's own.
 
-It tells what an export asks for, and nothing else; its hardware is XpulpV2.
+It tells what an export asks for, and nothing else; its hardware is XpulpV2 if
+nothing else is said.
 """
 
 import dataclasses
@@ -52,12 +53,17 @@ def _never(*_):
 EXPERIMENT = Experiment(OwnPoints, _never, _never, Listed, _never, _never)
 
 
-def opened(directory) -> Lab:
-  """A lab of the experiment at work in a directory."""
+def opened(directory, **changes) -> Lab:
+  """A lab of the experiment at work in a directory.
+
+  Args:
+    directory: workdir of the run.
+    **changes: settings instead of those of the tiny config.
+  """
   base = tiny.get_config().to_dict()
   keys = ("net", "data", "float_training", "checkpoint_every", "log_every")
   given = {key: base[key] for key in keys}
-  given |= {"target": "xpulp_v2"}
+  given |= {"target": "xpulp_v2", **changes}
   given = config_lib.configured("tests.own_points:EXPERIMENT", **given)
   lab = Lab(config_lib.of(OwnPoints, given))
   lab.open(directory)
@@ -72,7 +78,9 @@ def finish(lab: Lab, *names: str) -> None:
   workdir.finish(lab.workdir, found.summary())
 
 
-def finished(directory, name, assignment, variables, *others) -> None:
+def finished(
+  directory, name, assignment, variables, *others, **changes
+) -> None:
   """A finished run with one trained point, and others that lack everything.
 
   Args:
@@ -80,8 +88,9 @@ def finished(directory, name, assignment, variables, *others) -> None:
     name, assignment: point, and bits of every site of the tiny network.
     variables: variables of the point under `Fixed`.
     *others: names of further points.
+    **changes: as for `opened`.
   """
-  lab = opened(directory)
+  lab = opened(directory, **changes)
   points.save_precisions(lab, {name: assignment})
   settings = lab.settings
   tuner = FineTuner(lab, recipe_of(settings.qat), settings.fine_tuning)

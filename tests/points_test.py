@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import experiment_runs
 import pytest
 
 # In a process of its own: the devices of one are what it started with.
@@ -156,6 +157,7 @@ json.dump(
 @pytest.fixture(scope="module")
 def report():
   flags = "--xla_force_host_platform_device_count=8"
+  flags += f" {experiment_runs.XLA_FLAGS}"
   done = subprocess.run(
     [sys.executable, "-c", SCRIPT],
     env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},

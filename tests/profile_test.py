@@ -15,12 +15,14 @@ from pulp_calls import Tiles, core_cycles, kernel_cycles
 from fbq import config as config_lib
 from fbq import nets
 from fbq.config import ConfigError
-from fbq.experiments.profile import EXPERIMENT, pipeline
+from fbq.experiments.profile import EXPERIMENT, pipeline, published
 from fbq.experiments.profile.config import Profiling, compared
+from fbq.experiments.profile.plateaus import plateaus
 from fbq.lab import causes, experiment
 from fbq.lab.lab import Lab
 from fbq.report import __main__ as report_again
 from hwsim import latency_io, ne16
+from hwsim.ne16.kernels import mode_of
 from hwsim.pulp import TARGETS, XPULP_V2, XPULPNN_V1, simulate
 from hwsim.pulp.roofline import least_bytes, peak_macs_per_cycle
 from hwsim.workload import Layer
@@ -259,8 +261,10 @@ def test_published_figures_of_mobilenet_v1():
   """The whole network of `fbq.nets`, pooling included."""
   rows = pipeline.wholes(nets.mobilenet_v1(0.75), XPULPNN_V1)
   changes = {(row.target, row.name): row.change for row in rows}
-  for key, published in pipeline.PUBLISHED.items():
-    assert changes[key] == pytest.approx(published, abs=0.05)
+  for name, change in zip(
+    ("4/4", "4/4+FB"), published.PUBLISHED["xpulpnn_v1"], strict=True
+  ):
+    assert changes["xpulpnn_v1", name] == pytest.approx(change, abs=0.05)
 
 
 def whole(op, in_channels, out_channels, size):
@@ -347,3 +351,111 @@ def test_least_bytes_by_hand():
   # 12 inputs of 4 bits, 15 weights of 2, 20 outputs of 8
   assert least_bytes(layer, 4, 2, 8) == 6 + 4 + 20
   assert least_bytes(Layer("a", "add", 3, 3, 2, 2), 8, 8, 8) == 24 + 12
+
+
+def test_variants_of_what_is_published_disagreeing_first():
+  """Simulated ones from the networks themselves, measured ones as in facts."""
+  net = nets.mobilenet_v1(0.25, 32)
+  asked = []
+
+  def cycles(target):
+    asked.append(target)
+    return pipeline._cycles(net, target)
+
+  rows = published.variants(cycles)
+  worst = [max(map(abs, row.off)) for row in rows]
+  assert worst == sorted(worst, reverse=True)
+  assert len(rows) == len(asked) / 2 + 3
+
+  # pulp-nn is the baseline's alone
+  library = dataclasses.replace(XPULP_V2, conv_library="pulp-nn")
+  eight, four = (
+    sum(cost.cycles for cost in pipeline.networks(net, target)[name])
+    for target, name in ((library, "8/8"), (XPULP_V2, "4/4+FB"))
+  )
+  [row] = [r for r in rows if r.what == "8/8 by pulp-nn, as DORY takes it"]
+  assert row.free == pytest.approx(four / eight - 1)
+
+  row = next(r for r in rows if r.what == "layers run in GVSOC")
+  theirs = published.PUBLISHED[row.target]
+  assert row.off == pytest.approx(
+    (100 * (row.four - theirs[0]), 100 * (row.free - theirs[1]))
+  )
+  budgets = {t.l2_budget_bytes for t in asked}
+  assert budgets == {352_000, 354_048}
+
+
+def test_budgets_of_l2_are_those_of_one_target_at_a_time():
+  net = nets.ds_cnn()
+  sizes = (1_000, 60_000, 352_000)
+  found = pipeline._budgets(net, XPULPNN_V1, sizes)
+  assert found[1_000] == {}
+  for size in sizes[1:]:
+    changed = dataclasses.replace(
+      XPULPNN_V1, code_reserved_bytes=512_000 - size
+    )
+    wholes = pipeline.wholes(net, changed)
+    assert found[size] == {whole.name: whole.cycles for whole in wholes}
+
+
+def test_plateaus_join_neighbours_whose_changes_are_alike():
+  def cycles(four):
+    return {"8/8": 1_000, "4/4": four} if four else {}
+
+  each = (0, 0, 700, 704, 706, 699, 650)
+  rows = plateaus({10 * i: cycles(four) for i, four in enumerate(each)})
+  ends = [(row.first, row.last) for row in rows]
+  assert ends == [(0, 10), (20, 30), (40, 40), (50, 50), (60, 60)]
+  assert rows[0].changes == {} and rows[0].eight == ()
+  assert rows[1].changes["4/4"] == pytest.approx(-0.298)
+  assert rows[1].has(25) and not rows[1].has(35)
+
+
+@pytest.fixture(scope="module")
+def on_ne16(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("profile") / "ne16"
+  made = config("net=ds_cnn,target=gap9_ne16", l2_sweep_bytes=(-1_300_000, 0))
+  experiment.run(made, workdir)
+  return workdir
+
+
+def test_ne16_is_profiled_alone_at_its_own_precisions(on_ne16):
+  workload = nets.ds_cnn().workload
+  layers = {layer.name: layer for layer in workload.layers}
+  with (on_ne16 / "results.csv").open(newline="") as file:
+    rows = list(csv.DictReader(file))
+  assert {row["target"] for row in rows} == {"gap9_ne16"}
+  weighted = 10
+  assert len(rows) == 7 * weighted + 1
+  for row in rows:
+    weight_bits = 8 if row["weight_bits"] == "-" else int(row["weight_bits"])
+    bits = int(row["in_bits"]), weight_bits, int(row["out_bits"])
+    found = ne16.simulate(layers[row["layer"]], *bits, ne16.GAP9_NE16)
+    assert found.total == int(row["cycles"]) and bits[0] == 8
+    mode = mode_of(layers[row["layer"]])
+    assert row["engine"] == ("cores" if mode is None else f"NE16 {mode}")
+
+  result = json.loads((on_ne16 / "result.json").read_text())
+  names = [network["name"] for network in result["networks"]]
+  assert names == ["8/8", "8/4", "8/4+FB", "8/2", "8/2+FB"]
+  table = ne16.latency_table(workload, ne16.GAP9_NE16)
+  assert result["networks"][0]["cycles"] == table.cycles[:, 0, -1, 0].sum()
+  assert result["networks"][3]["cycles"] == table.cycles[:, 0, 0, 0].sum()
+  assert len(result["l2_budgets"]) == 2
+
+
+def test_the_page_of_ne16_tells_what_its_facts_say(on_ne16):
+  page = (on_ne16 / "report.html").read_text()
+  for text in (
+    "1x1 jobs read all bits",
+    "NE16 depthwise",
+    "runs on",
+    "Roofline",
+  ):
+    assert text in page
+  assert "Free Bits slides" not in page
+  result = json.loads((on_ne16 / "result.json").read_text())
+  numbers = [each["numbers"] for each in result["statements"]]
+  assert numbers[0]["NE16 depthwise compute"] < 0.7
+  assert numbers[1]["NE16 1x1 compute"] == 1.0
+  assert 0 < numbers[2]["share of 8/8"] < 1 and numbers[2]["cores cycles"] == 1

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_cases import workloads
 
-from fbq.search import pareto_sets, problem, quantile
 from fbq.search import exact as exact_search
+from fbq.search import pareto_sets, problem, quantile
 from fbq.search.free_bits import free_bits
 from hwsim.latency_table import BITS
 

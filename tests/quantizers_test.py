@@ -12,6 +12,14 @@ from golden_cases import BAYESIAN, QUANTLIB, case, close, names
 from fbq.quantizers import bayesian_bits, uniform
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_32_bits_are_floats_of_a_range(signed):
+  x = np.linspace(-1.2 if signed else 0.0, 1.2, 997, dtype=np.float32)
+  found = uniform.quantize(x, jnp.float32(1.0), jnp.int32(32), signed)
+  expected = np.clip(x, -1 if signed else 0, 1)
+  np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_pact_activations_golden(bits):
   c = case(QUANTLIB, f"pact_act_{bits}_round")

@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import experiment_runs
 
 # Columns and keys that hold times, or costs in times of steps.
-TIMED = ("seconds", "search_steps", "stages", "wall_seconds")
+TIMED = ("seconds", "search_steps", "stages", "wall_seconds", "date")
 MORE = {
   "tiny_folder": "--config.data.directory={parent}/images",
 }

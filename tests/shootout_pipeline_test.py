@@ -107,7 +107,8 @@ class Lab:
   """As much of a lab as pipelines see."""
 
   def __init__(self, workdir):
-    self.net, self.workdir, self.ladder = NET, workdir, PULP_LADDER
+    self.net, self.workdir = NET, workdir
+    self.ladder, self.widths = PULP_LADDER, BITS
     self.costs = Costs(None, table(), "reader")
     self.told, self.searches = [], []
     self.log = types.SimpleNamespace(say=self.told.append)
@@ -284,12 +285,12 @@ def test_kept_weights_are_calibrated_at_their_bits(tmp_path):
   begun = types.SimpleNamespace(images=images)
   seen = {}
 
-  def starts(net, variables, tensors, recipe):
+  def starts(net, variables, tensors, recipe, bits):
     seen.update(tensors)
     return {"a.out": {2: 9.0, 4: 9.0, 8: 9.0}}
 
   lab = types.SimpleNamespace(
-    net=NET, bits=lambda b: jnp.asarray(precision.to_array(NET, b))
+    widths=BITS, net=NET, bits=lambda b: jnp.asarray(precision.to_array(NET, b))
   )
   learned = types.SimpleNamespace(trained=("params", "ranges"))
   with mock.patch.object(fine_tuning, "starts", starts):

@@ -7,6 +7,7 @@ last byte: once for a tensor, like a layer's bias, and moved with no tile.
 import math
 from fractions import Fraction
 
+import dense_cases
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,6 +140,8 @@ NETS = {
   "attention": lambda: nets.build(
     "mobilenet_v2", width=0.25, resolution=32, attention="adaptive"
   ),
+  "tokens": dense_cases.attention,
+  "pyramid": dense_cases.pyramid,
   "vgg": lambda: nets.build("vgg9", width=0.125, resolution=32),
 }
 

@@ -48,11 +48,6 @@ class Inputs(NamedTuple):
   labels: np.ndarray | None
   names: tuple[str, ...]
 
-  @property
-  def count(self) -> int:
-    """Number of inputs."""
-    return len(self.x)
-
   def rows(self, which: np.ndarray) -> "Inputs":
     """Those of some numbers, in their order."""
     labels = None if self.labels is None else self.labels[which]
@@ -104,7 +99,7 @@ def read(
       f"{path}: expected a folder of pictures or of .bin files, or a file that "
       "ends in .npz, .npy or .bin"
     )
-  return found.rows(_some(found.count, most, seed))
+  return found.rows(_some(len(found.x), most, seed))
 
 
 def _some(count: int, most: int, seed: int) -> np.ndarray:

@@ -114,7 +114,9 @@ def _network(manifest, arrays):
   # The table first: it says which arrays there must be.
   rows = manifest["layers"]
   net = files.net_of(manifest)
-  precision.check_assignment(net, manifest["bits"], "network.json")
+  precision.check_assignment(
+    net, manifest["bits"], "network.json", packing.LADDER
+  )
 
   # Steps of activations are plain numbers of the manifest; those of weights
   # have channels and come from the arrays.

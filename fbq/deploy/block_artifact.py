@@ -81,7 +81,8 @@ class BlockNet:
 
   def activation_bytes(self, tensor: str) -> int:
     """Bytes of one image's tensor, packed; logits take 4 each."""
-    site, shape = self.net.site_of[tensor], (1, *self.net.shapes[tensor])
+    site = self.net.site_of[tensor]
+    shape = (1, *self.net.stored_shapes[tensor])
     if site is None:
       return 4 * int(np.prod(shape))
     bits, exponent_bits, _ = _format(self, site)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbq import precision
+from fbq.deploy import packing
 from fbq.deploy import requant as rq
 from fbq.deploy.integer import IntegerNet, code_range, requant_of
 from fbq.nets.graph import INPUT, INPUT_SITE, Net, Node
@@ -78,7 +79,7 @@ def lower(
   # in every comparison.
   check_supported(net)
   check_numbers(variables)
-  precision.check_assignment(net, assignment)
+  precision.check_assignment(net, assignment, ladder=packing.LADDER)
   for site in variables.get("ranges", ()):
     if site != (owner := net.step_site.get(site, site)):
       raise ValueError(

@@ -6,13 +6,19 @@ bits 0-3 first, then 4-7 (pulp-platform/pulp-nn-mixed,
 generators/templates/pulp_nn_utils_h.t). Neighbours in memory are channels:
 activations are stored row, column, channel; weights output channel, row,
 column, input channel. Weights of a depthwise layer are stored channel, row,
-column, but below 8 bits channels share bytes: group of 8 / bits channels, row,
-column, channel (generators/templates/pulp_nn_dw_x_y_z.t).
+column, but at 2 and 4 bits channels share bytes: group of 8 / bits channels,
+row, column, channel (generators/templates/pulp_nn_dw_x_y_z.t).
+
+Widths that do not divide a byte, as NE16's weights have, go on across bytes in
+the same order. No kernel reads them so; the C of an export does.
 """
 
 import numpy as np
 
-BITS = (2, 4, 8)
+from hwsim.latency_table import PULP_LADDER, Ladder
+
+BITS = (2, 3, 4, 5, 6, 7, 8)
+LADDER = Ladder(PULP_LADDER.activations, BITS)  # what integers are made of
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
@@ -31,10 +37,8 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     raise ValueError(
       f"codes from {codes.min()} to {codes.max()} do not fit {bits} bits"
     )
-  per_byte = 8 // bits
-  groups = np.pad(codes, (0, -codes.size % per_byte)).reshape(-1, per_byte)
-  shifts = bits * np.arange(per_byte)
-  return np.sum((groups & (2**bits - 1)) << shifts, axis=-1).astype(np.uint8)
+  digits = (codes[:, None] >> np.arange(bits)) & 1  # the lowest first
+  return np.packbits(digits.astype(np.uint8), bitorder="little")
 
 
 def unpack(
@@ -43,9 +47,9 @@ def unpack(
   """int8 (uint8 if not signed) [count]: the codes that `pack` packed."""
   if bits not in BITS:
     raise ValueError(f"bits is {bits}, expected one of {BITS}")
-  shifts = bits * np.arange(8 // bits)
-  fields = (packed[:, None].astype(np.int64) >> shifts) & (2**bits - 1)
-  codes = fields.ravel()[:count]
+  digits = np.unpackbits(packed, count=count * bits, bitorder="little")
+  digits = digits.reshape(count, bits).astype(np.int64)
+  codes = (digits << np.arange(bits)).sum(axis=1)
   if not signed:
     return codes.astype(np.uint8)
   return (codes - ((codes >> (bits - 1)) << bits)).astype(np.int8)
@@ -77,6 +81,6 @@ def from_memory(
 
 def _group(op, shape, bits):
   """Channels that share bytes; 0 if none do, as kernels take whole groups."""
-  group = 8 // bits
+  group = 8 // bits if 8 % bits == 0 else 0
   shares = op == "depthwise" and group > 1 and shape[-1] % group == 0
   return group if shares else 0

@@ -122,7 +122,7 @@ def fit(
   # A channel whose code never changes is made flat first: its slope could only
   # make products overflow, and would take bits of the shift from all others.
   affine = _without_constants(affine, reach, low, high, half_up)
-  wanted = _reference_thresholds(affine, reach, low, high, half_up)
+  wanted = reference_thresholds(affine, reach, low, high, half_up)
   shift, sign = _largest_shift(affine, reach, width), _sign(affine)
   codes = np.arange(low + 1, high + 1, dtype=np.int64)[:, None] << shift
 
@@ -138,7 +138,7 @@ def fit(
   least = distance(mul, add)
   for step in _NEIGHBOURS:
     size = np.maximum(np.abs(nearest) + step, 0)
-    for trial in _addends(codes, wanted, size, addend, _mirror(reach, sign)):
+    for trial in _addends(codes, wanted, size, addend, mirrored(reach, sign)):
       apart = distance(sign * size, trial)
       is_better = (apart < least) & fits(sign * size, trial, reach, width)
       mul = np.where(is_better, sign * size, mul)
@@ -177,7 +177,7 @@ def agreement(
   if (requant.mul * sign < 0).any():
     raise ValueError("a multiplier has another sign than what it stands for")
   ours = _thresholds(*requant[:3], sign, reach, low, high)
-  wanted = _reference_thresholds(affine, reach, low, high, half_up)
+  wanted = reference_thresholds(affine, reach, low, high, half_up)
   start, end = np.minimum(ours, wanted), np.maximum(ours, wanted)
   before = np.vstack([start[:1], end[:-1]])
   differing = np.maximum(end - np.maximum(start, before), 0).sum(0)
@@ -203,15 +203,19 @@ def _sign(affine: Affine) -> np.ndarray:
   return np.where(affine.slope < 0, -1, 1)
 
 
-def _mirror(reach: Range, sign: np.ndarray) -> Range:
+def mirrored(reach: Range, sign: np.ndarray) -> Range:
+  """The range of -acc for channels whose sign [C] is -1."""
   return Range(
     np.where(sign < 0, -reach.high, reach.low),
     np.where(sign < 0, -reach.low, reach.high),
   )
 
 
-def _reference_thresholds(affine, reach, low, high, half_up):
-  reach = _mirror(reach, _sign(affine))
+def reference_thresholds(
+  affine: Affine, reach: Range, low: int, high: int, half_up: bool
+) -> np.ndarray:
+  """int64 [high - low, C]: the first accumulators of the exact codes."""
+  reach = mirrored(reach, _sign(affine))
   slope = np.abs(affine.slope)
   codes = np.arange(low + 1, high + 1)[:, None]
   with np.errstate(divide="ignore", invalid="ignore"):
@@ -228,7 +232,7 @@ def _reference_thresholds(affine, reach, low, high, half_up):
 
 
 def _thresholds(mul, add, shift, sign, reach, low, high):
-  reach = _mirror(reach, sign)
+  reach = mirrored(reach, sign)
   codes = np.arange(low + 1, high + 1, dtype=np.int64)[:, None] << shift
   size = mul * sign
   first = -((add - codes) // np.maximum(size, 1))
@@ -240,13 +244,23 @@ def _thresholds(mul, add, shift, sign, reach, low, high):
 # ---- constants ---------------------------------------------------------------
 
 
+def is_constant(
+  affine: Affine, reach: Range, low: int, high: int, half_up: bool
+) -> np.ndarray:
+  """bool [C]: whether every accumulator there can be has one code."""
+  first, last = (
+    reference_codes(end, affine, low, high, half_up) for end in reach
+  )
+  return first == last
+
+
 def _without_constants(affine, reach, low, high, half_up):
   """`affine` with channels of one code made flat, which cannot overflow."""
-  ends = [reference_codes(end, affine, low, high, half_up) for end in reach]
-  is_constant = ends[0] == ends[1]
+  is_flat = is_constant(affine, reach, low, high, half_up)
+  code = reference_codes(reach.low, affine, low, high, half_up)
   return Affine(
-    np.where(is_constant, 0.0, affine.slope),
-    np.where(is_constant, ends[0], affine.offset),
+    np.where(is_flat, 0.0, affine.slope),
+    np.where(is_flat, code, affine.offset),
   )
 
 

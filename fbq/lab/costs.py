@@ -11,6 +11,7 @@ from fbq.files import user_path
 from fbq.lab.settings import OnTarget, OutputBits
 from hwsim import latency_io
 from hwsim.latency_table import (
+  BITS,
   Ladder,
   LatencyTable,
   layer_cycles,
@@ -46,6 +47,20 @@ class Costs(NamedTuple):
     if self.output_bits == "reader":
       return self.table.cycles
     return self.table.for_output_bits(self.output_bits)
+
+  @property
+  def for_gates(self) -> np.ndarray:
+    """`cycles` along 2, 4 and 8 bits, of which gates choose.
+
+    Where the hardware has not these bits, of the next that it has: an array
+    [L, 3, 3] or [L, 3, 3, 3] whatever the ladder.
+    """
+    activations, weights = (
+      [min(i for i, rung in enumerate(rungs) if rung >= bits) for bits in BITS]
+      for rungs in self.table.ladder
+    )
+    found = self.cycles[:, activations][:, :, weights]
+    return found[..., activations] if found.ndim == 4 else found
 
   def by_layer(
     self, workload: Workload, precision: Mapping[str, int]

@@ -59,6 +59,12 @@ def build(data: Settings, net: Net) -> Task:
     raise
   except (ValueError, DataError, ModuleNotFoundError) as error:
     raise ConfigError(f"config.data: {error}") from error
+  made = {n.name: net.shapes[n.name] for n in net.nodes if n.is_output}
+  if [shape[:2] for shape in made.values()] != [(1, 1)]:
+    raise ConfigError(
+      f"config.net makes outputs of shapes {made}, expected one of a single "
+      f"pixel: {name} is for classifiers"
+    )
   wants = sized(task.input_shape), task.classes
   gives = sized(net.input_shape), net.shapes[net.nodes[-1].name][2]
   if wants != gives:

@@ -110,6 +110,17 @@ class Lab:
     self.workdir = directory
     self.log = Log(directory / "metrics.jsonl")
 
+  def adopt(self, net: Net, task: Task | None = None) -> None:
+    """Takes a network, or data, that no settings named `net` or `data` tell.
+
+    Args:
+      net: the network of the experiment.
+      task: images that it is judged on.
+    """
+    self.__dict__["net"] = net
+    if task is not None:
+      self.__dict__["task"] = task
+
   def with_net(self, net: Net) -> Self:
     """The same lab for another network that takes the same images."""
     other = type(self)(self.settings)

@@ -16,7 +16,7 @@ from fbq.lab.judgement import Judgement
 from fbq.lab.lab import Lab
 from fbq.lab.points import REFERENCE, Found
 from fbq.lab.scores import scores
-from fbq.lab.settings import Judged
+from fbq.lab.settings import Compared
 from fbq.report import Point
 from fbq.report.assignments import Assignments
 from fbq.report.records import SeedPoint
@@ -48,7 +48,7 @@ class OneSeed(NamedTuple):
 
 def assignments(
   lab: Lab,
-  settings: Judged,
+  settings: Compared,
   seeds: Sequence[OneSeed],
   parents: Mapping[str, str] = {},  # noqa: B006  never changed
 ) -> Assignments:

@@ -273,13 +273,9 @@ class OnTarget(Settings):
   "CSV or JSON of layers measured on a board, which replace simulated ones."
 
 
-class Judged(Settings):
-  """Points that are fine-tuned, compared and of which one is recommended."""
+class Compared(Settings):
+  """Points that are compared, of which one is recommended."""
 
-  fine_tuning: FineTuning = FineTuning()
-  "Training of every assignment from the float network."
-  qat: Qat = Qat()
-  "Rule of that training."
   uniform_baselines: Baselines = (8, 4, 2)
   "Bits of the uniform networks beside."
   tolerance: BelowOne = 0.005
@@ -287,3 +283,12 @@ class Judged(Settings):
   confidence: float = Field(0.8, ge=0.5, lt=1)
   "Confidence with which it loses no more, by the error of its loss in \
   validation; 0.5 looks at the loss alone."
+
+
+class Judged(Compared):
+  """Points that are fine-tuned before they are compared."""
+
+  fine_tuning: FineTuning = FineTuning()
+  "Training of every assignment from the float network."
+  qat: Qat = Qat()
+  "Rule of that training."

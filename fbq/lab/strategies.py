@@ -8,6 +8,7 @@ looks at nothing that was learned, but for the share of 2-bit tensors, which it
 takes from a search.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from fbq.train.regularizers import (
   expected_cost,
   within_budget,
 )
+from hwsim.latency_table import BITS, PULP_LADDER, Ladder
 
 Values = dict[str, dict[int, float]]  # site -> bits -> higher is better
 # Of Hutchinson's estimate: until the standard error of the median tensor is a
@@ -71,6 +73,7 @@ class Evidence(NamedTuple):
     gates: variables after the middle one of a strategy's searches, by name.
     key: random key of probes.
     say: takes a sentence for the reader.
+    ladder: precisions of the hardware.
   """
 
   judge: Judge
@@ -78,6 +81,7 @@ class Evidence(NamedTuple):
   gates: Mapping[str, Mapping]
   key: jax.Array
   say: Callable[[str], None]
+  ladder: Ladder = PULP_LADDER
 
 
 class Valuation(NamedTuple):
@@ -220,7 +224,7 @@ FRACTIONAL_BUDGET = Search(
 
 def _harm(metric):
   return lambda net, evidence: value.from_harm(
-    net, sensitivities(evidence.judge).of(metric)
+    net, sensitivities(evidence.judge, ladder=evidence.ladder).of(metric)
   )
 
 
@@ -245,7 +249,11 @@ def _from_traces(net, evidence):
   )
   evidence.say(f"hessian-exact: {traces}.")
   errors = squared_errors(
-    net, judge.variables["params"], evidence.tensors, judge.ranges
+    net,
+    judge.variables["params"],
+    evidence.tensors,
+    judge.ranges,
+    sorted({*BITS, *itertools.chain(*evidence.ladder)}),
   )
   return value.from_harm(net, hessian.omega(traces, errors))
 

@@ -16,6 +16,7 @@ _DIGESTS = {
   "measured_latency": "measured_sha256",
   "float_checkpoint": "checkpoint_sha256",
   "source": "source_sha256",
+  "model": "model_sha256",
 }
 FORMAT = 3  # of workdirs; other ones are refused
 RESULT = "result.json"  # the mark that all is done

@@ -16,7 +16,10 @@ from fbq.nets.mobilenet import mobilenet_v1, mobilenet_v2
 from fbq.nets.nasnet import nasnet_mobile
 from fbq.nets.resnet import resnet8, resnet18, resnet50, resnet152
 from fbq.nets.resnet_v2 import resnet50_v2, resnet152_v2
+from fbq.nets.unet import unet
 from fbq.nets.vgg import vgg9
+from fbq.nets.vit import vit, vit_segmenter
+from fbq.nets.yolov8 import yolov8
 
 BUILDERS = {
   "convnext": convnext,
@@ -33,7 +36,11 @@ BUILDERS = {
   "resnet50_v2": resnet50_v2,
   "resnet152": resnet152,
   "resnet152_v2": resnet152_v2,
+  "unet": unet,
   "vgg9": vgg9,
+  "vit": vit,
+  "vit_segmenter": vit_segmenter,
+  "yolov8": yolov8,
 }
 
 __all__ = [
@@ -55,7 +62,11 @@ __all__ = [
   "resnet50_v2",
   "resnet152",
   "resnet152_v2",
+  "unet",
   "vgg9",
+  "vit",
+  "vit_segmenter",
+  "yolov8",
 ]
 
 

@@ -43,6 +43,7 @@ class _Reader:
     self.file = file
     self.tensors: dict[int, Tensor] = {}
     self.constants: dict[int, np.ndarray] = {}  # that operators make
+    self.origins: dict[int, int] = {}  # of those, the tensors they are made of
     self.outputs = _indices(file.graph, "Outputs")
     self.operators = self._needed()
     self.uses = collections.Counter(self.outputs)
@@ -115,6 +116,7 @@ class _Reader:
     # Weights in float16 become floats where they are read.
     if kind == "DEQUANTIZE" and isinstance(read[0], np.ndarray):
       self.constants[out] = read[0].astype(np.float32)
+      (self.origins[out],) = _read_by(self.file, operator)
       return
     call = Call(
       self.file,
@@ -130,10 +132,28 @@ class _Reader:
     if hasattr(call.options, "FusedActivationFunction"):
       made = activated(call, made, call.options.FusedActivationFunction())
     self.tensors[out] = made
+    if kind in _WEIGHTED:
+      self._see_weights(operator, made)
     grid = self.file.grid(out)
-    if grid and len(grid.scale) == 1 and not made.head:
-      codes = _codes(self.file.dtype(out))
-      self.table.see_range(made, grid.scale.item(), grid.zero.item(), codes)
+    if grid is None or len(grid.scale) != 1 or made.head:
+      return
+    codes = _codes(self.file.dtype(out))
+    before = self.table.ranges.get(made.node)
+    self.table.see_range(made, grid.scale.item(), grid.zero.item(), codes)
+
+    # Integers that another zero point clips at their other end
+    if kind == "QUANTIZE" and before:
+      low, high = self.table.ranges[made.node]
+      self.table.ranges[made.node] = max(low, before[0]), min(high, before[1])
+
+  def _see_weights(self, operator, made):
+    """Keeps the steps of the weights of an operator, if they are integers."""
+    index = _read_by(self.file, operator)[1]
+    grid = self.file.grid(self.origins.get(index, index))
+    if grid is not None:
+      step = grid.scale if len(grid.scale) > 1 else grid.scale[0]
+      site = f"{made.node}.weight"
+      self.table.steps[site] = np.asarray(step, np.float64)
 
   def _input(self, index):
     """What a number stands for: a tensor, a constant, or nothing."""
@@ -153,6 +173,7 @@ class _Reader:
     return found._replace(alone=found.alone and self.uses[index] == 1)
 
 
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _SHAPED = ("RESHAPE", "SQUEEZE")  # whose shape is that of what they make
 
 

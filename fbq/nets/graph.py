@@ -8,6 +8,7 @@ import dataclasses
 import functools
 
 from fbq.nets.node import ACTIVATIONS, Node, layer_of, problem, shape_of
+from fbq.nets.views import HEADS, TOKENS, View
 from hwsim.workload import Workload
 
 INPUT = "input"
@@ -15,11 +16,13 @@ INPUT_SITE = "input.out"
 ADDER_BITS = 8
 INPUT_BITS = 8
 POOLS = ("avg_pool", "max_pool")
+# What they make are numbers of their input, or means of some: the same site.
+KEEPERS = (*POOLS, "upsample", "tokens", "maps", "select")
 
 
 @dataclasses.dataclass(frozen=True)
 class Net:
-  """Nodes in topological order, from an image to logits.
+  """Nodes in topological order, from an image to logits or other outputs.
 
   Attributes:
     name: name of the network.
@@ -55,14 +58,16 @@ class Net:
         raise ValueError(f"net {self.name!r}: two nodes named {node.name!r}")
       known.add(node.name)
     outputs = [node.name for node in self.nodes if node.is_output]
-    if outputs != [self.nodes[-1].name]:
+    read = {name for node in self.nodes for name in node.inputs}
+    if not self.nodes[-1].is_output or read.intersection(outputs):
       raise ValueError(
-        f"net {self.name!r}: the last node must be the only output, got "
-        f"outputs {outputs}"
+        f"net {self.name!r}: the last node must be an output, and no node may "
+        f"read one, got outputs {outputs}"
       )
     if self.image_zero:
       self._check_image_zero()
     self.workload  # noqa: B018  every shape error is found here
+    self.block_view  # noqa: B018  and who reads operands of products
 
   def _check_image_zero(self):
     codes, channels = self.image_zero, self.input_shape[2]
@@ -96,7 +101,8 @@ class Net:
     """Tensor name -> precision site of that tensor.
 
     A pooled tensor keeps the site of its source: the mean or maximum of
-    integers is rounded to the same grid, as PULP's kernels do. A concatenated
+    integers is rounded to the same grid, as PULP's kernels do; so do tensors
+    that are enlarged, or read as tokens and back. A concatenated
     tensor and the parts that nothing but the concatenation reads (pools on the
     way included) are one tensor, with one site: their integers are written side
     by side as they are. Another part keeps its own site, since its other
@@ -113,7 +119,7 @@ class Net:
         (reader,) = readers[node.name]
         op = self.node[reader].op
         if (op == "concat" and not self.node[reader].is_output) or (
-          op in POOLS and owner[reader] != reader
+          op in KEEPERS and owner[reader] != reader
         ):
           owner[node.name] = owner[reader]
       for name in node.inputs:
@@ -124,7 +130,7 @@ class Net:
     for node in self.nodes:
       if node.is_output:
         sites[node.name] = None
-      elif node.op in POOLS:
+      elif node.op in KEEPERS:
         sites[node.name] = sites[node.inputs[0]]
       else:
         sites[node.name] = f"{owner[node.name]}.out"
@@ -141,6 +147,45 @@ class Net:
       if self.site_of[name] == self.site_of[node.name]
     )
 
+  @functools.cached_property
+  def block_view(self) -> dict[str, View]:
+    """Activation site -> how blocks see it, where not by its channels.
+
+    Raises:
+      ValueError: an operand of a product of activations is read elsewhere too,
+        where blocks would have to lie otherwise, or is no tensor of its own.
+    """
+    wanted: dict[str, View] = {}
+    for node in self.nodes:
+      if node.op == "scores":
+        wanted |= dict.fromkeys(node.inputs, View(HEADS, node.heads))
+      elif node.op == "attend":
+        wanted[node.inputs[1]] = View(TOKENS)
+
+    # As other readers ask for other blocks, there must be none.
+    for node in self.nodes:
+      for place, name in enumerate(node.inputs):
+        if (view := wanted.get(name)) is None:
+          continue
+        is_product = node.op == "scores" or (node.op == "attend" and place == 1)
+        own = View(HEADS, node.heads) if node.op == "scores" else View(TOKENS)
+        if not is_product or own != view or self.site_of[name] != f"{name}.out":
+          raise ValueError(
+            f"net {self.name!r}: node {node.name!r} reads {name!r}, whose "
+            f"blocks lie along {view.kind} for a product of activations; "
+            "expected a tensor that nothing else reads: make it twice"
+          )
+    return {f"{name}.out": view for name, view in wanted.items()}
+
+  @functools.cached_property
+  def stored_shapes(self) -> dict[str, tuple[int, int, int]]:
+    """(height, width, channels) of every tensor as its blocks lie."""
+    found = {}
+    for name, shape in self.shapes.items():
+      view = self.block_view.get(f"{name}.out")
+      found[name] = shape if view is None else view.shape(shape)
+    return found
+
   def _site(self, tensor: str) -> str:
     """The site of a tensor that some node reads."""
     site = self.site_of[tensor]
@@ -152,20 +197,20 @@ class Net:
   def is_signed(self) -> dict[str, bool]:
     """Activation site -> whether its integers are signed.
 
-    As a tensor can be negative: after a ReLU or a sigmoid it cannot. A scaled
-    or concatenated tensor can be if one of its inputs can.
+    As a tensor can be negative: after a ReLU, a sigmoid or a softmax it cannot.
+    A scaled or concatenated tensor can be if one of its inputs can.
     """
     negative, signed = {INPUT: False}, {INPUT_SITE: False}
     for node in self.nodes:
       inputs = any(negative[name] for name in node.inputs)
-      if node.activation in ("relu", "sigmoid"):
+      if node.activation in ("relu", "sigmoid") or node.op == "softmax":
         negative[node.name] = False
-      elif node.op in (*POOLS, "concat", "scale"):
+      elif node.op in (*KEEPERS, "concat", "scale"):
         negative[node.name] = inputs
       else:
         negative[node.name] = True
       site = self.site_of[node.name]
-      if site is not None and node.op not in POOLS:
+      if site is not None and node.op not in KEEPERS:
         signed[site] = negative[node.name]  # a concatenation's after its parts'
     return signed
 
@@ -213,7 +258,11 @@ class Net:
 
   @functools.cached_property
   def workload(self) -> Workload:
-    """What the hardware must compute: one `Layer` per node."""
+    """What the hardware must compute: one `Layer` per node.
+
+    Operands of products of activations are stored as their blocks lie, see
+    `fbq.nets.views`.
+    """
     position = {node.name: i for i, node in enumerate(self.nodes)}
     shapes = {INPUT: self.input_shape}
     layers = []
@@ -221,6 +270,7 @@ class Net:
       layer = layer_of(self.name, node, [shapes[name] for name in node.inputs])
       shapes[node.name] = shape_of(node, layer)
       layers.append(layer)
+    views = {name: self.block_view.get(f"{name}.out") for name in shapes}
     return Workload(
       name=self.name,
       layers=tuple(layers),
@@ -238,15 +288,22 @@ class Net:
         for node in self.nodes
         if not ACTIVATIONS[node.activation]
       ),
-      stored_shapes=tuple(shapes.values()),
+      stored_shapes=tuple(
+        shape if (view := views[name]) is None else view.shape(shape)
+        for name, shape in shapes.items()
+      ),
     )
 
   @property
   def parameter_count(self) -> int:
-    """Trained numbers: weights, biases, norms' scales and offsets, factors."""
+    """Trained numbers: weights, biases, norms' scales and offsets, factors,
+    positions of tokens."""
     count = self.workload.weight_count
     for node in self.nodes:
       features = self.shapes[node.name][2]
       norms = node.norm + (node.op == "layer_norm")
+      if node.op == "embed":
+        rows = self.shapes[node.name][0] - self.shapes[node.inputs[0]][0]
+        count += features * (self.shapes[node.name][0] + rows)
       count += features * (node.bias + bool(node.layer_scale) + 2 * norms)
     return count

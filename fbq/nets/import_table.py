@@ -53,6 +53,7 @@ class Table:
     self.shapes: dict[str, Shape] = {}
     self._keep_shape(INPUT, axes.shape)
     self.ranges: dict[str, tuple[float, float]] = {}
+    self.steps: dict[str, np.ndarray] = {}  # of a tensor or NAME.weight
     self.notes: list[str] = []
     self.mean, self.std = np.zeros(axes.shape[2]), np.ones(axes.shape[2])
     self.codes: tuple[int, int] | None = None
@@ -103,6 +104,7 @@ class Table:
         row.norm["scale"] = row.norm["scale"] * factor
         row.norm["bias"] = row.norm["bias"] * factor + offset
         return tensor
+      self.steps.pop(f"{row.node.name}.weight", None)
       row.kernel = row.kernel * factor
       row.bias = (0 if row.bias is None else row.bias * factor) + offset
       row.node = dataclasses.replace(row.node, bias=True)
@@ -166,7 +168,10 @@ class Table:
     if not (math.isfinite(scale) and scale > 0 and zero in codes):
       raise ValueError(f"has scale {scale} and zero point {zero} of {codes}")
     low, high = ((end - zero) * scale for end in (codes[0], codes[-1]))
+    if not self.is_negative(tensor):
+      low = max(low, 0.0)
     self.ranges[tensor.node] = (low, high)
+    self.steps[tensor.node] = np.asarray(scale, np.float64)
 
   def dequantize(self, tensor: Tensor, scale: float, zero: int) -> Tensor:
     """`tensor` where the file has its numbers again."""
@@ -220,10 +225,17 @@ class Table:
       if site := net.site_of[name]:
         seen = ranges.get(site, (low, high))
         ranges[site] = (min(low, seen[0]), max(high, seen[1]))
+    sites = {**net.site_of, **{site: site for site in net.workload.sites}}
+    steps = {
+      site: step
+      for name, step in self.steps.items()
+      if (site := sites.get(name))
+    }
     return Imported(
       *(net, variables, self.mean, self.std, self.codes),
       {name: row.label for name, row in self._rows.items()},
-      *(ranges, tensor.head, self.axes, tensor.axes, tuple(self.notes)),
+      *(ranges, steps, tensor.head),
+      *(self.axes, tensor.axes, tuple(self.notes)),
     )
 
   def _variables(self):

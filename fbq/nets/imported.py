@@ -28,6 +28,8 @@ class Imported(NamedTuple):
       floats.
     labels: name of a node -> name of its operator in the file.
     ranges: activation site -> (lowest, highest number), of a quantized file.
+    steps: site -> what an integer of 1 stands for, of a quantized TFLite file:
+      [] of activations, [] or [O] of weights.
     head: "softmax" or "log_softmax" where the file ends in one, else "".
     input_axes, output_axes: how the file lays out images and logits.
     notes: sentences about what differs from the file.
@@ -40,6 +42,7 @@ class Imported(NamedTuple):
   codes: tuple[int, int] | None
   labels: dict[str, str]
   ranges: dict[str, tuple[float, float]]
+  steps: dict[str, np.ndarray]
   head: str
   input_axes: Axes
   output_axes: Axes
@@ -82,6 +85,59 @@ class Imported(NamedTuple):
     return self._replace(
       net=net, mean=whole, std=scale, codes=None, ranges=ranges
     )
+
+  def on_grids(self) -> tuple[Net, dict[str, Any], dict[str, int]]:
+    """(network, variables, bits) under `Fixed` with the integers of the file.
+
+    Bits are the fewest that hold them; the network clips where they end before.
+
+    Raises:
+      ValueError: a tensor without integers, or with a zero point that `fbq` has
+        not.
+    """
+    bits, ranges = {INPUT_SITE: 8}, {}
+    nodes = {node.name: node for node in self.net.nodes}
+    for site, signed in self.net.is_signed.items():
+      if site == INPUT_SITE:
+        continue
+      if site not in self.steps or site not in self.ranges:
+        raise ValueError(f"the file has no integers at {site!r}")
+      step = self.steps[site]
+      low, high = (int(np.rint(x / step)) for x in self.ranges[site])
+      count, bits[site] = _fewest(low, high, signed)
+      ranges[site] = np.float32(count * step)
+
+      # Codes that end before those of their bits do
+      name = site.removesuffix(".out")
+      if not signed and high < count:
+        nodes[name] = dataclasses.replace(nodes[name], clip=float(high * step))
+
+    for node in self.net.nodes:
+      if not node.has_weights:
+        continue
+      site = f"{node.name}.weight"
+      if site not in self.steps:
+        raise ValueError(f"the file has no integers at {site!r}")
+      codes = self.variables["params"][f"{node.name}_kernel"] / self.steps[site]
+      low, high = (int(np.rint(x)) for x in (codes.min(), codes.max()))
+      count, bits[site] = _fewest(low, high, signed=True)
+      ranges[site] = np.float32(count * self.steps[site])
+    net = dataclasses.replace(self.net, nodes=tuple(nodes.values()))
+    owned = {k: x for k, x in ranges.items() if net.step_site.get(k, k) == k}
+    return net, {**self.variables, "ranges": owned}, bits
+
+
+def _fewest(low: int, high: int, signed: bool) -> tuple[int, int]:
+  """(steps in a range, bits) of the narrowest grid with codes low to high."""
+  for bits in (2, 4, 8):
+    count = 2 ** (bits - 1) if signed else 2**bits - 1
+    if -count * signed <= low and high <= count - signed:
+      return count, bits
+  raise ValueError(
+    f"integers {low} to {high} are {'signed' if signed else 'unsigned'} and "
+    "more than 8 bits from their zero point; expected zero at an end or in the "
+    "middle, as `fbq` has it"
+  )
 
 
 class Tensor(NamedTuple):

@@ -1,9 +1,12 @@
 """A TFLite file, read as something that anybody may have made.
 
 A flatbuffer is read where it lies: nothing is built of a vector because a
-length in the file says so.
+length in the file says so. A file that `fbq.deploy.tflite` wrote has a seal, a
+digest of itself, and is refused if it was altered.
 """
 
+import hashlib
+import json
 import math
 import struct
 from pathlib import Path
@@ -15,6 +18,8 @@ from fbq.files import user_path
 from fbq.nets import onnx_constants
 from fbq.nets.imported import MOST_NUMBERS, MOST_OPERATORS
 
+SEAL = "fbq"  # name of the metadata of a file that fbq wrote
+NO_DIGEST = "0" * 64  # in place of a digest while it is taken
 _IDENTIFIER = b"TFL3"
 # What the accessors of a flatbuffer raise where it is damaged.
 DAMAGE = (struct.error, IndexError, TypeError, OverflowError, AttributeError)
@@ -66,6 +71,7 @@ class File:
     self.dtypes: dict[int, Any] = {
       schema.TensorType.FLOAT32: np.float32,
       schema.TensorType.FLOAT16: np.float16,
+      schema.TensorType.INT4: np.int8,  # two to a byte
       schema.TensorType.INT8: np.int8,
       schema.TensorType.UINT8: np.uint8,
       schema.TensorType.INT16: np.int16,
@@ -74,6 +80,25 @@ class File:
     }
     kinds = vars(schema.BuiltinOperator).items()
     self.names = {code: name for name, code in kinds if isinstance(code, int)}
+    self.facts = self._facts(data)
+
+  def _facts(self, data: bytes) -> dict[str, Any]:
+    """What the seal says, {} without one; ValueError if it is broken."""
+    for i in range(self.model.MetadataLength()):
+      entry = self.model.Metadata(i)
+      if entry.Name() != SEAL.encode():
+        continue
+      content = self.model.Buffers(entry.Buffer()).DataAsNumpy()
+      try:
+        facts = json.loads(bytes(content))
+        digest = facts["sha256"].encode()
+      except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"has a seal that cannot be read: {error}") from error
+      plain = data.replace(digest, NO_DIGEST.encode(), 1)
+      if hashlib.sha256(plain).hexdigest().encode() != digest:
+        raise ValueError("was cut short or altered: export the network again")
+      return facts
+    return {}
 
   def operators(self) -> list[Any]:
     """The operators in their order."""
@@ -158,6 +183,8 @@ class File:
       return None
     shape, dtype = self.shape(index), self.dtype(index)
     data = buffer.DataAsNumpy()
+    if self._tensor(index).Type() == self.schema.TensorType.INT4:
+      data = _unpacked(data, math.prod(shape))
     if data.size != math.prod(shape) * dtype.itemsize:
       raise ValueError(
         f"tensor {self.label(index)!r} has {data.size} bytes for {shape} of "
@@ -185,3 +212,11 @@ class File:
         "damaged"
       )
     return self.graph.Tensors(index)
+
+
+def _unpacked(data: np.ndarray, count: int) -> np.ndarray:
+  """uint8 of int4 that share bytes, the first in the low bits."""
+  nibbles = np.stack([data & 15, data >> 4], axis=-1).reshape(-1)
+  if data.size == -(-count // 2):
+    nibbles = nibbles[:count]
+  return ((nibbles ^ 8).astype(np.int16) - 8).astype(np.uint8)

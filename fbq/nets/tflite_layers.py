@@ -102,8 +102,27 @@ def _depthwise(call: Call) -> Tensor:
   if len(weights) != 1:
     raise ValueError(f"has weights of {weights.shape}, expected [1, h, w, C]")
   kernel = weights.transpose(1, 2, 0, 3)
+  if _is_mean(call, kernel):
+    return rows.pool(
+      *(call.table, call.tensor, call.label, "avg_pool", kernel.shape[:2]),
+      *call.geometry(kernel.shape[:2]),
+    )
   channels = call.tensor.axes.shape[2]
   return _convolution(call, kernel, channels)
+
+
+def _is_mean(call, kernel):
+  """Whether a depthwise layer of integers is a mean, as `fbq` writes means.
+
+  Its bias is then a part of a sum, that turns ties upwards.
+  """
+  step, bias = call.table.steps.get(call.tensor.node), call.array(2)
+  count = kernel.shape[0] * kernel.shape[1]
+  is_whole = kernel.shape[:2] == call.tensor.sizes[:2]
+  if step is None or np.ptp(kernel) > 0 or (count == 1 and not is_whole):
+    return False
+  most = 0.0 if bias is None else np.abs(bias).max()
+  return abs(kernel.flat[0] * count - 1) < 1e-5 and most * count < step / 2
 
 
 def _convolution(call, kernel, groups):

@@ -9,7 +9,7 @@ import numpy as np
 
 from fbq.model import Model
 from fbq.nets.graph import INPUT, INPUT_SITE, Net
-from fbq.quantizers import histograms
+from fbq.quantizers import histogram_rules, histograms, shared_steps
 from fbq.quantizers.histograms import Histogram
 from fbq.train.steps import compile_once
 
@@ -79,3 +79,44 @@ def calibrate(
     )
     for site in found[0]
   }
+
+
+def ranges(
+  net: Net,
+  seen: Mapping[str, Histogram],
+  bits: Sequence[int],
+  rule: str = "least_squares",
+  percent: float = 99.99,
+  given: Mapping[str, tuple[float, float]] = {},  # noqa: B006  never changed
+) -> dict[str, dict[int, np.ndarray]]:
+  """{step site of activations: {bits: range}}, without the image's.
+
+  Args:
+    net: the network.
+    seen: histograms from `calibrate`.
+    bits: precisions to tell ranges for.
+    rule: one of `histogram_rules.RULES`.
+    percent: percentage of the rule "percentile".
+    given: {site: (lowest, highest)} of ranges that are known, such as those of
+      a quantized file; they hold at all bits.
+  """
+  found: dict[str, dict[int, np.ndarray]] = {}
+  for b in bits:
+    alone: dict[str, Any] = {}
+    for site, signed in net.is_signed.items():
+      if site == INPUT_SITE:
+        continue
+      form = "symmetric" if signed else "unsigned"
+      low, high = given.get(site) or histogram_rules.range_of(
+        seen[site], rule, b, form, percent
+      )
+      # Of a given range both ends are codes; the highest of signed ones is a
+      # step below the range.
+      if signed and site in given:
+        high = high * 2 ** (b - 1) / (2 ** (b - 1) - 1)
+      largest = max(-low, high) if signed else high
+      alone[site] = np.float32(max(largest, 1e-8))
+    shared = shared_steps.of_step_sites(net, alone, dict.fromkeys(alone, b))
+    for site, range_ in shared.items():
+      found.setdefault(site, {})[b] = np.asarray(range_, np.float32)
+  return found

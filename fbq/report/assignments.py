@@ -11,6 +11,7 @@ from fbq.report import records
 from fbq.report.records import (
   Change,
   Confidence,
+  Cost,
   Fraction,
   LayerRow,
   Point,
@@ -44,6 +45,7 @@ class Assignments:
     clock_hertz: clock of the target, or None.
     assumptions: sentences about what the numbers rest on.
     warnings: sentences about what went wrong.
+    cost: what of the recommended point is to be least.
 
   Raises:
     ValueError: a number is impossible, or points do not fit together.
@@ -67,6 +69,7 @@ class Assignments:
   clock_hertz: PositiveFloat | None
   assumptions: tuple[str, ...]
   warnings: tuple[str, ...] = ()
+  cost: Cost = "cycles"
 
   def __post_init__(self):
     names = [n for point in self.points for n in (point.name, *point.aliases)]
@@ -94,7 +97,11 @@ class Assignments:
   def best(self) -> Recommendation:
     """The point to take, next to the reference."""
     return records.recommend(
-      self.points, self.reference, self.tolerance, self.confidence
+      self.points,
+      self.reference,
+      self.tolerance,
+      self.confidence,
+      self.cost,
     )
 
   @property

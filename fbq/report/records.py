@@ -22,6 +22,7 @@ from fbq.search import pareto
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Confidence = Annotated[float, Field(ge=0.5, lt=1)]
 Bits = tuple[int, int | None, int | None]
+Cost = Literal["cycles", "weight_bytes", "peak_activation_bytes"]
 Precision = Annotated[dict[str, PositiveInt], Field(min_length=1)]
 
 
@@ -181,6 +182,7 @@ class Recommendation:
     others: number of points that were considered beside the reference.
     nearest: of the points that are faster than the one recommended, that of
       which least is missing; None where there is none.
+    cost: what "faster" and "fastest" are about, a field of points.
   """
 
   point: Point
@@ -190,6 +192,7 @@ class Recommendation:
   each: Confidence
   others: int
   nearest: Point | None = None
+  cost: Cost = "cycles"
 
   @property
   def is_reference(self) -> bool:
@@ -200,6 +203,13 @@ class Recommendation:
     """Whether it loses no more than the tolerance, with confidence."""
     return self.is_reference or _is_accurate(
       self.point, self.tolerance, self.each
+    )
+
+  @property
+  def saved(self) -> float:
+    """Fraction of what the reference costs."""
+    return 1 - cost_of(self.point, self.cost) / cost_of(
+      self.reference, self.cost
     )
 
   @property
@@ -217,6 +227,7 @@ def recommend(
   reference: str = "8/8",
   tolerance: float = 0.005,
   confidence: float = 0.8,
+  cost: Cost = "cycles",
 ) -> Recommendation:
   """The fastest point that loses at most `tolerance`, with confidence.
 
@@ -227,7 +238,8 @@ def recommend(
   bytes of weights, then the reference, then the first in alphabetical order.
   The reference is a candidate too and wins if no faster point qualifies. What
   breaks demands is no candidate; if the reference does and no candidate is
-  accurate enough, the most accurate one is recommended.
+  accurate enough, the most accurate one is recommended. With another `cost`
+  the same holds of the smallest.
 
   Raises:
     ValueError: no point is called `reference`, or the tolerance or the
@@ -241,14 +253,16 @@ def recommend(
     )
   sound = [point for point in points if not point.breaks] or found
   others = len([point for point in sound if point.name != reference])
-  faster = sum(point.cycles < found[0].cycles for point in sound)
+  whole = cost_of(found[0], cost)
+  faster = sum(cost_of(point, cost) < whole for point in sound)
   each = 1 - (1 - confidence) / max(1, faster)
 
   def rank(p):
     last = p.weight_bytes, p.name != reference, p.name
+    own = cost_of(p, cost)
     if p.name == reference or _is_accurate(p, tolerance, each):
-      return 0, p.cycles, p.validation.loss, *last
-    return 1, -p.validation.accuracy, p.cycles, *last
+      return 0, own, p.validation.loss, *last
+    return 1, -p.validation.accuracy, own, *last
 
   best = min(sound, key=rank)
   return Recommendation(
@@ -259,11 +273,17 @@ def recommend(
     each=each,
     others=others,
     nearest=min(
-      (p for p in sound if p.cycles < best.cycles),
+      (p for p in sound if cost_of(p, cost) < cost_of(best, cost)),
       key=lambda p: p.validation.largest_loss(each),
       default=None,
     ),
+    cost=cost,
   )
+
+
+def cost_of(point: Point, cost: Cost) -> int:
+  """What a point costs."""
+  return getattr(point, cost)
 
 
 def _is_accurate(point: Point, tolerance: float, each: float) -> bool:

@@ -4,8 +4,14 @@ import collections
 from collections.abc import Mapping
 
 from fbq.report.means import Mean
-from fbq.report.records import Point, Recommendation
+from fbq.report.records import Point, Recommendation, cost_of
 
+# What is least -> (superlative, comparative, unit)
+_WORDS = {
+  "cycles": ("fastest", "faster", "cycles"),
+  "weight_bytes": ("smallest", "smaller", "bytes of weights"),
+  "peak_activation_bytes": ("leanest", "leaner", "bytes of activations"),
+}
 _WEIGHT = ".weight"  # hwsim.workload.Workload.weight_site
 
 
@@ -84,6 +90,7 @@ def answer(best: Recommendation, network: str, target: str) -> str:
 def why(best: Recommendation) -> str:
   """By what the answer was chosen, and what is missing for a faster one."""
   point, reference, nearest = best.point, best.reference, best.nearest
+  first, better, unit = _WORDS[best.cost]
   said = []
   if not best.is_accurate:
     said.append(
@@ -93,9 +100,8 @@ def why(best: Recommendation) -> str:
     )
   elif not best.is_reference:
     said.append(
-      f"Of {counted(best.others, 'assignment')}, {point.name} is the fastest "
-      f"that "
-      f"{_sure(best)}: in validation it {_loses(point, best)}."
+      f"Of {counted(best.others, 'assignment')}, {point.name} is the {first} "
+      f"that {_sure(best)}: in validation it {_loses(point, best)}."
     )
   if nearest is not None:
     seems_fine = nearest.validation.loss <= best.tolerance
@@ -105,8 +111,9 @@ def why(best: Recommendation) -> str:
       else "that is beyond the tolerance"
     )
     said.append(
-      f"The nearest of the faster ones, {nearest.name} with "
-      f"{nearest.cycles:,} cycles, {_loses(nearest, best)}: {missing}."
+      f"The nearest of the {better} ones, {nearest.name} with "
+      f"{cost_of(nearest, best.cost):,} {unit}, {_loses(nearest, best)}: "
+      f"{missing}."
     )
   return " ".join([*said, "Test images chose nothing."])
 
@@ -124,7 +131,7 @@ def _loses(point: Point, best: Recommendation) -> str:
   loss = 100 * score.loss
   most = (
     f"{100 * score.largest_loss(best.each):.2f} with that confidence in all "
-    "faster ones together"
+    f"{_WORDS[best.cost][1]} ones together"
   )
   error = f"{100 * score.loss_error:.2f} points"
   if round(loss, 2) < 0:

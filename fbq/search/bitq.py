@@ -249,6 +249,8 @@ def _model(choice: FormatChoice) -> TermModel:
     if not units.any():
       continue
     site = workload.weight_site(layer) if layer.has_weights else None
+    if layer.op == "matmul":
+      reads, site = reads[:1], reads[1]
     if len({group_of[r] for r in reads}) > 1:
       raise ValueError(
         f"layer {layer.name!r} moves tensors of different formats, "

@@ -78,6 +78,8 @@ def noises(
       images = 1
     else:
       x = _after_relu(net, tensors, site)
+      if (view := net.block_view.get(site)) is not None:
+        x = view.of(x)
       axis, over = -1, window_axes(scheme.window, x.ndim)
       images = len(x)
 

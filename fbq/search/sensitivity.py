@@ -5,13 +5,26 @@ calibration set are compared with those of a reference. One compiled function
 serves all: precisions and ranges are data.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import chex
 import numpy as np
 
-from fbq.search.judge import Judge
+from fbq.nets.graph import Net
 from hwsim.latency_table import PULP_LADDER, Ladder
+
+
+class Judge(Protocol):
+  """Gives logits of assignments, as `fbq.search.judge.Judge` does."""
+
+  @property
+  def net(self) -> Net: ...
+
+  @property
+  def labels(self) -> np.ndarray: ...
+
+  def logits(self, bits: Mapping[str, int]) -> np.ndarray: ...
 
 
 class OutputChange(NamedTuple):

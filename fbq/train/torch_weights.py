@@ -276,6 +276,8 @@ def _kernel(net, node, value, style):
     return parts.transpose(2, 3, 1, 0).reshape(-1, len(value))
   if node.op == "channel_conv" and value.ndim == 3:  # one of one channel
     return value.transpose(2, 1, 0)[None]
+  if node.op == "conv_transpose":  # which has its inputs first
+    return value.transpose(2, 3, 0, 1) if value.ndim == 4 else None
   if value.ndim == 2:  # a linear layer over channels is a 1x1 convolution
     value = value[:, :, None, None]
   if node.op in ("conv", "depthwise") and value.ndim == 4:

@@ -14,14 +14,9 @@ from hwsim.bfp.formats import (
   block_format,
 )
 from hwsim.bfp.movement import Nest, nest_of
+from hwsim.bfp.scoring import encode, layer_bits, score
 from hwsim.bfp.sweep import least_movement
-from hwsim.bfp.table import (
-  MovementTable,
-  encode,
-  layer_bits,
-  movement_table,
-  score,
-)
+from hwsim.bfp.table import MovementTable, movement_table
 from hwsim.bfp.tiling import Tiling, best_tiling
 
 __all__ = [

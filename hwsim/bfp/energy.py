@@ -79,7 +79,9 @@ def network_traffic(
   batch: int = 1,
   out_moves: int = OUT_MOVES,
 ) -> tuple[Traffic, ...]:
-  """Traffic of every layer with weights under one assignment of formats.
+  """Traffic of every layer that multiplies under one assignment of formats.
+
+  Of a product of two activations the second stands in the place of the weights.
 
   Args:
     workload: names the sites; outputs without one are priced at 32 bits.
@@ -93,27 +95,26 @@ def network_traffic(
   """
   rows = []
   for i, layer in enumerate(workload.layers):
-    # Operators without weights count nothing, as in the paper.
-    if not layer.has_weights:
+    # Operators that multiply nothing count nothing, as in the paper.
+    if not layer.multiplies:
       continue
 
     # A missing format is named before any of this layer is searched.
-    sites = (
-      workload.input_sites[i][0],
-      workload.weight_site(layer),
-      workload.output_sites[i],
-    )
+    sites = *workload.operands(i), workload.output_sites[i]
     missing = [s for s in sites if s is not None and s not in formats]
     if missing:
       raise ValueError(f"workload {workload.name!r}: no formats for {missing}")
 
     # Each tensor is priced as it is stored, so by its shape.
-    inputs, weights, outputs = (
+    inputs, seconds, outputs = (
       FP32 if site is None else formats[site] for site in sites
     )
+    shapes = workload.input_shapes(i)
     prices = (
-      inputs.activation_bits(workload.input_shapes(i)[0]),
-      weights.weight_bits(layer),
+      inputs.activation_bits(shapes[0]),
+      seconds.weight_bits(layer)
+      if layer.has_weights
+      else seconds.activation_bits(shapes[1]),
       outputs.activation_bits(workload.output_shape(i)),
     )
 

@@ -69,16 +69,29 @@ class Nest(NamedTuple):
 
 
 def nest_of(layer: Layer, batch: int = 1) -> Nest:
-  """The loops of a convolution, depthwise convolution or linear layer.
+  """The loops of a layer with weights or of a product of two activations.
+
+  A transposed convolution, whose patches do not overlap, is pointwise with as
+  many outputs as a patch has. A product of activations has no kernel; its
+  second operand takes the place of the weights, and images and heads, which
+  index all three tensors, are groups.
 
   Raises:
-    ValueError: the layer has no weights.
+    ValueError: the layer multiplies nothing.
   """
-  if not layer.has_weights:
+  if not layer.multiplies:
     raise ValueError(
       f"layer {layer.name!r}: {layer.op} is not a nest of multiplications; "
-      "only conv, depthwise and linear layers are"
+      "only layers with weights and matmuls are"
     )
+  if layer.op == "matmul":
+    groups = batch * layer.in_width
+    columns, sums = layer.out_channels, layer.in_channels
+    return Nest(groups, 1, columns, sums, layer.in_height, 1, 1, 1)
+  if layer.op == "conv_transpose":
+    patch = layer.out_channels * layer.kernel_height * layer.kernel_width
+    pixels = layer.in_height, layer.in_width
+    return Nest(1, batch, patch, layer.in_channels, *pixels, 1, 1)
   one = layer.op == "depthwise"
   return Nest(
     layer.in_channels if one else 1,

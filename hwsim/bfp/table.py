@@ -6,7 +6,7 @@ formats into a `MovementTable`; a network is then a lookup and a sum.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal
 
@@ -26,9 +26,10 @@ class MovementTable:
   """Least data movement of `L` layers by format, exactly.
 
   Axes `I` and `O` are the formats of inputs and output, in the order of
-  `activations`; `W` those of weights. A layer without weights is constant along
-  `W`; one whose output has no precision site is constant along `O`, its output
-  priced at 32 bits.
+  `activations`; `W` those of weights, or of the second operand of a product of
+  two activations. Other layers without weights are constant along `W`; one
+  whose output has no precision site is constant along `O`, its output priced at
+  32 bits.
 
   Attributes:
     memory_bits: capacity for one tile of each tensor.
@@ -96,12 +97,14 @@ def movement_table(
     batch: images that are processed together.
     out_moves: times a moved output of a convolution or linear layer counts:
       2 as in eq. 5, which reads and writes it.
-    others: what layers without weights move: "nothing", as in the paper, which
-      counts convolutions only; or every input and the output "once", but for
-      concatenations whose inputs are written in place.
+    others: what layers that multiply nothing move: "nothing", as in the paper,
+      which counts convolutions only; or every input and the output "once", but
+      for concatenations whose inputs are written in place.
 
   Raises:
-    ValueError: not even tiles of one element fit; names the layer.
+    ValueError: not even tiles of one element fit; names the layer. Or the
+      weights of a network that multiplies activations have formats of their
+      own.
     OverflowError: the sum over layers could pass 2^63 units.
   """
   # Said before the search, which takes seconds.
@@ -109,13 +112,15 @@ def movement_table(
     raise ValueError(f"others is {others!r}, expected 'nothing' or 'once'")
   activations = tuple(activations)
   weights = activations if weights is None else tuple(weights)
+  if weights != activations:
+    _check_no_matmul(workload)
 
   # Networks repeat their layers: each geometry is searched once for each way in
   # which its tensors are priced.
   found: dict[tuple, tuple[np.ndarray, int]] = {}
   costs = []
   for i, layer in enumerate(workload.layers):
-    if not layer.has_weights:
+    if not layer.multiplies:
       kept = "nothing" if i in workload.in_place else others
       costs.append(_unweighted(workload, i, activations, batch, kept))
       continue
@@ -155,11 +160,16 @@ def layer_prices(
   activations: Sequence[BlockFormat],
   weights: Sequence[BlockFormat],
 ) -> tuple[list[Fraction], list[Fraction], list[Fraction]]:
-  """Bits per element of input, weights and output of a layer, by format."""
-  shape = workload.input_shapes(index)[0]
+  """Bits per element of both operands and the output of a layer, by format."""
+  layer, shapes = workload.layers[index], workload.input_shapes(index)
   return (
-    [f.activation_bits(shape) for f in activations],
-    [f.weight_bits(workload.layers[index]) for f in weights],
+    [f.activation_bits(shapes[0]) for f in activations],
+    [
+      f.weight_bits(layer)
+      if layer.has_weights
+      else f.activation_bits(shapes[1])
+      for f in weights
+    ],
     _output_prices(workload, index, activations),
   )
 
@@ -173,11 +183,16 @@ def _output_prices(workload, i, activations):
   ]
 
 
-def _input_bits(workload, i, activations):
+def input_bits(
+  workload: Workload, i: int, activations: Sequence[BlockFormat]
+) -> list[Fraction]:
   """Bits of all inputs of a layer together, by format."""
   shapes = workload.input_shapes(i)
   return [
-    sum(math.prod(shape) * f.activation_bits(shape) for shape in shapes)
+    sum(
+      (math.prod(shape) * f.activation_bits(shape) for shape in shapes),
+      Fraction(0),
+    )
     for f in activations
   ]
 
@@ -198,7 +213,7 @@ def _unweighted(workload, i, activations, batch, others):
   if others == "nothing":
     return np.zeros((count, 1, count), np.int64), 1
   outputs = batch * workload.layers[i].out_count
-  reads = [batch * bits for bits in _input_bits(workload, i, activations)]
+  reads = [batch * bits for bits in input_bits(workload, i, activations)]
   writes = [outputs * bits for bits in _output_prices(workload, i, activations)]
   unit = math.lcm(*(bits.denominator for bits in (*reads, *writes)))
   in_units = np.array([int(bits * unit) for bits in reads], np.int64)
@@ -206,131 +221,10 @@ def _unweighted(workload, i, activations, batch, others):
   return in_units[:, None, None] + out_units, unit
 
 
-def encode(
-  table: MovementTable,
-  workload: Workload,
-  formats: np.ndarray,
-  sites: Sequence[str] | None = None,
-) -> np.ndarray:
-  """Which entry of the table each layer of each candidate takes: int32[P, L].
-
-  A layer with several inputs takes the widest of their formats.
-
-  Args:
-    table: movement table of the layers of `workload`.
-    workload: `L` layers.
-    formats: int[P, S], formats of `P` candidates: positions in
-      `table.activations` or, for weights, in `table.weights`.
-    sites: names of the `S` columns; default `workload.sites`.
-
-  Raises:
-    ValueError: a site is missing or twice, a position is out of range, or the
-      table is of other layers.
-  """
-  _check_layers(table, workload)
-  sites = workload.sites if sites is None else tuple(sites)
-  formats = np.asarray(formats)
-  if formats.ndim != 2 or formats.shape[1] != len(sites):
-    raise ValueError(
-      f"formats has shape {formats.shape}, expected [P, {len(sites)}] for as "
-      "many sites"
-    )
-
-  # Columns may be in any order and more than the sites, never fewer.
-  column = dict(zip(sites, formats.T, strict=True))
-  missing = [site for site in workload.sites if site not in column]
-  if missing or len(column) < len(sites):
-    raise ValueError(
-      f"workload {workload.name!r}: "
-      + (f"no formats for sites {missing}" if missing else "a site is twice")
-    )
-
-  codes = np.empty((len(formats), len(workload.layers)), np.int32)
-  for i, layer in enumerate(workload.layers):
-    inputs = [
-      _positions(column[site], site, table.activations)
-      for site in workload.input_sites[i]
-    ]
-
-    # The table has one axis for all inputs of a layer: the widest format
-    # counts, that is the one in which they take most bits.
-    prices = np.array(_input_bits(workload, i, table.activations), np.float64)
-    widest = inputs[0]
-    for other in inputs[1:]:
-      widest = np.where(prices[other] > prices[widest], other, widest)
-    weight, output = 0, 0
-    if layer.has_weights:
-      site = workload.weight_site(layer)
-      weight = _positions(column[site], site, table.weights)
-    if (site := workload.output_sites[i]) is not None:
-      output = _positions(column[site], site, table.activations)
-    codes[:, i] = np.ravel_multi_index(
-      np.broadcast_arrays(widest, weight, output), table.units.shape[1:]
-    )
-  return codes
-
-
-def score(table: MovementTable, codes: np.ndarray) -> np.ndarray:
-  """Total movement of `P` candidates, exactly: int64[P], in table units.
-
-  Args:
-    table: movement table of `L` layers.
-    codes: int32[P, L] of `encode`.
-  """
-  if codes.ndim != 2 or codes.shape[1] != len(table.layers):
-    raise ValueError(
-      f"codes has shape {codes.shape}, expected [P, {len(table.layers)}]"
-    )
-  flat = table.units.reshape(len(table.layers), -1)
-  total = np.zeros(len(codes), np.int64)
-  for layer, code in zip(flat, codes.T, strict=True):
-    total += layer[code]
-  return total
-
-
-def layer_bits(
-  table: MovementTable,
-  workload: Workload,
-  formats: Mapping[str, BlockFormat],
-) -> tuple[Fraction, ...]:
-  """Bits that every layer of a workload moves under one assignment.
-
-  Args:
-    table: movement table of the layers of `workload`.
-    workload: names the sites.
-    formats: one of the table's formats for every site.
-  """
-  weights = {workload.weight_site(layer) for layer in workload.layers}
-  row = []
-  for site in workload.sites:
-    if site not in formats:
-      raise ValueError(f"workload {workload.name!r}: no format for {site!r}")
-    known = table.weights if site in weights else table.activations
-    if formats[site] not in known:
+def _check_no_matmul(workload):
+  for layer in workload.layers:
+    if layer.op == "matmul":
       raise ValueError(
-        f"site {site!r}: {formats[site]} is not among the {len(known)} formats "
-        "of the table; make a table with it"
+        f"layer {layer.name!r} multiplies two activations, so weights need the "
+        "formats of activations: leave them out"
       )
-    row.append(known.index(formats[site]))
-  codes = encode(table, workload, np.array([row]))[0]
-  flat = table.units.reshape(len(table.layers), -1)
-  return tuple(table.bits(flat[i, code]) for i, code in enumerate(codes))
-
-
-def _check_layers(table, workload):
-  if [layer.geometry for layer in table.layers] != [
-    layer.geometry for layer in workload.layers
-  ]:
-    raise ValueError(
-      f"the table has other layers than workload {workload.name!r}; make one "
-      "for it with movement_table"
-    )
-
-
-def _positions(given, site, formats):
-  if given.size and not 0 <= given.min() <= given.max() < len(formats):
-    raise ValueError(
-      f"site {site!r}: position {given.min()} to {given.max()}, expected 0 to "
-      f"{len(formats) - 1}"
-    )
-  return given

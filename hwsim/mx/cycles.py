@@ -54,7 +54,13 @@ class Cost(NamedTuple):
 def layer_cost(
   layer: Layer, inputs: BlockFormat, weights: BlockFormat, target: Target
 ) -> Cost:
-  """What the products of a layer cost at the formats of its two operands."""
+  """What the products of a layer cost at the formats of its two operands.
+
+  Args:
+    layer: layer with weights, or a product of two activations.
+    inputs, weights: formats of its operands.
+    target: the cluster.
+  """
   rates, joules = dict(target.unit), dict(target.unit_joules)
   if inputs == weights == FP32:
     rate = target.fp32 * target.utilization
@@ -101,7 +107,7 @@ def cycle_table(
   per_cycle = moved.per_bit * 8 * target.dma_bytes
   cycles = -(-moved.units // per_cycle)
   for row, layer in zip(cycles, workload.layers, strict=True):
-    if layer.has_weights:
+    if layer.multiplies:
       products = [
         [layer_cost(layer, i, w, target).cycles for w in moved.weights]
         for i in moved.activations
@@ -127,13 +133,12 @@ def network_costs(
     formats: format of every input and weight site.
     target: the cluster.
   """
-  return {
-    layer.name: layer_cost(
-      layer, formats[reads[0]], formats[workload.weight_site(layer)], target
-    )
-    for layer, reads in zip(workload.layers, workload.input_sites, strict=True)
-    if layer.has_weights
-  }
+  found = {}
+  for i, layer in enumerate(workload.layers):
+    if layer.multiplies:
+      first, second = (formats[site] for site in workload.operands(i))
+      found[layer.name] = layer_cost(layer, first, second, target)
+  return found
 
 
 def _fits(layer, inputs, weights, target) -> bool:

@@ -1,5 +1,6 @@
 """Latency of quantized networks on PULP clusters, simulated tile by tile."""
 
+from hwsim.pulp.interval import Latency, latency
 from hwsim.pulp.table import latency_table, layer_table, simulate, tiles
 from hwsim.pulp.target import (
   ISS_TARGETS,
@@ -19,6 +20,7 @@ from hwsim.pulp.timeline import LayerCycles, layer_cycles
 __all__ = [
   "Constants",
   "ISS_TARGETS",
+  "Latency",
   "LayerCycles",
   "TARGETS",
   "Target",
@@ -29,6 +31,7 @@ __all__ = [
   "XPULP_V2",
   "XPULP_V2_ISS",
   "get_target",
+  "latency",
   "latency_table",
   "layer_cycles",
   "layer_table",

@@ -10,13 +10,13 @@ in chunks of one size, so that each program is compiled once.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from hwsim.latency_table import BITS
+from hwsim.latency_table import BITS, OutputBits, encode
 from hwsim.pulp import geometry, table, timeline
 from hwsim.pulp.geometry import Geometry
 from hwsim.pulp.target import Constants, Target
@@ -76,6 +76,28 @@ def latency_tables(workload: Workload, constants: Constants) -> Tables:
   found = {key: _of_layer(*key, constants) for key in dict.fromkeys(keys)}
   parts = [[found[key][i] for key in keys] for i in (0, 1)]
   return Tables(*(np.stack(part, axis=1) for part in parts))
+
+
+def network_cycles(
+  cycles: np.ndarray,
+  workload: Workload,
+  precision: Mapping[str, int],
+  output_bits: OutputBits = 8,
+) -> np.ndarray:
+  """Cycles int64[H] of a network under one assignment on `H` targets.
+
+  Args:
+    cycles: int64[H, L, A, W, O] of `latency_tables`.
+    workload: names the precision sites.
+    precision: bits of every free site.
+    output_bits: as in `hwsim.latency_table.layer_cycles`.
+  """
+  row = np.array([list(workload.site_bits(precision).values())])
+  [codes] = encode(workload, row, output_bits=output_bits)
+  if output_bits != "site":
+    cycles = cycles[..., BITS.index(output_bits)]
+  flat = cycles.reshape(*cycles.shape[:2], -1)
+  return flat[:, np.arange(len(codes)), codes].sum(axis=1)
 
 
 def _of_layer(

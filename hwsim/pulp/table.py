@@ -20,11 +20,15 @@ from hwsim.pulp.tiling_l3 import L2Tile
 from hwsim.pulp.timeline import LayerCycles, Tiling, layer_cycles
 from hwsim.workload import Layer, Workload
 
-# XLA's fusion emitters compile this function in 5 s instead of 3, for code that
-# is a fifth faster. A later XLA may not know the option.
-OPTIONS = {}
+# XLA's fusion emitters compile this function in 6.8 s of processor time instead
+# of 3.3, for code that is a fifth faster; LLVM's level 2 instead of 3 in 2.9,
+# for code that is as fast (levels 1 and 0: 2.7 and 1.3 s, 1.2 and 5 times
+# slower). Tracing takes 1.0 s and lowering 0.25 on top. A later XLA may not
+# know these options.
+OPTIONS: dict[str, bool | int] = {}
 if importlib.metadata.version("jax").startswith("0.10."):
   OPTIONS["xla_cpu_use_fusion_emitters"] = False
+  OPTIONS["xla_backend_optimization_level"] = 2
 
 
 class Timed(NamedTuple):

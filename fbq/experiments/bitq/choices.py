@@ -83,7 +83,7 @@ def bits_alone(table: MovementTable, workload: Workload) -> MovementTable:
   """
   prices = [
     layer_prices(workload, i, table.activations, table.weights)
-    if layer.has_weights and table.units[i].any()
+    if layer.multiplies and table.units[i].any()
     else ()
     for i, layer in enumerate(table.layers)
   ]
@@ -110,13 +110,12 @@ def movement(traffic: Sequence[Traffic], memories: Memories) -> Movement:
 def layers(
   net: Net, formats: Mapping[str, BlockFormat], memories: Memories
 ) -> tuple[LayerMovement, ...]:
-  """What every layer with weights moves."""
+  """What every layer that multiplies moves."""
   workload = net.workload
   rows = []
   for traffic in network_traffic(workload, formats, memories):
     i = workload.index[traffic.name]
-    inputs, outputs = workload.input_sites[i][0], workload.output_sites[i]
-    sites = inputs, workload.weight_site(workload.layers[i]), outputs
+    sites = *workload.operands(i), workload.output_sites[i]
     rows.append(
       LayerMovement(
         traffic.name,

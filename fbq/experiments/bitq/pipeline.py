@@ -6,7 +6,6 @@ alphas, training of everything found beside uniform and published formats, and
 the choice by eq. 1 with measured accuracies.
 """
 
-import json
 import re
 from typing import Any
 
@@ -21,6 +20,7 @@ from fbq.experiments.bitq.config import BitQ, movement
 from fbq.experiments.bitq.workbench import Programs, Workbench
 from fbq.files import write_atomically
 from fbq.lab.calibration import activations
+from fbq.lab.kept import kept
 from fbq.lab.lab import Lab
 from fbq.nets.graph import INPUT_SITE
 from fbq.schemes import published_formats
@@ -82,15 +82,16 @@ def _study(
 
   # ---- Losses: what every format of every tensor does without training; kept,
   # as it takes long
-  path = lab.workdir / f"losses-seed{seed}.json"
   grids = [w.grid for w in words.values()]
+  plan = settings.losses.model_dump(exclude={"noise_images"})
   with measure("losses of formats"):
-    if not path.exists():
-      plan = settings.losses.model_dump(exclude={"noise_images"})
-      judge = bench.judge(GRID, images)
-      stored = predicted_losses.measure(judge, grids, noises, **plan, seed=seed)
-      write_atomically(path, json.dumps(stored) + "\n")
-    lost = FormatLosses.from_stored(json.loads(path.read_text()), grids)
+    stored = kept(
+      lab.workdir / f"losses-seed{seed}.json",
+      lambda: predicted_losses.measure(
+        bench.judge(GRID, images), grids, noises, **plan, seed=seed
+      ),
+    )
+    lost = FormatLosses.from_stored(stored, grids)
   lab.log.say(lost.text)
 
   # From here on whole networks are costed and trained, each once

@@ -1,4 +1,4 @@
-"""What a design space can be set to, and its checks before anything is timed."""
+"""What a design space can be set to, and its checks before it is timed."""
 
 import itertools
 import math
@@ -103,9 +103,9 @@ def values_of(settings: DesignSpace, lab: Lab) -> Values:
     problem.make(net.workload, {}, values)
   except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
     raise ConfigError(
-      f"config.sensitivities: {path} does not hold {settings.measure!r} of every "
-      f"tensor of {net.name}: {error}; give sensitivities.json of a run of "
-      "configs/digits_exact.py for this network"
+      f"config.sensitivities: {path} does not hold {settings.measure!r} of "
+      f"every tensor of {net.name}: {error}; give sensitivities.json of a run "
+      "of configs/digits_exact.py for this network"
     ) from error
   return values
 

@@ -18,7 +18,6 @@ from fbq.files import user_path
 from fbq.lab.lab import Lab
 from fbq.search import pareto_sets, problem, quantile, terms
 from fbq.search.free_bits import free_bits
-from hwsim.latency_table import encode
 from hwsim.pulp import Target, doubt, latency_table, many, slopes
 
 _LOW, _HIGH = 0.05, 0.95  # of the draws
@@ -122,11 +121,8 @@ class _Timed:
 
   def total(self, cycles: np.ndarray, bits: Mapping[str, int]) -> np.ndarray:
     """Cycles int64 [H] of an assignment from tables [H, L, A, W, O]."""
-    row = np.array([list(self._workload.site_bits(bits).values())])
     output_bits = "site" if self.own_outputs else 8
-    [codes] = encode(self._workload, row, output_bits=output_bits)
-    flat = self.view(cycles).reshape(*cycles.shape[:2], -1)
-    return flat[:, np.arange(len(codes)), codes].sum(axis=1)
+    return many.network_cycles(cycles, self._workload, bits, output_bits)
 
 
 def _given(settings: DesignSpace, lab: Lab) -> dict[str, dict[str, int]]:

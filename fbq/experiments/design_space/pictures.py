@@ -1,4 +1,4 @@
-"""Pictures of a design space: a heat map, fronts, what assumptions are worth."""
+"""Pictures of a design space: heat map, fronts, worth of assumptions."""
 
 from fbq.experiments.design_space.results import Doubt, Space, named, shown
 from fbq.report import picture
@@ -28,7 +28,7 @@ def heat(space: Space) -> str:
   up = space.fields[names[1]] if len(names) > 1 else ("",)
   figure = picture.new(9, 1.6 + min(5.5, 0.35 * len(up) + 0.3))
   axes = figure.subplots()
-  found = [design.best / 1e6 for design in cells.values()]
+  found = [design.fastest / 1e6 for design in cells.values()]
   low, high = min(found), max(found)
 
   # A bar a cell, so that each tells its numbers
@@ -37,7 +37,7 @@ def heat(space: Space) -> str:
       key = (x, y) if len(names) > 1 else (x,)
       if (design := cells.get(key)) is None:
         continue
-      share = (design.best / 1e6 - low) / ((high - low) or 1)
+      share = (design.fastest / 1e6 - low) / ((high - low) or 1)
       [bar] = axes.bar(i, 1, 1, j - 0.5, color=_color(share), linewidth=0)
       picture.title(
         bar,
@@ -46,7 +46,7 @@ def heat(space: Space) -> str:
       )
       if len(across) * len(up) <= _LETTERS:
         axes.text(
-          *(i, j, f"{design.best / 1e6:.1f}"),
+          *(i, j, f"{design.fastest / 1e6:.1f}"),
           ha="center",
           va="center",
           fontsize=8,

@@ -5,6 +5,7 @@ assignment and the exact front of a proxy of accuracy over cycles are found.
 Then the target itself is drawn within the ranges of its assumptions.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 
@@ -72,7 +73,7 @@ def run(settings: DesignSpace, lab: Lab) -> Space:
   for design in _ends(space.running):
     _, front = solver.best(design.values, by_values[design.values])
     fronts.append(_front(named(space, design), front))
-  return space.__class__(**{**vars(space), "fronts": tuple(fronts)})
+  return dataclasses.replace(space, fronts=tuple(fronts))
 
 
 class _Solver:
@@ -108,7 +109,7 @@ class _Solver:
     constants = many.stack([target for _, target in designs])
     tables = many.latency_tables(self._workload, constants)
     for (values, _), cycles, fits in zip(
-      designs, tables.cycles, tables.fits.all(axis=1), strict=True
+      designs, tables.cycles, np.all(tables.fits, axis=1).tolist(), strict=True
     ):
       yield self._solved(values, cycles)[0] if fits else Design(values)
 
@@ -122,7 +123,7 @@ class _Solver:
     # Ascending cycles, and worth: the first that is worth a level is its least
     eight = total(self._uniform[8])
     front = exact.front(choice, eight // 500)
-    reach = []
+    reach: list[int | None] = []
     for harm in self.levels.values():
       good = np.flatnonzero(-front.value <= harm * (1 + 1e-9))
       reach.append(int(front.costs["cycles"][good[0]]) if len(good) else None)
@@ -144,12 +145,13 @@ def _chunk(solver, lab: Lab, start: int, designs) -> list[Design]:
     rows = [design._asdict() for design in solver.solved(designs)]
     write_atomically(path, json.dumps(rows) + "\n")
   rows = json.loads(path.read_text())
-  return [
-    Design(
-      **{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
-    )
-    for row in rows
-  ]
+  return [_design(row) for row in rows]
+
+
+def _design(row) -> Design:
+  """A design as it was before JSON."""
+  values, eight, best, bits, reach = (row[name] for name in Design._fields)
+  return Design(tuple(values), eight, best, tuple(bits), tuple(reach))
 
 
 def _ends(running: Sequence[Design]) -> list[Design]:

@@ -29,11 +29,21 @@ class Design(NamedTuple):
   reach: tuple[int | None, ...] = ()
 
   @property
-  def change(self) -> float | None:
-    """Change from 8 bits to the best, as a fraction."""
-    if self.eight is None or self.best is None:
-      return None
-    return self.best / self.eight - 1
+  def fastest(self) -> int:
+    """`best` of a design that runs."""
+    assert self.best is not None
+    return self.best
+
+  @property
+  def size(self) -> tuple[int | float, ...]:
+    """Values of the fields that are numbers."""
+    return tuple(v for v in self.values if not isinstance(v, str))
+
+  @property
+  def change(self) -> float:
+    """Change from 8 bits to the best, as a fraction, of a design that runs."""
+    assert self.eight is not None
+    return self.fastest / self.eight - 1
 
 
 class Front(NamedTuple):
@@ -171,7 +181,16 @@ class Space:
   def running(self) -> list[Design]:
     """Designs on which the network runs, the fastest first."""
     found = [design for design in self.designs if design.best is not None]
-    return sorted(found, key=lambda design: design.best or 0)
+    return sorted(found, key=lambda design: (design.fastest, *design.size))
+
+  @property
+  def frugal(self) -> list[Design]:
+    """Designs that none with no more of any field is as fast as."""
+    kept: list[Design] = []
+    for design in self.running:  # what is dominated, an earlier one dominates
+      if not any(_no_more(other, design) for other in kept):
+        kept.append(design)
+    return kept
 
   def differing(self, design: Design) -> int:
     """Tensors whose best precision is another than on the target itself."""
@@ -219,6 +238,14 @@ class Space:
     }
 
 
+def _no_more(one: Design, other: Design) -> bool:
+  """Whether a design has no more of any number, and else the same."""
+  return all(
+    a == b if isinstance(a, str) or isinstance(b, str) else a <= b
+    for a, b in zip(one.values, other.values, strict=True)
+  )
+
+
 def named(space: Space, design: Design) -> str:
   """A design in words: its fields that differ."""
   pairs = zip(space.fields, design.values, strict=True)
@@ -244,7 +271,7 @@ def answer(space: Space) -> list[str]:
     said.append(
       f"Over {len(running):,} of {len(space.designs):,} designs on which it "
       f"runs that is {first.best:,} ({named(space, first)}) to {last.best:,} "
-      f"({named(space, last)}); on {differ:,} of them other precisions are best."
+      f"({named(space, last)}); on {differ:,} other precisions are best."
     )
   if space.doubt is not None:
     best = next(i for i in space.doubt.intervals if i.name.endswith("+FB"))

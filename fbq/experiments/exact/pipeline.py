@@ -5,10 +5,9 @@ calibration set; under every budget of cycles, and the limits and rules given,
 the assignment of least harm is then found exactly (`fbq.search.exact`).
 """
 
-import json
+import functools
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +20,7 @@ from fbq.lab import fine_tuning, over_seeds, points
 from fbq.lab.calibration import calibrate
 from fbq.lab.experiment import as_csv
 from fbq.lab.fine_tuning import FineTuner
+from fbq.lab.kept import kept
 from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.quantizers.site_ranges import Ranges
@@ -96,8 +96,10 @@ def of_seed(
     ranges, tensors = calibrate(net, variables, images, widths)
 
   # ---- Harm of every precision of every tensor, alone
-  path = workdir / f"{prefix}sensitivities.json"
-  measured = _harm(lab, path, variables, ranges, images, labels)
+  measured = kept(
+    workdir / f"{prefix}sensitivities.json",
+    functools.partial(_harm, lab, variables, ranges, images, labels),
+  )
   harm = {
     site: {int(b): change[settings.value] for b, change in by_bits.items()}
     for site, by_bits in measured.items()
@@ -181,36 +183,29 @@ def _agreement(lab: Lab, harm, found, judged) -> float | None:
   return float(stats.spearmanr(sums, losses).statistic)
 
 
-def _harm(
-  lab: Lab, path: Path, variables, ranges: Ranges, images, labels
-) -> Mapping:
-  """{site: {bits: {measure: harm}}}, kept in the file at `path`."""
-  if not path.exists():
-    with lab.clock.measure("sensitivities"):
-      forward = steps.compile_once(
-        lambda v, x, b: Model(lab.net, Fixed()).apply(v, x, False, b)
-      )
-      judge = Judge(
-        lab.net,
-        forward,
-        variables,
-        ranges,
-        np.asarray(images),
-        np.asarray(labels),
-      )
-      found = sensitivity.sensitivities(judge, ladder=lab.ladder)
-    lab.log.say(
-      f"sensitivities: {found.passes} passes over {len(images)} images"
+def _harm(lab: Lab, variables, ranges: Ranges, images, labels) -> Mapping:
+  """{site: {bits: {measure: harm}}}."""
+  with lab.clock.measure("sensitivities"):
+    forward = steps.compile_once(
+      lambda v, x, b: Model(lab.net, Fixed()).apply(v, x, False, b)
     )
-    harm: dict[str, Any] = {
-      site: {
-        bits: {name: getattr(change, name) for name in HARMS}
-        for bits, change in by_bits.items()
-      }
-      for site, by_bits in found.changes.items()
+    judge = Judge(
+      lab.net,
+      forward,
+      variables,
+      ranges,
+      np.asarray(images),
+      np.asarray(labels),
+    )
+    found = sensitivity.sensitivities(judge, ladder=lab.ladder)
+  lab.log.say(f"sensitivities: {found.passes} passes over {len(images)} images")
+  return {
+    site: {
+      bits: {name: getattr(change, name) for name in HARMS}
+      for bits, change in by_bits.items()
     }
-    write_atomically(path, json.dumps(harm, indent=1) + "\n")
-  return json.loads(path.read_text())
+    for site, by_bits in found.changes.items()
+  }
 
 
 def _broken(choice: problem.Problem, assignment: precision.Precision) -> str:

@@ -36,6 +36,12 @@ FORMS = (  # form, its file, and who reads it
   ("DORY", "dory/network.onnx", "DORY's Quantlab frontend for PULP boards"),
   ("C", "c/network.c", "any C99 compiler; no heap, no library"),
   ("ONNX", "qdq.onnx", "what knows QDQ and opset 21; 2-bit weights are int8"),
+  ("TFLite", "network.tflite", "LiteRT, and what has int8 of TFLite"),
+  (
+    "TFLite int4",
+    "network_int4.tflite",
+    "LiteRT; 4- and 2-bit weights are int4",
+  ),
 )
 _LAYERS = (
   "Codes off by N: given the trained network's codes as input; end to end: "
@@ -82,9 +88,19 @@ def _statements(results: Exported) -> list[str]:
   bits, found = results.requantization_bits, results.written
   if found is None:
     return [f"There are no {bits}-bit integers of {results.network}."]
+  same, exact = found.same_class, found.same_exact_class
+  answers = [
+    f"{same:,} of {results.images:,} test images get the class that the "
+    f"trained network predicts, with {bits}-bit requantization."
+  ]
+  if exact is not None:
+    answers = [
+      f"{exact:,} of {results.images:,} test images get the class that the "
+      f"trained network predicts in float64, with {bits}-bit requantization, "
+      f"and {same:,} that which it predicts in float32."
+    ]
   return [
-    f"{found.same_class:,} of {results.images:,} test images get the class "
-    f"that the trained network predicts, with {bits}-bit requantization.",
+    *answers,
     f"{found.total('equal_channels'):,} of {found.total('channels'):,} "
     "channels are proven equal for every input; given the trained network's "
     f"codes, {found.total('off_by'):,} of {found.total('values'):,} codes "
@@ -116,9 +132,10 @@ def _integers(results: IntegerExport) -> list[Block]:
   """Files, both widths of requantization, every layer."""
   rows = [
     [form, None, "not made"]
-    if form in results.failed
+    if form in results.failed or (form == "DORY" and results.without_dory)
     else [form, Cell(file, href=file), reader]
     for form, file, reader in FORMS
+    if form != "TFLite int4" or file in results.tflite or form in results.failed
   ]
   columns = [Column("form"), Column("file", "soft"), Column("read by", "long")]
   files: list[Block] = [Table(columns, rows, label="files")]
@@ -131,10 +148,15 @@ def _integers(results: IntegerExport) -> list[Block]:
         f"take {onnx['bytes'] / 1e3:,.1f} kB."
       )
     )
+  if "fast_same_class" in onnx:
+    files.append(Text(_fast(onnx["fast_same_class"], results.images)))
+    files.append(Links([("qdq_fast.onnx", "qdq_fast.onnx")]))
   blocks: list[Block] = [Section("What runs where", files)]
   if results.c:
     blocks.append(Section("On any processor", _code(results.c)))
-  if "DORY" not in results.failed:
+  if results.tflite:
+    blocks.append(Section("In LiteRT", _tflite(results)))
+  if results.without_dory or "DORY" not in results.failed:
     blocks.append(Section(f"On the board: {results.target}", _board(results)))
   if results.refused:
     table = Table.of(
@@ -150,6 +172,17 @@ def _integers(results: IntegerExport) -> list[Block]:
   if results.written:
     blocks.append(Section("Layers", [_layers(results), note(_LAYERS)]))
   return blocks
+
+
+def _fast(same: int, images: int) -> str:
+  """What the form of ONNX with integer kernels is worth."""
+  said = f"On integer kernels it agrees on {same:,} of them"
+  if same == images:
+    return f"{said}: qdq_fast.onnx is as right here, and faster."
+  return (
+    f"{said}: those take biases in whole steps of the sums. qdq_fast.onnx is "
+    "faster, and this is its price."
+  )
 
 
 def _code(code: CExport) -> list[Block]:
@@ -171,8 +204,42 @@ def _code(code: CExport) -> list[Block]:
   ]
 
 
+def _tflite(results: IntegerExport) -> list[Block]:
+  """The TFLite files, as LiteRT runs them by default."""
+  number_of = lambda field: lambda row: getattr(row[1], field)
+  share = lambda found: 1 - found.equal / found.values
+  table = Table.of(
+    results.tflite.items(),
+    ("file", lambda row: Cell(row[0], href=row[0])),
+    (number("bytes"), number_of("bytes")),
+    (number("of weights\nand biases"), number_of("weight_bytes")),
+    (number("same class"), number_of("same_class")),
+    (number("codes off\nend to end", "{:.2g}"), lambda row: share(row[1])),
+    (number("at most"), number_of("largest")),
+    (number("channels"), number_of("channels")),
+    (number("proven equal"), number_of("equal_channels")),
+    (number("weights\nclipped"), number_of("clipped")),
+    label=f"TFLite on {results.images:,} test images",
+  )
+  about = (
+    "A bias is a whole number of products in TFLite, so codes are off by one "
+    "near ties. int4 takes less memory and has coarser biases, and LiteRT "
+    "rounds its convolutions twice. Clipped: a negative batch norm makes 128 "
+    "of a weight of -128, which int8 has as 127."
+  )
+  return [table, note(about)]
+
+
 def _board(results: IntegerExport) -> list[Block]:
   """How DORY is called, and which cycles it was that were simulated."""
+  if results.dory is None:
+    said = f"{results.without_dory}."
+    if 32 in results.cycles:
+      said += (
+        f" With multipliers of 32 bits, the most that NE16 has, "
+        f"{results.cycles[32]:,} cycles are simulated."
+      )
+    return [Text(said)]
   blocks: list[Block] = [
     Text("In a checkout of DORY, with its submodules and NumPy below 2:"),
     Code(results.dory.command),

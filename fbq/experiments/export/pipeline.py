@@ -1,57 +1,51 @@
-"""A trained point of a run as integers for DORY, C and ONNX, or as blocks.
+"""A trained point of a run as integers for others to run, or as blocks.
 
 Lowers a fine-tuned network in two widths of requantization, compares both with
 the trained one on the test images, and writes an integer network, DORY's files,
-C and a quantized ONNX. A network of block formats becomes packed codes and
-exponents. Each part is tried, whatever became of the others.
+C, a quantized ONNX and TFLite. A network of block formats becomes packed codes
+and exponents. Each part is tried, whatever became of the others.
 """
 
-import dataclasses
 import functools
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import jax
 import numpy as np
 
 from fbq.deploy import (
-  artifact,
   block_artifact,
-  c_code,
-  dory,
-  dory_check,
   dory_limits,
   dory_target,
   faithful,
-  integer,
   lowering,
+  onnx_fast,
   onnx_qdq,
 )
 from fbq.deploy.block_artifact import BlockNet
 from fbq.deploy.faithful import Faithfulness
 from fbq.deploy.integer import IntegerNet
+from fbq.experiments.export import forms
 from fbq.experiments.export.config import Export
 from fbq.experiments.export.results import (
   BlockExport,
   BlockTensor,
-  CExport,
   IntegerExport,
   Integers,
 )
-from fbq.files import user_path, write_atomically
+from fbq.files import user_path
 from fbq.lab import block_point, costs, finished, trained_point
 from fbq.lab.block_point import BlockPoint, BlockResults
 from fbq.lab.lab import Lab
-from fbq.lab.settings import OnTarget, OutputBits
+from fbq.lab.settings import OnTarget
 from fbq.lab.trained_point import TrainedPoint
-from hwsim.pulp import XPULPNN_V1, Target, latency_table
+from hwsim.pulp import XPULPNN_V1, Target
 
 T = TypeVar("T")
-WIDTHS = (32, 64)
-_GOLDEN = 4  # images that the C checks itself on
-_IMAGES = 360  # at a time, and those that the written network is compared on
+_TFLITE = {  # part -> its file, and whether weights of 4 and 2 bits take 4
+  "TFLite": ("network.tflite", False),
+  "TFLite int4": ("network_int4.tflite", True),
+}
 
 
 class Attempts:
@@ -126,11 +120,10 @@ def _integers(
     hardware: hardware of the run, if it has one; DORY writes code for it.
     settings, lab: those of the export.
   """
-  # DORY and its constants are of PULP clusters.
+  # DORY, its kernels and its constants are of PULP clusters
   simulated = costs.target_of(hardware) if hardware else None
-  if not isinstance(simulated, Target):
-    simulated = None
   target = simulated or XPULPNN_V1
+  board = target if isinstance(target, Target) else None
   attempt, workdir = Attempts(lab), lab.workdir
 
   # ---- Integers in both widths, and how faithful they are
@@ -141,7 +134,7 @@ def _integers(
     return network, faithful.compare(network, point.variables, point.images)
 
   made: dict[int, tuple[IntegerNet, Faithfulness]] = {}
-  for width in WIDTHS:
+  for width in forms.WIDTHS:
     make = functools.partial(lowered, width)
     if found := attempt(f"{width}-bit integers", make):
       made[width] = found
@@ -157,42 +150,76 @@ def _integers(
   bits = settings.requantization_bits
   sizes = attempt(
     "integer network",
-    lambda: _save(network(bits), workdir, point.images[:_IMAGES]),
+    lambda: forms.save(network(bits), workdir, point.images[: forms.IMAGES]),
     "network.json",
     "weights.npz",
   )
   image = point.images[settings.golden_image]
-  attempt(
-    "DORY",
-    lambda: _write_dory(network(bits), target, workdir / "dory", image),
-    "dory",
-  )
-
   refused: list[tuple[str, str]] = []
-  if bits in made:
-    refused = dory_limits.problems(network(bits), target)
+  if board is not None:
+    attempt(
+      "DORY",
+      lambda: forms.write_dory(network(bits), board, workdir / "dory", image),
+      "dory",
+    )
+    if bits in made:
+      refused = dory_limits.problems(network(bits), board)
   cycles = None
   if hardware and simulated:
-    timed = functools.partial(_cycles, point, simulated, hardware.output_bits)
+    timed = functools.partial(
+      forms.cycles, point, simulated, hardware.output_bits
+    )
     cycles = attempt("cycles", timed)
 
   # ---- C for any processor
   code = attempt(
-    "C", lambda: _write_c(network(bits), workdir / "c", point.images), "c"
+    "C", lambda: forms.write_c(network(bits), workdir / "c", point.images), "c"
   )
 
   # ---- ONNX, which requantizes in floating point: any width gives the same
   model = attempt(
     "ONNX",
-    lambda: _write_onnx(network(bits, *WIDTHS), workdir / "qdq.onnx"),
+    lambda: forms.write_onnx(
+      network(bits, *forms.WIDTHS), workdir / "qdq.onnx"
+    ),
     "qdq.onnx",
   )
   onnx = {}
   if model is not None:
     onnx["bytes"] = onnx_qdq.weight_bytes(model)
     _, faith = next(iter(made.values()))
-    agrees = functools.partial(_run_onnx, model, point, faith.trained_classes)
+    agrees = functools.partial(
+      forms.run_onnx, model, point, faith.trained_classes
+    )
     onnx |= attempt("ONNX Runtime", agrees) or {}
+    if "same_class" in onnx:  # so there is a runtime
+      fast = functools.partial(
+        onnx_fast.write,
+        network(bits, *forms.WIDTHS),
+        workdir / onnx_fast.FILE,
+        np.asarray(point.images),
+        faith.trained_classes,
+      )
+      onnx |= attempt("ONNX, fast", fast, onnx_fast.FILE) or {}
+
+  # ---- TFLite, whose requantization is its own; in int4 where that is less
+  def write_tflite(file, int4):
+    written = network(bits, *forms.WIDTHS)
+    _, faith = next(iter(made.values()))
+    classes = faith.trained_classes
+    return forms.write_tflite(written, workdir / file, int4, point, classes)
+
+  narrow = any(
+    width <= 4
+    for site, width in point.assignment.items()
+    if site.endswith(".weight")
+  )
+  tflite_files = {}
+  for part, (file, int4) in _TFLITE.items():
+    if narrow or not int4:
+      make = functools.partial(write_tflite, file, int4)
+      if exported := attempt(part, make, file):
+        tflite_files[file] = exported
 
   # ---- The record; all tensors but the logits have bits
   reads = {n.name: point.net.site_of[n.inputs[0]] for n in point.net.nodes[:-1]}
@@ -208,6 +235,7 @@ def _integers(
     widths={
       width: Integers(
         same_class=faith.same_class,
+        same_exact_class=faith.same_exact_class,
         accuracy=float(np.mean(faith.classes == np.asarray(point.labels))),
         layers=faith.layers,
       )
@@ -220,71 +248,12 @@ def _integers(
     },
     onnx=onnx,
     target=target.name,
-    dory=dory_target.invocation(target),
+    dory=None if board is None else dory_target.invocation(board),
     refused=tuple(refused),
     cycles=cycles or {},
     c=code,
+    tflite=tflite_files,
   )
-
-
-def _save(network: IntegerNet, workdir: Path, images) -> dict[str, int]:
-  """Writes network.json and weights.npz and reads them back; their sizes."""
-  sizes = artifact.save(network, workdir)["sizes"]
-  codes = integer.quantize_images(images)
-  again = integer.integer_apply(artifact.load(workdir), codes)
-  if not np.array_equal(again, integer.integer_apply(network, codes)):
-    raise RuntimeError("the files give back another network than written")
-  return sizes
-
-
-def _write_dory(
-  network: IntegerNet, target: Target, directory: Path, image: jax.Array
-) -> None:
-  """Writes DORY's files and holds them against its contract."""
-  codes = np.asarray(integer.quantize_images(image))
-  dory.write(network, target, directory, codes)
-  if found := dory_check.problems(directory):
-    raise RuntimeError(f"the files break DORY's contract: {'; '.join(found)}")
-
-
-def _cycles(
-  point: TrainedPoint, target: Target, output_bits: OutputBits
-) -> dict[int, int]:
-  """Cycles by bits of the requantization constants, as the run counts them.
-
-  Larger constants take room in L1 and L2, so tiles are smaller, and time on
-  their way there. What the arithmetic of kernels takes is that of 32 bits.
-  """
-  workload, found = point.net.workload, {}
-  for width in WIDTHS:
-    wide = dataclasses.replace(target, constant_bits=width)
-    table = latency_table(workload, wide)
-    costed = costs.Costs(wide, table, output_bits)
-    found[width] = costed.total(workload, point.assignment)
-  return found
-
-
-def _write_c(
-  network: IntegerNet, directory: Path, images: jax.Array
-) -> CExport:
-  """Writes C and lets it check itself, if there is a compiler."""
-  golden = np.asarray(integer.quantize_images(images[:_GOLDEN]))
-  sizes = c_code.write(network, directory, golden)
-  return CExport(sizes, len(golden), c_code.check(directory))
-
-
-def _write_onnx(network: IntegerNet, path: Path) -> Any:
-  """Writes the quantized ONNX; its model."""
-  model = onnx_qdq.build(network)
-  write_atomically(path, model.SerializeToString())
-  return model
-
-
-def _run_onnx(model: Any, point: TrainedPoint, trained) -> dict[str, int]:
-  """Images classified as the trained network does."""
-  images = np.asarray(point.images)
-  logits = onnx_qdq.run(onnx_qdq.session(model), images)
-  return {"same_class": int(np.sum(logits.argmax(-1) == trained))}
 
 
 # ---- Block formats
@@ -298,9 +267,9 @@ def _blocks(point: BlockPoint, lab: Lab) -> BlockExport:
     forward = functools.partial(
       block_artifact.logits, point.net, point.scheme, variables, data
     )
-    starts = range(0, len(point.images), _IMAGES)
+    starts = range(0, len(point.images), forms.IMAGES)
     return np.concatenate(
-      [forward(point.images[start : start + _IMAGES]) for start in starts]
+      [forward(point.images[start : start + forms.IMAGES]) for start in starts]
     )
 
   def save():

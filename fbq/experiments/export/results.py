@@ -37,11 +37,14 @@ class Integers:
 
   Attributes:
     same_class: images of which both predict the same class.
+    same_exact_class: those of which the trained network does in float64; None
+      if a code in between might differ.
     accuracy: test accuracy of the integers, 0 to 1.
     layers: reports of all layers but the last.
   """
 
   same_class: int
+  same_exact_class: int | None
   accuracy: float
   layers: tuple[LayerReport, ...]
 
@@ -65,6 +68,31 @@ class CExport(NamedTuple):
   ran: bool
 
 
+class TfliteExport(NamedTuple):
+  """A TFLite file beside the integer network, on the test images by LiteRT.
+
+  Attributes:
+    bytes, weight_bytes: bytes of the file, and of its weights and biases.
+    channels, equal_channels: channels that are requantized, and those proven
+      equal to the exact ones for every input.
+    clipped: weights of 128 that the file has as 127.
+    same_class: images classified as the trained network does.
+    values, equal: codes of all layers but the last, and those that are the
+      integer network's, end to end.
+    largest: largest difference of two codes.
+  """
+
+  bytes: int
+  weight_bytes: int
+  channels: int
+  equal_channels: int
+  clipped: int
+  same_class: int
+  values: int
+  equal: int
+  largest: int
+
+
 @dataclasses.dataclass(frozen=True)
 class IntegerExport(ExportedPoint):
   """A point in integers.
@@ -73,14 +101,16 @@ class IntegerExport(ExportedPoint):
     requantization_bits: width of what was written.
     widths: by width of the requantization, those that could be made.
     bits: {layer: (bits of its input, bits of its weights)}.
-    onnx: "bytes" of constants, and "same_class", images classified as the
-      trained network does.
-    target: name of the hardware that DORY writes code for.
-    dory: command that makes DORY write it.
+    onnx: "bytes" of constants, and "same_class" or, on integer kernels,
+      "fast_same_class": images classified as the trained network does.
+    target: name of the hardware of the run; XPulpNNv1 if it had none.
+    dory: command that makes DORY write code for it; None where DORY has no
+      kernels for it.
     refused: (layer, reason) of all that DORY would not run as it is.
     cycles: simulated cycles by bits of the requantization; {} if there are
       none.
     c: what became of the C; None if it could not be made.
+    tflite: by name of the file, those that could be made and run.
   """
 
   requantization_bits: int
@@ -88,15 +118,26 @@ class IntegerExport(ExportedPoint):
   bits: dict[str, tuple[int, int | None]]
   onnx: dict[str, int]
   target: str
-  dory: Invocation
+  dory: Invocation | None
   refused: tuple[tuple[str, str], ...]
   cycles: dict[int, int]
   c: CExport | None
+  tflite: dict[str, TfliteExport]
 
   @property
   def written(self) -> Integers | None:
     """The integers in the width that was asked for; None if they failed."""
     return self.widths.get(self.requantization_bits)
+
+  @property
+  def without_dory(self) -> str:
+    """Why nothing was written for DORY; "" if there is no reason not to."""
+    if self.dory is not None:
+      return ""
+    return (
+      f"DORY has no code for {self.target}: it writes for PULP's cores, and "
+      "what it has for NE16 takes weights of 8 bits alone, by another front end"
+    )
 
   @property
   def accuracy(self) -> float:
@@ -126,22 +167,26 @@ class IntegerExport(ExportedPoint):
       if part in self.failed:
         onnx["error"] = f"not {what}: {self.failed[part]}"
     dory = "written; form, arithmetic and golden tensors hold the contract"
-    if "DORY" in self.failed:
-      dory = f"not written: {self.failed['DORY']}"
+    if reason := self.failed.get("DORY", self.without_dory):
+      dory = f"not written: {reason}"
     return {
       "network": self.network,
       "point": self.point,
       "requantization_bits": self.requantization_bits,
       "same_class": {str(w): x.same_class for w, x in self.widths.items()},
+      "same_exact_class": {
+        str(w): x.same_exact_class for w, x in self.widths.items()
+      },
       "images": self.images,
       "sizes": self.sizes,
       "dory": dory,
-      "dory_command": self.dory.command,
+      "dory_command": self.dory.command if self.dory else "",
       "refused": [list(each) for each in self.refused],
       "target": self.target,
       "cycles": {str(width): n for width, n in self.cycles.items()},
       "c": self._code(),
       "onnx": onnx,
+      "tflite": {name: x._asdict() for name, x in self.tflite.items()},
       "layers": {
         layer.layer: {
           "off_by": {str(n): count for n, count in layer.off_by.items()},

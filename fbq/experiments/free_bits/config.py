@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from fbq import precision
 from fbq.config import Check, ConfigError, Expected, NotNegative, Positive
-from fbq.lab import fine_tuning
+from fbq.lab import fine_tuning, hardware_pass
+from fbq.lab.hardware_pass import Care
 from fbq.lab.lab import Lab
 from fbq.lab.settings import (
   Aim,
@@ -61,6 +62,8 @@ class FreeBits(Judged, OnTarget, Training):
   "Seeds of everything that is drawn; the whole pipeline for each."
   search: Search = Search(learning_rate=5e-3)
   "Precision search."
+  care: Care = Care()
+  "What the hardware pass makes of what is assumed of the target."
   rules: Rules = ()
   "(regular expression over tensors, bits): fixed in everything searched."
 
@@ -69,7 +72,8 @@ def check(settings: FreeBits, lab: Lab) -> None:
   """Raises ConfigError for what cannot work; trains nothing."""
   fine_tuning.recipe_of(settings.qat)
   net = lab.net
-  _ = lab.task, lab.costs
+  _ = lab.task
+  hardware_pass.of(settings, settings.care, lab.costs, net.workload)
   try:
     eight = precision.uniform(net, 8)
     precision.apply_rules(net, eight, settings.rules, lab.ladder)

@@ -14,16 +14,22 @@ import jax.numpy as jnp
 
 from fbq import precision
 from fbq.experiments.free_bits.config import FreeBits
-from fbq.lab import fine_tuning, over_seeds, points, searching
+from fbq.lab import (
+  fine_tuning,
+  hardware_pass,
+  over_seeds,
+  points,
+  searching,
+)
 from fbq.lab.calibration import calibrate, ranges_at
 from fbq.lab.fine_tuning import FineTuner
+from fbq.lab.hardware_pass import HardwarePass
 from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.report.assignments import Assignments
 from fbq.schemes.free_bits import FreeBits as FreeBitsScheme
 from fbq.schemes.groups import gate_groups
 from fbq.search import exact, problem
-from fbq.search.free_bits import free_bits
 from fbq.train.loop import Trainer
 from fbq.train.regularizers import bops_regularizer
 from hwsim import latency_io, proxies
@@ -55,8 +61,12 @@ def run(settings: FreeBits, lab: Lab) -> Assignments:
     "locked" if locked else "free": _gating(settings, lab, locked)
     for locked in settings.search.locked
   }
+  raising = hardware_pass.of(
+    settings, settings.care, lab.costs, lab.net.workload
+  )
   seeds = [
-    of_seed(settings, lab, gatings, fine_tune, seed) for seed in settings.seeds
+    of_seed(settings, lab, gatings, raising, fine_tune, seed)
+    for seed in settings.seeds
   ]
   parents = {
     name: name.removesuffix(_RAISED)
@@ -70,6 +80,7 @@ def of_seed(
   settings: FreeBits,
   lab: Lab,
   gatings: Mapping[str, Gating],
+  raising: HardwarePass,
   fine_tune: FineTuner,
   seed: int,
 ) -> over_seeds.OneSeed:
@@ -102,7 +113,7 @@ def of_seed(
   }
   start = {**float_variables, "ranges": ranges_at(ranges, grown_from)}
   aim = settings.search.aim
-  share_of = lambda bits: _share(aim, lab, pinned, {**bits, **rules})
+  share_of = lambda bits: _share(aim, lab, raising, pinned, {**bits, **rules})
   found: dict[str, dict[str, int]] = {}  # by the name of its point
   details: dict[str, dict[str, Any]] = {}
   warnings: list[str] = []
@@ -124,11 +135,9 @@ def of_seed(
   raises = {}
   for name, assignment in list(found.items()):
     workload = pinned if name in details else net.workload
-    raised, changes = free_bits(
-      workload, lab.costs.cycles, assignment, lab.ladder
-    )
+    raised, changes = raising(workload, assignment)
     found[name + _RAISED], raises[name + _RAISED] = raised, changes
-    details[name + _RAISED] = _gap(workload, lab.costs, assignment)
+    details[name + _RAISED] = _gap(workload, raising, assignment, raised)
   for name, assignment in found.items():
     if any(assignment[site] != bits for site, bits in rules.items()):
       details.setdefault(name, {})["breaks"] = "the rules"
@@ -174,12 +183,13 @@ def _searcher(name, gating: Gating, net, start, share_of, key):
   )
 
 
-def _share(aim, lab: Lab, pinned, searched) -> float:
+def _share(aim, lab: Lab, raising: HardwarePass, pinned, searched) -> float:
   """What a searched assignment costs of 8/8, as targets count it.
 
   Args:
     aim: targets.
     lab: network and its costs.
+    raising: hardware pass.
     pinned: workload in which what rules say is fixed.
     searched: bits of every site.
   """
@@ -187,14 +197,22 @@ def _share(aim, lab: Lab, pinned, searched) -> float:
   whole = lab.net.workload
   if aim.cost == "bops":
     return proxies.bops(whole, searched) / proxies.bops(whole, eight)
-  raised, _ = free_bits(pinned, costs.cycles, searched, lab.ladder)
+  raised, _ = raising(pinned, searched)
   return costs.total(whole, raised) / costs.total(whole, eight)
 
 
-def _gap(workload, costs, assignment) -> dict[str, str]:
-  """How far the pass ends above the least latency that raises reach."""
-  cycles, ladder = costs.cycles, costs.table.ladder
+def _gap(workload, raising: HardwarePass, assignment, raised) -> dict[str, str]:
+  """How far the pass ends above the least latency that raises reach.
+
+  Both by the cycles of the target, also of a pass that looks at draws.
+  """
+  cycles, ladder = raising.costs.cycles, raising.costs.table.ladder
   choice = problem.make(workload, {"cycles": cycles}, ladder=ladder)
-  ways = exact.distance(choice, cycles, assignment)
-  above = ways.greedy / ways.least - 1
+  start = ladder.at_least(workload.site_bits(assignment))
+  fastest, _ = exact.least_latency(choice, start)
+  least, reached = (
+    int(problem.evaluate(choice, bits).costs["cycles"][0])
+    for bits in (fastest, raised)
+  )
+  above = reached / least - 1
   return {"above the fastest": f"{above:.1%}"} if above else {}

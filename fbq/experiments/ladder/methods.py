@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import hashlib
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,7 @@ class Workshop:
   base: Precision
   folder: Path
   _grids: dict[tuple, Mapping] = dataclasses.field(default_factory=dict)
+  _kernels: dict[str, dict] = dataclasses.field(default_factory=dict)
 
   @classmethod
   def of(cls, net: Net, variables: Mapping[str, Any], *rest) -> "Workshop":
@@ -66,21 +69,12 @@ class Workshop:
     folded, without = folding.fold(net, variables)
     return cls(folded, without["params"], *rest)
 
-  @property
-  def free_weights(self) -> tuple[str, ...]:
-    """Sites of weights."""
-    sites = self.net.workload.free_sites
-    return tuple(site for site in sites if site.endswith(".weight"))
-
-  @property
-  def free_activations(self) -> tuple[str, ...]:
-    """Sites of activations that the hardware does not hold at 8 bits."""
-    sites = self.net.workload.free_sites
-    return tuple(site for site in sites if not site.endswith(".weight"))
-
   def uniform(self, bits: int) -> dict[str, int]:
     """The bits of every site where all weights have the same."""
-    return {**self.base, **dict.fromkeys(self.free_weights, bits)}
+    return {
+      site: bits if site.endswith(".weight") else given
+      for site, given in self.base.items()
+    }
 
   @property
   def variables(self) -> dict[str, Any]:
@@ -109,55 +103,56 @@ class Workshop:
     return found
 
   def apply(self, method: str, bits: Precision) -> bench_lib.Quantized:
-    """The network at these bits.
-
-    AdaRound rounds a layer once for each of its bits: whatever the others have,
-    its weights are those that it has in the uniform network of these bits.
-    """
-    found = self.plain(method, bits)
-    if "correct" not in METHODS[method].steps:
-      return found
-    corrected = bias_correction.correct(
-      bench_lib.programs(self.net).model,
-      *(found.variables, self.variables),
-      _batches(self.images[: self.few], self.batch),
-      found.data,
-    )
-    return found._replace(variables=corrected)
-
-  def plain(self, method: str, bits: Precision) -> bench_lib.Quantized:
-    """The same before biases are corrected, which takes a pass a layer."""
+    """The network at these bits, its weights and biases found for them all."""
     params: Mapping[str, Any] = self.params
-    if "round" in METHODS[method].steps:
-      params = self._rounded(method, bits)
     data = self.grids(method, bits)
+    if "round" in METHODS[method].steps:
+      params = {**params, **self._rounded(method, bits)}
+    if "correct" in METHODS[method].steps:
+      corrected = bias_correction.correct(
+        bench_lib.programs(self.net).model,
+        {"params": params},
+        self.variables,
+        _batches(self.images[: self.few], self.batch),
+        data,
+      )
+      params = corrected["params"]
     return bench_lib.Quantized(self.net, {"params": params}, data)
 
-  def _rounded(self, method: str, bits: Precision) -> dict[str, Any]:
+  def plain(self, method: str, bits: Precision) -> bench_lib.Quantized:
+    """The same at once: weights of uniform networks, biases as they are."""
     params = dict(self.params)
-    for node in self.net.nodes:
-      if node.has_weights:
-        name, own = f"{node.name}_kernel", bits[f"{node.name}.weight"]
-        params[name] = self._kernels(method, own)[name]
-    return params
+    if "round" in METHODS[method].steps:
+      for node in self.net.nodes:
+        if node.has_weights:
+          name, own = f"{node.name}_kernel", bits[f"{node.name}.weight"]
+          params[name] = self._rounded(method, self.uniform(own))[name]
+    return bench_lib.Quantized(
+      self.net, {"params": params}, self.grids(method, bits)
+    )
 
-  @functools.lru_cache(maxsize=16)  # noqa: B019  lives as long as the process
-  def _kernels(self, method: str, bits: int) -> Mapping[str, np.ndarray]:
-    """Kernels of the uniform network: each layer mends those before it."""
-    path = self.folder / f"{method}-{bits}.npz"
-    if not path.is_file():
-      found = rounding.round_network(
-        bench_lib.programs(self.net).tensors,
-        *(self.net, self.params, self.grids(method, self.uniform(bits))),
-        _batches(self.images[: self.few], self.batch),
-        *(jax.random.key(self.seed), self.rounding),
-      )
-      raw = io.BytesIO()
-      kernels = {k: x for k, x in found.items() if k.endswith("_kernel")}
-      np.savez(raw, **kernels)
-      write_atomically(path, raw.getvalue())
-    with np.load(path) as stored:
-      return dict(stored)
+  def _rounded(self, method: str, bits: Precision) -> dict[str, np.ndarray]:
+    """Kernels that AdaRound makes: each layer mends those before it."""
+    widths = {b for site, b in bits.items() if site.endswith(".weight")}
+    name = f"{method}-{min(widths)}"
+    if dict(bits) != self.uniform(min(widths)):
+      digest = hashlib.sha256(json.dumps(dict(bits)).encode())
+      name = f"{method}-{digest.hexdigest()[:16]}"
+    if name not in self._kernels:
+      path = self.folder / f"{name}.npz"
+      if not path.is_file():
+        found = rounding.round_network(
+          bench_lib.programs(self.net).tensors,
+          *(self.net, self.params, self.grids(method, bits)),
+          _batches(self.images[: self.few], self.batch),
+          *(jax.random.key(self.seed), self.rounding),
+        )
+        raw = io.BytesIO()
+        np.savez(raw, **{k: found[k] for k in found if k.endswith("_kernel")})
+        write_atomically(path, raw.getvalue())
+      with np.load(path) as stored:
+        self._kernels[name] = dict(stored)
+    return self._kernels[name]
 
   def logits(
     self, quantized: bench_lib.Quantized | None, images: np.ndarray

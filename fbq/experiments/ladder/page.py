@@ -6,12 +6,16 @@ from pathlib import Path
 
 from fbq.experiments.ladder import picture
 from fbq.experiments.ladder.methods import TITLES
-from fbq.experiments.ladder.results import Numbers, Point, Rungs, cost_of, told
+from fbq.experiments.ladder.results import (
+  Numbers,
+  Rungs,
+  cost_of,
+  shown,
+  told,
+)
 from fbq.report import blocks, cells, page
 from fbq.report.run import Run
 from fbq.train.log import Log
-
-_COSTS = {"weight_bytes": "flash", "cycles": "cycles"}
 
 
 def write(results: Rungs, run: Run, workdir: Path) -> None:
@@ -139,7 +143,8 @@ def _choices(results: Rungs) -> list[blocks.Block]:
     _chosen(results),
     blocks.note(
       "The least sum of KL divergences of tensors alone, under each budget. "
-      "Beside it the best uniform network of any method that costs no more; "
+      "Beside it the uniform network of any method within the budget that is "
+      "nearest to the float network by KL; "
       f"mixed networks are quantized by {TITLES[results.mixed_by]}."
     ),
   ]
@@ -148,19 +153,15 @@ def _choices(results: Rungs) -> list[blocks.Block]:
     table = blocks.Table(
       [blocks.Column("tensor"), blocks.Column("bits", "bits")],
       rows,
-      label=f"bits of {point.name}",
+      label=f"bits for {shown(point)}",
     )
-    parts.append(blocks.Details(f"Bits of {point.name}", [table]))
+    parts.append(blocks.Details(f"Bits for {shown(point)}", [table]))
   return parts
 
 
 def _chosen(results: Rungs) -> blocks.Table:
-  def budget(point: Point) -> str:
-    assert point.choice and point.share
-    return f"{point.share:.0%} of {_COSTS[point.choice.cost]} at 8 bits"
-
   def rival(read):
-    def cell(point: Point):
+    def cell(point):
       other = results.rival(point)
       return None if other is None else read(other)
 
@@ -168,14 +169,13 @@ def _chosen(results: Rungs) -> blocks.Table:
 
   return blocks.Table.of(
     results.chosen,
-    ("budget", budget),
-    ("on", lambda p: p.choice.target),
-    (blocks.number("cost"), lambda p: cost_of(p, p.choice)),
+    ("budget, of 8 bits", shown),
+    (blocks.number("cost"), lambda p: cost_of(p, p.budget)),
     (blocks.number("%", "{:.1f}", "mixed"), lambda p: 100 * told(p.numbers)),
     (blocks.number("KL", "{:.4f}", "mixed"), lambda p: p.numbers.kl),
     (
       blocks.Column("network", "text", group="best uniform within it"),
-      rival(lambda p: p.name),
+      rival(shown),
     ),
     (
       blocks.number("% ", "{:.1f}", "best uniform within it"),
@@ -191,11 +191,13 @@ def _chosen(results: Rungs) -> blocks.Table:
 
 def _costs(results: Rungs) -> blocks.Table:
   method = results.methods[-1]
-  shown = [results.point(method, b) for b in _bits(results)]
-  shown += results.chosen
+  rows = [results.point(method, b) for b in _bits(results)]
   return blocks.Table.of(
-    shown,
-    ("network", lambda p: p.name if p.choice else f"W{p.name.split('W')[-1]}"),
+    [*rows, *results.chosen],
+    (
+      "network",
+      lambda p: shown(p) if p.budget else p.name.rpartition(" ")[2],
+    ),
     (blocks.number("weights\nkB", "{:.1f}"), lambda p: p.weight_bytes / 1e3),
     *(
       (
@@ -262,7 +264,10 @@ def _same(results: Rungs) -> list[blocks.Block]:
   return [
     blocks.Figures(
       [
-        (percent("same_classes"), f"of {same['inputs']} inputs: same class"),
+        (
+          percent("same_classes"),
+          f"of {int(same['inputs'] or 0)} inputs: same class",
+        ),
         (percent("equal_codes"), "of the outputs: the same integer"),
         (percent("accuracy"), "right by our integers"),
         (percent("runtime_accuracy"), "right by LiteRT"),

@@ -1,7 +1,7 @@
 """The picture: what methods keep at every size of the weights."""
 
 from fbq.experiments.ladder.methods import TITLES
-from fbq.experiments.ladder.results import Point, Rungs, told
+from fbq.experiments.ladder.results import Point, Rungs, shown, told
 from fbq.report import picture
 
 _COLOURS = (picture.SKY, picture.AMBER, picture.GREEN)
@@ -16,7 +16,7 @@ def ladder(results: Rungs) -> str:
     results.methods, _COLOURS, _MARKS, strict=False
   ):
     points = sorted(
-      (p for p in results.points if p.method == method and not p.choice),
+      (p for p in results.points if p.method == method and not p.budget),
       key=lambda p: p.weight_bytes,
     )
     (line,) = axes.plot(
@@ -28,8 +28,8 @@ def ladder(results: Rungs) -> str:
     )
     picture.title(line, [_said(p) for p in points])
 
-  # Rows of others have the sizes of our uniform networks of these bits
-  for row in results.published if results.has_labels else ():
+  # The first of others has the sizes of our uniform networks of these bits
+  for row in results.published[:1] if results.has_labels else ():
     at = [b for b in sorted(results.weight_bits) if str(b) in row.accuracy]
     uniform = [results.point(results.methods[0], b) for b in at]
     axes.plot(
@@ -60,7 +60,7 @@ def ladder(results: Rungs) -> str:
   axes.set_ylabel(f"{kind}, %")
   axes.set_xlabel("weights, kB")
   picture.bare(axes)
-  picture.legend(figure, axes, 3)
+  picture.legend(figure, axes, 2)
   return picture.svg(
     figure, f"Share of inputs that are {kind} over the size of the weights"
   )
@@ -75,6 +75,6 @@ def _places(points) -> tuple[list[float], list[float]]:
 
 def _said(point: Point) -> str:
   return (
-    f"{point.name}: {point.weight_bytes / 1e3:.1f} kB, "
+    f"{shown(point)}: {point.weight_bytes / 1e3:.1f} kB, "
     f"{told(point.numbers):.1%}, KL {point.numbers.kl:.3g}"
   )

@@ -9,7 +9,6 @@ any, and by how far it is from the float network in any case.
 
 import itertools
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,10 @@ from fbq.experiments.ladder.config import Choice, Ladder, Split
 from fbq.experiments.ladder.methods import Workshop
 from fbq.experiments.ladder.results import (
   FLOAT,
+  Budget,
   Numbers,
   Point,
+  Row,
   Rungs,
   name_of,
 )
@@ -36,7 +37,7 @@ from fbq.model import Model
 from fbq.nets.graph import INPUT_SITE, Net
 from fbq.ptq import adaround
 from fbq.schemes.block_float import BlockFloat, Data
-from fbq.search import block_noise, exact, problem, value
+from fbq.search import block_noise, exact
 from fbq.search.sensitivity import compare
 from fbq.train import steps
 from hwsim import latency_table as tables
@@ -64,12 +65,17 @@ def run(settings: Ladder, lab: Lab) -> Rungs:
   # ---- Every method at every bit-width
   points: dict[str, Point] = {}
 
-  def judged(name: str, method: str, bits: Mapping[str, int], **more) -> None:
+  def judged(
+    name: str,
+    method: str,
+    bits: Mapping[str, int],
+    budget: Budget | None = None,
+  ) -> None:
     numbers = kept.of(name, lambda: judge.numbers(shop.apply(method, bits)))
     points[name] = Point(
       *(name, method, dict(bits), Numbers(**numbers)),
       *(proxies.weight_bytes(net.workload, bits), _cycles(net, targets, bits)),
-      **more,
+      budget,
     )
 
   plan = list(itertools.product(settings.methods, settings.weight_bits))
@@ -92,9 +98,10 @@ def run(settings: Ladder, lab: Lab) -> Rungs:
   with lab.clock.measure("exact choices"):
     for choice in settings.choices:
       target = targets[choice.target]
-      for share, bits in _chosen(settings, net, shop, harm, choice, target):
+      for share, bits in _chosen(net, shop, harm, choice, target):
         name = f"{choice.target} {choice.cost} {share:.0%}"
-        judged(name, settings.mixed_by, bits, choice=choice, share=share)
+        budget = Budget(choice.target, choice.cost, share)
+        judged(name, settings.mixed_by, bits, budget)
 
   # ---- Block formats, and integers beside the runtime of the file
   with lab.clock.measure("block formats"):
@@ -110,7 +117,7 @@ def run(settings: Ladder, lab: Lab) -> Rungs:
     harm,
     blocks,
     integers,
-    settings.published,
+    tuple(Row(row.name, row.accuracy) for row in settings.published),
     *(tuple(targets), settings.weight_bits, settings.mixed_by),
     *(*sizes, len(set(held_back.source.tolist()))),
     held_back.labels is not None,
@@ -178,26 +185,21 @@ def _clustered(right: np.ndarray, source: np.ndarray) -> float | None:
 
 def _workshop(settings: Ladder, lab: Lab, net: Net, variables, images):
   rounding, given = settings.rounding, settings.inputs
-  base = {
-    site: 8 if site.endswith(".weight") else settings.activation_bits
-    for site in net.workload.free_sites
-  }
   return Workshop.of(
     *(net, variables, images, given.correction, given.batch),
     adaround.Settings(
       *(rounding.steps, rounding.batch_size, rounding.learning_rate),
       rounding.strength,
     ),
-    *(settings.seed, {**base, **net.fixed_bits}, lab.workdir / "rounded"),
+    *(settings.seed, config.eight_bits(settings, net)),
+    lab.workdir / "rounded",
   )
 
 
 def _harm(settings, lab: Lab, shop: Workshop, images, kept: _Kept):
   """{site: {bits: KL in nats}} of one tensor alone at fewer than 8 bits."""
   eight, method = shop.uniform(8), settings.mixed_by
-  sites = list(shop.free_weights)
-  if settings.try_activations:
-    sites += [s for s in shop.free_activations if eight[s] == 8]
+  sites = config.tried_bits(settings, shop.net)
   reference: list[np.ndarray] = []
 
   def measure(site: str, bits: int) -> float:
@@ -207,11 +209,9 @@ def _harm(settings, lab: Lab, shop: Workshop, images, kept: _Kept):
     logits = shop.logits(one, images)
     return compare(reference[0], logits, reference[0].argmax(-1)).kl
 
-  tried = sorted({*settings.weight_bits} - {8})
   harm: dict[str, dict[int, float]] = {}
   with lab.log.bar("tensors", len(sites), 0) as move:
-    for done, site in enumerate(sites, start=1):
-      some = tried if site.endswith(".weight") else (2, 4)
+    for done, (site, some) in enumerate(sites.items(), start=1):
       found = kept.of(
         f"alone: {site}",
         lambda site=site, some=some: {str(b): measure(site, b) for b in some},
@@ -221,44 +221,14 @@ def _harm(settings, lab: Lab, shop: Workshop, images, kept: _Kept):
   return harm
 
 
-def _chosen(settings, net, shop, harm, choice: Choice, target: Target):
+def _chosen(net, shop, harm, choice: Choice, target: Target):
   """(share, bits of every site) of the least sum of harms under each budget."""
-  ladder, work = ladder_of(target), net.workload
   eight = shop.uniform(8)
-  allowed = {
-    site: _along(harm[site], ladder.of(site))
-    if site in harm
-    else {eight[site]: 0.0}
-    for site in work.sites
-    if site not in net.fixed_bits
-  }
-  bounds = [
-    (re.escape(site), min(by_bits), max(by_bits))
-    for site, by_bits in allowed.items()
-  ]
-  table = latency_table(work, target)
-  found = problem.make(
-    work,
-    {"cycles": table.cycles},
-    value.from_harm(net, allowed),
-    bounds=bounds,
-    ladder=ladder,
-  )
-  most = int(problem.evaluate(found, eight).costs[choice.cost][0])
-  budgets = [int(share * most) for share in choice.shares]
+  found = config.problem_of(net, target, eight, harm)
+  budgets = config.budgets_of(choice, found, eight)
   best = exact.best_value(found, budgets, choice.cost)
   for i, share in enumerate(choice.shares):
     yield share, best.precision(i)
-
-
-def _along(harm: Mapping[int, float], rungs) -> dict[int, float]:
-  """Harm at every rung; what was not tried counts as the next fewer bits."""
-  least = min(harm)
-  return {
-    b: harm[max(tried for tried in harm if tried <= b)]
-    for b in rungs
-    if b >= least
-  }
 
 
 def _cycles(net: Net, targets: Mapping[str, Target], bits) -> dict[str, int]:
@@ -349,8 +319,7 @@ def _assumptions(settings: Ladder, note: str) -> tuple[str, ...]:
   ]
   if settings.mixed_by == "adaround":
     said.append(
-      "AdaRound rounds each layer once for each of its bits, in the network "
-      "whose weights all have these bits; mixed networks are put together of "
-      "such layers."
+      "Every network is rounded by AdaRound as a whole, each layer mending "
+      "those before it; tensors alone have the weights of uniform networks."
     )
   return (*said, note) if note else tuple(said)

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fbq.experiments.ladder.config import Choice, Published
 from fbq.experiments.ladder.methods import TITLES
 
 FLOAT = "float"
@@ -33,6 +32,29 @@ class Numbers:
 
 
 @dataclasses.dataclass(frozen=True)
+class Budget:
+  """What bits were chosen under.
+
+  Attributes:
+    target: the hardware.
+    cost: "weight_bytes" or "cycles".
+    share: how much, as a share of what 8 bits cost.
+  """
+
+  target: str
+  cost: str
+  share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """Accuracies that somebody published, in percent by bits of weights."""
+
+  name: str
+  accuracy: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
 class Point:
   """A network at some precisions.
 
@@ -43,8 +65,7 @@ class Point:
     numbers: how it did.
     weight_bytes: bytes of its weights, packed.
     cycles: {target: cycles}, of targets that have these bits.
-    choice: what it is the answer to; None of a uniform network.
-    share: its budget, as a share of what 8 bits cost.
+    budget: what its bits were chosen under; None of a uniform network.
   """
 
   name: str
@@ -53,8 +74,7 @@ class Point:
   numbers: Numbers
   weight_bytes: int
   cycles: dict[str, int]
-  choice: Choice | None = None
-  share: float | None = None
+  budget: Budget | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +104,8 @@ class Rungs:
   points: tuple[Point, ...]
   harm: dict[str, dict[int, float]]
   blocks: dict[str, Numbers]
-  integers: dict[str, float | None] | None
-  published: tuple[Published, ...]
+  integers: dict[str, int | float | None] | None
+  published: tuple[Row, ...]
   targets: tuple[str, ...]
   weight_bits: tuple[int, ...]
   mixed_by: str
@@ -102,25 +122,25 @@ class Rungs:
   @property
   def methods(self) -> tuple[str, ...]:
     """Methods that were tried, in their order."""
-    return tuple(dict.fromkeys(p.method for p in self.points if not p.choice))
+    return tuple(dict.fromkeys(p.method for p in self.points if not p.budget))
 
   @property
   def chosen(self) -> tuple[Point, ...]:
     """Networks of chosen precisions."""
-    return tuple(p for p in self.points if p.choice)
+    return tuple(p for p in self.points if p.budget)
 
   def rival(self, point: Point) -> Point | None:
-    """The best uniform network, of any method, that costs no more.
-
-    By what `point` was chosen for, on the same target.
-    """
-    assert point.choice is not None
+    """The best uniform network, of any method, within a chosen one's budget."""
+    budget = point.budget
+    assert budget is not None
+    uniform = [p for p in self.points if not p.budget]
+    eight = cost_of(self.point(self.methods[0], 8), budget)
     affordable = [
       p
-      for p in self.points
-      if not p.choice
-      and (cost := cost_of(p, point.choice)) is not None
-      and cost <= (cost_of(point, point.choice) or 0)
+      for p in uniform
+      if eight is not None
+      and (cost := cost_of(p, budget)) is not None
+      and cost <= int(budget.share * eight)
     ]
     return min(affordable, key=lambda p: p.numbers.kl, default=None)
 
@@ -190,13 +210,21 @@ class Rungs:
     return "the float network's class (which is not accuracy) for"
 
 
+def shown(point: Point) -> str:
+  """What a network is called before people."""
+  if point.budget is None:
+    return f"{TITLES[point.method]}, {point.name.rpartition(' ')[2]}"
+  kind = "flash" if point.budget.cost == "weight_bytes" else "cycles"
+  return f"{point.budget.share:.0%} of {kind} on {point.budget.target}"
+
+
 def told(numbers: Numbers) -> float:
   """Accuracy where there are labels, else agreement."""
   return numbers.agreement if numbers.accuracy is None else numbers.accuracy
 
 
-def cost_of(point: Point, choice: Choice) -> int | None:
-  """What a choice limits; None where the target has not these bits."""
-  if choice.cost == "weight_bytes":
+def cost_of(point: Point, budget: Budget) -> int | None:
+  """What a budget limits; None where the target has not these bits."""
+  if budget.cost == "weight_bytes":
     return point.weight_bytes
-  return point.cycles.get(choice.target)
+  return point.cycles.get(budget.target)

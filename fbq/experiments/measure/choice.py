@@ -14,7 +14,7 @@ from fbq.search.problem import Problem
 from hwsim.latency_table import LatencyTable
 
 Harm = Mapping[str, Mapping[int, float]]
-INTEGERS, FLOATS = "all int8", "all float"
+INTEGERS, FLOATS = UNIFORM = "all int8", "all float"
 PASS = "Free Bits of int8"
 FASTEST, FOUR = "fastest", "fastest, with int4"
 PRECISE = "most precise in int8's time"

@@ -31,11 +31,6 @@ ASSUMPTIONS = (
   "Harm is the noise of the logits to the float network, of each layer and "
   "tensor alone; it stands for no accuracy.",
 )
-_NEXT = (
-  "python main.py --config=configs/digits_exact.py --config.target= "
-  "--config.measured_latency=latency_table.csv --workdir=runs/chosen",
-  "The table is a target like any other, of a network of these layers:",
-)
 _KINDS = {8: "int8", 32: "float", 4: "int4"}
 
 
@@ -83,10 +78,12 @@ def content(results: Measured) -> list[Block]:
         _networks(results),
         note(
           "Predicted: the sum of layers and conversions, with a 90 % interval "
-          "of the noise of runs and of how well times add up. Measured: the "
-          f"median of {results.rounds} runs, with half the distance of the "
-          "quartiles. Noise: squared error of the logits over their variance, "
-          "to the float network" + _pictures(results)
+          "of the noise of runs, of how well times add up and of how well a "
+          "measurement is repeated. Measured: the "
+          f"{'median' if results.quiet else 'least'} of {results.rounds} runs, "
+          "with half the distance of the quartiles. Noise: squared error of "
+          "the logits over their variance, to the float network"
+          + _pictures(results)
         ),
       ],
     ),
@@ -133,17 +130,18 @@ def _load(results: Measured) -> str:
   return (
     f"The machine was busy: something else had the core in "
     f"{results.interrupted:.0%} of runs. Times of whole networks are processor "
-    "times, those of layers the lower fifth; they are longer than on an idle "
-    "machine, by caches that others empty."
+    "times, and all are the least of the runs. Nothing here is to be relied "
+    "on: long layers are always interrupted, and caches emptied. Give the "
+    "command again, with another workdir, when the machine is idle."
   )
 
 
 def _foretold(results: Measured) -> str:
   within = sum(row.within for row in results.networks)
   return (
-    f"Random mixtures are predicted to {results.error:.1%}; of the "
-    f"{len(results.networks)} networks here, {within} are within their "
-    "interval."
+    f"Random mixtures are predicted to {results.error:.1%}, and int8 and float "
+    f"measured again to {results.again:.1%}; of the {len(results.networks)} "
+    f"networks here, {within} are within their interval."
   )
 
 

@@ -109,8 +109,12 @@ def run(
   # ---- Predicted and measured
   apart = table.errors(net, tried, timed, len(uniform))
   error = float(np.sqrt(np.mean([(p / m - 1) ** 2 for p, m in apart])))
-  widths = table.half_widths(net, tried, timed, found, error)
   at = table.percentile_of(list(raced.values()))
+  pairs = zip(timed, (raced[n] for n in choice.UNIFORM), strict=False)
+  again = table.apart([(one.whole, whole) for one, whole in pairs])
+  widths = table.half_widths(
+    net, tried, timed, found, float(np.hypot(error, again))
+  )
   rows = [
     _chosen(net, costs, name, bits, widths[name], raced[name], at)
     for name, bits in found.items()
@@ -133,6 +137,7 @@ def run(
     networks=tuple(row._replace(noise=noises[row.name]) for row in rows),
     mixtures=tuple((p / 1e3, m / 1e3) for p, m in apart),
     error=error,
+    again=again,
   )
 
 

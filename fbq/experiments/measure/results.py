@@ -86,6 +86,8 @@ class Measured:
     mixtures: (predicted by the others, measured) microseconds of the random
       mixtures.
     error: root mean square of the relative difference of these.
+    again: the same of the uniform networks' two measurements, among the
+      mixtures and among the chosen ones.
   """
 
   network: str
@@ -100,6 +102,7 @@ class Measured:
   networks: tuple[Chosen, ...]
   mixtures: tuple[tuple[float, float], ...]
   error: float
+  again: float
 
   def named(self, name: str) -> Chosen:
     """The network of that name."""
@@ -123,4 +126,5 @@ class Measured:
       "quiet": self.quiet,
       "networks": [row._asdict() for row in self.networks],
       "prediction_error": self.error,
+      "repeat_error": self.again,
     }

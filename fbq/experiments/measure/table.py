@@ -21,7 +21,8 @@ from fbq.search.problem import Factor
 from hwsim.latency_table import LatencyTable, shape_of
 
 Bits = Mapping[str, int]
-_MIDDLE, _LOW = 50, 20  # percentiles of runs: a quiet machine, a busy one
+_MIDDLE, _LOW = 50, 0  # percentiles of runs: a quiet machine, a busy one
+_PROFILING_NS = 2000.0  # that a node's profile takes, at most
 
 
 class Costs(NamedTuple):
@@ -53,7 +54,7 @@ def costs_of(
   timed: Sequence[Timed],
   rows: Sequence[np.ndarray] | None = None,
 ) -> Costs:
-  """What parts take, each the mean over the mixtures in which it is met.
+  """What parts take, each the median over the mixtures in which it is met.
 
   Args:
     net: network of the mixtures.
@@ -69,25 +70,59 @@ def costs_of(
   ]
   node_ns = _beyond(timed, parts, pick, at)
 
-  kernels, moves = collections.defaultdict(list), collections.defaultdict(list)
-  for bits, one, found in zip(mixtures, timed, parts, strict=True):
-    work, moved = _sorted(net, bits, one, found, node_ns)
-    for layer, time in work.items():
-      kernels[layer, kind_of(net, bits, layer)].append(time)
+  # Layers among their like; else, wherever they are
+  found = [
+    _sorted(net, bits, one, times, node_ns)
+    for bits, one, times in zip(mixtures, timed, parts, strict=True)
+  ]
+  alike, all_ = collections.defaultdict(list), collections.defaultdict(list)
+  for bits, (work, _) in zip(mixtures, found, strict=True):
+    converted = _converted(net, bits)
+    for node in net.nodes:
+      what = node.name, kind_of(net, bits, node.name)
+      all_[what].append(work[node.name])
+      if not converted & {*node.inputs, node.name}:
+        alike[what].append(work[node.name])
+  kernels = {
+    what: float(np.median(alike.get(what, times)))
+    for what, times in all_.items()
+  }
+  return Costs(kernels, _moves(net, mixtures, found, kernels), node_ns)
+
+
+def _moves(net, mixtures, found, kernels) -> dict[tuple[str, bool], float]:
+  """What one conversion takes, by tensor and way.
+
+  With what the layers around it take more than among their like: kernels that
+  get another layout, additions that are fused no more.
+  """
+  moves = collections.defaultdict(list)
+  for bits, (work, moved) in zip(mixtures, found, strict=True):
+    converted = _converted(net, bits)
+    total = dict(moved)
+    for node in net.nodes:
+      around = (*node.inputs, node.name)
+      tensor = next((name for name in around if name in converted), None)
+      if tensor is not None:
+        usual = kernels[node.name, kind_of(net, bits, node.name)]
+        total[tensor] = total.get(tensor, 0.0) + work[node.name] - usual
     for what, count in one_way(net, bits).items():
-      moves[what].append(moved.get(what[0], 0.0) / count)
-  means = {what: float(np.mean(times)) for what, times in moves.items()}
-  return Costs(
-    {what: float(np.mean(times)) for what, times in kernels.items()},
-    _completed(net, means),
-    node_ns,
-  )
+      moves[what].append(total.get(what[0], 0.0) / count)
+  means = {
+    what: max(0.0, float(np.median(times))) for what, times in moves.items()
+  }
+  return _completed(net, means)
+
+
+def _converted(net, bits) -> set[str]:
+  """Tensors that some layer converts."""
+  return {tensor for tensor, _, _ in onnx_mixed.conversions(net, bits)}
 
 
 def percentile_of(wholes: Sequence[Whole]) -> int:
   """The percentile of runs that counts: the median, if the machine had time.
 
-  Else the lower fifth: what others left alone. Node times are wall times.
+  Else the least, what others left alone: times of nodes are wall times.
   """
   return _MIDDLE if all(one.is_quiet for one in wholes) else _LOW
 
@@ -101,7 +136,7 @@ def _beyond(timed, parts, rows, at) -> float:
   for one, times, row in zip(timed, parts, rows, strict=True):
     whole = np.percentile(one.whole.times_ns[row], at)
     found.append((whole - sum(times.values())) / sum(one.nodes.values()))
-  return float(np.median(found))
+  return max(-_PROFILING_NS, float(np.median(found)))
 
 
 def _sorted(net, bits, timed, parts, node_ns):
@@ -110,11 +145,11 @@ def _sorted(net, bits, timed, parts, node_ns):
   What moves a tensor between like neighbours, a layout for instance, is work of
   the layer that reads it.
   """
-  converted = {tensor for tensor, _, _ in onnx_mixed.conversions(net, bits)}
+  converted = _converted(net, bits)
   work = dict.fromkeys(net.node, 0.0)
   moved: dict[str, float] = {}
   for part, time in parts.items():
-    time += timed.nodes[part] * node_ns
+    time = max(0.0, time + timed.nodes[part] * node_ns)
     if part.tensor in converted:
       moved[part.tensor] = moved.get(part.tensor, 0.0) + time
     else:
@@ -235,6 +270,16 @@ def errors(
   return found
 
 
+def apart(pairs: Sequence[tuple[Whole, Whole]]) -> float:
+  """How far two measurements of the same networks are apart.
+
+  Root mean square of their relative differences.
+  """
+  at = percentile_of([whole for pair in pairs for whole in pair])
+  times = [[np.percentile(one.times_ns, at) for one in pair] for pair in pairs]
+  return float(np.sqrt(np.mean([(a / b - 1) ** 2 for a, b in times])))
+
+
 def half_widths(
   net: Net,
   mixtures: Sequence[Bits],
@@ -251,7 +296,8 @@ def half_widths(
     mixtures: assignments that were timed.
     timed: their times; runs are drawn again with replacement.
     asked: assignments that are predicted, by name.
-    error: root mean square of the relative error of predictions.
+    error: relative standard error of a prediction besides the noise of runs:
+      that times add up, and that a measurement can be repeated.
     draws: how often runs are drawn.
     seed: of the draws.
   """

@@ -2,12 +2,10 @@
 
 import numpy as np
 
-from fbq.experiments.profile.results import UNIFORM, Cost, Profile, short
+from fbq.experiments.profile.results import Cost, Profile, short
 from fbq.report import picture
 
-_COLORS = dict(
-  zip(UNIFORM, (picture.BLUE, picture.AMBER, picture.GREEN), strict=True)
-)
+_COLORS = (picture.BLUE, picture.AMBER, picture.GREEN)
 # Cause -> (colour, in words, in short).
 _PARTS = {
   "compute": (picture.BLUE, "kernels: cores at work", "cores at work"),
@@ -17,6 +15,8 @@ _PARTS = {
   "l3": (picture.VERMILION, "L3 transfers not hidden", "L3"),
 }
 
+_ENGINE = "jobs of NE16, and kernels of the cores", "jobs and kernels"
+
 
 def layers(profile: Profile) -> str:
   """Cycles of every layer by precision, one panel per target."""
@@ -25,15 +25,18 @@ def layers(profile: Profile) -> str:
   for axes, (target, networks) in zip(
     panels, profile.networks.items(), strict=True
   ):
-    series = {f"uniform {name}": networks[name] for name in UNIFORM}
+    series = {f"uniform {name}": networks[name] for name in profile.uniform}
     totals = ", ".join(
       f"{sum(c.cycles for c in rows) / 1e6:.2f} at {name[8:]}"
       for name, rows in series.items()
     )
-    series["inputs 8, weights 4"] = tuple(
-      c for c in profile.at_8.values() if (c.target, c.both) == (target, (8, 4))
-    )
-    colors = [*_COLORS.values(), picture.VERMILION]
+    if "8/4" not in profile.uniform:
+      series["inputs 8, weights 4"] = tuple(
+        c
+        for c in profile.at_8.values()
+        if (c.target, c.both) == (target, (8, 4))
+      )
+    colors = [*_COLORS, picture.VERMILION]
     for i, (name, rows) in enumerate(series.items()):
       at = [names.index(c.layer) + 0.2 * (i - 1.5) for c in rows]
       heights = [c.cycles / 1e6 for c in rows]
@@ -51,12 +54,15 @@ def layers(profile: Profile) -> str:
 
 def shares(profile: Profile) -> str:
   """Where the cycles of each layer go, in the uniform networks."""
-  figure, panels = _panels(profile, len(UNIFORM), 1.9)
-  for axes, name in zip(panels, UNIFORM, strict=True):
+  figure, panels = _panels(profile, len(profile.uniform), 1.9)
+  said_of = dict(_PARTS)
+  if profile.has_engine:
+    said_of["compute"] = _PARTS["compute"][0], *_ENGINE
+  for axes, name in zip(panels, profile.uniform, strict=True):
     rows = profile.own[name]
     cycles = np.array([c.cycles for c in rows])
     base, said = np.zeros(len(rows)), []
-    for part, (color, label, word) in _PARTS.items():
+    for part, (color, label, word) in said_of.items():
       parts = np.array([c.parts[part] for c in rows])
       heights = 100 * parts / cycles
       at = range(len(rows))
@@ -79,12 +85,17 @@ def shares(profile: Profile) -> str:
   )
 
 
+def _colors(profile: Profile) -> dict[str, str]:
+  """Colour of every uniform network."""
+  return dict(zip(profile.uniform, _COLORS, strict=True))
+
+
 def roofline(profile: Profile) -> str:
   """MAC/cycle over MAC per byte that must move."""
   figure = picture.new(9, 5.2)
   axes = figure.subplots()
   picture.bare(axes, "both")
-  for name, color in _COLORS.items():
+  for name, color in _colors(profile).items():
     rows = [c for c in profile.own[name] if c.macs]
     dots = axes.scatter(
       [c.macs / c.least_bytes for c in rows],
@@ -110,7 +121,10 @@ def roofline(profile: Profile) -> str:
   ):
     ends = [slope * left, slope * right]
     axes.plot([left, right], ends, style, color=picture.INK, label=label)
-  roofs = [(n, peak, _COLORS[n]) for n, peak in profile.peaks["conv"].items()]
+  roofs = [
+    (name, peak, _colors(profile)[name])
+    for name, peak in profile.peaks["conv"].items()
+  ]
   if "depthwise" in profile.kinds:
     peak = max(profile.peaks["depthwise"].values())
     roofs.append(("depthwise", peak, picture.SOFT))

@@ -1,46 +1,48 @@
-"""What a network costs on a PULP cluster, layer by layer, and why.
+"""What a network costs on PULP clusters or NE16, layer by layer, and why.
 
 Every layer at every precision on several instruction sets, uniform networks
-next to their Free Bits versions, and a sweep of the L2 budget.
+next to their Free Bits versions, what is published of them, and a sweep of the
+L2 budget.
 """
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from fbq import nets, precision
-from fbq.experiments.profile import config
+from fbq.experiments.profile import config, published
 from fbq.experiments.profile.config import Profiling
 from fbq.experiments.profile.results import (
-  UNIFORM,
   Cost,
   Gain,
   Profile,
   Whole,
   short,
 )
-from fbq.lab.causes import explain
+from fbq.lab.causes import why
 from fbq.lab.lab import Lab
 from fbq.nets.graph import Net
 from fbq.search.free_bits import free_bits
-from hwsim import latency_io
-from hwsim.latency_table import BITS
-from hwsim.pulp import Target, latency_table, simulate
+from fbq.search.problem import layer_factors
+from hwsim import latency_io, ne16, pulp
+from hwsim.ne16 import roofline as ne16_roofline
+from hwsim.ne16.kernels import mode_of
+from hwsim.pulp import many
 from hwsim.pulp.roofline import least_bytes, peak_macs_per_cycle
+from hwsim.targets import Target, ladder_of, latency_table, simulate
 from hwsim.workload import Layer, Workload
 
 _simulate = functools.lru_cache(maxsize=100_000)(simulate)
-# Change of cycles against 8/8 of MobileNetV1-0.75-224 on the slides of Free
-# Bits (arXiv 2307.02894), by target.
-PUBLISHED = {("xpulpnn_v1", "4/4"): -0.323, ("xpulpnn_v1", "4/4+FB"): -0.371}
 
 
 def run(settings: Profiling, lab: Lab) -> Profile:
   """The profile of a network on a target, beside other targets."""
   net, work = lab.net, lab.net.workload
   target, targets = config.compared(settings)
+  ladder = ladder_of(target)
+  uniform = uniform_names(target)
 
   # ---- Every layer at every precision that its tensors can have
   with lab.clock.measure("layers"):
@@ -50,9 +52,9 @@ def run(settings: Profiling, lab: Lab) -> Profile:
       cost(layer, (a, w, o), each)
       for each in targets
       for layer, out_bits in _layers(work)
-      for a in BITS
-      for w in (BITS if layer.has_weights else (8,))
-      for o in (BITS if out_bits == 8 else (out_bits,))
+      for a in ladder.activations
+      for w in (ladder.weights if layer.has_weights else (8,))
+      for o in (ladder.activations if out_bits == 8 else (out_bits,))
     ]
 
   # ---- Whole networks, and what Free Bits makes faster by raising bits
@@ -61,23 +63,24 @@ def run(settings: Profiling, lab: Lab) -> Profile:
     found = {each.name: networks(net, each) for each in targets}
     own = found[target.name]
     gains = [
-      Gain(start, before, after, explain(layer, before, after, target))
-      for start in UNIFORM[1:]
+      Gain(start, before, after, why(layer, before, after, target))
+      for start in uniform[1:]
       for layer, before, after in zip(
         work.layers, own[start], own[f"{start}+FB"], strict=True
       )
       if after.cycles < before.cycles
     ]
+    variants = ()
+    if net == nets.mobilenet_v1(0.75, 224) and isinstance(target, pulp.Target):
+      variants = published.variants(lambda each: _cycles(net, each))
 
   # ---- The part of L2 that code takes is a property of the application
   with lab.clock.measure("L2 sweep"):
     default = target.l2_budget_bytes
     sizes = {default, *(default + by for by in settings.l2_sweep_bytes)}
-    budgets = {
-      size: _with_l2(net, target, size)
-      for size in sorted(sizes)
-      if 0 < size <= target.l2_bytes
-    }
+    budgets = _budgets(
+      net, target, [s for s in sorted(sizes) if 0 < s <= target.l2_bytes]
+    )
 
   return Profile(
     network=net.name,
@@ -89,17 +92,38 @@ def run(settings: Profiling, lab: Lab) -> Profile:
     },
     wholes=tuple(whole),
     gains=tuple(gains),
+    uniform=uniform,
+    activations=ladder.activations,
+    weights=ladder.weights,
+    variants=variants,
     budgets=budgets,
     l2_bytes=default,
     peaks={
-      op: {
-        name: peak_macs_per_cycle(op, int(name[0]), int(name[2]), target)
-        for name in UNIFORM
-      }
+      op: {name: _peak(op, *_bits(name), target) for name in uniform}
       for op in ("conv", "depthwise")
     },
     constants=dataclasses.asdict(target),
   )
+
+
+def uniform_names(target: Target) -> tuple[str, ...]:
+  """Names of the uniform networks of 8, 4 and 2 bits, as hardware has them."""
+  narrow = {8: 8, 4: 4, 2: 2} if 2 in ladder_of(target).activations else {}
+  return tuple(f"{narrow.get(b, 8)}/{b}" for b in (8, 4, 2))
+
+
+def _bits(name: str) -> tuple[int, int]:
+  """Activation and weight bits of a uniform network."""
+  activations, _, weights = name.partition("/")
+  return int(activations), int(weights)
+
+
+def _peak(op, in_bits, weight_bits, target) -> float:
+  """MAC/cycle of inner loops, or of NE16's array."""
+  if isinstance(target, ne16.Target):
+    mode = "3x3" if op == "conv" else op
+    return ne16_roofline.peak_macs_per_cycle(mode, weight_bits)
+  return peak_macs_per_cycle(op, in_bits, weight_bits, target)
 
 
 # ---- Layers
@@ -134,7 +158,16 @@ def cost(layer: Layer, bits: tuple[int, int, int], target: Target) -> Cost:
     layer.macs,
     least_bytes(layer, in_bits, weight_bits, out_bits),
     *_simulate(layer.geometry, in_bits, weight_bits, out_bits, target),
+    engine_of(layer, target),
   )
+
+
+def engine_of(layer: Layer, target: Target) -> str:
+  """What runs a layer where there is an accelerator beside the cores."""
+  if not isinstance(target, ne16.Target):
+    return ""
+  mode = mode_of(layer)
+  return "cores" if mode is None else f"NE16 {mode}"
 
 
 # ---- Whole networks
@@ -142,20 +175,39 @@ def cost(layer: Layer, bits: tuple[int, int, int], target: Target) -> Cost:
 
 def networks(net: Net, target: Target) -> dict[str, list[Cost]]:
   """Name -> layers of a network: uniform ones, and raised by Free Bits."""
-  work = net.workload
+  work, ladder = net.workload, ladder_of(target)
   cycles = np.array(
     [
-      [[cost(layer, (a, w, out), target).cycles for w in BITS] for a in BITS]
+      [
+        [cost(layer, (a, w, out), target).cycles for w in ladder.weights]
+        for a in ladder.activations
+      ]
       for layer, out in _layers(work)
     ]
   )
+  return {
+    name: _costs(work, assignment, target)
+    for name, assignment in _assignments(net, cycles, target).items()
+  }
+
+
+def _assignments(
+  net: Net, cycles: np.ndarray, target: Target
+) -> dict[str, dict[str, int]]:
+  """Name -> bits of the uniform networks, and of what the pass makes of them.
+
+  Args:
+    net: the network.
+    cycles: int64 [L, A, W] on the target.
+    target: hardware, whose ladder counts.
+  """
+  ladder = ladder_of(target)
   found = {}
-  for name in UNIFORM:
-    uniform = precision.uniform(net, int(name[0]))
-    found[name] = _costs(work, uniform, target)
+  for name in uniform_names(target):
+    uniform = ladder.at_least(precision.uniform(net, _bits(name)[1]))
+    found[name] = uniform
     if name != "8/8":
-      raised, _ = free_bits(work, cycles, uniform)
-      found[f"{name}+FB"] = _costs(work, raised, target)
+      found[f"{name}+FB"], _ = free_bits(net.workload, cycles, uniform, ladder)
   return found
 
 
@@ -173,7 +225,10 @@ def _costs(
 
 def wholes(net: Net, target: Target) -> list[Whole]:
   """The uniform networks and their Free Bits ones on a target."""
-  published = PUBLISHED if net == nets.mobilenet_v1(0.75, 224) else {}
+  known: dict[str, float] = {}
+  if net == nets.mobilenet_v1(0.75, 224):
+    given = published.PUBLISHED.get(short(target.name), ())
+    known = dict(zip(("4/4", "4/4+FB"), given, strict=False))
   found = networks(net, target)
   cycles = {name: sum(c.cycles for c in rows) for name, rows in found.items()}
   rows = []
@@ -182,16 +237,58 @@ def wholes(net: Net, target: Target) -> list[Whole]:
     pairs = zip(before, layers, strict=True)
     raised = sum(old.both != new.both for old, new in pairs)
     change = cycles[name] / cycles["8/8"] - 1
-    known = published.get((short(target.name), name))
-    rows.append(Whole(target.name, name, cycles[name], change, known, raised))
+    rows.append(
+      Whole(target.name, name, cycles[name], change, known.get(name), raised)
+    )
   return rows
 
 
-def _with_l2(net: Net, target: Target, size: int) -> dict[str, int]:
-  """Cycles of every network with `size` bytes of L2 left to tensors."""
-  reserved = target.l2_bytes - size
-  changed = dataclasses.replace(target, code_reserved_bytes=reserved)
-  try:
-    return {whole.name: whole.cycles for whole in wholes(net, changed)}
-  except ValueError:  # a layer fits no tiling
-    return {}
+def _cycles(net: Net, target: Target) -> dict[str, int]:
+  """Cycles of every network."""
+  return {whole.name: whole.cycles for whole in wholes(net, target)}
+
+
+# ---- L2
+
+
+def _budgets(
+  net: Net, target: Target, sizes: Sequence[int]
+) -> dict[int, dict[str, int]]:
+  """Cycles of every network by bytes of L2 left to tensors; {}: does not fit.
+
+  PULP clusters are timed all at once.
+  """
+  changed = [
+    dataclasses.replace(target, code_reserved_bytes=target.l2_bytes - size)
+    for size in sizes
+  ]
+  work = net.workload
+  if isinstance(target, pulp.Target):
+    tables = many.latency_tables(work, many.stack(changed))
+    fits, cycles = tables.fits.all(axis=1), tables.cycles[..., -1]
+    return {
+      size: _totals(net, cycles[i], target) if fits[i] else {}
+      for i, size in enumerate(sizes)
+    }
+  found: dict[int, dict[str, int]] = {}
+  for size, each in zip(sizes, changed, strict=True):
+    try:
+      table = latency_table(work, each)
+    except ValueError:  # a layer fits no tiling
+      found[size] = {}
+      continue
+    found[size] = _totals(net, table.for_output_bits(8), target)
+  return found
+
+
+def _totals(net: Net, cycles: np.ndarray, target: Target) -> dict[str, int]:
+  """Cycles of every network from those of layers [L, A, W]."""
+  work, ladder = net.workload, ladder_of(target)
+  factors = layer_factors(work, cycles, ladder)
+  return {
+    name: sum(
+      int(f.table[tuple(ladder.of(s).index(bits[s]) for s in f.sites)])
+      for f in factors
+    )
+    for name, bits in _assignments(net, cycles, target).items()
+  }

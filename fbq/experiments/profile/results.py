@@ -1,8 +1,9 @@
 """The record of a profile: costs of layers, whole networks, causes.
 
 Cycles are of one image; bits of weights are None where a layer has none, bits
-of an output that is not quantized are 32. Networks are called "8/8", "4/4" and
-"2/2", with "+FB" after the Free Bits pass.
+of an output that is not quantized are 32. Networks are called by the bits of
+their activations and weights, "8/8", "4/4" and "2/2", on hardware of 8-bit
+activations "8/8", "8/4" and "8/2"; with "+FB" after the Free Bits pass.
 """
 
 import dataclasses
@@ -10,7 +11,9 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-UNIFORM = ("8/8", "4/4", "2/2")
+from fbq.experiments.profile.plateaus import plateaus
+from fbq.experiments.profile.published import Variant
+
 PARTS = ("compute", "waiting", "dma", "overhead", "l3")
 
 
@@ -21,6 +24,8 @@ class Cost(NamedTuple):
     kind: "convolution", "pointwise", "depthwise", "linear", "add" or "pool".
     least_bytes: every tensor once, packed.
     cycles, ...: as in `hwsim.pulp.LayerCycles`.
+    engine: what runs it, where hardware has more than cores: NE16's mode, or
+      "cores".
   """
 
   target: str
@@ -37,6 +42,7 @@ class Cost(NamedTuple):
   overhead: int
   l3: int
   waiting: int
+  engine: str = ""
 
   @property
   def parts(self) -> dict[str, int]:
@@ -102,6 +108,10 @@ class Profile:
     networks: target -> name of a network -> its layers in the order they run.
     wholes: networks, target by target.
     gains: layers faster at a higher precision, on `target`.
+    uniform: names of the uniform networks, the most precise first.
+    activations, weights: bits that tensors may have on these targets.
+    variants: ways to the published figures, see `published`; none of other
+      networks.
     budgets: bytes of L2 left to tensors -> cycles of every network by name;
       none where a layer does not fit.
     l2_bytes: what is left to tensors everywhere else.
@@ -116,6 +126,10 @@ class Profile:
   networks: dict[str, dict[str, tuple[Cost, ...]]]
   wholes: tuple[Whole, ...]
   gains: tuple[Gain, ...]
+  uniform: tuple[str, ...]
+  activations: tuple[int, ...]
+  weights: tuple[int, ...]
+  variants: tuple[Variant, ...]
   budgets: dict[int, dict[str, int]]
   l2_bytes: int
   peaks: dict[str, dict[str, float]]
@@ -130,6 +144,11 @@ class Profile:
     return {
       (c.target, c.layer, *c.both): c for c in self.costs if c.out_bits >= 8
     }
+
+  @property
+  def has_engine(self) -> bool:
+    """Whether layers run on an accelerator, and not on cores alone."""
+    return any(cost.engine for cost in self.costs)
 
   @property
   def own(self) -> Mapping[str, Sequence[Cost]]:
@@ -179,6 +198,7 @@ class Profile:
         {"claim": claim, "numbers": numbers}
         for claim, _, numbers in statements(self)
       ],
+      "published": [variant._asdict() for variant in self.variants],
       "l2_budgets": [
         {"bytes": size, "is_default": size == self.l2_bytes, **cycles}
         for size, cycles in self.budgets.items()
@@ -191,7 +211,8 @@ class Profile:
 
 def answer(profile: Profile) -> str:
   """The profile in two or three sentences."""
-  eight, four, free = map(profile.whole, ("8/8", "4/4", "4/4+FB"))
+  low = profile.uniform[1]
+  eight, four, free = map(profile.whole, ("8/8", low, f"{low}+FB"))
   clock = profile.constant("frequency_hz")
   macs = sum(c.macs for c in profile.own["8/8"])
   own = [w for w in profile.wholes if w.target == profile.target]
@@ -200,20 +221,47 @@ def answer(profile: Profile) -> str:
     f"At 8 bits everywhere an image takes {eight.cycles:,} cycles on "
     f"{short(profile.target)}: {eight.cycles / clock * 1e3:,.1f} ms at "
     f"{clock / 1e6:g} MHz, {macs / eight.cycles:.2f} MAC/cycle. "
-    f"4 bits change that by {four.change:+.1%}, and by {free.change:+.1%} once "
+    f"{low} changes that by {four.change:+.1%}, and by {free.change:+.1%} once "
     f"Free Bits has raised {free.raised} layers."
   )
-  if best.name not in ("4/4", "4/4+FB"):
+  if best.name not in (low, f"{low}+FB"):
     sentence += f" Fastest is {best.name}: {best.change:+.1%}."
-  return sentence
+  return sentence + _holds(profile)
+
+
+def _holds(profile: Profile) -> str:
+  """Over which sizes of L2 the answer holds, and what it is beside them."""
+  low = f"{profile.uniform[1]}+FB"
+  rows = plateaus(profile.budgets)
+  place = next((i for i, p in enumerate(rows) if p.has(profile.l2_bytes)), None)
+  if place is None or len(rows) < 2:
+    return ""
+  here = rows[place]
+  every = [row.changes[low] for row in rows if row.changes]
+  beside = [
+    f"{rows[i].changes[low]:+.1%} with {'less' if i < place else 'more'}"
+    for i in (place - 1, place + 1)
+    if 0 <= i < len(rows) and rows[i].changes
+  ]
+  return (
+    f" That holds to half a point from {here.first / 1e3:g} to "
+    f"{here.last / 1e3:g} kB of L2 for tensors"
+    + (f"; it is {', '.join(beside)}" if beside else "")
+    + f", and {min(every):+.1%} to {max(every):+.1%} over all sizes tried."
+  )
 
 
 def statements(profile: Profile) -> list[tuple[str, str, dict[str, float]]]:
-  """Three claims of the Free Bits slides, and what this profile says to each.
+  """Claims of the hardware's papers, and what this profile says to each.
+
+  Of PULP clusters three of the Free Bits slides, of NE16 three of its facts.
 
   Each is (claim, finding, its numbers by name: change of cycles of a kind of
   layers at 8/4, of its speed at 4/4, and what is faster at more bits).
   """
+
+  if profile.has_engine:
+    return _of_ne16(profile)
 
   def ratios(ratio, *kinds):
     return {
@@ -240,8 +288,13 @@ def statements(profile: Profile) -> list[tuple[str, str, dict[str, float]]]:
       "operands, so only transfers and tiles get smaller.",
       ratios(lambda *of: 1 / profile.relative(*of, 4, 4), "depthwise", other),
     )
+  return [narrow, depthwise, _raises(profile)]
+
+
+def _raises(profile: Profile) -> tuple[str, str, dict[str, float]]:
+  """What is faster at more bits."""
   numbers, parts = {}, []
-  for start in UNIFORM[1:]:
+  for start in profile.uniform[1:]:
     found = [gain for gain in profile.gains if gain.start == start]
     saved = sum(gain.before.cycles - gain.after.cycles for gain in found)
     share = saved / profile.whole(start).cycles
@@ -255,5 +308,58 @@ def statements(profile: Profile) -> list[tuple[str, str, dict[str, float]]]:
       f"at more bits, by {saved:,} cycles ({share:.1%} of the network)"
     )
   said = f"On {short(profile.target)} {', '.join(parts)}."
-  higher = "Some layers run faster at higher precision", said, numbers
-  return [narrow, depthwise, higher]
+  return "Some layers run faster at higher precision", said, numbers
+
+
+def _of_ne16(profile: Profile) -> list[tuple[str, str, dict[str, float]]]:
+  """What is said of NE16 (docs/facts/ne16.md 0 and 1)."""
+  least, most = profile.uniform[-1], profile.uniform[0]
+  pairs = list(zip(profile.own[most], profile.own[least], strict=True))
+
+  def of(part, *engines):
+    """{engine: part of the layers at the fewest bits over that at 8}."""
+    found = {}
+    for engine in engines:
+      sums = [
+        sum(
+          getattr(pair[i], part) for pair in pairs if pair[0].engine == engine
+        )
+        for i in (0, 1)
+      ]
+      if sums[0]:
+        found[f"{engine} {part}"] = round(sums[1] / sums[0], 4)
+    return found
+
+  bits = least.partition("/")[2]
+  scaled = of("compute", "NE16 3x3", "NE16 depthwise", "NE16 linear")
+  at_once = of("compute", "NE16 1x1") | of("cycles", "NE16 1x1")
+  on_cores = of("cycles", "cores")
+  eight = profile.own[most]
+  share = sum(c.cycles for c in eight if c.engine == "cores")
+  share /= sum(c.cycles for c in eight)
+
+  def told(numbers, nothing):
+    if not numbers:
+      return nothing
+    parts = ", ".join(f"{name} {ratio:.2f}" for name, ratio in numbers.items())
+    return f"With {bits}-bit weights over 8-bit ones: {parts}."
+
+  return [
+    (
+      "3x3, depthwise and linear jobs take as long as weights have bits",
+      told(scaled, "This network has no such layers."),
+      scaled,
+    ),
+    (
+      "1x1 jobs read all bits of a weight at once",
+      told(at_once, "This network has no such layers.")
+      + " Fewer bits save their transfers alone." * bool(at_once),
+      at_once,
+    ),
+    (
+      "What NE16 cannot run falls back to the cores, at 8 bits",
+      f"{share:.1%} of the cycles at 8/8 are the cores'.",
+      on_cores | {"share of 8/8": round(share, 4)},
+    ),
+    _raises(profile),
+  ]

@@ -5,7 +5,7 @@ For each seed a float network, calibrated in one pass; then every recipe of
 training split, without labels; accuracies are those of test images.
 """
 
-import json
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +21,7 @@ from fbq.experiments.ptq.results import (
   TriedRecipes,
 )
 from fbq.experiments.ptq.tables import BASE, recipes, tables
-from fbq.files import write_atomically
+from fbq.lab.kept import kept
 from fbq.lab.lab import Lab
 from fbq.ptq import adaround, folding, sqnr
 from fbq.ptq.bench import Bench, Quantized
@@ -30,46 +30,51 @@ from fbq.schemes import gridded
 from fbq.search.sensitivity import compare
 
 _SENSITIVE_BITS = 4
+_KEPT = pydantic.TypeAdapter(QuantizedNetwork)
 
 
 def run(settings: PostTraining, lab: Lab) -> TriedRecipes:
   """Every recipe on the float networks of all seeds."""
   tried = tables(settings.studies, settings.rounding.steps > 0)
-  kept = pydantic.TypeAdapter(QuantizedNetwork)
-  folder = lab.workdir / "seeds"
-  folder.mkdir(exist_ok=True)
-
   networks = {}
   for seed in settings.seeds:
     # ---- A float network
     keys = jax.random.split(jax.random.key(seed), 5)
     variables, judged = lab.float_network(f"seed{seed}-float", keys[:2])
 
-    # ---- All recipes, and a look at the layers of the first network; kept in
-    # a file of the seed, as recipes are not resumed in the middle
-    path, layers = folder / f"{seed}.json", None
-    if not path.exists():
-      bench, batch = _bench(settings, lab, variables, keys), lab.task.batch
-      count = -(-settings.validation_images // batch) * batch
-      chosen_by = lab.calibration_set(keys[3], count)[0], batch
-      if seed == settings.seeds[0]:
-        # From float to grids, folding and calibration included, timed alone
-        for name in ("one recipe and its compilation", "one recipe again"):
-          alone = _bench(settings, lab, variables, keys)
-          with lab.clock.measure(name):
-            jax.block_until_ready(alone.apply(BASE).data)
-        with lab.clock.measure("layers"):
-          layers = _look_at_layers(bench, *chosen_by)
-      with lab.clock.measure("recipes"):
-        numbers = _numbers(lab, bench, recipes(tried), *chosen_by)
-      network = QuantizedNetwork(judged.test.accuracy, numbers, layers)
-      plain = kept.dump_python(network, mode="json")
-      write_atomically(path, json.dumps(plain) + "\n")
-    networks[seed] = kept.validate_json(path.read_text())
+    # ---- All recipes; kept, as they are not resumed in the middle
+    stored = kept(
+      lab.workdir / "seeds" / f"{seed}.json",
+      functools.partial(
+        _of_seed, settings, lab, seed, variables, judged, keys, tried
+      ),
+    )
+    networks[seed] = _KEPT.validate_python(stored)
 
   # ---- The record
   name, said = lab.net.name, _assumptions(settings, lab)
   return TriedRecipes(name, tried, networks, settings.tolerance, said)
+
+
+def _of_seed(
+  settings: PostTraining, lab: Lab, seed, variables, judged, keys, tried
+) -> Any:
+  """A `QuantizedNetwork` as JSON; its layers are those of the first seed."""
+  bench, batch = _bench(settings, lab, variables, keys), lab.task.batch
+  count = -(-settings.validation_images // batch) * batch
+  chosen_by, layers = (lab.calibration_set(keys[3], count)[0], batch), None
+  if seed == settings.seeds[0]:
+    # From float to grids, folding and calibration included, timed alone
+    for name in ("one recipe and its compilation", "one recipe again"):
+      alone = _bench(settings, lab, variables, keys)
+      with lab.clock.measure(name):
+        jax.block_until_ready(alone.apply(BASE).data)
+    with lab.clock.measure("layers"):
+      layers = _look_at_layers(bench, *chosen_by)
+  with lab.clock.measure("recipes"):
+    numbers = _numbers(lab, bench, recipes(tried), *chosen_by)
+  network = QuantizedNetwork(judged.test.accuracy, numbers, layers)
+  return _KEPT.dump_python(network, mode="json")
 
 
 def _bench(

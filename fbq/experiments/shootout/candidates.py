@@ -23,6 +23,7 @@ from fbq.nets.graph import Net
 from fbq.quantizers.site_ranges import Ranges
 from fbq.search import exact, problem, value
 from fbq.train.loop import Trainer
+from hwsim.latency_table import Ladder
 
 
 class Candidate(NamedTuple):
@@ -80,13 +81,14 @@ class Hardware(NamedTuple):
     return cls(
       lab.net,
       lab.costs,
-      problem.make(workload, {"cycles": lab.costs.cycles}),
+      problem.make(workload, {"cycles": lab.costs.cycles}, ladder=lab.ladder),
       lab.costs.total(workload, precision.uniform(lab.net, 8)),
     )
 
   def raised(self, searched: Mapping[str, int]) -> dict[str, int]:
-    """Bits after the exact pass."""
-    return exact.least_latency(self.choice, searched)[0]
+    """Bits after the exact pass, from those that the hardware has."""
+    start = self.choice.ladder.at_least(searched)
+    return exact.least_latency(self.choice, start)[0]
 
   def share(self, searched: Mapping[str, int]) -> float:
     """Cycles after the exact pass, as a share of those at 8 bits."""
@@ -94,12 +96,45 @@ class Hardware(NamedTuple):
     return self.costs.total(self.net.workload, raised) / self.eight
 
   def best(self, values, budgets: Sequence[float]) -> list[dict[str, int]]:
-    """The most valuable assignment within each share of 8 bits' cycles."""
+    """The most valuable assignment within each share of 8 bits' cycles.
+
+    Among the precisions that have values: gates know of 2, 4 and 8 bits only.
+    """
     workload = self.net.workload
-    valued = problem.make(workload, {"cycles": self.costs.cycles}, values)
+    ladder, cycles = _valued(self.choice.ladder, self.costs.cycles, values)
+    valued = problem.make(workload, {"cycles": cycles}, values, ladder=ladder)
     most = [int(share * self.eight) for share in budgets]
     found = exact.best_value(valued, most)
     return [found.precision(i) for i in range(len(budgets))]
+
+
+def _valued(ladder: Ladder, cycles: np.ndarray, values):
+  """The part of a ladder of which every free tensor has a value, its cycles."""
+  known = [
+    [i for i, bits in enumerate(rungs) if all(bits in v for v in of_kind)]
+    for rungs, of_kind in zip(
+      ladder,
+      (
+        [v for s, v in values.items() if len(v) > 1 and is_weight(s) == weight]
+        for weight in (False, True)
+      ),
+      strict=True,
+    )
+  ]
+  activations, weights = known
+  part = Ladder(
+    *(
+      tuple(rungs[i] for i in places)
+      for rungs, places in zip(ladder, known, strict=True)
+    )
+  )
+  found = cycles[:, activations][:, :, weights]
+  return part, found[..., activations] if found.ndim == 4 else found
+
+
+def is_weight(site: str) -> bool:
+  """Whether a site is a kernel's."""
+  return site.endswith(".weight")
 
 
 def start(lab: Lab, seed: int) -> Started:
@@ -108,7 +143,7 @@ def start(lab: Lab, seed: int) -> Started:
   variables, judged = lab.float_network(f"seed{seed}-float", keys[:2])
   with lab.clock.measure("calibration"):
     images, labels = lab.calibration_set(keys[2])
-    ranges, tensors = calibrate(lab.net, variables, images)
+    ranges, tensors = calibrate(lab.net, variables, images, lab.widths)
   accuracy = judged.test.accuracy
   return Started(
     variables, accuracy, ranges, tensors, images, labels, *keys[3:]

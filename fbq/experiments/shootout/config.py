@@ -23,7 +23,6 @@ from fbq.lab.settings import (
 )
 from fbq.lab.strategies import Order, Search, Strategy, Valuation
 from fbq.search import problem, solve
-from hwsim.latency_table import PULP_LADDER
 
 _Whole = Annotated[int, Field(ge=1, le=10**9)]  # budgets are in steps
 
@@ -109,14 +108,8 @@ def check(settings: Shootout, lab: Lab) -> None:
     "0 with config.fine_tuning.start='search': the teacher is the network that "
     "training starts from",
   )
-  require(
-    lab.ladder == PULP_LADDER,
-    "target",
-    settings.target,
-    f"hardware of {PULP_LADDER.weights} bits, among which gates choose",
-  )
   _, costs, workload = lab.task, lab.costs, lab.net.workload
-  choice = problem.make(workload, {"cycles": costs.cycles})
+  choice = problem.make(workload, {"cycles": costs.cycles}, ladder=lab.ladder)
   fewest = solve.least(choice).costs["cycles"][0]
   eight = costs.total(workload, precision.uniform(lab.net, 8))
   least = float(fewest / eight)

@@ -6,7 +6,7 @@ as many assignments; what a search takes comes on top and is told. Strengths of
 penalties are found by bisection, so that assignments lie at the budgets.
 """
 
-import json
+import functools
 import statistics
 import time
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ from fbq.experiments.shootout.config import Shootout, aim_of, strategies_of
 from fbq.experiments.shootout.costs import step_seconds
 from fbq.experiments.shootout.results import Outcomes, Pass, Tried
 from fbq.experiments.shootout.standings import BASELINE
-from fbq.files import write_atomically
 from fbq.lab import points, searching
+from fbq.lab.kept import kept
 from fbq.lab.lab import Lab
 from fbq.lab.searching import Searched
 from fbq.lab.strategies import Evidence, Order, Search, Valuation
@@ -50,7 +50,7 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
       settings.search,
       Model(net, schemes[name]),
       search.trained,
-      search.penalty(net, schemes[name], lab.costs.cycles),
+      search.penalty(net, schemes[name], lab.costs.for_gates),
       gate_learning_rate=settings.strategies[name].gate_learning_rate,
       range_learning_rate=settings.search.range_learning_rate,
     )
@@ -108,7 +108,12 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
       ]
 
     # ---- Choices from values
-    stored = _values(lab, seed, valuations, begun, ended)
+    stored = {}
+    if valuations:
+      stored = kept(
+        lab.workdir / "values" / f"seed{seed}.json",
+        functools.partial(_values, lab, seed, valuations, begun, ended),
+      )
     for name in valuations:
       value_seconds[name].append(stored[name]["seconds"])
       notes += stored[name]["notes"]
@@ -138,7 +143,9 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
     for bits in precision.BITS[::-1]:
       said, uniform = f"{bits}/{bits}", precision.uniform(net, bits)
       raised = candidate(BASELINE, seed, f"{said} raised", uniform)
-      plain = raised._replace(setting=said, precision=uniform)
+      plain = raised._replace(
+        setting=said, precision=lab.ladder.at_least(uniform)
+      )
       found += [plain, raised]
 
   # ---- Fine-tuning, once for each different assignment of a seed
@@ -162,7 +169,7 @@ def run(settings: Shootout, lab: Lab) -> Outcomes:
   # ---- The record
   different = {points.digest(net, one.searched): one.searched for one in found}
   distances = [
-    exact.distance(hardware.choice, lab.costs.cycles, one)
+    exact.distance(hardware.choice, lab.costs.cycles, lab.ladder.at_least(one))
     for one in different.values()
   ]
   return Outcomes(
@@ -193,37 +200,35 @@ def _label(share: float) -> str:
 
 
 def _values(lab, seed, valuations, begun: Started, ended) -> dict[str, Any]:
-  """Values, processor time and notes of every valuation, kept in values/."""
-  path = lab.workdir / "values" / f"seed{seed}.json"
-  if valuations and not path.exists():
-    with lab.clock.measure("values"):
-      judge = Judge(
-        lab.net,
-        jax.jit(lambda v, x, b: Model(lab.net, Fixed()).apply(v, x, False, b)),
-        {kind: begun.variables[kind] for kind in ("params", "batch_stats")},
-        begun.ranges,
-        np.asarray(begun.images),
-        np.asarray(begun.labels),
+  """Processor time, values and notes of every valuation, by its name."""
+  with lab.clock.measure("values"):
+    judge = Judge(
+      lab.net,
+      jax.jit(lambda v, x, b: Model(lab.net, Fixed()).apply(v, x, False, b)),
+      {kind: begun.variables[kind] for kind in ("params", "batch_stats")},
+      begun.ranges,
+      np.asarray(begun.images),
+      np.asarray(begun.labels),
+    )
+    gates = {name: e[len(e) // 2].variables for name, e in ended.items()}
+    # Compiled beforehand: else the first strategy would pay for the next one.
+    judge.logits(precision.uniform(lab.net, 8))
+
+    content = {}
+    for name, valuation in valuations.items():
+      notes: list[str] = []
+      evidence = Evidence(
+        *(judge, begun.tensors, gates, begun.probe_key),
+        *(notes.append, lab.ladder),
       )
-      gates = {name: e[len(e) // 2].variables for name, e in ended.items()}
-      # Compiled beforehand: else the first strategy would pay for the next one.
-      judge.logits(precision.uniform(lab.net, 8))
-      content = {}
-      for name, valuation in valuations.items():
-        notes: list[str] = []
-        evidence = Evidence(
-          judge, begun.tensors, gates, begun.probe_key, notes.append
-        )
-        began = time.process_time()
-        values = valuation.values(lab.net, evidence)
-        content[name] = {
-          "seconds": time.process_time() - began,
-          "values": values,
-          "notes": [f"Seed {seed}, {note}" for note in notes],
-        }
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, json.dumps(content) + "\n")
-  return json.loads(path.read_text()) if valuations else {}
+      began = time.process_time()
+      values = valuation.values(lab.net, evidence)
+      content[name] = {
+        "seconds": time.process_time() - began,
+        "values": values,
+        "notes": [f"Seed {seed}, {note}" for note in notes],
+      }
+  return content
 
 
 def _step_seconds(

@@ -41,7 +41,7 @@ def fine_tuned(
   )
   starts = {
     seed: fine_tuning.starts(
-      net, begun.variables, begun.tensors, recipe, begun.ranges
+      net, begun.variables, begun.tensors, recipe, begun.ranges, lab.widths
     )
     for seed, begun in started.items()
   }
@@ -133,7 +133,7 @@ def kept(
     begun.images,
     lab.bits(bits),
   )
-  found = fine_tuning.starts(net, variables, tensors, recipe)
+  found = fine_tuning.starts(net, variables, tensors, recipe, bits=lab.widths)
 
   # Learned ranges belong to the bits at which they were learned.
   if isinstance(strategy, Search) and "ranges" in strategy.trained:

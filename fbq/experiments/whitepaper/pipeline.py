@@ -8,7 +8,6 @@ same for networks of other widths at 8 and 4 bits.
 """
 
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,8 +22,8 @@ from fbq.experiments.whitepaper.results import (
   RecipeAccuracies,
   WhitepaperTables,
 )
-from fbq.files import write_atomically
 from fbq.lab.fine_tuning import FineTuner, Recipe
+from fbq.lab.kept import kept
 from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.nets.graph import INPUT_SITE, Net
@@ -105,13 +104,11 @@ def _network(
       starts = _starts(net, bench.histograms)
 
     # ---- Without training, all at once, kept in a file of the seed
-    path = lab.workdir / PTQ / f"{name}.json"
-    if not path.exists():
-      with lab.clock.measure("without training"):
-        found = _untrained(lab, bench, judge, tried)
-      path.parent.mkdir(exist_ok=True)
-      write_atomically(path, json.dumps(found, indent=1) + "\n")
-    untrained = json.loads(path.read_text())
+    with lab.clock.measure("without training"):
+      untrained = kept(
+        lab.workdir / PTQ / f"{name}.json",
+        functools.partial(_untrained, lab, bench, judge, tried),
+      )
 
     # ---- Trained quantized, on the same batches
     for case_name in tried:

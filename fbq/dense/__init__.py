@@ -1,0 +1,1 @@
+"""What detection and segmentation are trained by and judged by."""

@@ -1,0 +1,219 @@
+"""A network out of a file beside inputs of its own, as images in [0, 1].
+
+Everything in fbq reads images of 8 bits from 0 to 1. So does what comes here:
+pixels, integers that the file reads, or numbers of any range, whose scale moves
+into the layers that read them.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fbq.data import inputs as inputs_lib
+from fbq.data.inputs import Inputs
+from fbq.lab import imported
+from fbq.lab.pretrained import KINDS
+from fbq.nets.graph import INPUT, Net
+from fbq.nets.imported import Imported
+from fbq.train import image_norm
+
+
+class Part(NamedTuple):
+  """Some inputs.
+
+  Attributes:
+    images: float32 [N, H, W, C] in [0, 1].
+    labels: int32 [N], or None.
+  """
+
+  images: np.ndarray
+  labels: np.ndarray | None
+
+
+class Subject(NamedTuple):
+  """A float network and what it is calibrated and judged on.
+
+  Attributes:
+    net: the network, for images in [0, 1].
+    variables: "params" and "batch_stats".
+    ranges: activation site -> (lowest, highest) number of a quantized file.
+    calibration: what ranges and roundings are found by, without labels.
+    validation: what everything is chosen by.
+    test: what is reported, and nothing is chosen by.
+    notes: sentences about the file.
+  """
+
+  net: Net
+  variables: dict[str, Any]
+  ranges: Mapping[str, tuple[float, float]]
+  calibration: np.ndarray
+  validation: Part
+  test: Part
+  notes: tuple[str, ...]
+
+  @property
+  def has_labels(self) -> bool:
+    """Whether accuracy can be told, and not just agreement."""
+    return self.validation.labels is not None and self.test.labels is not None
+
+
+def build(
+  model: str | Path,
+  calibration: str | Path,
+  test: str | Path = "",
+  *,
+  calibration_images: int = 128,
+  held_images: int = 1000,
+  normalization: Sequence[Sequence[float]] = (),
+  raw_type: str = "",
+  labels_from_folders: bool = False,
+  seed: int = 0,
+) -> Subject:
+  """A network and its inputs, read and split.
+
+  Args:
+    model: .onnx or .tflite file.
+    calibration: inputs, see `fbq.data.inputs.read`.
+    test: inputs to report on; "": a part of those of calibration.
+    calibration_images: inputs to calibrate with, half of them all at most.
+    held_images: most inputs that are held back, to choose by and to report.
+    normalization: (mean, std) by channel of pixels before the file; (): it
+      reads images in [0, 1], or integers.
+    raw_type, labels_from_folders: see `fbq.data.inputs.read`.
+    seed: seed of the split.
+
+  Raises:
+    ValueError: the file cannot be taken, or inputs that do not fit it.
+    fbq.data.DataError: inputs that cannot be read.
+  """
+  found = imported.checked(model)
+  options: dict[str, Any] = dict(
+    shape=found.net.input_shape,
+    codes=found.codes,
+    raw_type=raw_type,
+    from_folders=labels_from_folders,
+    seed=seed,
+  )
+  most = calibration_images + held_images
+  given = inputs_lib.read(calibration, most=most, **options)
+  reported = (
+    inputs_lib.read(test, most=held_images, **options) if test else None
+  )
+  if reported is not None and reported.kind != given.kind:
+    raise ValueError(
+      f"{test} has {reported.kind}, expected {given.kind} as {calibration} has"
+    )
+
+  # The same scale for all, from what is calibrated with
+  parts = _split(given, reported, calibration_images, seed)
+  scale = _scale_of(found, parts[0], normalization)
+  net, variables, ranges = _for_images(found, scale)
+  calibrated, validation, reported = (
+    Part(_images(part, found, scale), part.labels) for part in parts
+  )
+  classes = net.shapes[net.nodes[-1].name][2]
+  for part in (validation, reported):
+    if part.labels is not None and not (
+      part.labels.min() >= 0 and part.labels.max() < classes
+    ):
+      raise ValueError(
+        f"labels of {part.labels.min()} to {part.labels.max()}, expected 0 to "
+        f"{classes - 1}, the classes of {net.name}"
+      )
+  return Subject(
+    net, variables, ranges, calibrated.images, validation, reported, found.notes
+  )
+
+
+def _split(
+  given: Inputs, reported: Inputs | None, calibration_images: int, seed: int
+) -> tuple[Inputs, Inputs, Inputs]:
+  """(to calibrate, to choose by, to report), no input in two of them."""
+  count, ways = len(given.x), 2 if reported is not None else 3
+  if count < 4 * ways:
+    raise ValueError(
+      f"{count} inputs, expected {4 * ways} or more: some to calibrate with, "
+      "others to judge by"
+    )
+  order = np.random.default_rng(seed).permutation(count)
+  first = min(calibration_images, count // 2)
+  calibration, rest = order[:first], order[first:]
+  if reported is not None:
+    return given.rows(calibration), given.rows(rest), reported
+  half = len(rest) // 2
+  chosen, last = given.rows(rest[:half]), given.rows(rest[half:])
+  return given.rows(calibration), chosen, last
+
+
+# ---- Scales
+
+
+class _Scale(NamedTuple):
+  """Numbers that a file reads are image * width + low."""
+
+  low: float
+  width: float
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+
+
+def _scale_of(found: Imported, part: Inputs, normalization) -> _Scale:
+  """How what a file reads becomes images in [0, 1], from some inputs."""
+  if part.kind == "pixels":
+    mean, std = normalization or ((), ())
+    return _Scale(0.0, 1.0, tuple(mean), tuple(std))
+  if normalization:
+    raise ValueError(
+      f"inputs are {part.kind}, which are not normalized; expected pixels, or "
+      "no config.normalization"
+    )
+  if found.codes:
+    return _Scale(found.codes[0], found.codes[1] - found.codes[0], (), ())
+
+  # 8 bits from the smallest to the largest number, 0 among them
+  low, high = min(part.x.min(), 0.0), max(part.x.max(), 0.0)
+  step = max(float(high - low), 1e-6) / 255
+  zero = round(-float(low) / step)
+  channels = found.net.input_shape[2]
+  return _Scale(
+    -zero * step,
+    255 * step,
+    (zero / 255,) * channels,
+    (1 / (255 * step),) * channels,
+  )
+
+
+def _images(part: Inputs, found: Imported, scale: _Scale) -> np.ndarray:
+  x = part.x.astype(np.float32)
+  if part.kind == "pixels":
+    return x / np.float32(255)
+  if part.kind == "numbers" and found.codes:
+    x = np.rint(x * found.std + found.mean).clip(*found.codes)
+  return ((x - scale.low) / scale.width).clip(0, 1).astype(np.float32)
+
+
+def _for_images(found: Imported, scale: _Scale):
+  """(net, variables, ranges) of a file's network for images in [0, 1]."""
+  made = found.for_images(scale.mean, scale.std)
+  net, variables = made.net, dict.fromkeys(KINDS, {}) | made.variables
+  if not (made.mean.any() or (made.std != 1).any()):
+    return net, variables, made.ranges
+
+  # What the mean gives needs a constant behind the layer
+  params = dict(variables["params"])
+  nodes = []
+  for node in net.nodes:
+    bare = INPUT in node.inputs and node.has_weights
+    if bare and not (node.bias or node.norm):
+      outputs = params[f"{node.name}_kernel"].shape[-1]
+      params[f"{node.name}_bias"] = np.zeros(outputs, np.float32)
+      node = dataclasses.replace(node, bias=True)
+    nodes.append(node)
+  net = dataclasses.replace(net, nodes=tuple(nodes))
+  folded = image_norm.folded(
+    net, {**variables, "params": params}, made.mean, made.std
+  )
+  return net, folded, made.ranges

@@ -1,0 +1,181 @@
+"""What layers read on calibration data, and its second moments.
+
+The squared error of a layer's outputs is a quadratic form of its weights, so
+the moments of what it reads are all that rounding needs of the data: a step of
+an optimizer then costs the same for any number of images.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fbq import ops
+from fbq.model import Model
+from fbq.nets.graph import Net, Node
+from fbq.schemes.scheme import Scheme
+from fbq.train.steps import compile_once
+
+Array = jax.Array
+_DAMPING = 0.01  # of the mean of the diagonal
+ROUNDED = ("conv", "depthwise", "linear")  # operators whose inputs are seen
+
+
+class Moments(NamedTuple):
+  """Moments of what the `G` groups of a layer read, `n` numbers each.
+
+  A depthwise layer has a group for each channel, others have one.
+
+  Attributes:
+    inputs: float32 [G, n, n], E[q q'], of the quantized network; its diagonal
+      has 1 % of its mean more, so that it can be inverted.
+    target: float32 [G, n, O], weights in float that would give the float
+      network's outputs best from what the quantized network gives to read.
+    shift: float32 [O], what outputs of `target` lack in the mean; 0 where
+      nothing behind the layer can add it.
+    mean: float32 [G, n], E[q].
+  """
+
+  inputs: np.ndarray
+  target: np.ndarray
+  shift: np.ndarray
+  mean: np.ndarray
+
+
+def seen_by(
+  net: Net, scheme: Scheme | None, positions: int = 64
+) -> Callable[..., dict[str, Array]]:
+  """A compiled `see(variables, images, data) -> {layer: [B P, taps, C]}`.
+
+  What each layer with weights reads to make some of its output pixels.
+
+  Args:
+    net: the network.
+    scheme: scheme that quantizes it; None for floating point.
+    positions: output pixels of each image, the same in all; by number of the
+      layer they are drawn once.
+  """
+  model = _Watching(net, scheme, positions=positions)
+
+  def see(variables, images, data=None):
+    _, seen = model.apply(variables, images, False, data, mutable=["read"])
+    return {name: found[0] for name, found in seen["read"].items()}
+
+  return compile_once(see)
+
+
+class _Watching(Model):
+  """A model that tells what its layers read."""
+
+  positions: int = 64
+
+  def _compute(self, node, inputs, quantizer):
+    if node.op in ROUNDED:
+      pixels = _pixels(self.net, node, self.positions)
+      self.sow("read", node.name, _patches(node, inputs[0].value, *pixels))
+    return super()._compute(node, inputs, quantizer)
+
+
+def _pixels(net: Net, node: Node, most: int) -> tuple[np.ndarray, np.ndarray]:
+  """(rows, columns) of at most `most` output pixels."""
+  height, width, _ = net.shapes[node.name]
+  places = np.arange(height * width)
+  if len(places) > most:
+    random = np.random.default_rng(net.nodes.index(node))
+    places = np.sort(random.choice(places, most, replace=False))
+  return places // width, places % width
+
+
+def _patches(node: Node, x: Array, rows, columns) -> Array:
+  """[B P, taps, C]: what is under the kernel at some output pixels."""
+  if node.op == "linear":
+    return x.reshape(len(x), 1, -1)
+  x = jnp.pad(x, ((0, 0), *ops.edges(node.padding), (0, 0)))
+  height, width = node.kernel or (1, 1)
+  taps = [
+    x[:, rows * node.stride + i, columns * node.stride + j]
+    for i in range(height)
+    for j in range(width)
+  ]
+  return jnp.stack(taps, axis=2).reshape(-1, height * width, x.shape[-1])
+
+
+def moments(
+  node: Node, kernel: np.ndarray, read: np.ndarray, in_float: np.ndarray
+) -> Moments:
+  """The moments of a layer, and the weights that mend what it reads.
+
+  Least squares of || W x - V q ||^2 over V, x what it reads in the float
+  network and q in the quantized one (asymmetric reconstruction: AdaRound, arXiv
+  2004.10568, eq. 25), with means taken off where a bias or a batch norm behind
+  the layer takes them.
+
+  Args:
+    node: the layer.
+    kernel: its weights in float.
+    read: [N, taps, C], q of every place.
+    in_float: [N, taps, C], x of the same places.
+  """
+  q, x = grouped(node, read), grouped(node, in_float)
+  mean, mean_in_float = q.mean(axis=1), x.mean(axis=1)
+  takes_mean = node.bias or node.norm
+  if takes_mean:
+    q, x = q - mean[:, None], x - mean_in_float[:, None]
+
+  # Sums over places; what no input tells does not move the weights.
+  count = q.shape[1]
+  inputs = np.matmul(q.transpose(0, 2, 1), q) / count
+  across = np.matmul(q.transpose(0, 2, 1), x) / count
+  size = inputs.shape[-1]
+  level = np.trace(inputs, axis1=1, axis2=2)[:, None, None] / size
+  damping = (_DAMPING * level + 1e-12) * np.eye(size)
+  weights = columns_of(node, kernel)
+  target = np.linalg.solve(
+    (inputs + damping).astype(np.float64),
+    ((across + damping) @ weights).astype(np.float64),
+  )
+
+  lacking = np.zeros(kernel.shape[-1])
+  if takes_mean:
+    lacking = np.einsum("gn,gno->go", mean_in_float, weights).reshape(-1)
+    lacking = lacking - np.einsum("gn,gno->go", mean, target).reshape(-1)
+  return Moments(
+    (inputs + damping).astype(np.float32),
+    target.astype(np.float32),
+    lacking.astype(np.float32),
+    mean.astype(np.float32),
+  )
+
+
+def grouped(node: Node, patches: np.ndarray) -> np.ndarray:
+  """[G, N, n] of what a layer reads [N, taps, C]."""
+  if node.op == "depthwise":
+    return np.ascontiguousarray(patches.transpose(2, 0, 1))
+  return patches.reshape(1, len(patches), -1)
+
+
+def columns_of(node: Node, kernel: np.ndarray) -> np.ndarray:
+  """[G, n, O] of a kernel: [h, w, I, O], [h, w, 1, C] or [I, O]."""
+  if node.op == "depthwise":
+    return kernel.reshape(-1, kernel.shape[-1]).T[:, :, None]
+  return kernel.reshape(1, -1, kernel.shape[-1])
+
+
+def kernel_of(node: Node, columns: np.ndarray, shape: Any) -> np.ndarray:
+  """A kernel of a shape from its `columns_of`."""
+  if node.op == "depthwise":
+    return columns[:, :, 0].T.reshape(shape)
+  return columns[0].reshape(shape)
+
+
+def gathered(
+  see: Callable, variables: Mapping[str, Any], batches, data: Any = None
+) -> dict[str, np.ndarray]:
+  """{layer: [N, taps, C]} of all batches; `see` is from `seen_by`."""
+  found = [see(variables, images, data) for images in batches]
+  return {
+    name: np.concatenate([np.asarray(part[name]) for part in found])
+    for name in found[0]
+  }

@@ -1,0 +1,66 @@
+"""Latency of a network with its interval over all that is assumed."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from hwsim.latency_table import OutputBits, total_cycles
+from hwsim.pulp import doubt, many
+from hwsim.pulp.table import latency_table
+from hwsim.pulp.target import Target
+from hwsim.workload import Workload
+
+
+class Latency(NamedTuple):
+  """Cycles of a network.
+
+  Attributes:
+    central: on the target itself.
+    low, high: between which the wanted share of the draws is.
+  """
+
+  central: int
+  low: int
+  high: int
+
+
+def latency(
+  workload: Workload,
+  precision: Mapping[str, int],
+  target: Target,
+  output_bits: OutputBits = 8,
+  draws: int = 200,
+  share: float = 0.9,
+  seed: int = 0,
+) -> Latency:
+  """Cycles of a network under one assignment, and their interval.
+
+  Args:
+    workload: the network.
+    precision: bits of every free site.
+    target: hardware in the middle of its draws; see `doubt.assumptions`.
+    output_bits: as in `hwsim.latency_table.layer_cycles`.
+    draws: how many targets are drawn.
+    share: share of the draws that lie in the interval, the same part of the
+      others above and below.
+    seed: of the draws.
+
+  Raises:
+    ValueError: as `hwsim.pulp.latency_table` and `doubt.assumptions`; or a
+      layer that does not fit at every end of what is assumed.
+  """
+  table = latency_table(workload, target)
+  constants, _ = doubt.draws(target, draws, seed)
+  tables = many.latency_tables(workload, constants)
+  if not tables.fits.all():
+    name = workload.layers[int(np.argmin(tables.fits.all(axis=0)))].name
+    raise ValueError(
+      f"layer {name!r} does not fit {target.name!r} in every draw of what is "
+      "assumed of it; use a larger l1_bytes or l2_bytes"
+    )
+  cycles = many.network_cycles(tables.cycles, workload, precision, output_bits)
+  ends = (1 - share) / 2, (1 + share) / 2
+  low, high = np.quantile(cycles, ends, method="inverted_cdf").tolist()
+  central = total_cycles(table, workload, precision, output_bits)
+  return Latency(central, low, high)

@@ -1,0 +1,248 @@
+"""A network out of a file to a front: whole, stopped and gone on."""
+
+import importlib
+import itertools
+import json
+
+import jax
+import numpy as np
+import onnx_writer
+import pytest
+from subject_test import NET
+
+from fbq import config as config_lib
+from fbq import precision
+from fbq.config import ConfigError
+from fbq.experiments.compress import budgets, pipeline
+from fbq.experiments.compress.config import Compress
+from fbq.lab import experiment
+from fbq.lab.lab import Lab
+from fbq.model import Model
+from fbq.nets import Node
+from fbq.ptq import calibration, one_pass
+from fbq.search import problem
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+  """Folder of a network with a norm and one without, and of inputs."""
+  folder = tmp_path_factory.mktemp("files")
+  random = np.random.default_rng(0)
+  nodes = (
+    *NET.nodes[:1],
+    Node("dw", "depthwise", ("a",), None, (3, 3), 1, 1, bias=True,
+         activation="relu"),
+    Node("pool", "avg_pool", ("dw",), kernel=None),
+    NET.nodes[2],
+  )  # fmt: skip
+  net = type(NET)(NET.name, NET.input_shape, nodes)
+  x = random.integers(0, 256, (64, *net.input_shape), np.uint8)
+  variables = Model(net).init(
+    jax.random.key(0), np.zeros((1, *net.input_shape), np.float32), False
+  )
+  file = onnx_writer.write(net, variables).SerializeToString()
+  (folder / "net.onnx").write_bytes(file)
+  logits = Model(net).apply(variables, x / np.float32(255), False)
+  labels = np.argmax(np.asarray(logits), -1)
+  np.savez(folder / "labelled.npz", x=x, y=labels)
+  np.savez(folder / "inputs.npz", x=x)
+  return folder
+
+
+def given(files, inputs="inputs.npz", **more):
+  config = importlib.import_module("configs.compress").get_config(
+    f"model={files / 'net.onnx'}"
+  )
+  config.calibration = str(files / inputs)
+  config.calibration_images, config.batch_size = 16, 8
+  config.rounding_steps, config.points = 20, 3
+  for name, value in more.items():
+    config[name] = value
+  return config
+
+
+def settings_of(files, **more):
+  settings = config_lib.of(Compress, given(files, **more))
+  lab = Lab(settings)
+  from fbq.experiments.compress import config
+
+  config.check(settings, lab)
+  return settings, lab
+
+
+def kept(workdir):
+  return {
+    name: (workdir / name).read_bytes()
+    for name in ("results.csv", "result.json", "sensitivities.json")
+  }
+
+
+@pytest.fixture(scope="module")
+def finished(files, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("whole")
+  assert not experiment.run(given(files), workdir)
+  return workdir
+
+
+def test_a_run_ends_in_a_front_beside_uniform_networks(finished):
+  result = json.loads((finished / "result.json").read_text())
+  assert {"8/8", "4/4", "2/2"} <= set(result["points"])
+  assert result["measure"] == "agreement" and not result["failed"]
+  assert result["integers"]["same_class"] == result["integers"]["images"]
+  eight = result["points"]["8/8"]
+  assert eight["kl"] < result["points"]["2/2"]["kl"]
+  assert (finished / "export" / "network.json").is_file()
+
+
+def test_its_page_is_made_again_of_its_record_alone(finished):
+  page = (finished / "report.html").read_text()
+  kind, results, about = experiment.load(finished)
+  kind.write(results, about, finished)
+  assert (finished / "report.html").read_text() == page
+  assert "no accuracy" in page and "in integers" in page.lower()
+
+
+def test_a_run_that_was_stopped_ends_with_the_same(
+  files, finished, tmp_path, monkeypatch
+):
+  """In the second layer's rounding, then at the second point."""
+  makes, own = [0], pipeline.rounded_layers.layer_inputs.moments
+
+  def dying(*arguments):
+    makes[0] += 1
+    if makes[0] == 5:
+      raise KeyboardInterrupt
+    return own(*arguments)
+
+  monkeypatch.setattr(pipeline.rounded_layers.layer_inputs, "moments", dying)
+  with pytest.raises(KeyboardInterrupt):
+    experiment.run(given(files), tmp_path)
+  assert [p.name for p in (tmp_path / "rounded").iterdir()] == ["conv1.npz"]
+
+  points, correct = [0], one_pass.correct
+
+  def also_dying(*arguments):
+    points[0] += 1
+    if points[0] == 2:
+      raise KeyboardInterrupt
+    return correct(*arguments)
+
+  monkeypatch.setattr(one_pass, "correct", also_dying)
+  with pytest.raises(KeyboardInterrupt):
+    experiment.run(given(files), tmp_path)
+  # Of three precisions of the first layer none was made again
+  assert makes[0] == 4 + 1 + 2 * 3
+  assert not experiment.run(given(files), tmp_path)
+  assert kept(tmp_path) == kept(finished)
+
+
+def test_other_inputs_of_the_same_name_are_refused(files, tmp_path):
+  copy = tmp_path / "inputs.npz"
+  copy.write_bytes((files / "inputs.npz").read_bytes())
+  workdir = tmp_path / "run"
+  settings, lab = settings_of(files, calibration=str(copy))
+  lab.open(workdir)
+  pipeline._same_inputs(lab, pipeline.subject_of(settings))
+  with np.load(copy) as stored:
+    x = stored["x"].copy()
+  x[:, 0, 0] ^= 1
+  np.savez(copy, x=x)
+  with pytest.raises(ConfigError, match="begun with other inputs"):
+    pipeline._same_inputs(lab, pipeline.subject_of(settings))
+
+
+def test_each_layer_is_rounded_once_for_all_points(
+  files, tmp_path, monkeypatch
+):
+  solved, own = [], pipeline.rounded_layers.moment_rounding.round_columns
+
+  def counted(*arguments):
+    solved.append(arguments[3])
+    return own(*arguments)
+
+  monkeypatch.setattr(
+    pipeline.rounded_layers.moment_rounding, "round_columns", counted
+  )
+  config = given(files, "labelled.npz", target="gap9_ne16", cost="flash")
+  assert not experiment.run(config, tmp_path)
+  assert solved == [(2, 3, 4, 5, 6, 7, 8)] * 3  # layers with weights
+  result = json.loads((tmp_path / "result.json").read_text())
+  assert result["measure"] == "accuracy"
+  assert result["float_accuracy"] == 1.0  # labels are the network's own
+
+  # At most 2.5 passes for each choice that there is
+  stored = json.loads((tmp_path / "sensitivities.json").read_text())
+  choices = sum(len(by_bits) for by_bits in stored["harm"].values())
+  assert stored["passes"] <= 2.5 * choices
+
+
+@pytest.mark.parametrize("cost", ["cycles", "flash", "l2", "energy"])
+def test_choices_are_the_best_of_all_under_each_budget(files, cost):
+  # In so small a network nothing is faster than 8 bits on a PULP cluster
+  of_time = cost in ("cycles", "energy")
+  settings, lab = settings_of(
+    files,
+    cost=cost,
+    target="gap9_ne16" if of_time else "xpulpnn_v1",
+    milliwatts=50.0,
+    bounds=(("conv1.weight", 4, 8),),
+  )
+  random = np.random.default_rng(0)
+  values = {
+    site: {b: -float(random.exponential() / b) for b in lab.ladder.of(site)}
+    for site in lab.net.workload.sites
+  }
+  plan = budgets.plan(settings, lab, values)
+  assert len(plan.budgets) == 3
+  sites = lab.net.workload.free_sites
+  every = [
+    precision.uniform(lab.net, 8) | dict(zip(sites, bits, strict=True))
+    for bits in itertools.product(*map(lab.ladder.of, sites))
+    if dict(zip(sites, bits, strict=True))["conv1.weight"] >= 4
+  ]
+  scored = [problem.evaluate(plan.problem, one) for one in every]
+  costs = np.array([one.costs[plan.cost][0] for one in scored])
+  worth = np.array([one.value[0] for one in scored])
+  assert min(plan.budgets.values()) == costs.min()
+  for name, found in budgets.choose(plan).items():
+    own = problem.evaluate(plan.problem, found)
+    assert own.costs[plan.cost][0] <= plan.budgets[name]
+    best = worth[costs <= plan.budgets[name]].max()
+    assert own.value[0] == pytest.approx(best)
+
+
+def test_energy_is_power_times_time(files):
+  settings, lab = settings_of(
+    files, milliwatts=50.0, limits=dict(microjoules=1000.0)
+  )
+  cycles = budgets.cycles_of(settings, lab, 10.0)
+  assert cycles == pytest.approx(10e-6 / 50e-3 * lab.costs.target.frequency_hz)
+  back = budgets.microjoules_of(settings, lab, cycles)
+  assert back == pytest.approx(10, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+  ("more", "message"),
+  [
+    (dict(cost="energy"), "config.milliwatts is 0.0, expected the mean power"),
+    (dict(batch_size=5), "config.calibration_images is 16, expected a mult"),
+    (dict(ranges="file"), "config.ranges is 'file', expected another rule"),
+    (dict(budgets=(0.01,)), "config.budgets, limits and bounds: .* least ach"),
+    (dict(points=1), "config.points is 1, expected a whole number, 2 to 100"),
+    (dict(limits=dict(flash_bytes=1)), "weight_bytes <= 1 cannot be met"),
+    (dict(model=""), "config.model is '', expected the .onnx or .tflite"),
+    (dict(calibration=""), "config.calibration is '', expected inputs"),
+    (dict(calibration="/none/x"), "config.calibration or test: /none/x is not"),
+  ],
+)
+def test_what_cannot_work_takes_one_line_before_any_work(files, more, message):
+  with pytest.raises(ConfigError, match=message) as error:
+    settings_of(files, **more)
+  assert "\n" not in str(error.value)
+
+
+def test_ranges_of_a_file_are_all_of_them_in_codes():
+  net = NET
+  given = {"a.out": (0.0, 6.0)}
+  found = calibration.ranges(net, {}, (4, 8), given=given)
+  assert found == {"a.out": {4: np.float32(6), 8: np.float32(6)}}

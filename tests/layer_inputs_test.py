@@ -1,0 +1,96 @@
+"""What layers read: as much as their outputs are made of, and its moments."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fbq.model import Model
+from fbq.nets.graph import INPUT, Net
+from fbq.nets.node import Node
+from fbq.ptq import layer_inputs
+
+NET = Net(
+  "reads",
+  (5, 7, 2),
+  (
+    Node("conv", "conv", (INPUT,), 4, (3, 2), 2, (0, 1, 1, 0), bias=True),
+    Node("dw", "depthwise", ("conv",), None, (3, 3), 1, 1, bias=True),
+    Node("pw", "conv", ("dw",), 3, bias=True),
+    Node("fc", "linear", ("pw",), 5, bias=True, is_output=True),
+  ),
+)
+
+
+@pytest.fixture(scope="module")
+def case():
+  images = jax.random.uniform(jax.random.key(0), (3, *NET.input_shape))
+  variables = Model(NET).init(jax.random.key(1), images, False)
+  _, seen = Model(NET).apply(
+    variables, images, False, mutable=["intermediates"]
+  )
+  read = layer_inputs.gathered(
+    layer_inputs.seen_by(NET, None), variables, [images[:2], images[1:]]
+  )
+  return variables["params"], seen["intermediates"], read
+
+
+@pytest.mark.parametrize("node", NET.nodes, ids=lambda node: node.name)
+def test_patches_by_weights_are_outputs(case, node):
+  """All pixels are seen of so small tensors, in the order of images."""
+  params, seen, read = case
+  kernel = np.asarray(params[f"{node.name}_kernel"])
+  columns = layer_inputs.columns_of(node, kernel)
+  rows = layer_inputs.grouped(node, read[node.name])
+  made = np.einsum("gpn,gno->pgo", rows, columns)
+  expected = np.asarray(seen[node.name][0])
+  expected = np.concatenate([expected[:2], expected[1:]])
+  made = made.reshape(4, -1, expected.shape[-1])
+  np.testing.assert_allclose(
+    made.reshape(expected.shape), expected, rtol=1e-4, atol=1e-5
+  )
+  again = layer_inputs.kernel_of(node, columns, kernel.shape)
+  np.testing.assert_array_equal(again, kernel)
+
+
+def test_some_pixels_are_the_same_in_every_pass():
+  images = jnp.ones((2, *NET.input_shape))
+  variables = Model(NET).init(jax.random.key(1), images, False)
+  some = layer_inputs.seen_by(NET, None, 3)
+  first, second = some(variables, images), some(variables, images)
+  assert first["conv"].shape == (6, 6, 2)
+  np.testing.assert_array_equal(first["dw"], second["dw"])
+
+
+@pytest.mark.parametrize("node", NET.nodes[:3], ids=lambda node: node.name)
+def test_targets_are_least_squares_of_what_is_read(node):
+  """Against numpy's own least squares, with a column of ones for the mean."""
+  random = np.random.default_rng(0)
+  taps, channels = (9, 4) if node.name == "dw" else (2, 3)
+  outputs = 4 if node.name == "dw" else 5
+  shape = (3, 3, 1, 4) if node.name == "dw" else (2, 1, 3, 5)
+  kernel = random.normal(size=shape).astype(np.float32)
+  x = random.normal(size=(400, taps, channels)) + 1.0
+  q = (x + 0.3 * random.normal(size=x.shape) - 0.2).astype(np.float32)
+  found = layer_inputs.moments(node, kernel, q, x.astype(np.float32))
+  columns = layer_inputs.columns_of(node, kernel)
+  rows, float_rows = (layer_inputs.grouped(node, y) for y in (q, x))
+  for g in range(len(rows)):
+    ones = np.ones((400, 1))
+    solved, *_ = np.linalg.lstsq(
+      np.hstack([rows[g], ones]), float_rows[g] @ columns[g], rcond=None
+    )
+    # 1 % of damping towards the weights as they are
+    np.testing.assert_allclose(found.target[g], solved[:-1], atol=0.05)
+    at = g if len(rows) > 1 else slice(0, outputs)
+    np.testing.assert_allclose(found.shift[at], solved[-1], atol=0.15)
+
+
+def test_what_is_read_as_in_float_moves_no_weight():
+  random = np.random.default_rng(0)
+  node = NET.node["pw"]
+  kernel = random.normal(size=(1, 1, 4, 3)).astype(np.float32)
+  x = random.normal(size=(50, 1, 4)).astype(np.float32)
+  found = layer_inputs.moments(node, kernel, x, x)
+  np.testing.assert_allclose(found.target[0], kernel[0, 0], rtol=1e-4)
+  np.testing.assert_allclose(found.shift, 0, atol=1e-5)

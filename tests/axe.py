@@ -18,7 +18,7 @@ import tempfile
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 WIDTHS = (390, 1280)
 SCHEMES = ("light", "dark")
@@ -55,13 +55,17 @@ class Finding(NamedTuple):
 class Browser:
   """A chromium without a window, spoken to through two pipes."""
 
-  def __init__(self, process: subprocess.Popen, to: int, back: int):
-    self._process, self._to = process, to
-    self._back = os.fdopen(back, "rb")
+  def __init__(self, to: IO[bytes], back: IO[bytes]):
+    """
+    Args:
+      to: takes commands.
+      back: gives answers and events.
+    """
+    self._to, self._back = to, back
+    self._session: str | None = None
     self._numbers = itertools.count(1)
     self._left = b""
     target = self.ask("Target.createTarget", url="about:blank")
-    self._session = None
     found = self.ask(
       "Target.attachToTarget", targetId=target["targetId"], flatten=True
     )
@@ -72,7 +76,7 @@ class Browser:
     """What the browser answers to a command of the DevTools protocol."""
     number = next(self._numbers)
     message = {"id": number, "method": method, "params": given}
-    if getattr(self, "_session", None):
+    if self._session:
       message["sessionId"] = self._session
     self._send(json.dumps(message).encode() + b"\0")
     while True:
@@ -121,11 +125,11 @@ class Browser:
 
   def _send(self, text: bytes) -> None:
     while text:
-      text = text[os.write(self._to, text) :]
+      text = text[self._to.write(text) or 0 :]
 
   def _next(self) -> dict[str, Any]:
     while b"\0" not in self._left:
-      self._left += self._back.read1(1 << 20)
+      self._left += os.read(self._back.fileno(), 1 << 20)
     one, _, self._left = self._left.partition(b"\0")
     return json.loads(one)
 
@@ -159,11 +163,14 @@ def browser() -> Iterator[Browser]:
       pass_fds=(3, 4, theirs_in, theirs_out),
       stderr=subprocess.DEVNULL,
     )
-    try:
-      yield Browser(process, to, back)
-    finally:
-      process.terminate()
-      process.wait()
+    os.close(theirs_in)
+    os.close(theirs_out)
+    with os.fdopen(to, "wb", 0) as out, os.fdopen(back, "rb") as answers:
+      try:
+        yield Browser(out, answers)
+      finally:
+        process.terminate()
+        process.wait()
 
 
 def findings(

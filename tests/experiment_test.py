@@ -37,8 +37,9 @@ def test_a_finished_run_leaves_all_its_files(finished):
     "results.json",
     "bits.svg",
     "front.svg",
-    "gates.svg",
+    "bits.svg",
     "losses.svg",
+    "gates.svg",
     "report.html",
     "result.json",
   }

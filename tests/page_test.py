@@ -203,7 +203,11 @@ def test_headings_have_a_scope_and_tables_a_region_to_focus():
     len(found.all("table", class_="sortable")) == 1
   )  # One row has no order.
   regions = [a for a, _ in found.all("div", class_="wide")]
-  assert [a["aria-label"] for a in regions] == ["wide", "wide", "short"]
+  assert [a["aria-label"] for a in regions] == [
+    "wide",
+    "wide: picture 2",
+    "short",
+  ]
   assert all((a["role"], a["tabindex"]) == ("region", "0") for a in regions)
   assert len(found.all("main")) == 1
   assert [t for _, t in found.all("h2")] == ["wide", "The run"]

@@ -1,6 +1,7 @@
 """What a terminal shows: how far a run is, tables, flags, the end by Ctrl-C."""
 
 import io
+import math
 import pathlib
 import time
 
@@ -8,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from fbq.lab import command_line, running
-from fbq.report import cells
+from fbq.report import cells, means, sentences
 from fbq.report.blocks import Column, Table, number
 from fbq.train import heartbeat
 from fbq.train.heartbeat import Doing
@@ -115,3 +116,26 @@ def test_ctrl_c_ends_in_a_line_that_says_how_to_go_on(capsys):
     raise KeyboardInterrupt
   assert ended.value.code == 130
   assert "give the same command again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  "value, lost, below",
+  [
+    (0.005, "loses 0.50 points", "0.50 points below"),
+    (-0.0028, "gains 0.28 points", "0.28 points above"),
+    (-1e-9, "loses 0.00 points", "0.00 points below"),
+  ],
+)
+def test_no_sentence_has_a_negative_loss(value, lost, below):
+  loss = means.Mean(value, math.nan, 1)
+  assert sentences.points_lost(loss) == lost
+  assert sentences.points_below(loss) == below
+
+
+def test_nouns_agree_with_their_numbers():
+  assert sentences.counted(1, "pass", "passes") == "1 pass"
+  assert sentences.counted(1234, "seed") == "1,234 seeds"
+  words = sentences.bits_in_words({"a.weight": 8, "b.out": 2, "c.out": 4})
+  assert words == (
+    "weights: 8 bits in 1 tensor; activations: 2 bits in 1, 4 in 1 tensors"
+  )

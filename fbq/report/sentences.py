@@ -52,7 +52,7 @@ def bits_in_words(precision: Mapping[str, int]) -> str:
       f"{b}{'' if i else ' bits'} in {n}" for i, (b, n) in enumerate(counts)
     ]
     if parts:
-      tensors = "tensor" if counts[-1][1] == 1 else "tensors"
+      tensors = "tensor" if len(bits) == 1 else "tensors"
       said.append(f"{group}: {', '.join(parts)} {tensors}")
   return "; ".join(said)
 
@@ -62,7 +62,7 @@ def answer(best: Recommendation, network: str, target: str) -> str:
   point, reference = best.point, best.reference
   if best.is_reference:
     return (
-      f"Keep {reference.name} in every tensor of {network} on {target}: of "
+      f"Keep {reference.name} in every tensor of {network} on {target}: of the "
       f"{counted(best.others, 'other assignment')} none is faster and "
       f"{_sure(best)}; it takes {reference.cycles:,} cycles per image, at "
       f"{reference.test.accuracy:.2%} test accuracy."

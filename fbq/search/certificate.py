@@ -71,14 +71,16 @@ def price_at(front: Candidates, budget: int) -> float:
   if len(within) == len(cycles) or not len(within):
     return 0.0
 
-  # The steepest line of support at the budget: of all pairs of points around
-  # it, the one whose line is lowest there.
+  # The hull at the budget: of all pairs of points around it, the one whose line
+  # is lowest there. Where a corner lies at the budget itself, lines to all
+  # points behind it are as low: the steepest has none of them below it.
   left, right = cycles[within], cycles[len(within) :]
   slopes = (harm[within][:, None] - harm[None, len(within) :]) / (
     right[None, :] - left[:, None]
   )
   at = harm[within][:, None] - slopes * (budget - left[:, None])
-  return max(0.0, float(slopes.flat[np.argmin(at)]))
+  is_lowest = at <= at.min() + 1e-12 * np.abs(harm).max()
+  return max(0.0, float(slopes[is_lowest].max()))
 
 
 def assignments(problem: Problem) -> float:

@@ -46,6 +46,7 @@ def tell(results: Chosen, log: Log) -> None:
 def _choice(results: Chosen) -> list[Block]:
   """What the assignments were chosen by, and what is proven of the choice."""
   measure = _MEASURES[results.measure]
+  drawn, told = pictures.front(results)
   return [
     Section(
       "What every precision of every tensor harms",
@@ -66,7 +67,8 @@ def _choice(results: Chosen) -> list[Block]:
       "The whole front, and what is proven",
       [
         Text(_about_front(results)),
-        Picture(pictures.front(results), "surrogate_front.svg"),
+        Picture(drawn, "surrogate_front.svg"),
+        note(told),
         *_certificates(results),
       ],
       "certificate",

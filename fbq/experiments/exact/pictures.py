@@ -40,8 +40,8 @@ def harms(results: Chosen) -> str:
   )
 
 
-def front(results: Chosen) -> str:
-  """SVG: sum of harms over cycles of the whole front, and what was chosen."""
+def front(results: Chosen) -> tuple[str, str]:
+  """(SVG: sum of harms over cycles of the front and the choices, a note)."""
   figure = picture.new(9, 4.2)
   axes = figure.subplots()
   picture.bare(axes, "both")
@@ -90,7 +90,7 @@ def front(results: Chosen) -> str:
   axes.xaxis.set_major_formatter("{x:,.0f}")
   picture.legend(figure, axes, 3, "lower center")
   named = {p.cycles: p.name for p in chosen}
-  labels.place(
+  unnamed = labels.place(
     axes,
     [
       labels.Label(named[c.cycles], c.cycles, c.harm, picture.VERMILION)
@@ -99,8 +99,12 @@ def front(results: Chosen) -> str:
     ],
     [(c.cycles, c.harm) for c in found.values()],
   )
-  return picture.svg(
+  svg = picture.svg(
     figure,
     "Sum of harms over cycles of the exact front, and the choice under every "
     "budget; surrogate_front.csv has its numbers.",
   )
+  text = "Every mark tells its numbers to the mouse."
+  if unnamed:
+    text += f" There was no room for the names of {', '.join(unnamed)}."
+  return svg, text

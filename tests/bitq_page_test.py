@@ -171,13 +171,7 @@ def test_less_than_two_standard_errors_are_said():
 
 class Silent:
   def print(self, table):
-<<<<<<< HEAD
-    assert (
-      len(table.table.rows) == 3
-    )  # FP32, and what is recommended for two words
-=======
     assert len(table.table.rows) == 3  # FP32, and recommended for two words
->>>>>>> main
 
 
 def test_the_front_leaves_out_what_lies_far_below_it():

@@ -37,7 +37,6 @@ def test_a_finished_run_leaves_all_its_files(finished):
     "results.json",
     "bits.svg",
     "front.svg",
-    "bits.svg",
     "losses.svg",
     "gates.svg",
     "report.html",

@@ -344,7 +344,7 @@ MEAN = Node("mean", "avg_pool", ("input",), kernel=None)
     ),
     (
       (Node("x", "layer_norm", ("input",), norm=True),),
-      "'x' (layer_norm) has a batch norm, expected one norm",
+      "'x' (layer_norm) has a batch norm, expected none",
     ),
   ],
 )

@@ -109,10 +109,10 @@ def test_findings_tell_a_collapse_and_a_loss():
   ).findings
   assert "dw, whose" in widest and "836.0 times" in widest and "88%" in widest
   assert folding.startswith("It is folding that breaks") and "15.00" in folding
-  assert "lose more than 1 point: 70.00" in eight
+  assert "lose more than 1 point: the network loses 70.00" in eight
   eight, folding = tried().findings
   assert "Folding does little" in folding
-  assert "lose at most 1 point: 0.00" in eight
+  assert "lose at most 1 point: the network loses 0.00" in eight
 
 
 @pytest.mark.parametrize(

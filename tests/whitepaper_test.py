@@ -412,7 +412,7 @@ def test_a_run_fills_every_table_and_resumes(cache, tmp_path):
   for table in PAPER.tables:
     assert f"Table {table.number}: {table.title}" in html
     assert f"Table {table.number}: " in output
-  assert html.count("<svg") == 1
+  assert html.count("<svg") == 2  # accuracies, and losses in training
   assert "<title>width 0.5, QAT W4A8: " in html
 
   # What was lost is made again, on what is left.

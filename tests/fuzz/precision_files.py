@@ -66,7 +66,8 @@ def wrong_formats(path, found):
   if set(found) != set(NET.workload.sites):
     return "the sites are not those of the network"
   kinds = {tuple(type(value) for value in one) for one in found.values()}
-  return f"types {kinds}" if kinds != {(int, int, int, bool, int)} else ""
+  expected = {(int, int, int, bool, int, str)}
+  return f"types {kinds}" if kinds != expected else ""
 
 
 def pairs_of(path):

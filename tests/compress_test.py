@@ -142,13 +142,18 @@ def test_other_inputs_of_the_same_name_are_refused(files, tmp_path):
   workdir = tmp_path / "run"
   settings, lab = settings_of(files, calibration=str(copy))
   lab.open(workdir)
-  pipeline._same_inputs(lab, pipeline.subject_of(settings))
+
+  def begin():
+    subject = pipeline.subject_of(settings)
+    pipeline.refuse_others(lab.workdir, "inputs", subject.calibration)
+
+  begin()
   with np.load(copy) as stored:
     x = stored["x"].copy()
   x[:, 0, 0] ^= 1
   np.savez(copy, x=x)
   with pytest.raises(ConfigError, match="begun with other inputs"):
-    pipeline._same_inputs(lab, pipeline.subject_of(settings))
+    begin()
 
 
 def test_each_layer_is_rounded_once_for_all_points(

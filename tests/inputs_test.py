@@ -44,14 +44,31 @@ def test_some_are_drawn_with_their_labels(tmp_path):
 def test_floats_and_many_inputs_of_one_file(tmp_path):
   x = np.random.default_rng(0).normal(size=(3, *SHAPE)).astype(np.float32)
   x.tofile(tmp_path / "inputs.bin")
-  found = inputs.read(tmp_path / "inputs.bin", SHAPE)
+  with pytest.raises(DataError, match="12 inputs of one byte.*or 3 of floats"):
+    inputs.read(tmp_path / "inputs.bin", SHAPE)
+  found = inputs.read(tmp_path / "inputs.bin", SHAPE, raw_type="float32")
   assert found.kind == "numbers"
   np.testing.assert_array_equal(found.x, x)
 
 
+def test_rows_of_colours_do_not_tell_their_axes(tmp_path):
+  x = np.zeros((3, 72), np.uint8)
+  np.savez(tmp_path / "a.npz", x=x)
+  with pytest.raises(DataError, match=r"give \[N, 4, 6, 3\] or \[N, 3, 4, 6\]"):
+    inputs.read(tmp_path / "a.npz", (4, 6, 3))
+
+
+def test_arrays_of_another_name_are_not_passed_over(tmp_path):
+  np.savez(
+    tmp_path / "a.npz", images=np.zeros((3, 4, 6, 3)), label=np.arange(3)
+  )
+  with pytest.raises(DataError, match="also has label, .*called"):
+    inputs.read(tmp_path / "a.npz", (4, 6, 3))
+
+
 @pytest.mark.parametrize("form", ["nhwc", "nchw", "flat"])
 def test_arrays_in_any_order_of_axes(tmp_path, form):
-  shape = (4, 6, 3)
+  shape = (4, 6, 1 if form == "flat" else 3)
   x = np.random.default_rng(0).integers(0, 256, (3, *shape), np.uint8)
   given = {"nhwc": x, "nchw": x.transpose(0, 3, 1, 2), "flat": x.reshape(3, -1)}
   np.savez(tmp_path / "a.npz", x=given[form], y=np.array([2, 0, 1]))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from report_points import make, points, report
 from rich.console import Console
+from scipy import stats
 
 from fbq.lab.experiment import as_csv
 from fbq.report import (
@@ -19,7 +20,7 @@ from fbq.report import (
   records,
   sentences,
 )
-from fbq.report.records import SeedPoint
+from fbq.report.records import Score, SeedPoint
 
 # --- what is recommended -----------------------------------------------------
 
@@ -127,6 +128,17 @@ def test_where_no_image_differs_a_loss_is_still_possible():
   same = dataclasses.replace(make("p", 900, 0.96).validation, sources=287)
   assert same.largest_loss(0.8) == pytest.approx(0.0056, abs=1e-5)
   assert same.largest_loss(0.8) > 1 - 0.2 ** (1 / 287)
+
+
+@pytest.mark.parametrize("losing", [0, 1, 2, 5, 20])
+def test_few_losing_images_are_bounded_as_exactly_as_counts_are(losing):
+  """Beside Clopper and Pearson's limit of a share, made by another formula."""
+  lost = np.zeros(500)
+  lost[:losing] = 1
+  error = lost.std(ddof=1) / np.sqrt(500)
+  found = Score(0.9, 0.01, lost.mean(), error, 499, 500).largest_loss(0.975)
+  exact = stats.beta.ppf(0.975, losing + 1, 500 - losing)
+  assert exact <= found < 1.05 * exact
 
 
 def test_confidence_holds_for_the_fastest_of_many():

@@ -215,7 +215,7 @@ def _of_bytes(files: Sequence[Path], shape, codes, raw_type) -> Inputs:
   parts = []
   for path in files:
     size = path.stat().st_size
-    kind = raw_type or _told_type(size, numbers, codes, len(files) == 1)
+    kind = raw_type or _told_type(path, size, numbers, codes, len(files) == 1)
     width = np.dtype(kind).itemsize * numbers
     good = size == width or (len(files) == 1 and size and size % width == 0)
     if not good:
@@ -234,8 +234,14 @@ def _of_bytes(files: Sequence[Path], shape, codes, raw_type) -> Inputs:
   return _of_type(files[0], x, codes, None, names)
 
 
-def _told_type(size, numbers, codes, is_one):
-  if codes is None and (size == 4 * numbers or is_one and size % 4 == 0):
+def _told_type(path, size, numbers, codes, is_one):
+  if is_one and size != numbers and size and size % (4 * numbers) == 0:
+    if size > 4 * numbers or codes:
+      raise DataError(
+        f"{path} may hold {size // numbers:,} inputs of one byte a number, or "
+        f"{size // (4 * numbers):,} of floats; say which: config.raw_type"
+      )
+  if codes is None and size == 4 * numbers:
     return "float32"
   return "int8" if codes and codes[0] < 0 else "uint8"
 
@@ -256,6 +262,12 @@ def _of_arrays(path: Path, shape, codes) -> Inputs:
   height, width, channels = shape
   if x.shape[1:] == (channels, height, width) and x.shape[1:] != shape:
     x = x.transpose(0, 2, 3, 1)
+  elif x.shape[1:] == (math.prod(shape),) and channels > 1 < height * width:
+    raise DataError(
+      f"{path} has rows of {x.shape[1]:,} numbers, which do not tell their "
+      f"axes; give [N, {height}, {width}, {channels}] or [N, {channels}, "
+      f"{height}, {width}]"
+    )
   elif x.shape[1:] in ((math.prod(shape),), (height, width)):
     if math.prod(x.shape[1:]) == math.prod(shape):
       x = x.reshape(-1, *shape)
@@ -287,6 +299,11 @@ def _inputs_in(path: Path, arrays: Mapping[str, np.ndarray]):
     raise DataError(
       f"{path} has arrays {', '.join(arrays) or 'none'}; expected inputs as "
       f"one of {', '.join(_IMAGES)}, labels as one of {', '.join(_LABELS)}"
+    )
+  if others := sorted(set(rest) - {name}):
+    raise DataError(
+      f"{path} also has {', '.join(others)}, which would be passed over; "
+      f"labels are called {' or '.join(_LABELS)}, leave out the rest"
     )
   return rest[name], labels
 

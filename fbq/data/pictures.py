@@ -105,6 +105,8 @@ def middle(
       "expected arrays (.npz) or raw inputs (.bin)"
     )
   image = _decoded(encoded, name)
+  if image.size == (width, height):  # made for the network: nothing to cut
+    share = 1.0
   scale = max(height / image.height, width / image.width) / share
   size = (
     max(width, round(scale * image.width)),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field
 
-from fbq.config import ConfigError, Count, Settings, Share, require
+from fbq.config import ConfigError, Settings, Share, require
 from fbq.lab.costs import Costs
 from fbq.lab.settings import OnTarget
 from fbq.search import quantile
@@ -22,7 +22,7 @@ class Care(Settings):
   quantile: Share = 0.0
   "0: the pass lowers the cycles of the target; else what the network takes in \
   this share of the draws of all that is assumed of it."
-  draws: Count = Field(100, ge=1, le=10_000)
+  draws: int = Field(100, ge=1, le=10_000)
   "Draws, within the ranges of hwsim/pulp/doubt.py."
 
 

@@ -1,11 +1,35 @@
 """Numbers that take long and are not resumed in the middle: kept in a file."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fbq.config import ConfigError
 from fbq.files import write_atomically
+
+
+def refuse_others(workdir: Path, name: str, *values: np.ndarray | str) -> None:
+  """ConfigError if a run was begun with other values of what files do not say.
+
+  Args:
+    workdir: of the run; what was kept in it depends on the values.
+    name: what they are, for the message and the file with their digest.
+    *values: arrays, of inputs for instance, or texts.
+  """
+  digest = hashlib.sha256()
+  for value in values:
+    is_text = isinstance(value, str)
+    digest.update(value.encode() if is_text else np.asarray(value).tobytes())
+  path, text = workdir / f"{name}.sha256", digest.hexdigest() + "\n"
+  if path.exists() and path.read_text() != text:
+    raise ConfigError(
+      f"{workdir} was begun with other {name}; use another --workdir"
+    )
+  write_atomically(path, text)
 
 
 def kept(path: Path, measure: Callable[[], Any]) -> Any:

@@ -39,4 +39,5 @@ def _score(judged, reference) -> Score:
     loss_error=loss.error,
     freedom=loss.freedom,
     sources=len(np.unique(sources)),
+    renders=right.size / len(np.unique(sources)),
   )

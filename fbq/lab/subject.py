@@ -123,8 +123,15 @@ def build(
         f"labels of {part.labels.min()} to {part.labels.max()}, expected 0 to "
         f"{classes - 1}, the classes of {net.name}"
       )
+  reads = "What is exported reads pixels or codes from 0 to 1, not normalized."
+  if given.kind == "numbers" and not found.codes:
+    reads = (
+      f"What is exported reads (x - {scale.low:.9g}) / {scale.width:.9g}, cut "
+      "to 0 to 1, of the numbers x that the file reads."
+    )
   return Subject(
-    net, variables, ranges, calibrated.images, validation, reported, found.notes
+    *(net, variables, ranges, calibrated.images, validation, reported),
+    (*found.notes, reads),
   )
 
 
@@ -142,6 +149,12 @@ def _split(
   first = min(calibration_images, count // 2)
   calibration, rest = order[:first], order[first:]
   if reported is not None:
+    known = {x.tobytes() for x in given.x}
+    if both := sum(x.tobytes() in known for x in reported.x):
+      raise ValueError(
+        f"{both} of {len(reported.x)} inputs of config.test are also in "
+        "config.calibration; expected others, which chose nothing"
+      )
     return given.rows(calibration), given.rows(rest), reported
   half = len(rest) // 2
   chosen, last = given.rows(rest[:half]), given.rows(rest[half:])

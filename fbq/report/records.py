@@ -13,6 +13,7 @@ from pydantic import (
   Field,
   NonNegativeFloat,
   NonNegativeInt,
+  PositiveFloat,
   PositiveInt,
 )
 from pydantic.dataclasses import dataclass
@@ -37,6 +38,7 @@ class Score:
     loss_error: standard error of that difference.
     freedom: degrees of freedom of the errors.
     sources: source images, each of which may have several renders.
+    renders: images, of all seeds together, for one source.
   """
 
   accuracy: Fraction
@@ -45,20 +47,28 @@ class Score:
   loss_error: NonNegativeFloat
   freedom: PositiveInt
   sources: PositiveInt
+  renders: PositiveFloat = 1.0
 
   def largest_loss(self, confidence: float) -> float:
     """The loss that is not exceeded with this confidence.
 
-    By Student's t, but no less than what none of so many sources can exclude,
-    -log(1 - confidence) / sources: where no image differs the error is 0, and
-    yet a loss is possible.
+    By Student's t, which is too narrow where few images differ: so no less than
+    by their count (Garwood's upper limit of a Poisson number, of the images that
+    lose, less those that gain, as loss and error tell them), nor than what none
+    of so many sources can exclude, -log(1 - confidence) / sources: where no
+    image differs the error is 0, and yet a loss is possible.
     """
     from scipy import special
 
-    by_error = self.loss_error * float(
-      special.stdtrit(self.freedom, confidence)
-    )
-    return max(self.loss + by_error, -math.log1p(-confidence) / self.sources)
+    t = float(special.stdtrit(self.freedom, confidence))
+    by_error = self.loss + t * self.loss_error
+
+    images = self.sources * self.renders
+    differ, net = (self.loss_error * images) ** 2, self.loss * images
+    lose, gain = max(0.0, differ + net) / 2, max(0.0, differ - net) / 2
+    by_count = float(special.gammaincinv(lose + 1, confidence)) - gain
+    unseen = -math.log1p(-confidence) / self.sources
+    return max(by_error, by_count / images, unseen)
 
 
 @dataclass(frozen=True)

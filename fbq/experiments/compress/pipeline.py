@@ -8,7 +8,6 @@ that was stopped goes on from the layer or the point it was at.
 """
 
 import dataclasses
-import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -31,6 +30,7 @@ from fbq.files import write_atomically
 from fbq.lab import over_seeds, points
 from fbq.lab.held_out import HeldOut, independent
 from fbq.lab.judgement import Judgement
+from fbq.lab.kept import refuse_others
 from fbq.lab.lab import Lab
 from fbq.lab.rounded_judge import RoundedJudge, in_batches
 from fbq.lab.subject import Part, Subject
@@ -61,7 +61,8 @@ def run(settings: Compress, lab: Lab) -> Compressed:
   latency_io.save(lab.costs.table, lab.workdir / "latency_table.csv")
   with lab.clock.measure("inputs"):
     subject = subject_of(settings)
-    _same_inputs(lab, subject)
+    images = subject.calibration, subject.validation.images, subject.test.images
+    refuse_others(lab.workdir, "inputs", *images)
   forward = jax.jit(lambda v, x: Model(lab.net).apply(v, x, False))
   in_float = [
     in_batches(lambda x: forward(subject.variables, x), images, 32)
@@ -78,6 +79,9 @@ def run(settings: Compress, lab: Lab) -> Compressed:
     )
   )
   lab.adopt(lab.net, _task(lab, validation, test))
+  doubts = _doubts(in_float[1], subject.has_labels and validation.labels)
+  for doubt in doubts:
+    lab.log.say(f"warning: {doubt}")
 
   # ---- Ranges of activations, in one pass
   lab.log.say(
@@ -151,7 +155,7 @@ def run(settings: Compress, lab: Lab) -> Compressed:
   )
   assignments = dataclasses.replace(
     over_seeds.assignments(lab, settings, [one]),
-    assumptions=_assumptions(settings, lab, subject),
+    assumptions=(*doubts, *_assumptions(settings, lab, subject)),
     cost=_LEAST[settings.cost],
   )
   best = assignments.best.point
@@ -185,22 +189,26 @@ def run(settings: Compress, lab: Lab) -> Compressed:
 # ---- What is kept in the workdir
 
 
-def _same_inputs(lab: Lab, subject: Subject) -> None:
-  """ConfigError if the run was begun with other inputs."""
-  digest = hashlib.sha256()
-  for images in (
-    subject.calibration,
-    subject.validation.images,
-    subject.test.images,
-  ):
-    digest.update(np.ascontiguousarray(images).tobytes())
-  path, text = lab.workdir / "inputs.sha256", digest.hexdigest() + "\n"
-  if path.exists() and path.read_text() != text:
-    raise ConfigError(
-      f"config.calibration: {lab.workdir} was begun with other inputs; use "
-      "another --workdir"
-    )
-  write_atomically(path, text)
+def _doubts(logits: np.ndarray, labels: np.ndarray | bool) -> list[str]:
+  """What makes the float network itself doubtful on these inputs."""
+  said = logits.argmax(-1)
+  most = np.bincount(said).max() / len(said)
+  cure = "Check normalization and the order of channels"
+  if isinstance(labels, np.ndarray):
+    right = np.mean(said == labels)
+    if right > np.bincount(labels).max() / len(labels):
+      return []
+    return [
+      f"the float network is right for {right:.1%} of the inputs, no more than "
+      f"one class always. {cure}, and how labels are numbered: nothing that "
+      "follows tells what fewer bits cost."
+    ]
+  if most <= 0.95:
+    return []
+  return [
+    f"the float network gives {most:.0%} of the inputs one class, which any "
+    f"network can agree with. {cure}, or give other inputs."
+  ]
 
 
 def _kept(
@@ -464,7 +472,8 @@ def _assumptions(settings, lab: Lab, subject: Subject) -> tuple[str, ...]:
   return (
     f"Cycles are {measured}.",
     points.about_outputs(lab.costs),
-    f"{len(subject.calibration)} inputs calibrate, round and measure harm; "
+    f"{len(subject.calibration)} inputs calibrate, round and measure harm, "
+    f"ranges and roundings in whole batches of {settings.batch_size} or all; "
     f"{len(subject.validation.images)} others choose, "
     f"{len(subject.test.images)} others are reported.",
     judged,

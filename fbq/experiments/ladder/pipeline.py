@@ -32,6 +32,7 @@ from fbq.experiments.ladder.results import (
 from fbq.files import write_atomically
 from fbq.lab import imported, imported_integers
 from fbq.lab.calibration import activations
+from fbq.lab.kept import refuse_others
 from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.nets.graph import INPUT_SITE, Net
@@ -58,6 +59,8 @@ def run(settings: Ladder, lab: Lab) -> Rungs:
   with lab.clock.measure("network and inputs"):
     variables, report = config.variables_of(settings, net)
     calibration, held_back = config.splits_of(settings, net)
+    images = calibration.images, held_back.images
+    refuse_others(lab.workdir, "inputs", *images)
     lab.log.say(str(report).splitlines()[-1])
   shop = _workshop(settings, lab, net, variables, calibration.images)
   judge = _Judge(shop, held_back)
@@ -314,7 +317,8 @@ def _assumptions(settings: Ladder, note: str) -> tuple[str, ...]:
     "Agreement is with the float network's class, and the KL divergence is "
     "between their class probabilities: neither is accuracy.",
     "Choices take the sum of what each tensor does alone, measured on inputs "
-    "to calibrate by; the inputs that judge chose nothing.",
+    "to calibrate by. Method and bits of the answer were chosen by the inputs "
+    "that judge, so its score is flattered.",
     "Bytes are those of packed weights, without biases. Cycles are simulated.",
   ]
   if settings.mixed_by == "adaround":

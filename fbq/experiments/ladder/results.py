@@ -1,6 +1,7 @@
 """What a network loses at every bit-width, and what was chosen instead."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -192,7 +193,8 @@ class Rungs:
       best.append((bits, method, self.point(method, bits).numbers))
     whole = next(n for bits, _, n in best if bits == 8)
     lost = 0.02  # of what is told
-    kept = [row for row in best if told(row[2]) >= told(whole) - lost]
+    good = lambda row: told(row[2]) >= told(whole) - lost
+    kept = list(itertools.takewhile(good, best))  # from 8 bits down
     bits, method, numbers = kept[-1]
     word = {8: "only ", least: "even "}.get(bits, "")
     at = f"{word}{bits}-bit weights"

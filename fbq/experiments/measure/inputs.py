@@ -62,7 +62,15 @@ def pictures(settings: Any, net: Net) -> np.ndarray:
         f"config.images: {path} has shape {found.shape}, expected "
         f"[N, {height}, {width}, {channels}]"
       )
-    return np.clip(found[:count], 0, 1)
+    if found.dtype == np.uint8:
+      found = found / np.float32(255)
+    found = found[:count]
+    if found.dtype.kind != "f" or not (found.min() >= 0 and found.max() <= 1):
+      raise ConfigError(
+        f"config.images: {path} has {found.dtype} of {found.min()} to "
+        f"{found.max()}, expected uint8, or floats from 0 to 1"
+      )
+    return found
   random = np.random.default_rng(settings.seed)
   made = np.zeros((count, height, width, channels))
   for size in (4, 16, 64):

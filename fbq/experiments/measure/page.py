@@ -29,7 +29,8 @@ ASSUMPTIONS = (
   "across layers in some mixtures alone, an addition into the float "
   "convolution before it above all, is where they do not.",
   "Harm is the noise of the logits to the float network, of each layer and "
-  "tensor alone; it stands for no accuracy.",
+  "tensor alone; it stands for no accuracy. It is told on the pictures that "
+  "ranges and the choice came from.",
 )
 _KINDS = {8: "int8", 32: "float", 4: "int4"}
 

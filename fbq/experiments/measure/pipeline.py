@@ -25,6 +25,7 @@ from fbq.experiments.measure import (
 from fbq.experiments.measure.config import Measuring, net_of
 from fbq.experiments.measure.results import Chosen, LayerTimes, Measured
 from fbq.files import write_atomically
+from fbq.lab.kept import refuse_others
 from fbq.lab.lab import Lab
 from fbq.precision import to_json
 from hwsim import latency_io
@@ -44,6 +45,8 @@ def run(
   # ---- A float network: its weights, and how far its tensors reach
   with lab.clock.measure("float network"):
     pictures = inputs.pictures(settings, net)
+    refuse_others(workdir, "inputs", pictures)
+    refuse_others(workdir, "hardware", json.dumps(machine.about()))
     network = onnx_mixed.folded(
       net, inputs.variables(settings, net), pictures[: inputs.CALIBRATION]
     )

@@ -53,7 +53,7 @@ class Score:
     """The loss that is not exceeded with this confidence.
 
     By Student's t, which is too narrow where few images differ: so no less than
-    by their count (Garwood's upper limit of a Poisson number, of the images that
+    by their count (Garwood's upper limit of a Poisson number, of those that
     lose, less those that gain, as loss and error tell them), nor than what none
     of so many sources can exclude, -log(1 - confidence) / sources: where no
     image differs the error is 0, and yet a loss is possible.

@@ -16,7 +16,8 @@ class Latency(NamedTuple):
   """Cycles of a network.
 
   Attributes:
-    central: on the target itself.
+    central: on the target itself, which is at an end of several ranges
+      (`doubt.assumptions`): it may lie outside of the others.
     low, high: between which the wanted share of the draws is.
   """
 

@@ -37,10 +37,12 @@ class Tables(NamedTuple):
     cycles: int64[H, L, A, W, O], as those of a `LatencyTable`; 0 where a layer
       does not fit.
     fits: bool[H, L], whether a layer runs at all of its precisions.
+    fits_at_8: the same with outputs of 8 bits alone, which need other room.
   """
 
   cycles: np.ndarray
   fits: np.ndarray
+  fits_at_8: np.ndarray
 
 
 def stack(targets: Sequence[Target]) -> Constants:
@@ -74,7 +76,7 @@ def latency_tables(workload: Workload, constants: Constants) -> Tables:
     for layer, site in zip(workload.layers, workload.output_sites, strict=True)
   ]
   found = {key: _of_layer(*key, constants) for key in dict.fromkeys(keys)}
-  parts = [[found[key][i] for key in keys] for i in (0, 1)]
+  parts = [[found[key][i] for key in keys] for i in range(3)]
   return Tables(*(np.stack(part, axis=1) for part in parts))
 
 
@@ -102,8 +104,8 @@ def network_cycles(
 
 def _of_layer(
   layer: Layer, quantized: bool, constants: Constants
-) -> tuple[np.ndarray, np.ndarray]:
-  """(int64[H, A, W, O], bool[H]) of one layer."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """(int64[H, A, W, O], bool[H], bool[H]) of one layer, see `Tables`."""
   bits = table.grid_of(layer, BITS if quantized else (32,) * 3)
   sizes = Geometry(*np.array(geometry.of_layer(layer), np.float64))
   memories = np.stack([getattr(constants, name) for name in MEMORIES], axis=1)
@@ -131,7 +133,12 @@ def _of_layer(
       f"{layer.out_channels} channels) takes 2^53 cycles or more on one of "
       "these targets, which are not counted exactly; use faster ones"
     )
-  return total.astype(np.int64).reshape(-1, 3, 3, 3), fits.all(axis=1)
+  at_8 = fits.reshape(-1, 3, 3, 3)[..., BITS.index(8)]
+  return (
+    total.astype(np.int64).reshape(-1, 3, 3, 3),
+    fits.all(axis=1),
+    at_8.all(axis=(1, 2)),
+  )
 
 
 def _chunked(function, rows, size):

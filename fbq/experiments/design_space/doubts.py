@@ -31,7 +31,7 @@ def doubt_of(
 
   Args:
     settings, lab: those of the run.
-    target: target in the middle of its draws.
+    target: target within its ranges; at an end of several of them.
     best_bits: bits of the free tensors in the best assignment on it.
   """
   net, workload = lab.net, lab.net.workload

@@ -87,7 +87,7 @@ def _space(space: Space) -> blocks.Section:
         "Designs that no other with no more of any field is as fast as, the "
         f"fastest {min(_SHOWN, len(space.frugal))} of {len(space.frugal)}; all "
         f"{len(running):,} are in results.csv, with the bits of every tensor."
-        + f" {left_out:,} cannot run the network."
+        + f" On {left_out:,} a layer does not fit at some precision."
         * bool(left_out)
       ),
       blocks.Details("Precisions that change", [_changing(space, running)]),
@@ -163,7 +163,8 @@ def _doubt(space: Space, doubt: Doubt) -> blocks.Section:
       _intervals(doubt),
       blocks.note(
         f"90 % of {doubt.draws:,} draws lie between low and high; changes are "
-        f"taken within each draw. {careful}"
+        "taken within each draw. The target itself is at an end of several "
+        f"ranges, so its cycles need not be in the middle. {careful}"
       ),
       blocks.Section(
         "Networks in order",

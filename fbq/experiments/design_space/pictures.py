@@ -67,7 +67,7 @@ def heat(space: Space) -> str:
   picture.heading(
     axes,
     f"million cycles of the best assignment: {low:.1f} (pale) to {high:.1f}; "
-    "empty: does not run",
+    "empty: a layer does not fit",
   )
   return picture.svg(
     figure, f"Cycles of the best assignment by {' and '.join(names)}"

@@ -18,7 +18,7 @@ from fbq.experiments.design_space.doubts import doubt_of
 from fbq.experiments.design_space.results import Design, Front, Space, named
 from fbq.files import write_atomically
 from fbq.lab.lab import Lab
-from fbq.search import exact, problem
+from fbq.search import exact, pareto_sets, problem
 from fbq.search.problem import Candidates, Problem
 from hwsim.pulp import Target, many
 
@@ -108,10 +108,11 @@ class _Solver:
     """Designs costed together, each with what is best on it."""
     constants = many.stack([target for _, target in designs])
     tables = many.latency_tables(self._workload, constants)
-    for (values, _), cycles, fits in zip(
-      designs, tables.cycles, np.all(tables.fits, axis=1).tolist(), strict=True
+    fits = tables.fits if self._own_outputs else tables.fits_at_8
+    for (values, _), cycles, good in zip(
+      designs, tables.cycles, np.all(fits, axis=1).tolist(), strict=True
     ):
-      yield self._solved(values, cycles)[0] if fits else Design(values)
+      yield self._solved(values, cycles)[0] if good else Design(values)
 
   def _solved(self, values, cycles):
     choice = self.problem_of(cycles)
@@ -122,7 +123,10 @@ class _Solver:
 
     # Ascending cycles, and worth: the first that is worth a level is its least
     eight = total(self._uniform[8])
-    front = exact.front(choice, eight // 500)
+    try:
+      front = exact.front(choice)
+    except pareto_sets.TooMany:  # within 0.2 % of what 8 bits take
+      front = exact.front(choice, eight // 500)
     reach: list[int | None] = []
     for harm in self.levels.values():
       good = np.flatnonzero(-front.value <= harm * (1 + 1e-9))

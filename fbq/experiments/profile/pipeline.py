@@ -265,7 +265,7 @@ def _budgets(
       dataclasses.replace(target, code_reserved_bytes=r) for r in reserved
     ]
     tables = many.latency_tables(work, many.stack(changed))
-    fits = np.all(tables.fits, axis=1).tolist()
+    fits = np.all(tables.fits_at_8, axis=1).tolist()
     return {
       size: _totals(net, cycles, target) if runs else {}
       for size, cycles, runs in zip(

@@ -165,3 +165,21 @@ def test_a_path_that_leads_nowhere_takes_one_line(tmp_path):
   (tmp_path / "a.txt").write_text("x")
   with pytest.raises(DataError, match="a.txt: expected a folder"):
     inputs.read(tmp_path / "a.txt", SHAPE)
+
+
+def test_folders_of_numbers_are_classes_by_these(tmp_path):
+  """10 comes after 2, whatever lies in folders below them."""
+  for name in ("0", "2", "10"):
+    picture(tmp_path / name / "a.png", (9, 9, 9))
+  (tmp_path / "2" / "more").mkdir()
+  picture(tmp_path / "2" / "more" / "b.png", (9, 9, 9))
+  shape = (4, 4, 3)
+  found = inputs.read(tmp_path, shape, from_folders=True, classes=3)
+  by_name = dict(zip(found.names, found.labels.tolist(), strict=True))
+  assert {name.split("/")[0]: n for name, n in by_name.items()} == {
+    "0": 0,
+    "2": 1,
+    "10": 2,
+  }
+  with pytest.raises(DataError, match="in 3 folders, expected 10: one for"):
+    inputs.read(tmp_path, shape, from_folders=True, classes=10)

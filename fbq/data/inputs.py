@@ -62,6 +62,7 @@ def read(
   codes: tuple[int, int] | None = None,
   raw_type: str = "",
   from_folders: bool = False,
+  classes: int = 0,
   most: int = 0,
   seed: int = 0,
 ) -> Inputs:
@@ -75,7 +76,9 @@ def read(
     raw_type: one of `TYPES`, what .bin files hold; "": float32 where a file has
       four bytes for each number, else what the network's file reads, pixels if
       that is floats.
-    from_folders: whether pictures are labelled by the folder they lie in.
+    from_folders: whether pictures are labelled by the folder they lie in:
+      folders in order, those that are called by numbers by these.
+    classes: number of such folders that there must be; 0 for any.
     most: inputs to read at most, drawn at random; 0 for all.
     seed: seed of which those are.
 
@@ -84,7 +87,8 @@ def read(
   """
   path = user_path(path)
   if path.is_dir():
-    return _of_folder(path, shape, codes, raw_type, from_folders, most, seed)
+    labelled = (from_folders, classes)
+    return _of_folder(path, shape, codes, raw_type, labelled, most, seed)
   if not path.is_file():
     raise DataError(
       f"{path} is not there; expected a folder of pictures or of .bin files, a "
@@ -113,20 +117,13 @@ def _some(count: int, most: int, seed: int) -> np.ndarray:
 # ---- Folders
 
 
-def _of_folder(root, shape, codes, raw_type, from_folders, most, seed):
+def _of_folder(root, shape, codes, raw_type, labelled, most, seed):
   # What is listed costs nothing, what is decoded does: first the choice.
   files, suffix = _listed(root)
-  labels, classes = _labels_of(root, files), None
+  labels = _labels_of(root, files)
+  from_folders, count = labelled
   if labels is None and from_folders:
-    classes = sorted({str(Path(file).parent) for file in files})
-    if len(classes) < 2:
-      raise DataError(
-        f"{root}: its pictures lie in one folder; labels from folders need one "
-        "for each class"
-      )
-    labels = np.array(
-      [classes.index(str(Path(file).parent)) for file in files], np.int32
-    )
+    labels = _by_folder(root, files, count)
   rows = _some(len(files), most, seed)
   files = [files[i] for i in rows]
   labels = None if labels is None else labels[rows]
@@ -142,6 +139,20 @@ def _of_folder(root, shape, codes, raw_type, from_folders, most, seed):
     ]
   )
   return Inputs(x, "pixels", labels, tuple(files))
+
+
+def _by_folder(root: Path, files: Sequence[str], count: int) -> np.ndarray:
+  """int32 [N], the number of the folder that each file lies in."""
+  folders = [Path(file).parts[0] if os.sep in file else "." for file in files]
+  names = sorted(set(folders))
+  if all(name.isdigit() for name in names):
+    names.sort(key=int)
+  if len(names) < 2 or count and len(names) != count:
+    raise DataError(
+      f"{root} has pictures in {len(names)} folders, expected "
+      f"{count or 'two or more'}: one for each class"
+    )
+  return np.array([names.index(name) for name in folders], np.int32)
 
 
 def _listed(root: Path) -> tuple[list[str], str]:

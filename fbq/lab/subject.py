@@ -95,6 +95,7 @@ def build(
     codes=found.codes,
     raw_type=raw_type,
     from_folders=labels_from_folders,
+    classes=found.net.shapes[found.net.nodes[-1].name][2],
     seed=seed,
   )
   most = calibration_images + held_images

@@ -79,7 +79,8 @@ def run(settings: Compress, lab: Lab) -> Compressed:
     )
   )
   lab.adopt(lab.net, _task(lab, validation, test))
-  doubts = _doubts(in_float[1], subject.has_labels and validation.labels)
+  labels = validation.labels if subject.has_labels else None
+  doubts = _doubts(in_float[1], labels)
   for doubt in doubts:
     lab.log.say(f"warning: {doubt}")
 
@@ -189,12 +190,12 @@ def run(settings: Compress, lab: Lab) -> Compressed:
 # ---- What is kept in the workdir
 
 
-def _doubts(logits: np.ndarray, labels: np.ndarray | bool) -> list[str]:
+def _doubts(logits: np.ndarray, labels: np.ndarray | None) -> list[str]:
   """What makes the float network itself doubtful on these inputs."""
   said = logits.argmax(-1)
   most = np.bincount(said).max() / len(said)
   cure = "Check normalization and the order of channels"
-  if isinstance(labels, np.ndarray):
+  if labels is not None:
     right = np.mean(said == labels)
     if right > np.bincount(labels).max() / len(labels):
       return []

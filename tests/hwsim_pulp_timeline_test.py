@@ -3,10 +3,11 @@
 import dataclasses
 
 import numpy as np
+import pulp_comparison
 import pytest
 import timeline_referee
 from hwsim_networks import mobilenet_v1
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pulp_referee.schedule import loads, schedule
 from pulp_referee.tiling import tile_l1
@@ -57,9 +58,15 @@ bits = st.sampled_from((2, 4, 8))
 
 @settings(max_examples=150, deadline=None)
 @given(small_layers(), bits, bits, st.sampled_from((2, 4, 8, 32)))
+@example(Layer("small", "depthwise", 5, 5, 27, 32, 1, 1), 8, 2, 32)
 def test_any_small_layer_has_a_time_near_the_referee(layer, a, w, o):
   assume(o < 32 or layer.has_weights)  # accumulators of products
-  cycles = simulate(layer, a, w, o, XPULPNN_V1)
+  try:
+    cycles = simulate(layer, a, w, o, XPULPNN_V1)
+  except ValueError:  # no tile: the numpy code finds none either
+    entry = pulp_comparison.Entry(layer, (a, w, o), XPULPNN_V1)
+    assert not pulp_comparison.differences([entry])
+    return
   assert cycles.total == sum(cycles[1:5])
   assert cycles.waiting <= cycles.compute
   assert min(cycles) >= 0 < cycles.compute

@@ -251,3 +251,17 @@ def test_ranges_of_a_file_are_all_of_them_in_codes():
   given = {"a.out": (0.0, 6.0)}
   found = calibration.ranges(net, {}, (4, 8), given=given)
   assert found == {"a.out": {4: np.float32(6), 8: np.float32(6)}}
+
+
+def test_a_float_network_no_better_than_one_class_is_doubted():
+  """With labels by accuracy, without by how often it says one class."""
+  logits = np.eye(4)[np.arange(40) % 4]
+  right = np.arange(40) % 4
+  assert not pipeline._doubts(logits, right)
+  assert not pipeline._doubts(logits, None)
+  [wrong] = pipeline._doubts(logits, (right + 1) % 4)
+  assert "is right for 0.0% of the inputs" in wrong
+  constant = np.tile(np.eye(4)[0], (40, 1))
+  [same] = pipeline._doubts(constant, None)
+  assert "gives 100% of the inputs one class" in same
+  assert pipeline._doubts(constant, right)  # 25 %, as any class always

@@ -7,6 +7,7 @@ import numpy as np
 import onnx_writer
 import pytest
 
+from fbq.data.inputs import Inputs
 from fbq.lab import imported, subject
 from fbq.model import Model
 from fbq.nets.graph import INPUT, Net
@@ -133,3 +134,16 @@ def test_inputs_that_do_not_fit_take_one_line(
   np.savez(tmp_path / "x.npz", **arrays)
   with pytest.raises(ValueError, match=message):
     subject.build(path, tmp_path / "x.npz", **options)
+
+
+def test_inputs_to_report_on_are_no_others_again():
+  """One that also calibrates or chooses would flatter what is reported."""
+  x = np.arange(20 * 4, dtype=np.uint8).reshape(20, 2, 2, 1)
+  names = tuple(map(str, range(20)))
+  given = Inputs(x[:16], "pixels", None, names[:16])
+  parts = subject._split(
+    given, Inputs(x[16:], "pixels", None, names[16:]), 8, 0
+  )
+  assert [len(part.x) for part in parts] == [8, 8, 4]
+  with pytest.raises(ValueError, match="2 of 4 inputs of config.test are also"):
+    subject._split(given, Inputs(x[14:18], "pixels", None, names[14:18]), 8, 0)

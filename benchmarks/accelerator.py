@@ -23,8 +23,8 @@ from rich.table import Table
 ROOT = pathlib.Path(__file__).parents[1]
 # The most telling first: what is left when the time is over is not run.
 PARTS = (
-  *("machine", "images", "depthwise", "points", "golden", "hwsim"),
-  *("cifar", "cifar again", "digits"),
+  *("machine", "images", "peer", "points", "depthwise", "golden"),
+  *("cifar", "cifar again", "digits", "hwsim"),
 )
 
 

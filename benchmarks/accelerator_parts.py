@@ -4,6 +4,7 @@
 
 machine     backend, device, versions, day
 images      MobileNetV1-0.75-224, batch 256: images/s of training steps
+peer        the float rows of images in PyTorch, where there is one
 depthwise   depthwise 3x3, forward and backward, over the time that moving
             their tensors takes
 points      searches of MobileNetV1-0.25 at 32x32 as one program
@@ -75,6 +76,13 @@ def images(directory, tiny):
       of_float = rate / found[f"float, {dtype}: images/s"]
       found[f"{name}, {dtype}: of float"] = of_float
   return found
+
+
+def peer(directory, tiny):
+  del directory
+  from benchmarks import accelerator_peer
+
+  return accelerator_peer.images_per_second(tiny)
 
 
 def depthwise(directory, tiny):
@@ -212,7 +220,7 @@ def hwsim(directory, tiny):
 
   from benchmarks import hwsim as bench
   from hwsim.latency_table import encode, flat_costs
-  from hwsim.pulp import XPULPNN_V1, latency_table
+  from hwsim.pulp import XPULPNN_V1, latency_table, many
 
   net = bench.mobilenet_v1(*((0.25, 32, 10) if tiny else ()))
   table = latency_table(net, XPULPNN_V1)
@@ -222,7 +230,12 @@ def hwsim(directory, tiny):
     (1 << (10 if tiny else 21), len(net.free_sites)),
   )
   codes = encode(net, bits, net.free_sites)
+  targets = 4 if tiny else 256
+  constants = many.stack(bench.many_targets(targets))
+  many.latency_tables(net, constants)  # compiles
+  seconds = bench.seconds(lambda: many.latency_tables(net, constants))
   return {
+    "seconds of 27 precisions on 1,000 targets": 1000 / targets * seconds,
     "latency tables/s, layers cached": 1 / again,
     "networks scored/s": bench.rate(flat_costs(table, net), codes),
   }
@@ -286,6 +299,7 @@ def _whole_run(*flags, workdir, cache):
 PARTS = {
   "machine": machine,
   "images": images,
+  "peer": peer,
   "depthwise": depthwise,
   "points": points,
   "golden": golden,

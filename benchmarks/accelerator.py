@@ -55,7 +55,9 @@ def run_part(part: str, directory: str, tiny: bool, seconds: float) -> dict:
   # Parts share the device, none may take all of its memory in advance.
   environment = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
+    "PYTHONPATH": os.pathsep.join(
+      (str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", ""))
+    ),
   }
   command = ["-m", "benchmarks.accelerator_parts", part, directory]
   try:

@@ -17,8 +17,10 @@ digits      the digits demo, programs not compiled before
 
 import argparse
 import datetime
+import functools
 import importlib
 import inspect
+import itertools
 import json
 import pathlib
 import statistics
@@ -82,7 +84,10 @@ def peer(directory, tiny):
   del directory
   from benchmarks import accelerator_peer
 
-  return accelerator_peer.images_per_second(tiny)
+  return {
+    f"torch, {dtype}: images/s": accelerator_peer.images_per_second(dtype, tiny)
+    for dtype in ("bfloat16", "float32")
+  }
 
 
 def depthwise(directory, tiny):
@@ -90,33 +95,70 @@ def depthwise(directory, tiny):
   del directory
   import jax
   import jax.numpy as jnp
+  from jax import lax
 
   from fbq import ops
 
+  def library(x, kernel, stride):
+    return lax.conv_general_dilated(
+      *(x, kernel, (stride, stride), ((1, 1), (1, 1))),
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      feature_group_count=x.shape[-1],
+    )
+
+  def own(x, kernel, stride):
+    return ops.depthwise(x, kernel, stride, 1)
+
+  def compiled(row):
+    """(forward, backward, their arguments) of a row."""
+    form, dtype, (channels, side), stride = row
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (batch, side, side, channels), dtype)
+    kernel = jax.random.normal(keys[1], (3, 3, 1, channels), dtype)
+    out = (batch, side // stride, side // stride, channels)
+    given = x, kernel, jax.random.normal(keys[2], out, dtype)
+    forward = functools.partial(form, stride=stride)
+    backward = lambda x, k, g: jax.vjp(forward, x, k)[1](g)  # noqa: E731
+    return (
+      jax.jit(forward).lower(*given[:2]).compile(),
+      jax.jit(backward).lower(*given).compile(),
+      given,
+    )
+
   batch, sizes = (2, ((8, 16),)) if tiny else (256, ((48, 112), (192, 28)))
-  found = {}
+  rows = list(
+    itertools.product(
+      (library, own), (jnp.float32, jnp.bfloat16), sizes, (1, 2)
+    )
+  )
+  with ThreadPoolExecutor(16) as pool:
+    programs = dict(zip(rows, pool.map(compiled, rows), strict=True))
+  found, moved = {}, {}
   for dtype in (jnp.float32, jnp.bfloat16):
     copied = jnp.ones(1 << (16 if tiny else 28), dtype)
-    moved = 2 * copied.nbytes / _seconds(jax.jit(jnp.negative), copied)
-    found[f"copy, {copied.dtype}: GB/s"] = moved / 1e9
-    for channels, side in sizes:
-      for stride in (1, 2):
-        x = jnp.ones((batch, side, side, channels), dtype)
-        kernel = jnp.ones((3, 3, 1, channels), dtype)
-        forward = jax.jit(lambda x, k, s=stride: ops.depthwise(x, k, s, 1))
-        y = forward(x, kernel)
-        backward = jax.jit(
-          lambda x, k, g, s=stride: jax.vjp(
-            lambda x, k: ops.depthwise(x, k, s, 1), x, k
-          )[1](g)
+    moved[dtype] = 2 * copied.nbytes / _seconds(jax.jit(jnp.negative), copied)
+    found[f"copy, {copied.dtype}: GB/s"] = moved[dtype] / 1e9
+  for row in rows:
+    form, dtype, (channels, side), stride = row
+    forward, backward, (x, kernel, g) = programs[row]
+    name = f"c{channels} h{side} s{stride}, {x.dtype}"
+    # Forward reads and writes; backward reads both and writes one.
+    ideal = (x.nbytes + g.nbytes) / moved[dtype]
+    over = _seconds(forward, x, kernel) / ideal
+    found[f"{name}: forward / floor, {form.__name__}"] = over
+    ideal = (2 * x.nbytes + g.nbytes) / moved[dtype]
+    over = _seconds(backward, x, kernel, g) / ideal
+    found[f"{name}: backward / floor, {form.__name__}"] = over
+    if form is own:
+      theirs = programs[library, *row[1:]]
+      found[f"{name}: deviation"] = max(
+        float(jnp.abs(ours - their).max() / jnp.abs(their).max())
+        for ours, their in zip(
+          (forward(x, kernel), *backward(x, kernel, g)),
+          (theirs[0](x, kernel), *theirs[1](x, kernel, g)),
+          strict=True,
         )
-        # Forward reads and writes; backward reads both and writes one.
-        ideal = (x.nbytes + y.nbytes) / moved
-        name = f"c{channels} h{side} s{stride}, {x.dtype}"
-        found[f"{name}: forward / floor"] = _seconds(forward, x, kernel) / ideal
-        ideal = (2 * x.nbytes + y.nbytes) / moved
-        seconds = _seconds(backward, x, kernel, y)
-        found[f"{name}: backward / floor"] = seconds / ideal
+      )
   return found
 
 
@@ -267,15 +309,16 @@ def digits(directory, tiny):
 def _whole_run(*flags, workdir, cache):
   """Seconds of main.py, and what its metrics tell of each kind of stage."""
   start = time.perf_counter()
-  subprocess.run(
+  done = subprocess.run(
     [
       *(sys.executable, "main.py", *flags, f"--workdir={workdir}"),
       f"--compilation_cache={cache}",
     ],
     cwd=ROOT,
-    check=True,
     stdout=sys.stderr,
   )
+  if done.returncode:
+    sys.exit(done.returncode)  # it has said why
   found = {"run: seconds": time.perf_counter() - start}
   speeds = {}
   for line in (pathlib.Path(workdir) / "metrics.jsonl").open():

@@ -29,5 +29,8 @@ def get_config(size: str = "full") -> ConfigDict:
   ):
     config[stage].update(steps=f"{epochs} epochs", batch_size=128)
   config.data.update(generated=dict(classes=10, train=10_000, test=10_000))
-  config.search.locked = (True, False)
+  # Those of configs/fashion_free_bits.py, all of a kind in one program
+  config.search.update(
+    strengths=(0.02, 0.06, 0.2), gate_learning_rate=0.03, locked=(True, False)
+  )
   return config

@@ -113,10 +113,16 @@ def prepared(net, name, batch, mesh, compute_dtype="float32"):
     "strength": jnp.float32(1e-3),
     "bits": jnp.full(len(net.workload.sites), 4, jnp.int32),
   }
-  images = jnp.zeros((1, *net.input_shape))
-  start = dict(jax.jit(lambda k: Model(net).init(k, images, False))(run["key"]))
-  start = steps.complete(model, start, run["bits"])
+  start = steps.complete(model, _initial(net), run["bits"])
   return step, lambda: steps.initial_state(start, kinds, updates), run
+
+
+@functools.cache
+def _initial(net):
+  """Variables in float: compiling what draws them takes longer than a row."""
+  images = jnp.zeros((1, *net.input_shape))
+  draw = jax.jit(lambda key: Model(net).init(key, images, False))
+  return dict(draw(jax.random.key(0)))
 
 
 def training(net, name, batch, mesh):

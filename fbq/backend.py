@@ -28,6 +28,21 @@ def is_cpu() -> bool:
   return (_PLATFORM.value or jax.default_backend()) == "cpu"
 
 
+def is_one_nvidia_gpu() -> bool:
+  """Whether what is traced here will run on a single GPU of NVIDIA's.
+
+  Its kernels of our own (`fbq.depthwise`) are not split over devices.
+  """
+  if _PLATFORM.value:
+    return _PLATFORM.value == "cuda"
+  kinds = [device.device_kind for device in jax.devices()]
+  return (
+    jax.default_backend() == "gpu"
+    and len(kinds) == 1
+    and ("NVIDIA" in kinds[0])
+  )
+
+
 def products(exact: bool) -> AbstractContextManager[None]:
   """Within, float32 products are exact to float32, or as fast as they can be.
 

@@ -3,7 +3,8 @@
 On a CPU, XLA's grouped convolution is 5-46 times slower than nine shifted
 products for a depthwise 3x3, its backward pass included (3.5-15 times than 49
 of them for a 7x7), and a convolution whose output is smaller than its kernel is
-200 times slower than shifted products. On a GPU the library's convolutions win.
+200 times slower than shifted products. On a GPU the library's convolutions win,
+but for depthwise ones, which have kernels of their own (`fbq.depthwise`).
 `benchmarks/choices.py` measures both. Patches of 2x2 pixels that do not overlap
 take 0.7 of a convolution's time as a matrix product.
 
@@ -20,6 +21,11 @@ from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from fbq import backend
+
+try:
+  from fbq import depthwise as kernels
+except ImportError:  # jax 0.11 says that later ones lack what it is written in
+  kernels = None
 
 Array = jax.Array
 # Pixels of zeros on all four sides, or at (top, bottom, left, right).
@@ -92,6 +98,11 @@ def depthwise(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
   # No GPU has a convolution of integers of 32 bits.
   if backend.is_cpu() or jnp.issubdtype(x.dtype, jnp.integer):
     return _shifted_depthwise(stride, padding, x, kernel)
+  if kernels and backend.is_one_nvidia_gpu() and kernels.takes(x, kernel):
+    (top, bottom), (left, right) = edges(padding)
+    return kernels.convolve(
+      stride, (top, bottom, left, right), False, x, kernel
+    )
   return lax.conv_general_dilated(
     x,
     kernel,

@@ -1,5 +1,7 @@
 """What reads what in a lowered program."""
 
+import contextlib
+
 import jax
 
 # What is not fused with what it reads, or only with that.
@@ -21,7 +23,15 @@ def lowered(function, *arguments, platform="cuda"):
     platform: name of the platform.
   """
   traced = function.trace(*arguments)
-  return traced.lower(lowering_platforms=(platform,))
+  with _on_a_gpu() if platform == "cuda" else contextlib.nullcontext():
+    return traced.lower(lowering_platforms=(platform,))
+
+
+def _on_a_gpu():
+  """What jax from 0.11 on asks for to lower a kernel where there is no GPU."""
+  device = jax.sharding.AbstractDevice("NVIDIA H100", None, "gpu")
+  mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
+  return jax.sharding.use_abstract_mesh(mesh)
 
 
 def products_of_strided_slices(program: jax.stages.Lowered) -> list[str]:

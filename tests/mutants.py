@@ -71,10 +71,17 @@ MUTANTS = (
   ),
   Mutant(
     "fbq/nets/graph.py",
-    "stored_shapes=tuple(shapes.values()),",
-    "stored_shapes=(),",
+    "stored_shapes=tuple(\n",
+    "stored_shapes=() and tuple(\n",
     STORED,
     "flattened tensors are priced as one pixel",
+  ),
+  Mutant(
+    "fbq/nets/graph.py",
+    "shape if (view := views[name]) is None else view.shape(shape)",
+    "shape",
+    "tests/dense_costs_test.py",
+    "blocks of keys and values lie along channels",
   ),
   Mutant(
     "hwsim/bfp/energy.py",
@@ -132,6 +139,21 @@ MUTANTS = (
     "]",
     PROXIES,
     "an in-place concatenation is a tensor besides its parts",
+  ),
+  # ---- Files for others
+  Mutant(
+    "fbq/deploy/tflite_requant.py",
+    "lowest = -most if bits == 8 and portable else -most - 1",
+    "lowest = -most - 1",
+    "tests/tflite_test.py",
+    "weights of -128 in files for every processor",
+  ),
+  Mutant(
+    "fbq/deploy/tflite_requant.py",
+    "is_clipped = (weight > most) | (weight < lowest)",
+    "is_clipped = weight > most",
+    "tests/tflite_test.py",
+    "clipped weights are proven equal",
   ),
   # ---- What a search pays
   Mutant(

@@ -54,6 +54,29 @@ def test_what_matters_least_goes_first_where_a_terminal_is_narrow(
   assert ("25% waiting" in text) == (width == 100)
 
 
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_forced_colours_make_no_terminal_of_a_pipe(
+  is_terminal, tmp_path, monkeypatch
+):
+  """A bar is drawn on a terminal; a file gets lines, wide enough for tables."""
+
+  class Stream(io.StringIO):
+    def isatty(self):
+      return is_terminal
+
+  monkeypatch.setenv("FORCE_COLOR", "1")
+  monkeypatch.delenv("COLUMNS", raising=False)
+  monkeypatch.setattr("sys.stdout", out := Stream())
+  log = Log(tmp_path / "metrics.jsonl")
+  with log.alive(lambda: "", 0.02), log.bar("float", 10, 0) as move:
+    move(4, {"loss": 2.0}, {})
+    time.sleep(0.1)
+  drawn, line = "\x1b[2K", "float: step 4 of 10, loss 2.000"
+  assert (drawn in out.getvalue()) == is_terminal
+  assert (line in out.getvalue()) != is_terminal
+  assert is_terminal or log.console.width == 120
+
+
 def test_no_terminal_hears_of_a_training_and_of_what_is_none(tmp_path):
   out = io.StringIO()
   log = Log(tmp_path / "metrics.jsonl", Console(file=out, width=200))

@@ -42,7 +42,9 @@ class Built(NamedTuple):
   weight_bytes: int
 
 
-def build(network: IntegerNet, int4: bool = True) -> Built:
+def build(
+  network: IntegerNet, int4: bool = True, portable: bool = True
+) -> Built:
   """The TFLite file of a network: int8 images [1, H, W, C] to logits.
 
   A pixel of code c, 0 to 255, is given as c - 128.
@@ -51,19 +53,21 @@ def build(network: IntegerNet, int4: bool = True) -> Built:
     network: network in integers, of any width of requantization.
     int4: whether weights of 4 and 2 bits are stored in int4; else in int8,
       which takes more memory and leaves room for finer biases.
+    portable: whether weights of -128 are written as -127, which every
+      processor runs; see `tflite_requant.store`.
 
   Raises:
     UnsupportedError: names a layer that the format has not.
     ModuleNotFoundError: the package ai-edge-litert is not installed.
   """
-  return _Builder(network, int4).build()
+  return _Builder(network, int4, portable).build()
 
 
 class _Builder:
   """Adds layer after layer; tensors have the names of the net."""
 
-  def __init__(self, network, int4):
-    self.network, self.int4 = network, int4
+  def __init__(self, network, int4, portable):
+    self.network, self.int4, self.portable = network, int4, portable
     self.writer = Writer()
     self.layers: dict[str, tflite_requant.Stored] = {}
     self.weight_bytes = 0
@@ -205,7 +209,7 @@ class _Builder:
   def _weighted(self, node: Node, out: int, **fused) -> int:
     """A convolution, product or mean that makes the tensor `out`."""
     network, name = self.network, node.name
-    stored = tflite_requant.store(network, node, self.int4)
+    stored = tflite_requant.store(network, node, self.int4, self.portable)
     self.layers[name] = stored
 
     # TFLite's order; depthwise weights have their channels last

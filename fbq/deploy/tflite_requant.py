@@ -36,8 +36,8 @@ class Stored(NamedTuple):
     bias: int64 [O], in products of an input and a weight.
     is_equal: bool [O], channels whose code is the exact one for every
       accumulator there can be, if it is rounded once.
-    clipped: weights of 128, which a negative batch norm makes of -128 and which
-      int8 has as 127.
+    clipped: weights that a file has one nearer to 0: 128, which a negative
+      batch norm makes of -128, and -128 where all processors are to run it.
   """
 
   weight: np.ndarray
@@ -66,13 +66,18 @@ class Scaled(NamedTuple):
   differing: np.ndarray
 
 
-def store(network: IntegerNet, node: Node, int4: bool) -> Stored:
+def store(
+  network: IntegerNet, node: Node, int4: bool, portable: bool = True
+) -> Stored:
   """The constants of a layer with weights, or of a mean.
 
   Args:
     network: network in integers.
     node: the layer.
     int4: whether weights of 4 and 2 bits are stored in 4, where they fit.
+    portable: whether int8 ends at -127, as TFLite's specification has it:
+      kernels may add two products in 16 bits, which -128 times -128 twice
+      overflows. Else weights of -128 stay what they are.
 
   Raises:
     ValueError: as `fit`.
@@ -88,7 +93,7 @@ def store(network: IntegerNet, node: Node, int4: bool) -> Stored:
     if int4 and network.bits[f"{node.name}.weight"] <= 4:
       bits = 4
 
-  # Negated where codes fall: 8 of -8 does not fit 4 bits, 128 is clipped in 8
+  # Negated where codes fall: 8 of -8 does not fit 4 bits, 128 no byte
   channels = weight.shape[-1]
   spread = lambda values: np.broadcast_to(values, channels)
   affine = rq.Affine(*map(spread, network.affine[node.name]))
@@ -106,11 +111,12 @@ def store(network: IntegerNet, node: Node, int4: bool) -> Stored:
 
   found = fit(affine, reach, *network.ends(node.name), largest, is_mean)
   weight = weight * found.factor
-  is_clipped = weight > most
+  lowest = -most if bits == 8 and portable else -most - 1
+  is_clipped = (weight > most) | (weight < lowest)
   is_whole = ~is_clipped.reshape(-1, channels).any(0)
   read, made = (network.step(name) for name in (node.inputs[0], node.name))
   return Stored(
-    np.minimum(weight, most),
+    np.clip(weight, lowest, most),
     bits,
     np.asarray(found.multiplier * made / read, np.float32),
     found.bias,

@@ -80,7 +80,7 @@ class Log:
       TextColumn("{task.description}", markup=False),
       console=self.console,
       transient=True,
-      disable=not self.console.is_terminal,
+      disable=not is_terminal(self.console),
     ) as progress:
 
       def shown() -> str:  # a terminal may be made wider or narrower meanwhile
@@ -122,10 +122,19 @@ class Log:
       if doing is None:
         if said := stage():
           self.say(said)
-      elif not self.console.is_terminal:
+      elif not is_terminal(self.console):
         self.say(str(doing))
 
     return beating(tell, seconds)
+
+
+def is_terminal(console: Console) -> bool:
+  """Whether what is printed is seen on a terminal.
+
+  FORCE_COLOR makes rich take a pipe for one: its colours are welcome there, a
+  bar that is drawn again and again is not.
+  """
+  return console.is_terminal and console.file.isatty()
 
 
 def _console() -> Console:
@@ -134,7 +143,7 @@ def _console() -> Console:
   Of several processes the first alone speaks.
   """
   console = Console(highlight=False, quiet=not processes.is_first())
-  if not console.is_terminal and "COLUMNS" not in os.environ:
+  if not is_terminal(console) and "COLUMNS" not in os.environ:
     console.width = 120
   return console
 

@@ -25,6 +25,9 @@ class Export(Settings):
   requantization_bits: Literal[32, 64] = 64
   "Bits in which integers are requantized: 32 take less memory, some codes are \
   off by one."
+  tflite_portable: bool = True
+  "Whether TFLite files have -127 for a weight of -128, where their \
+  specification ends; without, codes are nearer on processors that take it."
   golden_image: int = Field(0, ge=0, le=LARGEST)
   "Test image that DORY's golden tensors belong to."
 

@@ -97,6 +97,7 @@ def write_tflite(
   network: IntegerNet,
   path: Path,
   int4: bool,
+  portable: bool,
   point: TrainedPoint,
   trained: np.ndarray,
 ) -> TfliteExport:
@@ -106,10 +107,11 @@ def write_tflite(
     network: network in integers.
     path: file that is written.
     int4: whether weights of 4 and 2 bits take 4.
+    portable: whether weights of -128 become -127.
     point: point with the images.
     trained: classes that the trained network predicts.
   """
-  built = tflite.build(network, int4)
+  built = tflite.build(network, int4, portable)
   layers = built.layers.values()
   write_atomically(path, built.data)
   codes = np.asarray(integer.quantize_images(point.images))

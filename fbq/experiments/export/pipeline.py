@@ -206,8 +206,14 @@ def _integers(
   def write_tflite(file, int4):
     written = network(bits, *forms.WIDTHS)
     _, faith = next(iter(made.values()))
-    classes = faith.trained_classes
-    return forms.write_tflite(written, workdir / file, int4, point, classes)
+    return forms.write_tflite(
+      written,
+      workdir / file,
+      int4,
+      settings.tflite_portable,
+      point,
+      faith.trained_classes,
+    )
 
   narrow = any(
     width <= 4

@@ -75,7 +75,7 @@ class TfliteExport(NamedTuple):
     bytes, weight_bytes: bytes of the file, and of its weights and biases.
     channels, equal_channels: channels that are requantized, and those proven
       equal to the exact ones for every input.
-    clipped: weights of 128 that the file has as 127.
+    clipped: weights of 128 or -128 that the file has one nearer to 0.
     same_class: images classified as the trained network does.
     values, equal: codes of all layers but the last, and those that are the
       integer network's, end to end.

@@ -62,8 +62,10 @@ def tflite(results: IntegerExport) -> list[Block]:
   about = (
     "A bias is a whole number of products in TFLite, so codes are off by one "
     "near ties. int4 takes less memory and has coarser biases, and LiteRT "
-    "rounds its convolutions twice. Clipped: a negative batch norm makes 128 "
-    "of a weight of -128, which int8 has as 127."
+    "rounds its convolutions twice. Clipped: a weight of -128 is beyond "
+    "TFLite's specification, and 128, which a negative batch norm makes of "
+    "it, beyond int8; they are written one nearer to zero. "
+    "config.tflite_portable=False keeps -128, for processors that take it."
   )
   return [table, note(about)]
 

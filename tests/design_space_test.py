@@ -12,7 +12,7 @@ from configs import design_space
 from fbq import config as config_lib
 from fbq import nets, precision
 from fbq.config import ConfigError
-from fbq.experiments.design_space import EXPERIMENT, pipeline
+from fbq.experiments.design_space import EXPERIMENT, pipeline, results
 from fbq.experiments.design_space.config import DesignSpace
 from fbq.lab import experiment
 from fbq.lab.lab import Lab
@@ -156,9 +156,11 @@ def test_intervals_are_those_of_one_draw_at_a_time(space):
     own = np.sort(total(bits))
     assert found[name].low == own[0] and found[name].high == own[-1]
     assert found[name].upper == own[8]  # the ninth of twelve
-    changes = np.quantile(total(bits) / eight - 1, (0.05, 0.95))
-    assert found[name].change_low == pytest.approx(changes[0])
-    assert found[name].change_high == pytest.approx(changes[1])
+    assert found[name].median == own[5]
+    changes = np.quantile(total(bits) / eight - 1, (0.5, 0.05, 0.95))
+    assert found[name].change_median == pytest.approx(changes[0])
+    assert found[name].change_low == pytest.approx(changes[1])
+    assert found[name].change_high == pytest.approx(changes[2])
     assert found[name].central == total_cycles(central, NET.workload, bits)
   assert found["mine"].low == found["8/8"].low
 
@@ -179,6 +181,30 @@ def test_intervals_are_those_of_one_draw_at_a_time(space):
   careful = found["4/4+FB, careful"].upper
   assert careful <= found["4/4+FB"].upper
   assert careful <= quantile.upper(total(start), QUANTILE)
+
+
+def test_the_page_says_where_and_why_the_target_is_not_in_the_middle(
+  finished, space
+):
+  doubt = space.doubt
+  outside = [i.name for i in doubt.intervals if not i.holds_central]
+  assert outside and any(
+    not i.low <= i.central <= i.high for i in doubt.intervals
+  )
+  said = results.why_outside(doubt)
+  assert said.endswith(f"for {', '.join(outside)}.")
+  assert "dma_command_cycles (its low)" in said
+  assert "l3_setup_cycles" not in said  # in the middle of its range
+  assert (
+    "dma_command_cycles (its low)" in (finished / "report.html").read_text()
+  )
+
+  inside = doubt.intervals[0]._replace(
+    central=doubt.intervals[0].median, change=doubt.intervals[0].change_median
+  )
+  assert "all within" in results.why_outside(
+    doubt._replace(intervals=(inside,))
+  )
 
 
 def test_orders_tell_equal_networks_once(space):

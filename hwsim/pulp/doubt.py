@@ -4,8 +4,11 @@ Every constant that nobody measured on the hardware that is simulated has a
 range here, with its source in docs/facts/pulp.md. `draws` gives targets within
 all ranges at once, for `many.latency_tables`. An assumption is written for one
 draw, in `jax.numpy`, so that it may be mapped and derived; constants that go
-together are one assumption. Additions have none: their instructions are
-counted, what they wait for is not known.
+together are one assumption.
+
+A range goes from what one source says to what another does. Where the target
+takes one of the two, it stands at an end of the range, and draws differ from it
+in one direction (`Assumption.end`).
 """
 
 import functools
@@ -49,6 +52,13 @@ class Assumption(NamedTuple):
   apply: Callable[[Constants, Number], Constants]
   step: float = 0.0
   size: int = 1
+
+  @property
+  def end(self) -> str:
+    """The end of the range that the target stands at: "low", "high" or ""."""
+    if self.center == self.low:
+      return "low"
+    return "high" if self.center == self.high else ""
 
   @property
   def has_slope(self) -> bool:
@@ -177,6 +187,7 @@ def _kernels(target: Target) -> list[Assumption]:
         "(hwsim/pulp/README.md); every input and weight precision by itself",
       )
     )
+  found += _additions()
   found.append(
     Assumption(
       "pools, times",
@@ -254,6 +265,38 @@ def _scaled(name, part, ends, source, only=None) -> Assumption:
   size = _PAIRS if only is None else 1
   center, low, high = ends
   return Assumption(name, center, low, high, source, apply, size=size)
+
+
+def _additions() -> list[Assumption]:
+  def times(constants, factor):
+    kernels = constants.kernels
+    return constants._replace(
+      kernels=kernels._replace(add=kernels.add * factor)
+    )
+
+  def narrower(constants, cycles):
+    below_8, of_element = slice(0, BITS.index(8)), 0
+    add = jnp.asarray(constants.kernels.add)
+    add = add.at[:, below_8, of_element].add(cycles)
+    return constants._replace(kernels=constants.kernels._replace(add=add))
+
+  return [
+    Assumption(
+      "additions, times",
+      *(1.0, 1.0, 1.1),
+      "instructions run on ISS, not on GVSOC, on which kernels whose loops fit "
+      "the cache take 4 to 10 % more than on ISS (correction 5)",
+      times,
+    ),
+    Assumption(
+      "additions to less than 8 bits, cycles more an element",
+      *(0.0, 0.0, 4.0),
+      "only outputs of 8 bits were run (2.4); a convolution's output takes 1.5 "
+      "to 3.9 more at 2 and 4 bits (2.1)",
+      narrower,
+      0.25,
+    ),
+  ]
 
 
 def _pools(constants, factor):

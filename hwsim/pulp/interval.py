@@ -17,11 +17,14 @@ class Latency(NamedTuple):
 
   Attributes:
     central: on the target itself, which is at an end of several ranges
-      (`doubt.assumptions`): it may lie outside of the others.
+      (`doubt.Assumption.end`): draws go one way from it, so that it may lie
+      outside of the interval, which is around the median.
+    median: least cycles that half of the draws do not exceed.
     low, high: between which the wanted share of the draws is.
   """
 
   central: int
+  median: int
   low: int
   high: int
 
@@ -40,7 +43,7 @@ def latency(
   Args:
     workload: the network.
     precision: bits of every free site.
-    target: hardware in the middle of its draws; see `doubt.assumptions`.
+    target: hardware; see `doubt.assumptions`.
     output_bits: as in `hwsim.latency_table.layer_cycles`.
     draws: how many targets are drawn.
     share: share of the draws that lie in the interval, the same part of the
@@ -61,7 +64,7 @@ def latency(
       "assumed of it; use a larger l1_bytes or l2_bytes"
     )
   cycles = many.network_cycles(tables.cycles, workload, precision, output_bits)
-  ends = (1 - share) / 2, (1 + share) / 2
-  low, high = np.quantile(cycles, ends, method="inverted_cdf").tolist()
+  shares = 0.5, (1 - share) / 2, (1 + share) / 2
+  numbers = np.quantile(cycles, shares, method="inverted_cdf").tolist()
   central = total_cycles(table, workload, precision, output_bits)
-  return Latency(central, low, high)
+  return Latency(central, *numbers)

@@ -76,7 +76,7 @@ def core_cycles(
   depthwise = _named(DEPTHWISE_COLUMNS, kernels.depthwise[a, w, o])
   linear = _named(LINEAR_COLUMNS, kernels.linear[a, w])
   requant = jnp.where(bits.output == 32, 0.0, kernels.requant)
-  element, call = kernels.add[jnp.where(a < 2, 2, 0)]
+  element, call = kernels.add[jnp.where(a < 2, 2, 0), o]
   pool = _named(POOL_COLUMNS, kernels.pool)
   pool["max_compare_word"] = kernels.max_compare_word[a]
 

@@ -20,7 +20,7 @@ from fbq.search import pareto_sets, problem, quantile, terms
 from fbq.search.free_bits import free_bits
 from hwsim.pulp import Target, doubt, latency_table, many, slopes
 
-_LOW, _HIGH = 0.05, 0.95  # of the draws
+_SHARES = 0.5, 0.05, 0.95  # of the draws: median, low, high
 _UNIFORM = (8, 4, 2)
 
 
@@ -141,16 +141,12 @@ def _given(settings: DesignSpace, lab: Lab) -> dict[str, dict[str, int]]:
 def _interval(name, middle, totals, share) -> Interval:
   cycles, eight = totals[name], totals["8/8"]
   change = cycles / eight - 1
-  low, high = np.quantile(cycles, (_LOW, _HIGH), method="inverted_cdf")
-  change_low, change_high = np.quantile(change, (_LOW, _HIGH))
   return Interval(
     name,
     middle[name],
-    int(low),
-    int(high),
+    *np.quantile(cycles, _SHARES, method="inverted_cdf").tolist(),
     middle[name] / middle["8/8"] - 1,
-    float(change_low),
-    float(change_high),
+    *np.quantile(change, _SHARES).tolist(),
     int(quantile.upper(cycles, share)),
   )
 

@@ -162,10 +162,11 @@ def _doubt(space: Space, doubt: Doubt) -> blocks.Section:
     [
       _intervals(doubt),
       blocks.note(
-        f"90 % of {doubt.draws:,} draws lie between low and high; changes are "
-        "taken within each draw. The target itself is at an end of several "
-        f"ranges, so its cycles need not be in the middle. {careful}"
+        f"90 % of {doubt.draws:,} draws lie between low and high, half of "
+        "them up to the middle; changes are "
+        f"taken within each draw. {careful}"
       ),
+      blocks.note(results.why_outside(doubt)),
       blocks.Section(
         "Networks in order",
         [
@@ -204,10 +205,12 @@ def _intervals(doubt: Doubt) -> blocks.Table:
   return blocks.Table.of(
     doubt.intervals,
     ("network", lambda i: i.name),
-    (number("cycles"), lambda i: i.central),
+    (number("cycles on\nthe target"), lambda i: i.central),
+    (number("middle"), lambda i: i.median),
     (number("low"), lambda i: i.low),
     (number("high"), lambda i: i.high),
     (number("vs 8/8\n%", _PERCENT), lambda i: 100 * i.change),
+    (number("middle\n%", _PERCENT), lambda i: 100 * i.change_median),
     (number("low\n%", _PERCENT), lambda i: 100 * i.change_low),
     (number("high\n%", _PERCENT), lambda i: 100 * i.change_high),
     (number(f"in {doubt.quantile:.0%}\nof draws"), lambda i: i.upper),

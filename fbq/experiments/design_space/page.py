@@ -157,6 +157,13 @@ def _doubt(space: Space, doubt: Doubt) -> blocks.Section:
   )
   if doubt.exact_fails:
     careful += f" The exact one gave up: {doubt.exact_fails}."
+  elif doubt.exact_gap:
+    careful += (
+      " No assignment takes less in as many draws than the one near the least "
+      f"by more than {doubt.exact_gap:.3%}."
+    )
+  else:
+    careful += " The exact one is proven to be the least."
   return blocks.Section(
     "What is assumed, and how sure the answer is",
     [

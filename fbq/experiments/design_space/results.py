@@ -150,6 +150,8 @@ class Doubt(NamedTuple):
     worths: assumptions, what is worth most first.
     choices: of every free tensor.
     orders: of networks that are neighbours by cycles.
+    exact_gap: by which fraction there may be less than what the exact careful
+      pass found; 0 where that is proven to be the least.
     exact_fails: why the exact careful pass gave up; "" if it did not.
   """
 
@@ -159,6 +161,7 @@ class Doubt(NamedTuple):
   worths: tuple[Worth, ...]
   choices: tuple[Choice, ...]
   orders: tuple[Order, ...]
+  exact_gap: float
   exact_fails: str
 
   @property

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hwsim_networks import chain
 
+from hwsim.interval import latency
 from hwsim.latency_table import total_cycles
 from hwsim.pulp import (
   TARGETS,
@@ -14,7 +15,6 @@ from hwsim.pulp import (
   XPULPNN_V1_ISS,
   XPULPNN_V2,
   doubt,
-  latency,
   latency_table,
   many,
   simulate,

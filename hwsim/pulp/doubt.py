@@ -12,8 +12,8 @@ in one direction (`Assumption.end`).
 """
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ class Assumption(NamedTuple):
   low: float
   high: float
   source: str
-  apply: Callable[[Constants, Number], Constants]
+  apply: Callable[[Any, Any], Any]
   step: float = 0.0
   size: int = 1
 
@@ -352,15 +352,23 @@ def draws(
   Returns:
     (constants, {name: [count] or [count, 9]}).
   """
+  values = drawn(assumptions(target), count, seed)
+  return stacked(target, values), values
+
+
+def drawn(
+  found: Sequence[Assumption], count: int, seed: int
+) -> dict[str, np.ndarray]:
+  """{name: `count` values [count] or [count, size] within its range}."""
   random = np.random.default_rng(seed)
   values = {}
-  for each in assumptions(target):
+  for each in found:
     shape = (count,) if each.size == 1 else (count, each.size)
-    drawn = random.uniform(each.low, each.high, shape)
-    if each.step:
-      drawn = np.round(drawn / each.step) * each.step
-    values[each.name] = drawn
-  return stacked(target, values), values
+    own = random.uniform(each.low, each.high, shape)
+    values[each.name] = (
+      np.round(own / each.step) * each.step if each.step else own
+    )
+  return values
 
 
 def ends(target: Target) -> dict[str, Constants]:

@@ -19,6 +19,7 @@ from fbq.lab.lab import Lab
 from fbq.report import __main__ as report_again
 from fbq.search import exact, problem, quantile
 from fbq.search.free_bits import free_bits
+from hwsim import ne16, targets
 from hwsim.latency_table import total_cycles
 from hwsim.pulp import XPULP_V2, doubt, get_target, latency_table, many
 
@@ -207,6 +208,52 @@ def test_the_page_says_where_and_why_the_target_is_not_in_the_middle(
   )
 
 
+def test_ne16_has_designs_and_intervals_at_its_own_precisions(tmp_path):
+  made = config(target="gap9_ne16", draws=6)
+  made["fields"] = {
+    "l1_bytes": (128_000, 28_000, 14_000),
+    "norm_bits": (8, 32),
+  }
+  experiment.run(made, tmp_path / "run")
+  space = experiment.load(tmp_path / "run")[1]
+  four = {s: 4 if s.endswith(".weight") else 8 for s in NET.workload.free_sites}
+  ran = 0
+  for design in space.designs:
+    overrides = dict(zip(space.fields, design.values, strict=True))
+    target = targets.get_target("gap9_ne16", overrides)
+    try:
+      table = ne16.latency_table(NET.workload, target)
+    except ValueError:
+      assert design.best is None
+      continue
+    ran += 1
+    choice = problem.make(
+      NET.workload, {"cycles": table.for_output_bits(8)}, ladder=table.ladder
+    )
+    start = NET.fixed_bits | four
+    bits, _ = exact.least_latency(choice, start)
+    assert design.best == total_cycles(table, NET.workload, bits)
+    eight = total_cycles(table, NET.workload, precision.uniform(NET, 8))
+    assert design.eight == eight
+  assert 0 < ran < len(space.designs)
+
+  # Every draw as a table of its own
+  table = ne16.latency_table(NET.workload, ne16.GAP9_NE16)
+  constants, _ = ne16.doubt.draws(ne16.GAP9_NE16, 6, 0)
+  drawn = ne16.many.latency_tables(NET.workload, constants).cycles
+  each = sorted(
+    total_cycles(dataclasses.replace(table, cycles=one), NET.workload, four)
+    for one in drawn
+  )
+  [found] = [i for i in space.doubt.intervals if i.name == "8/4"]
+  assert (found.low, found.median, found.high) == (each[0], each[2], each[-1])
+  assert found.central == total_cycles(table, NET.workload, four)
+  assert {w.name for w in space.doubt.worths} == {
+    a.name for a in ne16.doubt.assumptions(ne16.GAP9_NE16)
+  }
+  assert [*space.levels] == ["8/8", "8/4", "8/2"]
+
+
 def test_orders_tell_equal_networks_once(space):
   names = {o.faster for o in space.doubt.orders}
   names |= {o.slower for o in space.doubt.orders}
@@ -248,7 +295,15 @@ def test_the_page_is_made_again_from_the_record(finished, tmp_path):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    (dict(target="gap9_ne16"), "target is 'gap9_ne16'.*a PULP cluster"),
+    (dict(target="gap9_ne16"), "fields: .*no field 'conv_library'"),
+    (
+      dict(
+        target="gap9_ne16",
+        fields={"l1_bytes": (128_000,)},
+        target_overrides={"engine": "analytic"},
+      ),
+      "draws: .*'analytic' engine",
+    ),
     (dict(fields={"l1_byte": (1,)}), "fields: .*'l1_byte'.*did you mean"),
     (dict(fields={"l1_bytes": (1,)}), "fields: .*l1_budget_bytes"),
     (dict(fields={"l1_bytes": ()}), "fields is .*expected values of each"),

@@ -17,8 +17,8 @@ from fbq.train.log import Log
 
 _SHOWN = 20  # designs in the table
 _ASSUMPTIONS = (
-  "Cycles are simulated; hwsim/pulp/README.md tells against what they were "
-  "checked.",
+  "Cycles are simulated; hwsim/pulp/README.md and hwsim/ne16/README.md tell "
+  "against what they were checked.",
   "Every draw takes each assumption from its range, all values alike, and all "
   "assumptions independently; constants that go together are one.",
   "The proxy of accuracy is no accuracy: nothing is trained here.",
@@ -233,9 +233,10 @@ def _worths(doubt: Doubt) -> blocks.Table:
     (number("from", "{:,g}"), lambda w: w.low),
     (number("to", "{:,g}"), lambda w: w.high),
     (number("cycles\nfrom end to end", "{:+,}"), lambda w: w.swing),
-    (
-      number("by the\nderivative", "{:+,.0f}"),
-      lambda w: w.slope,
+    *(
+      [(number("by the\nderivative", "{:+,.0f}"), lambda w: w.slope)]
+      if any(w.slope is not None for w in doubt.worths)
+      else []
     ),
     (number("points\nvs 8/8", "{:+z.2f}"), lambda w: w.points),
     (Column("source", "long"), lambda w: w.source),

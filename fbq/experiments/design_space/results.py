@@ -93,7 +93,7 @@ class Worth(NamedTuple):
   Attributes:
     name, center, low, high, source: as `hwsim.pulp.doubt.Assumption`.
     slope: change of the best network's cycles over the range by the derivative;
-      None for memories.
+      None for memories, and on NE16, whose simulator is not derived.
     swing: the same as simulated at both ends, all else being as it is.
     points: what the change against 8/8 moves by between the ends, in points.
   """

@@ -13,7 +13,7 @@ from hwsim import mx
 
 def main():
   workload = fbq.build("vit", width=64, depth=2, heads=2, patch=8).workload
-  for name in ("MXFP8 E4M3", "MXFP6 E2M3", "MXFP4", "MXINT8"):
+  for name in ("MXFP8 E4M3", "MXFP6 E2M3", "MXFP4", "MXINT8", "NVFP4"):
     format_ = priced(FORMATS[name])
     formats = dict.fromkeys(workload.sites, format_)
     for target in mx.TARGETS:

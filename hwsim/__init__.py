@@ -31,6 +31,7 @@ _PLACES = {
   "XPULPNN_V2": "hwsim.pulp:XPULPNN_V2",
   "XPULP_V2": "hwsim.pulp:XPULP_V2",
   "get_target": "hwsim.targets:get_target",
+  "latency": "hwsim.interval:latency",
   "ne16": "hwsim.ne16",
   "pulp": "hwsim.pulp",
   "simulate": "hwsim.targets:simulate",

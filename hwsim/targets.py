@@ -1,6 +1,7 @@
 """Every target of hwsim by its name, and the simulator of its family."""
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from hwsim import ne16, pulp
@@ -40,6 +41,12 @@ def simulate(
 def ladder_of(target: Target) -> Ladder:
   """The precisions of a target."""
   return target.ladder if isinstance(target, ne16.Target) else PULP_LADDER
+
+
+def family(target: Target) -> ModuleType:
+  """The package of a target: its `many`, tables of many targets at once, and
+  its `doubt`, what is assumed, have the same names in each."""
+  return ne16 if isinstance(target, ne16.Target) else pulp
 
 
 def get_target(

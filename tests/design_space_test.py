@@ -12,13 +12,14 @@ from configs import design_space
 from fbq import config as config_lib
 from fbq import nets, precision
 from fbq.config import ConfigError
-from fbq.experiments.design_space import EXPERIMENT, pipeline
+from fbq.experiments.design_space import EXPERIMENT, pipeline, results
 from fbq.experiments.design_space.config import DesignSpace
 from fbq.lab import experiment
 from fbq.lab.lab import Lab
 from fbq.report import __main__ as report_again
 from fbq.search import exact, problem, quantile
 from fbq.search.free_bits import free_bits
+from hwsim import ne16, targets
 from hwsim.latency_table import total_cycles
 from hwsim.pulp import XPULP_V2, doubt, get_target, latency_table, many
 
@@ -156,9 +157,11 @@ def test_intervals_are_those_of_one_draw_at_a_time(space):
     own = np.sort(total(bits))
     assert found[name].low == own[0] and found[name].high == own[-1]
     assert found[name].upper == own[8]  # the ninth of twelve
-    changes = np.quantile(total(bits) / eight - 1, (0.05, 0.95))
-    assert found[name].change_low == pytest.approx(changes[0])
-    assert found[name].change_high == pytest.approx(changes[1])
+    assert found[name].median == own[5]
+    changes = np.quantile(total(bits) / eight - 1, (0.5, 0.05, 0.95))
+    assert found[name].change_median == pytest.approx(changes[0])
+    assert found[name].change_low == pytest.approx(changes[1])
+    assert found[name].change_high == pytest.approx(changes[2])
     assert found[name].central == total_cycles(central, NET.workload, bits)
   assert found["mine"].low == found["8/8"].low
 
@@ -174,11 +177,81 @@ def test_intervals_are_those_of_one_draw_at_a_time(space):
 
   # Careful passes promise no more than they keep; the exact one is the best
   best = min(i.upper for i in space.doubt.intervals if i.name.startswith("4/4"))
-  if not space.doubt.exact_fails:
-    assert found["4/4 careful, exact"].upper == best
+  assert not space.doubt.exact_fails and not space.doubt.exact_gap
+  assert found["4/4 careful, exact"].upper == best
   careful = found["4/4+FB, careful"].upper
   assert careful <= found["4/4+FB"].upper
   assert careful <= quantile.upper(total(start), QUANTILE)
+
+
+def test_the_page_says_where_and_why_the_target_is_not_in_the_middle(
+  finished, space
+):
+  doubt = space.doubt
+  outside = [i.name for i in doubt.intervals if not i.holds_central]
+  assert outside and any(
+    not i.low <= i.central <= i.high for i in doubt.intervals
+  )
+  said = results.why_outside(doubt)
+  assert said.endswith(f"for {', '.join(outside)}.")
+  assert "dma_command_cycles (its low)" in said
+  assert "l3_setup_cycles" not in said  # in the middle of its range
+  assert (
+    "dma_command_cycles (its low)" in (finished / "report.html").read_text()
+  )
+
+  inside = doubt.intervals[0]._replace(
+    central=doubt.intervals[0].median, change=doubt.intervals[0].change_median
+  )
+  assert "all within" in results.why_outside(
+    doubt._replace(intervals=(inside,))
+  )
+
+
+def test_ne16_has_designs_and_intervals_at_its_own_precisions(tmp_path):
+  made = config(target="gap9_ne16", draws=6)
+  made["fields"] = {
+    "l1_bytes": (128_000, 28_000, 14_000),
+    "norm_bits": (8, 32),
+  }
+  experiment.run(made, tmp_path / "run")
+  space = experiment.load(tmp_path / "run")[1]
+  four = {s: 4 if s.endswith(".weight") else 8 for s in NET.workload.free_sites}
+  ran = 0
+  for design in space.designs:
+    overrides = dict(zip(space.fields, design.values, strict=True))
+    target = targets.get_target("gap9_ne16", overrides)
+    try:
+      table = ne16.latency_table(NET.workload, target)
+    except ValueError:
+      assert design.best is None
+      continue
+    ran += 1
+    choice = problem.make(
+      NET.workload, {"cycles": table.for_output_bits(8)}, ladder=table.ladder
+    )
+    start = NET.fixed_bits | four
+    bits, _ = exact.least_latency(choice, start)
+    assert design.best == total_cycles(table, NET.workload, bits)
+    eight = total_cycles(table, NET.workload, precision.uniform(NET, 8))
+    assert design.eight == eight
+  assert 0 < ran < len(space.designs)
+
+  # Every draw as a table of its own
+  table = ne16.latency_table(NET.workload, ne16.GAP9_NE16)
+  constants, _ = ne16.doubt.draws(ne16.GAP9_NE16, 6, 0)
+  drawn = ne16.many.latency_tables(NET.workload, constants).cycles
+  each = sorted(
+    total_cycles(dataclasses.replace(table, cycles=one), NET.workload, four)
+    for one in drawn
+  )
+  [found] = [i for i in space.doubt.intervals if i.name == "8/4"]
+  assert (found.low, found.median, found.high) == (each[0], each[2], each[-1])
+  assert found.central == total_cycles(table, NET.workload, four)
+  assert {w.name for w in space.doubt.worths} == {
+    a.name for a in ne16.doubt.assumptions(ne16.GAP9_NE16)
+  }
+  assert [*space.levels] == ["8/8", "8/4", "8/2"]
 
 
 def test_orders_tell_equal_networks_once(space):
@@ -222,7 +295,15 @@ def test_the_page_is_made_again_from_the_record(finished, tmp_path):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    (dict(target="gap9_ne16"), "target is 'gap9_ne16'.*a PULP cluster"),
+    (dict(target="gap9_ne16"), "fields: .*no field 'conv_library'"),
+    (
+      dict(
+        target="gap9_ne16",
+        fields={"l1_bytes": (128_000,)},
+        target_overrides={"engine": "analytic"},
+      ),
+      "draws: .*'analytic' engine",
+    ),
     (dict(fields={"l1_byte": (1,)}), "fields: .*'l1_byte'.*did you mean"),
     (dict(fields={"l1_bytes": (1,)}), "fields: .*l1_budget_bytes"),
     (dict(fields={"l1_bytes": ()}), "fields is .*expected values of each"),

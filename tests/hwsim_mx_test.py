@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from fbq.quantizers import microscaling
+from fbq.schemes import published_formats
 from hwsim import mx
 from hwsim.bfp import FP32, block_format, movement_table
 from hwsim.workload import Layer, Workload
@@ -19,6 +21,7 @@ def form(element, bits, size=32, scale_bits=8):
 
 
 E4M3, E2M1 = form("E4M3", 8), form("E2M1", 4)
+NVFP4 = form("E2M1", 4, 16)._replace(scale="E4M3")
 BFP = block_format(8, 8, 32, spans_kernel=False)
 LARGE = Layer("fc", "conv", 1024, 1024, 64, 64)
 
@@ -79,6 +82,11 @@ def test_sums_take_whole_instructions(channels, size, along):
     ("conv", form("INT8", 8), form("INT8", 8), mx.VMXDOTP, "software"),
     ("conv", form("E4M3", 8, 12), form("E4M3", 8, 12), mx.MXDOTP, "software"),
     ("conv", form("E4M3", 8, 8), E4M3, mx.MXDOTP, "unit"),
+    ("conv", form("E2M1", 4, 16), form("E2M1", 4, 16), mx.VMXDOTP, "unit"),
+    ("conv", NVFP4, NVFP4, mx.VMXDOTP, "software"),  # E4M3 scales
+    ("conv", NVFP4, E2M1, mx.VMXDOTP, "software"),
+    ("conv", E2M1, NVFP4, mx.VMXDOTP, "software"),
+    ("conv", NVFP4, NVFP4, mx.MXDOTP, "software"),
     ("depthwise", E4M3, E4M3, mx.VMXDOTP, "software"),  # scales in the sum
     ("conv", FP32, FP32, mx.VMXDOTP, "fp32"),
     ("conv", FP32, E4M3, mx.VMXDOTP, "software"),
@@ -87,6 +95,32 @@ def test_sums_take_whole_instructions(channels, size, along):
 def test_what_the_unit_takes(op, inputs, weights, target, way):
   layer = Layer("a", op, 16, 16, 8, 8, 3, 3)
   assert mx.layer_cost(layer, inputs, weights, target).way == way
+
+
+def test_nvfp4_costs_what_software_costs():
+  """By hand: 4,096 pixels x 1,024 x 1,024 at 64 x 0.97 / 7 products a cycle."""
+  macs = 4096 * 1024 * 1024
+  cost = mx.layer_cost(LARGE, NVFP4, NVFP4, mx.VMXDOTP)
+  assert cost == mx.Cost(
+    "software", macs, math.ceil(macs / 8.868571428571428), cost.joules
+  )
+  assert math.isclose(cost.joules, macs * 4.9 * 2 / 843e9)
+  mxfp4 = mx.layer_cost(LARGE, E2M1, E2M1, mx.VMXDOTP)
+  assert math.isclose(cost.cycles / mxfp4.cycles, 14, rel_tol=1e-6)
+
+  # A pool has no products: its 864 and 24 values of 4 bits, and scales of 8
+  table = mx.cycle_table(WORKLOAD, (NVFP4,), mx.VMXDOTP)
+  moved = movement_table(WORKLOAD, (NVFP4,), 4 * 128 * 1024, others="once")
+  assert table.units[2, 0, 0, 0] == math.ceil(
+    moved.bits(moved.units[2, 0, 0, 0]) / 512
+  )
+
+
+def test_the_published_nvfp4_is_the_one_that_no_unit_takes():
+  preset = published_formats.priced(microscaling.FORMATS["NVFP4"])
+  assert preset == NVFP4
+  for name in ("MXFP4", "MXFP8 E4M3", "MXINT8"):
+    assert not published_formats.priced(microscaling.FORMATS[name]).scale
 
 
 WORKLOAD = Workload(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hwsim_networks import chain
 
+from hwsim.interval import latency
 from hwsim.latency_table import total_cycles
 from hwsim.pulp import (
   TARGETS,
@@ -14,7 +15,6 @@ from hwsim.pulp import (
   XPULPNN_V1_ISS,
   XPULPNN_V2,
   doubt,
-  latency,
   latency_table,
   many,
   simulate,
@@ -139,6 +139,37 @@ def test_stalls_range_over_what_the_other_timings_leave_out():
   np.testing.assert_allclose(found, bare, atol=1e-9)
 
 
+def test_additions_take_what_their_two_assumptions_say():
+  """8 x 8 x 16 values in one tile: a core has a row of 128 elements."""
+  layers = [Layer("sum", "add", 16, 16, 8, 8), Layer("fc", "linear", 16, 10)]
+  net = chain("net", layers)
+  ends = doubt.ends(XPULPNN_V1)
+  wide = ends["additions, times"]
+  narrow = ends["additions to less than 8 bits, cycles more an element"]
+  own = latency_table(net, XPULPNN_V1).cycles[0]
+  at = many.latency_tables(net, many.joined([wide, narrow])).cycles[:, 0]
+  np.testing.assert_array_equal(at[[0, 2]], np.stack([own] * 2))
+
+  # 92 + 128 x 15 of 8-bit inputs, 88 + 128 x 24 of narrower ones, a tenth more
+  call = np.rint([1.1 * (88 + 128 * 24), 0, 1.1 * (92 + 128 * 15)])
+  more = call - [88 + 128 * 24, 0, 92 + 128 * 15]
+  found = (at[1] - own)[:, 0, :]
+  np.testing.assert_array_equal(found[0], [more[0]] * 3)
+  np.testing.assert_array_equal(found[2], [more[2]] * 3)
+
+  # 4 cycles an element of a core, where outputs are narrower than 8 bits
+  np.testing.assert_array_equal(
+    at[3] - own, np.broadcast_to([512, 512, 0], (3, 3, 3))
+  )
+
+
+def test_a_range_says_at_which_end_the_target_stands():
+  ends = {each.name: each.end for each in doubt.assumptions(XPULP_V2)}
+  assert ends["code_reserved_bytes"] == "high"
+  assert ends["dma_command_cycles"] == ends["additions, times"] == "low"
+  assert ends["software, times"] == ends["l3_setup_cycles"] == ""
+
+
 def test_assumptions_of_other_timings_are_refused():
   with pytest.raises(ValueError, match="times kernels by 'iss'.*'gvsoc'"):
     doubt.assumptions(XPULPNN_V1_ISS)
@@ -181,7 +212,7 @@ def test_latency_is_told_with_its_interval():
     total_cycles(dataclasses.replace(table, cycles=one), NET, bits)
     for one in cycles
   )
-  assert (found.low, found.high) == (each[1], each[17])
+  assert (found.low, found.median, found.high) == (each[1], each[9], each[17])
   own = many.network_cycles(cycles, NET, bits, "site")
   assert own[0] == total_cycles(
     dataclasses.replace(table, cycles=cycles[0]), NET, bits, "site"

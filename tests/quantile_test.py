@@ -79,14 +79,34 @@ def test_the_exact_pass_is_the_best_of_all(
   cycles = cycles if own_outputs else cycles[..., 2]
   start = workload.site_bits(dict.fromkeys(workload.free_sites, 2))
   choice = problem.make(workload, {})
-  bits, reached = quantile.least_latency(choice, cycles, start, share)
+  bits, reached, bound = quantile.least_latency(choice, cycles, start, share)
   best = min(
     order_statistic(total(workload, cycles, way), share)
     for way in all_above(workload, start)
   )
-  assert reached == best
+  assert reached == best == bound
   assert order_statistic(total(workload, cycles, bits), share) == best
   assert all(bits[site] == b for site, b in workload.fixed_bits)
+
+
+@settings(max_examples=40, deadline=None)
+@given(**CASES, breadth=st.integers(1, 3))
+def test_what_a_narrow_pass_misses_is_not_below_its_bound(
+  workload, seed, draws, share, own_outputs, breadth
+):
+  cycles = drawn_tables(workload, draws, seed)
+  cycles = cycles if own_outputs else cycles[..., 2]
+  start = workload.site_bits(dict.fromkeys(workload.free_sites, 2))
+  choice = problem.make(workload, {})
+  found = quantile.least_latency(choice, cycles, start, share, (breadth,))
+  best = min(
+    order_statistic(total(workload, cycles, way), share)
+    for way in all_above(workload, start)
+  )
+  assert found.bound <= best <= found.cycles
+  of_found = total(workload, cycles, found.precision)
+  assert order_statistic(of_found, share) == found.cycles
+  assert found.gap == found.cycles / found.bound - 1
 
 
 @settings(max_examples=40, deadline=None)
@@ -123,7 +143,7 @@ def test_one_draw_gives_the_passes_of_one_table(workload, seed, own):
   greedy = quantile.free_bits(workload, cycles, start, 1.0)
   assert greedy == free_bits(workload, cycles[0], start)[0]
   choice = problem.make(workload, {"cycles": cycles[0]})
-  bits, reached = quantile.least_latency(choice, cycles, start, 1.0)
+  bits, reached, _ = quantile.least_latency(choice, cycles, start, 1.0)
   exact, _ = exact_search.least_latency(choice, start)
   assert reached == total(workload, cycles, exact)[0]
   assert total(workload, cycles, bits)[0] == reached
@@ -143,15 +163,48 @@ def test_shares_are_checked(share):
     quantile.upper(np.arange(3), share)
 
 
-def test_limits_on_sums_and_too_many_ways_are_refused():
+def mobilenet_draws(draws):
+  """Tables in which hardly an assignment is worse than another everywhere."""
   from hwsim_networks import mobilenet_v1
 
   workload = mobilenet_v1()
   random = np.random.default_rng(0)
-  cycles = random.integers(1, 9, (20, len(workload.layers), 3, 3))
+  cycles = random.integers(1, 9, (draws, len(workload.layers), 3, 3))
   start = dict.fromkeys(workload.sites, 2) | dict(workload.fixed_bits)
+  return workload, cycles, start
+
+
+def test_limits_on_sums_are_refused():
+  workload, cycles, start = mobilenet_draws(2)
   limited = problem.make(workload, {}, limits={"weight_bytes": 10})
   with pytest.raises(ValueError, match="limits on .*weight_bytes"):
     quantile.least_latency(limited, cycles, start, 0.9)
-  with pytest.raises(pareto_sets.TooMany, match="greedy pass"):
-    quantile.least_latency(problem.make(workload, {}), cycles, start, 0.9)
+
+
+def test_too_many_ways_end_in_a_bound_that_wider_passes_raise():
+  workload, cycles, start = mobilenet_draws(20)
+  choice = problem.make(workload, {})
+  widths = (4,), (4, 32), (4, 32, 256)
+  found = [
+    quantile.least_latency(choice, cycles, start, 0.9, each) for each in widths
+  ]
+  assert found[0].gap > 0
+  for narrow, wide in itertools.pairwise(found):
+    assert narrow.bound <= wide.bound <= wide.cycles <= narrow.cycles
+
+  # Nothing near what is found is below the bound
+  random, least = np.random.default_rng(1), found[0].bound
+  for _ in range(200):
+    near = dict(found[-1].precision)
+    for site in random.choice(workload.free_sites, 3):
+      near[site] = int(random.choice(BITS))
+    assert order_statistic(total(workload, cycles, near), 0.9) >= least
+
+
+def test_where_sets_meet_in_too_many_sums_the_narrower_pass_counts(monkeypatch):
+  monkeypatch.setattr(pareto_sets, "MOST_POINTS", 20)
+  workload, cycles, start = mobilenet_draws(20)
+  choice = problem.make(workload, {})
+  found = quantile.least_latency(choice, cycles, start, 0.9, (2, 100))
+  narrow = quantile.least_latency(choice, cycles, start, 0.9, (2,))
+  assert found == narrow and found.gap > 0

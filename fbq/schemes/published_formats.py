@@ -175,6 +175,7 @@ def priced(preset: microscaling.Format) -> BlockFormat:
     preset.block_size,
     spans_kernel=False,
     element=preset.element,
+    scale="" if preset.scale == "E8M0" else preset.scale,
   )
 
 

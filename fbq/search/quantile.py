@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,8 @@ from fbq.search.problem import Factor, Infeasible, Problem, layer_factors
 from hwsim.latency_table import PULP_LADDER, Ladder
 from hwsim.workload import Workload
 
-_MOST = 4_096  # points of a set, compared in every draw
+_BREADTHS = 128, 512, 4_096  # points of a set, compared in every draw
+_MIXTURES = 256  # of draws, whose fastest ways are tried first
 
 
 def upper(cycles: np.ndarray, quantile: float) -> np.ndarray:
@@ -127,31 +129,51 @@ def _sum(factors: Sequence[Factor], level: Mapping[str, int]) -> np.ndarray:
 # ---- The exact pass
 
 
+class Least(NamedTuple):
+  """The assignment of least upper quantile, with its certificate.
+
+  Attributes:
+    precision: bits of every site.
+    cycles: upper quantile of its cycles over the draws.
+    bound: what no assignment's is below; `cycles` if it is proven the least.
+  """
+
+  precision: dict[str, int]
+  cycles: int
+  bound: int
+
+  @property
+  def gap(self) -> float:
+    """By which fraction of the bound less cycles are possible; 0 if proven."""
+    return self.cycles / self.bound - 1 if self.bound else 0.0
+
+
 def least_latency(
   problem: Problem,
   cycles: np.ndarray,
   at_least: Mapping[str, int],
   quantile: float,
-) -> tuple[dict[str, int], int]:
+  breadths: Sequence[int] = _BREADTHS,
+) -> Least:
   """The assignment of least upper quantile that is nowhere less precise.
 
-  Exact: partial assignments are left out where another of the same scope costs
-  no more in any draw, or where the quantile would exceed one that is reached
-  even if every draw were completed by its own fastest way.
+  Partial assignments are left out where another of the same scope costs no more
+  in any draw, or where the quantile would exceed one that is reached even if
+  every draw were completed by its own fastest way. Where too many remain those
+  stay whose quantile would then be least, and the least of the others bounds
+  what was missed: often it is no less than what is found, which is then proven.
 
   Args:
     problem: its groups, rules and limit on memory; other limits are refused.
     cycles: integers [H, L, A, W] or [H, L, A, W, O] of `H` draws.
     at_least: bits of every site; sites below their bounds are raised to them.
     quantile: share of the draws, see `upper`.
-
-  Returns:
-    (assignment, the quantile of its cycles).
+    breadths: most partial assignments of one scope, of one pass after another
+      until the least is proven.
 
   Raises:
     ValueError: the problem limits a sum of costs.
     Infeasible: `at_least` or the limits cannot be met.
-    pareto_sets.TooMany: too many assignments are as good in some draw.
     terms.TooWide: the network is too entangled.
   """
   place = place_of(len(cycles), quantile)
@@ -175,9 +197,34 @@ def least_latency(
   model = terms.compile_model(above, names)
   steps = elimination.plan(model)
 
-  # The fastest way to complete every draw by itself, and what these ways take
-  one = np.eye(len(names))
-  scored = elimination.scores(model, np.zeros(len(names)), -one)
+  # The fastest way to complete every draw by itself
+  own, least, completion = _completions(model, steps)
+  best, reached = _best_of(model, _mixed(model, steps, own), place)
+  bound = int(np.partition(least, place)[place])
+
+  # Narrow passes find better ends, with which wide ones leave out more
+  for breadth in breadths:
+    if bound == reached:
+      break
+    try:
+      found, passed_over = _pass(
+        model, steps, completion, place, reached, breadth
+      )
+    except pareto_sets.TooMany:  # where sets meet: what is found is kept
+      break
+    if found.shape[1]:
+      best, reached = _best_of(model, found, place)
+    bound = max(bound, min(reached, passed_over))
+  [bits] = terms.to_bits(above, model, best).tolist()
+  assignment = dict(zip(problem.workload.sites, bits, strict=True))
+  return Least(assignment, reached, bound)
+
+
+def _completions(model, steps):
+  """(Ways [V, H] that are fastest in one draw each, their cycles [H], cycles
+  [H, choices] of the fastest rest of every step)."""
+  count = len(model.names)
+  scored = elimination.scores(model, np.zeros(count), -np.eye(count))
   tables, messages = elimination.upward(steps, scored)
   if np.isneginf(messages[-1]).any():
     raise Infeasible("no assignment meets the limit on memory")
@@ -185,31 +232,56 @@ def least_latency(
     np.where(np.isneginf(rest), -(2.0**52), rest)
     for rest in elimination.downward(model, steps, scored, messages)
   ]
-  completion = [-rest.reshape(-1, len(names)).T for rest in rests]
-  ways = elimination.decode(model, steps, tables)
-  reached = int(upper(_totals(model, ways), quantile).min())
+  return (
+    elimination.decode(model, steps, tables),
+    np.rint(-messages[-1].ravel()).astype(np.int64),
+    [-rest.reshape(-1, count).T for rest in rests],
+  )
 
-  # Everything that may still be as good as the best of them
+
+def _mixed(model, steps, own):
+  """Ways [V, C] to start from: the fastest in each draw and in mixtures.
+
+  Mixtures of a few draws, as an upper quantile is of those it is between.
+  """
+  shares = np.random.default_rng(0).dirichlet(
+    np.full(len(model.names), 0.3), _MIXTURES
+  )
+  scored = elimination.scores(model, np.zeros(_MIXTURES), -shares.T)
+  tables, _ = elimination.upward(steps, scored)
+  ways = elimination.decode(model, steps, tables)
+  return np.concatenate([own, ways], axis=1)
+
+
+def _best_of(model, ways, place):
+  """(Way [V, 1] of least quantile, and it); of equals the least on average."""
+  totals = _totals(model, ways)
+  quantiles = np.partition(totals, place, axis=0)[place]
+  first = np.lexsort((totals.sum(axis=0), quantiles))[0]
+  return ways[:, [first]], int(quantiles[first])
+
+
+def _pass(model, steps, completion, place, reached, breadth):
+  """Ways [V, C] as good as what is reached, and what was passed over is at
+  least."""
+  passed_over = np.inf
+
   def keep(step, choice, points):
+    nonlocal passed_over
     at_best = points.costs + completion[step][:, choice, None]
     low = np.partition(at_best, place, axis=0)[place]
     found = np.flatnonzero(low <= reached)
-    if len(found) > _MOST:
-      raise pareto_sets.TooMany(
-        f"more than {_MOST:,} partial assignments may each be the best in some "
-        "draws; take the greedy pass, or fewer draws"
-      )
+    if len(found) > breadth:
+      found = found[np.argsort(low[found], kind="stable")]
+      passed_over = min(passed_over, low[found[breadth]])
+      found = found[:breadth]
     kept = pareto_sets.nondominated(points.costs[:, found], points.value[found])
     return found[kept]
 
   sets = pareto_sets.eliminate(model, steps, keep)
-  totals = sets[-1].points.costs
-  quantiles = upper(totals, quantile)
-  order = np.lexsort((totals.sum(axis=0), quantiles))
-  chosen = pareto_sets.trace(model, steps, sets, order[:1])
-  [bits] = terms.to_bits(above, model, chosen).tolist()
-  assignment = dict(zip(problem.workload.sites, bits, strict=True))
-  return assignment, int(quantiles[order[0]])
+  last = np.arange(len(sets[-1].points.value))
+  ways = pareto_sets.trace(model, steps, sets, last)
+  return ways, int(min(passed_over, 2**62))
 
 
 def _totals(model, chosen) -> np.ndarray:
@@ -217,4 +289,5 @@ def _totals(model, chosen) -> np.ndarray:
   parts = [
     term.costs[tuple(chosen[v] for v in term.scope)] for term in model.terms
   ]
-  return np.asarray(np.sum(parts, axis=0, dtype=np.int64)).T
+  totals = np.sum(parts, axis=0, dtype=np.int64)  # [C] if nothing is chosen
+  return np.broadcast_to(totals, (chosen.shape[1], len(model.names))).T

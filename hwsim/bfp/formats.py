@@ -46,6 +46,8 @@ class BlockFormat(NamedTuple):
       pixels of an image.
     element: how elements are coded, as "E4M3"; "" is sign and magnitude under
       the shared exponent, block floating point. No price depends on it.
+    scale: how what a block shares is coded, as "E4M3"; "" is an exponent, a
+      power of two. No price depends on it either.
   """
 
   element_bits: int
@@ -54,6 +56,7 @@ class BlockFormat(NamedTuple):
   spans_kernel: bool = True
   window: int = 1
   element: str = ""
+  scale: str = ""
 
   def activation_bits(self, shape: Shape) -> Fraction:
     """Bits of one element of an activation of this shape, as it is stored."""
@@ -91,12 +94,14 @@ def block_format(
   spans_kernel: bool = True,
   window: int = 1,
   element: str = "",
+  scale: str = "",
 ) -> BlockFormat:
   """A checked `BlockFormat`: any X, e, BS and window.
 
   Raises:
     ValueError: X is below 1, another number is negative, or one of them is no
-      whole number or more than any format has; the element is no name.
+      whole number or more than any format has; the element or the scale is no
+      name.
   """
   for name, value, least, what, most in (
     ("element_bits", element_bits, 1, "a sign", 64),
@@ -114,13 +119,23 @@ def block_format(
     raise ValueError(
       f"block format: spans_kernel is {shown(spans_kernel)}, expected a bool"
     )
-  if not (isinstance(element, str) and (element.isalnum() or not element)):
-    raise ValueError(
-      f"block format: element is {shown(element)}, expected a name such as "
-      "'E4M3', or '' for block floating point"
-    )
+  for name, value, otherwise in (
+    ("element", element, "block floating point"),
+    ("scale", scale, "a power of two"),
+  ):
+    if not (isinstance(value, str) and (value.isalnum() or not value)):
+      raise ValueError(
+        f"block format: {name} is {shown(value)}, expected a name such as "
+        f"'E4M3', or '' for {otherwise}"
+      )
   return BlockFormat(
-    element_bits, exponent_bits, block_size, spans_kernel, window, element
+    element_bits,
+    exponent_bits,
+    block_size,
+    spans_kernel,
+    window,
+    element,
+    scale,
   )
 
 

@@ -9,11 +9,13 @@ double buffering hides behind each other:
              over the bandwidth of the DMA
 
 The unit takes a layer whose two operands have the same element, one that the
-unit has, and blocks along the sum of a multiple of its granule. Everything else
-(other elements, block floating point, two different elements, and depthwise
-convolutions, whose sum runs over pixels of blocks with different scales) runs
-in software at the published rate of MXFP8 in software, whatever its bits (an
-inference: nobody published others). FP32 has a rate of its own.
+unit has, scales that are powers of two (E8M0, as MX has them), and blocks along
+the sum of a multiple of its granule. Everything else is cast to FP32,
+multiplied and scaled in software: other elements, other scales (those of NVFP4
+are E4M3), block floating point, two different elements, and depthwise
+convolutions, whose sum runs over pixels of blocks with different scales. That
+takes the published rate of MXFP8 in software, whatever its bits (an inference:
+nobody published others). FP32 has a rate of its own.
 
 This is a model of published peaks, not of a pipeline: no start of a kernel, no
 share of cores without work, no cost of im2col, norms or softmax. Compare
@@ -147,6 +149,7 @@ def _fits(layer, inputs, weights, target) -> bool:
   sizes = (inputs.block_size, weights.block_size)
   return (
     is_known
+    and not (inputs.scale or weights.scale)
     and layer.op != "depthwise"
     and not any(size % target.granule for size in sizes)
   )

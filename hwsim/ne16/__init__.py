@@ -5,6 +5,8 @@ import functools
 import numpy as np
 
 from hwsim.latency_table import LatencyTable
+from hwsim.ne16 import doubt, many
+from hwsim.ne16.many import check_functions
 from hwsim.ne16.target import GAP9_NE16, TARGETS, Target
 from hwsim.ne16.timeline import simulate
 from hwsim.pulp import LayerCycles
@@ -15,8 +17,10 @@ __all__ = [
   "LayerCycles",
   "TARGETS",
   "Target",
+  "doubt",
   "latency_table",
   "layer_table",
+  "many",
   "simulate",
 ]
 
@@ -30,12 +34,7 @@ def latency_table(workload: Workload, target: Target) -> LatencyTable:
     ValueError: a layer fits no tiling of the target, or asks for an operator or
       an activation function that neither NE16 nor the cores have.
   """
-  for name, function in workload.functions:
-    raise ValueError(
-      f"layer {name!r}: NE16 and the kernels of the cores end in a ReLU or in "
-      f"nothing, not in {function}; take a network without it, or load a table "
-      "that was measured on a board (hwsim.latency_io.load)"
-    )
+  check_functions(workload)
   quantized = tuple(site is not None for site in workload.output_sites)
   cycles = []
   for layer, q in zip(workload.layers, quantized, strict=True):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hwsim.ne16.target import Target
+from hwsim.ne16.target import Constants
 from hwsim.workload import Layer
 
 MODES = ("3x3", "depthwise", "1x1", "linear")
@@ -65,15 +65,27 @@ def mode_of(layer: Layer) -> str | None:
   return None
 
 
-def cycles(job: Job, target: Target):
-  """Cycles of a job by the target's model of the engine, int64."""
-  if target.engine == "analytic":
-    return analytic_cycles(job)
-  return state_machine_cycles(job, target.norm_bits)
+def cycles(job: Job, target: Constants) -> np.ndarray:
+  """Cycles int64[H, T] of jobs on `H` targets, by their models of the engine.
+
+  Args:
+    job: sizes of `T` jobs, each a number or [T].
+    target: constants [H, 1], see `Constants.against`.
+  """
+  found = state_machine_cycles(job, target.norm_bits)
+  if target.is_analytic.any():
+    found = np.where(target.is_analytic, analytic_cycles(job), found)
+  times = target.job_times[:, [MODES.index(job.mode)]]
+  if job.stride == 2 and job.mode != "linear":
+    times = times * target.stride_2_times
+  return np.rint(found * times).astype(np.int64)
 
 
 def state_machine_cycles(
-  job: Job, norm_bits: int = 8, bias: bool = True, channel_shift: bool = False
+  job: Job,
+  norm_bits: int | np.ndarray = 8,
+  bias: bool = True,
+  channel_shift: bool = False,
 ):
   """Cycles of a job in GVSOC's model of NE16 (section 2.2).
 

@@ -5,6 +5,10 @@ A target is data. To describe other hardware copy one with
 """
 
 import dataclasses
+from typing import NamedTuple
+
+import jax
+import numpy as np
 
 from hwsim import pulp
 from hwsim.latency_table import Ladder
@@ -111,6 +115,69 @@ class Target:
       l3_setup_cycles=self.l3_setup_cycles,
       frequency_hz=self.frequency_hz,
     )
+
+  @property
+  def constants(self) -> "Constants":
+    """The target as arrays of one, for code of many targets."""
+    numbers = {
+      name: np.array([getattr(self, name)]) for name in Constants._fields[:12]
+    }
+    return Constants(
+      **numbers,
+      is_analytic=np.array([self.engine == "analytic"]),
+      job_times=np.ones((1, 4)),
+      stride_2_times=np.ones(1),
+      cores_times=np.ones(1),
+      kept_share=np.zeros(1),
+      cores=jax.tree.map(lambda x: np.asarray(x)[None], self.cores.constants),
+    )
+
+
+class Constants(NamedTuple):
+  """`H` targets as numbers, each array with a first axis [H].
+
+  Attributes:
+    norm_bits, ..., l3_setup_cycles: as in `Target`; budgets in place of sizes.
+    is_analytic: bool, which of `ENGINES`.
+    job_times: [H, 4], factor of the cycles of jobs, by mode.
+    stride_2_times: factor of those at stride 2, on top.
+    cores_times: factor of all that layers take on the cores.
+    kept_share: share of the transfers of input and output that a layer which is
+      one tile does without, as they stay in L1 between layers.
+    cores: constants of the cores.
+  """
+
+  norm_bits: np.ndarray
+  bias_bits: np.ndarray
+  job_setup_cycles: np.ndarray
+  l1_budget_bytes: np.ndarray
+  l2_budget_bytes: np.ndarray
+  dma_bytes_per_cycle: np.ndarray
+  dma_line_cycles: np.ndarray
+  dma_command_cycles: np.ndarray
+  tile_cycles: np.ndarray
+  layer_start_cycles: np.ndarray
+  l3_bytes_per_cycle: np.ndarray
+  l3_setup_cycles: np.ndarray
+  is_analytic: np.ndarray
+  job_times: np.ndarray
+  stride_2_times: np.ndarray
+  cores_times: np.ndarray
+  kept_share: np.ndarray
+  cores: pulp.Constants
+
+  def take(self, rows: np.ndarray) -> "Constants":
+    """Those of some targets."""
+    return jax.tree.map(lambda values: values[rows], self)
+
+  def against(self) -> "Constants":
+    """The same with an axis more, [H, 1], to broadcast against tiles."""
+    arrays = {
+      name: getattr(self, name)[..., None]
+      for name in self._fields
+      if name not in ("job_times", "cores")
+    }
+    return self._replace(**arrays)
 
 
 GAP9_NE16 = Target("gap9_ne16")

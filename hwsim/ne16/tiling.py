@@ -8,69 +8,63 @@ and after what nothing hides. Where not even 32 output channels of weights fit,
 16, 8 or 4 do. Tiles of GreenWaves' tools are not published.
 """
 
+import functools
 import itertools
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from hwsim.ne16.kernels import Job, cycles, mode_of, weight_bytes
-from hwsim.ne16.target import Target
+from hwsim.ne16.target import Constants, Target
 from hwsim.workload import Layer
 
 
 class Tile(NamedTuple):
-  """Output rows, columns and channels of a tile.
+  """Output rows, columns and channels of tiles; each an array.
 
   Attributes:
     rows, columns, channels: sizes; those at the edges may be smaller.
     buffers: of each tensor: 1 where the layer is one tile, else 2.
   """
 
-  rows: int
-  columns: int
-  channels: int
-  buffers: int
+  rows: np.ndarray
+  columns: np.ndarray
+  channels: np.ndarray
+  buffers: np.ndarray
 
 
 def tile_l1(
-  layer: Layer, weight_bits: int, out_bytes: int, target: Target
-) -> Tile:
-  """The tile of a layer whose tensors lie in L2.
+  layer: Layer, weight_bits: int, out_bytes: int, target: Constants
+) -> tuple[Tile, np.ndarray]:
+  """The tiles [H] of a layer whose tensors lie in L2, and where there are any.
 
-  Raises:
-    ValueError: not even the smallest tile fits L1.
+  Args:
+    target: constants of `H` targets.
   """
-  whole = Tile(layer.out_height, layer.out_width, layer.out_channels, 1)
-  budget = target.l1_budget_bytes
-  if sum(held(layer, whole, weight_bits, out_bytes, target)) <= budget:
-    return whole
-  best = None
-  for tile in candidates(layer):
-    if 2 * sum(held(layer, tile, weight_bits, out_bytes, target)) > budget:
-      continue
-    key = _estimate(layer, tile, weight_bits, out_bytes, target)
-    if best is None or key < best[0]:
-      best = key, tile
-  if best is None:
-    raise ValueError(
-      f"layer {layer.name!r} ({layer.op}, {layer.in_channels} -> "
-      f"{layer.out_channels} channels, {layer.in_height}x{layer.in_width}) "
-      f"fits no tile at {weight_bits}-bit weights: even the smallest needs "
-      f"more than half of the {budget} bytes of L1 that target "
-      f"{target.name!r} has; use a larger l1_bytes"
-    )
-  return best[1]
+  target = target.against()
+  tiles = candidates(layer)
+  sizes = held(layer, tiles, weight_bits, out_bytes, target)
+  fits = tiles.buffers * sum(sizes) <= target.l1_budget_bytes
+
+  # One tile if it fits; else the least of all, the first of equals
+  takes = _estimate(layer, tiles, weight_bits, out_bytes, target)
+  takes = np.where(fits, takes, np.inf)
+  best = np.where(fits[:, 0], 0, np.argmin(takes, axis=1))
+  return Tile(*(size[best] for size in tiles)), fits.any(axis=1)
 
 
-def candidates(layer: Layer):
-  """Tiles of whole blocks, or of the whole side, the largest first."""
+@functools.lru_cache(maxsize=1_000)
+def candidates(layer: Layer) -> Tile:
+  """Tiles [T]: the layer as one; then whole blocks, or the whole side."""
   side = 2 if layer.stride == 2 else 3
-  for rows, columns, count in itertools.product(
+  cut = itertools.product(
     _multiples(layer.out_height, side),
     _multiples(layer.out_width, side),
     _channels(layer),
-  ):
-    yield Tile(rows, columns, count, 2)
+    (2,),
+  )
+  whole = layer.out_height, layer.out_width, layer.out_channels, 1
+  return Tile(*np.array([whole, *cut], np.int64).T)
 
 
 def _channels(layer):
@@ -92,11 +86,11 @@ def _multiples(size, step):
 
 
 def held(
-  layer: Layer, tile: Tile, weight_bits: int, out_bytes: int, target: Target
-) -> tuple[int, int, int]:
+  layer: Layer, tile: Tile, weight_bits: int, out_bytes: int, target: Constants
+):
   """Bytes of a tile of input, of weights with scales, and of output."""
   rows, columns = (
-    min((n - 1) * layer.stride + kernel, size)
+    np.minimum((n - 1) * layer.stride + kernel, size)
     for n, kernel, size in (
       (tile.rows, layer.kernel_height, layer.in_height),
       (tile.columns, layer.kernel_width, layer.in_width),
@@ -111,7 +105,7 @@ def held(
 
 
 def channel_bytes(
-  layer: Layer, weight_bits: int, channels, out_bytes: int, target: Target
+  layer: Layer, weight_bits: int, channels, out_bytes: int, target: Constants
 ):
   """Bytes of weights, multipliers and biases of some output channels."""
   scale = target.norm_bits if out_bytes == 1 else 0
@@ -121,16 +115,13 @@ def channel_bytes(
 
 def _estimate(layer, tile, weight_bits, out_bytes, target):
   """Cycles of a layer if all its tiles were whole, roughly."""
-  count = np.prod(
-    [
-      -(-size // step)
-      for size, step in zip(
-        (layer.out_height, layer.out_width, layer.out_channels),
-        tile[:3],
-        strict=True,
-      )
-    ]
-  )
+  count = 1
+  for size, step in zip(
+    (layer.out_height, layer.out_width, layer.out_channels),
+    tile[:3],
+    strict=True,
+  ):
+    count = count * -(-size // step)
   mode = mode_of(layer)
   assert mode is not None  # what the cores run has no tile here
   job = Job(
@@ -143,38 +134,59 @@ def _estimate(layer, tile, weight_bits, out_bytes, target):
     layer.stride,
     out_bytes=out_bytes,
   )
-  run = max(int(cycles(job, target)), target.job_setup_cycles)
+  run = np.maximum(cycles(job, target), target.job_setup_cycles)
   x, w, y = (
     part / target.dma_bytes_per_cycle + target.dma_command_cycles
     for part in held(layer, tile, weight_bits, out_bytes, target)
   )
-  return count * (target.tile_cycles + max(run, x + w, y)) + x + w + y
+  slot = target.tile_cycles + np.maximum(run, np.maximum(x + w, y))
+  return count * slot + x + w + y
 
 
 def slice_l2(
-  layer: Layer, weight_bits: int, out_bytes: int, target: Target
-) -> int:
-  """Output channels of a layer whose weights lie in L2 at once.
+  layer: Layer, weight_bits: int, out_bytes: int, target: Constants
+) -> np.ndarray:
+  """Output channels [H] whose weights lie in L2 at once; 0 where none do.
 
   Input and output stay there whole; of weights that do not fit beside them two
   slices are, the next one on its way from L3.
-
-  Raises:
-    ValueError: input and output do not fit, or not two slices of 4 channels.
   """
-  free = target.l2_budget_bytes - layer.in_count - layer.out_count * out_bytes
-  size = layer.out_channels
-  if channel_bytes(layer, weight_bits, size, out_bytes, target) <= free:
-    return size
-  for channels in _channels(layer):
-    if (
-      2 * channel_bytes(layer, weight_bits, channels, out_bytes, target) <= free
-    ):
-      return channels
+  target = target.against()
+  channels = np.array([layer.out_channels, *_channels(layer)])
+  slices = np.where(np.arange(len(channels)) == 0, 1, 2)
+  needs = channel_bytes(layer, weight_bits, channels, out_bytes, target)
+  fits = slices * needs <= free_bytes(layer, out_bytes, target)
+  return np.where(fits.any(axis=1), channels[np.argmax(fits, axis=1)], 0)
+
+
+def free_bytes(layer: Layer, out_bytes: int, target: Constants):
+  """Bytes of L2 beside a layer's input and output."""
+  both = layer.in_count + layer.out_count * out_bytes
+  return target.l2_budget_bytes - both
+
+
+def refuse_l1(layer: Layer, weight_bits: int, target: Target) -> NoReturn:
+  """Raises ValueError: not even the smallest tile fits L1."""
   raise ValueError(
+    f"{_said(layer)} fits no tile at {weight_bits}-bit weights: even the "
+    f"smallest needs more than half of the {target.l1_budget_bytes} bytes of "
+    f"L1 that target {target.name!r} has; use a larger l1_bytes"
+  )
+
+
+def refuse_l2(layer: Layer, out_bytes: int, target: Target) -> NoReturn:
+  """Raises ValueError: not even two slices of 4 channels fit L2."""
+  free = int(free_bytes(layer, out_bytes, target.constants)[0])
+  raise ValueError(
+    f"{_said(layer)} does not fit L2: {max(free, 0)} of "
+    f"{target.l2_budget_bytes} bytes of target {target.name!r} are left for "
+    "its weights; NE16's activations are not cut between L3 and L2; use a "
+    "larger l2_bytes"
+  )
+
+
+def _said(layer):
+  return (
     f"layer {layer.name!r} ({layer.op}, {layer.in_channels} -> "
-    f"{layer.out_channels} channels, {layer.in_height}x{layer.in_width}) does "
-    f"not fit L2: {max(free, 0)} of {target.l2_budget_bytes} bytes of target "
-    f"{target.name!r} are left for its weights; NE16's activations are not cut "
-    "between L3 and L2; use a larger l2_bytes"
+    f"{layer.out_channels} channels, {layer.in_height}x{layer.in_width})"
   )

@@ -14,15 +14,21 @@ slices before:
 """
 
 import dataclasses
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from hwsim import pulp
 from hwsim.ne16.kernels import Job, cycles, mode_of
-from hwsim.ne16.target import Target
-from hwsim.ne16.tiling import channel_bytes, slice_l2, tile_l1
+from hwsim.ne16.target import Constants, Target
+from hwsim.ne16.tiling import (
+  Tile,
+  channel_bytes,
+  refuse_l1,
+  refuse_l2,
+  slice_l2,
+  tile_l1,
+)
 from hwsim.pulp import LayerCycles
 from hwsim.workload import Layer
 
@@ -59,47 +65,107 @@ def simulate(
       )
   if mode_of(layer) is None:
     return pulp.simulate(layer, in_bits, 8, out_bits, target.cores)
-
-  # L2 decides first: weights that do not fit run in slices that do.
   out_bytes = out_bits // 8
+  found = layer_cycles(layer, weight_bits, out_bytes, target.constants)
+  if not found.fits_l2[0]:
+    refuse_l2(layer, out_bytes, target)
+  if not found.fits_l1[0]:
+    refuse_l1(layer, weight_bits, target)
+  return LayerCycles(*(int(part[0]) for part in found.cycles))
+
+
+class Timed(NamedTuple):
+  """A layer on `H` targets.
+
+  Attributes:
+    cycles: int64[H] each; 0 where a layer does not fit.
+    fits_l2, fits_l1: bool[H], whether there are slices, and tiles.
+  """
+
+  cycles: LayerCycles
+  fits_l2: np.ndarray
+  fits_l1: np.ndarray
+
+
+def layer_cycles(
+  layer: Layer, weight_bits: int, out_bytes: int, target: Constants
+) -> Timed:
+  """Cycles of a layer that NE16 runs, on `H` targets."""
+  # L2 decides first: weights that do not fit run in slices that do
   channels = slice_l2(layer, weight_bits, out_bytes, target)
-  if channels == layer.out_channels:
-    return l2_cycles(layer, weight_bits, out_bytes, target)
-  return l3_cycles(layer, weight_bits, out_bytes, channels, target)
+  total = _nothing(len(channels))
+  fits_l1 = np.zeros(len(channels), bool)
+  for n in np.unique(channels[channels > 0]).tolist():
+    rows = np.flatnonzero(channels == n)
+    some = target.take(rows)
+    if n == layer.out_channels:
+      found, fits = l2_cycles(layer, weight_bits, out_bytes, some)
+    else:
+      found, fits = l3_cycles(layer, weight_bits, out_bytes, n, some)
+    fits_l1[rows] = fits
+    for part, values in zip(total, found, strict=True):
+      part[rows] = np.where(fits, values, 0)
+  return Timed(total, channels > 0, fits_l1)
 
 
 def l3_cycles(
-  layer: Layer, weight_bits: int, out_bytes: int, channels: int, target: Target
-) -> LayerCycles:
-  """Cycles of a layer whose weights come from L3, `channels` at a time."""
-  slices = [
-    min(channels, layer.out_channels - n)
-    for n in range(0, layer.out_channels, channels)
-  ]
-  arriving = []
-  for n in slices:
-    size = channel_bytes(layer, weight_bits, n, out_bytes, target)
-    transfer = math.ceil(size / target.l3_bytes_per_cycle)
-    arriving.append(target.l3_setup_cycles + transfer)
-
-  # While a slice runs the next one comes.
-  total, parts = arriving[0], np.zeros(3, np.int64)
-  for n, after in zip(slices, (*arriving[1:], 0), strict=True):
+  layer: Layer,
+  weight_bits: int,
+  out_bytes: int,
+  channels: int,
+  target: Constants,
+) -> tuple[LayerCycles, np.ndarray]:
+  """Cycles [H] of a layer whose weights come from L3, `channels` at a time,
+  and where its tiles fit L1."""
+  whole, last = divmod(layer.out_channels, channels)
+  slices = [channels] * whole + [last] * bool(last)
+  runs, arriving, fits = {}, {}, True
+  for n in set(slices):
     inputs = n if layer.op == "depthwise" else layer.in_channels
     part = dataclasses.replace(layer, in_channels=inputs, out_channels=n)
-    run = l2_cycles(part, weight_bits, out_bytes, target)
-    total += max(run.total, after)
-    parts += run.compute, run.dma, run.overhead
-  compute, dma, overhead = parts.tolist()
-  l3 = total - compute - dma - overhead
-  return LayerCycles(total, compute, dma, overhead, l3)
+    runs[n], each_fits = l2_cycles(part, weight_bits, out_bytes, target)
+    fits = fits & each_fits
+    size = channel_bytes(layer, weight_bits, n, out_bytes, target)
+    transfer = np.ceil(size / target.l3_bytes_per_cycle).astype(np.int64)
+    arriving[n] = target.l3_setup_cycles + transfer
+
+  # While a slice runs the next one comes
+  total = arriving[slices[0]]
+  parts = [0, 0, 0]
+  for n, after in zip(slices, (*slices[1:], None), strict=True):
+    run = runs[n]
+    total = total + np.maximum(run.total, arriving.get(after, 0))
+    own = run.compute, run.dma, run.overhead
+    parts = [a + b for a, b in zip(parts, own, strict=True)]
+  return LayerCycles(total, *parts, total - sum(parts), 0 * total), fits
 
 
 def l2_cycles(
-  layer: Layer, weight_bits: int, out_bytes: int, target: Target
-) -> LayerCycles:
-  """Cycles of a layer of NE16 whose tensors lie in L2."""
-  tiles = _tiles(layer, tile_l1(layer, weight_bits, out_bytes, target))
+  layer: Layer, weight_bits: int, out_bytes: int, target: Constants
+) -> tuple[LayerCycles, np.ndarray]:
+  """Cycles [H] of a layer of NE16 whose tensors lie in L2, and where its tiles
+  fit L1; others mean nothing."""
+  tiles, fits = tile_l1(layer, weight_bits, out_bytes, target)
+  total = _nothing(len(fits))
+  distinct, of_target = np.unique(
+    np.stack(tiles, axis=1), axis=0, return_inverse=True
+  )
+  for i, sizes in enumerate(distinct):
+    rows = np.flatnonzero(of_target.ravel() == i)
+    tile, some = Tile(*sizes.tolist()), target.take(rows).against()
+    found = _as_cut(layer, tile, weight_bits, out_bytes, some)
+    for part, values in zip(total, found, strict=True):
+      part[rows] = values
+  return total, fits
+
+
+def _nothing(count) -> LayerCycles:
+  return LayerCycles(*(np.zeros(count, np.int64) for _ in range(6)))
+
+
+def _as_cut(layer, tile, weight_bits, out_bytes, target) -> LayerCycles:
+  """Cycles [H] of a layer that is cut alike on all targets [H, 1]."""
+  tiles = _tiles(layer, tile)
   mode = mode_of(layer)
   assert mode is not None  # `simulate` gives others to the cores
   job = Job(
@@ -109,27 +175,37 @@ def l2_cycles(
     layer.stride,
     *(tiles.cut_bottom, tiles.cut_right, out_bytes),
   )
-  compute = np.maximum(cycles(job, target), target.job_setup_cycles).ravel()
+  compute = np.maximum(cycles(job, target), target.job_setup_cycles)
   x, w, y = _copies(layer, tiles, weight_bits, out_bytes, target)
+  if tile.buffers == 1:  # what lies in L1 already needs no transfer
+    x, y = (
+      np.rint(part * (1 - target.kept_share)).astype(np.int64)
+      for part in (x, y)
+    )
 
   # The first loads and the last store stand alone; a tile of its own has
   # nothing to hide behind.
-  after = np.append((x + w)[1:], 0)
-  before = np.concatenate(([0], y[:-1]))
-  slots = np.maximum(compute, np.maximum(after, before))
-  busy = int(compute.sum())
-  overhead = target.layer_start_cycles + compute.size * target.tile_cycles
-  dma = int(x[0] + w[0] + slots.sum() - busy + y[-1])
-  return LayerCycles(overhead + busy + dma, busy, dma, overhead)
+  none = np.zeros_like(x[:, :1])
+  after = np.append((x + w)[:, 1:], none, axis=1)
+  before = np.append(none, y[:, :-1], axis=1)
+  slots = np.maximum(compute, np.maximum(after, before)).sum(axis=1)
+  busy = compute.sum(axis=1)
+  overhead = target.layer_start_cycles + compute.shape[1] * target.tile_cycles
+  overhead = overhead[:, 0]
+  dma = x[:, 0] + w[:, 0] + slots - busy + y[:, -1]
+  return LayerCycles(
+    overhead + busy + dma, busy, dma, overhead, 0 * busy, 0 * busy
+  )
 
 
 class _Tiles(NamedTuple):
-  """Sizes of all tiles: integers that broadcast to [channels, rows, columns].
+  """Sizes of all `T` tiles: channels outermost, then rows, then columns; [T].
 
   Attributes:
     channels, rows, columns: those of the output.
     in_channels, in_rows, in_columns: those of the input that are read.
     cut_bottom, cut_right: rows and columns of padding that a tile reads there.
+    loads_weights: whether its channels are others than those of the one before.
   """
 
   channels: np.ndarray
@@ -140,6 +216,7 @@ class _Tiles(NamedTuple):
   in_columns: np.ndarray
   cut_bottom: np.ndarray
   cut_right: np.ndarray
+  loads_weights: np.ndarray
 
 
 def _tiles(layer, tile) -> _Tiles:
@@ -150,14 +227,13 @@ def _tiles(layer, tile) -> _Tiles:
   in_columns, cut_right = _inputs(layer, left, columns, "width")
   depthwise = layer.op == "depthwise"
   in_channels = channels if depthwise else np.array(layer.in_channels)
-  return _Tiles(
-    *(channels, rows, columns, in_channels, in_rows, in_columns),
-    *(cut_bottom, cut_right),
-  )
+  sizes = channels, rows, columns, in_channels, in_rows, in_columns
+  sizes = *sizes, cut_bottom, cut_right, (top == 0) & (left == 0)
+  return _Tiles(*(size.ravel() for size in np.broadcast_arrays(*sizes)))
 
 
 def _copies(layer, tiles, weight_bits, out_bytes, target):
-  """Cycles to load input and weights and to store output, by tile."""
+  """Cycles [H, T] to load input and weights and to store output."""
   x = _transfer(
     (tiles.in_rows, layer.in_height),
     (tiles.in_columns, layer.in_width),
@@ -173,14 +249,10 @@ def _copies(layer, tiles, weight_bits, out_bytes, target):
     target,
   )
 
-  # Weights change with the channels alone.
+  # Weights change with the channels alone
   w = channel_bytes(layer, weight_bits, tiles.channels, out_bytes, target)
   w = target.dma_command_cycles + -(-w // target.dma_bytes_per_cycle)
-  shape = np.broadcast_shapes(*(part.shape for part in tiles[:3]))
-  first = np.zeros(shape[1:], bool)
-  first[0, 0] = True
-  parts = x, w * first, y
-  return (np.broadcast_to(part, shape).ravel() for part in parts)
+  return x, w * tiles.loads_weights, y
 
 
 def _cuts(size, step, axes):

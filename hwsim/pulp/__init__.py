@@ -1,6 +1,6 @@
 """Latency of quantized networks on PULP clusters, simulated tile by tile."""
 
-from hwsim.pulp.interval import Latency, latency
+from hwsim.pulp import doubt, many
 from hwsim.pulp.table import latency_table, layer_table, simulate, tiles
 from hwsim.pulp.target import (
   ISS_TARGETS,
@@ -20,7 +20,6 @@ from hwsim.pulp.timeline import LayerCycles, layer_cycles
 __all__ = [
   "Constants",
   "ISS_TARGETS",
-  "Latency",
   "LayerCycles",
   "TARGETS",
   "Target",
@@ -30,11 +29,12 @@ __all__ = [
   "XPULPNN_V2_ISS",
   "XPULP_V2",
   "XPULP_V2_ISS",
+  "doubt",
   "get_target",
-  "latency",
   "latency_table",
   "layer_cycles",
   "layer_table",
+  "many",
   "simulate",
   "tiles",
 ]

@@ -44,8 +44,8 @@ class Kernels(NamedTuple):
     depthwise: [A, W, O, C], columns of `DEPTHWISE_COLUMNS`.
     linear: [A, W, C], columns of `LINEAR_COLUMNS`.
     requant: of one output of a linear layer that is not 32 bits wide.
-    add: [N, 2], cycles per element and per call by the `N` operands below 8
-      bits.
+    add: [N, O, 2], cycles per element and per call by the `N` operands below 8
+      bits; the same for all outputs, as only those of 8 bits were run.
     pool: [C], columns of `POOL_COLUMNS`.
     max_compare_word: [A], cycles to compare a word of inputs.
   """
@@ -90,13 +90,14 @@ def load(conv_library: str, other_library: str, timing: str) -> Kernels:
   lanes = np.full_like(wider, 8) if has_bytes else wider
 
   add, pool = _tables()["add"], _tables()["pool"]
+  of_operands = np.array([add["element"], add["base"]]).T
   kernels = Kernels(
     conv.reshape(*shape, -1),
     lanes,
     depthwise.reshape(*shape, -1),
     linear.reshape(*shape[:2], -1),
     np.array(_tables()["linear"]["requant"]),
-    np.array([add["element"], add["base"]]).T,
+    np.repeat(of_operands[:, None], len(_BITS), axis=1),
     np.array([pool[name] for name in POOL_COLUMNS]),
     np.array([pool["max_compare_word"][str(a)] for a in _BITS]),
   )

@@ -76,7 +76,7 @@ def core_cycles(
   depthwise = _named(DEPTHWISE_COLUMNS, kernels.depthwise[a, w, o])
   linear = _named(LINEAR_COLUMNS, kernels.linear[a, w])
   requant = jnp.where(bits.output == 32, 0.0, kernels.requant)
-  element, call = kernels.add[jnp.where(a < 2, 2, 0)]
+  element, call = kernels.add[jnp.where(a < 2, 2, 0), o]
   pool = _named(POOL_COLUMNS, kernels.pool)
   pool["max_compare_word"] = kernels.max_compare_word[a]
 
@@ -104,7 +104,7 @@ def _position(bits):
 
 
 def _named(columns, row):
-  return {name: row[i] for i, name in enumerate(columns)}
+  return dict(zip(columns, jnp.unstack(row), strict=True))
 
 
 def _conv(layer, n, rows, columns, costs, in_bits, lanes) -> Number:
@@ -211,6 +211,7 @@ def _taps(span, tile, kernel, stride):
   """
   start, end = span
   behind = tile.in_size + tile.before - kernel
+  kernels = kernel * np.array([[0.0], [1.0]])
 
   def falling(top):  # sum of relu(top - r stride)
     stop = jnp.clip(jnp.ceil(top / stride), start, end)
@@ -222,12 +223,12 @@ def _taps(span, tile, kernel, stride):
     count = end - first
     return count * (stride * (first + end - 1) / 2 - foot)
 
-  in_front = falling(tile.before) - falling(tile.before - kernel)
-  return (
-    kernel * (end - start)
-    - in_front
-    - (rising(behind) - rising(behind + kernel))
+  in_front, all_behind = (
+    falling(tile.before - kernels),
+    rising(behind + kernels),
   )
+  outside = in_front[0] - in_front[1] + all_behind[0] - all_behind[1]
+  return kernel * (end - start) - outside
 
 
 def _inner(span, tile):

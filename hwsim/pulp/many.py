@@ -16,7 +16,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from hwsim.latency_table import BITS, OutputBits, encode
+from hwsim.latency_table import (
+  BITS,
+  PULP_LADDER,
+  Ladder,
+  OutputBits,
+  encode,
+)
 from hwsim.pulp import geometry, table, timeline
 from hwsim.pulp.geometry import Geometry
 from hwsim.pulp.target import Constants, Target
@@ -75,7 +81,7 @@ def latency_tables(workload: Workload, constants: Constants) -> Tables:
     (layer.geometry, site is not None)
     for layer, site in zip(workload.layers, workload.output_sites, strict=True)
   ]
-  found = {key: _of_layer(*key, constants) for key in dict.fromkeys(keys)}
+  found = {key: of_layer(*key, constants) for key in dict.fromkeys(keys)}
   parts = [[found[key][i] for key in keys] for i in range(3)]
   return Tables(*(np.stack(part, axis=1) for part in parts))
 
@@ -85,6 +91,7 @@ def network_cycles(
   workload: Workload,
   precision: Mapping[str, int],
   output_bits: OutputBits = 8,
+  ladder: Ladder = PULP_LADDER,
 ) -> np.ndarray:
   """Cycles int64[H] of a network under one assignment on `H` targets.
 
@@ -93,16 +100,17 @@ def network_cycles(
     workload: names the precision sites.
     precision: bits of every free site.
     output_bits: as in `hwsim.latency_table.layer_cycles`.
+    ladder: precisions of the targets.
   """
   row = np.array([list(workload.site_bits(precision).values())])
-  [codes] = encode(workload, row, output_bits=output_bits)
+  [codes] = encode(workload, row, output_bits=output_bits, ladder=ladder)
   if output_bits != "site":
-    cycles = cycles[..., BITS.index(output_bits)]
+    cycles = cycles[..., ladder.activations.index(output_bits)]
   flat = cycles.reshape(*cycles.shape[:2], -1)
   return flat[:, np.arange(len(codes)), codes].sum(axis=1)
 
 
-def _of_layer(
+def of_layer(
   layer: Layer, quantized: bool, constants: Constants
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """(int64[H, A, W, O], bool[H], bool[H]) of one layer, see `Tables`."""

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hwsim.pulp.geometry import Bits, Geometry, Number
 from hwsim.pulp.kernels import Span, core_cycles
@@ -37,6 +38,8 @@ from hwsim.pulp.transfers import (
   store_y_cycles,
 )
 
+_IS_FIRST = np.array([True, False, False])  # tiles along rows or columns
+_IS_LAST = _IS_FIRST[::-1]
 _GRID = 2.0**20  # far finer than the coefficients, which have two decimals
 
 
@@ -65,6 +68,10 @@ class _Tiles(NamedTuple):
   load_w: Number
   store_y: Number
   pushing: Number  # part of `load_x` that cores wait for to push commands
+
+  def of(self, kinds) -> "_Tiles":
+    """Those of tiles of these kinds."""
+    return _Tiles(*jnp.stack(self)[:, kinds])
 
 
 class _Place(NamedTuple):
@@ -100,32 +107,31 @@ def l2_cycles(
   behind, ahead = _behind(here, counts), _ahead(here, counts)
   is_first = (here.n == 0) & (here.h == 0) & (here.w == 0)
   is_last = ahead.n == counts.n
-  kind, next_kind = _kind(here, counts), _kind(ahead, counts)
-  compute, store = cycles.compute[kind], cycles.store_y[kind]
-  weights = jnp.where(ahead.n > here.n, cycles.load_w[next_kind], 0)
-  load = jnp.where(is_last, 0, cycles.load_x[next_kind] + weights)
+  now, next_ = cycles.of(_kind(here, counts)), cycles.of(_kind(ahead, counts))
+  weights = jnp.where(ahead.n > here.n, next_.load_w, 0)
+  load = jnp.where(is_last, 0, next_.load_x + weights)
   leaving = jnp.where(is_first, 0, cycles.store_y[_kind(behind, counts)])
-  pushing = jnp.where(is_last, 0, cycles.pushing[next_kind])
+  pushing = jnp.where(is_last, 0, next_.pushing)
 
   # With one buffer nothing overlaps; with two the last output is left over
   overlaps = target.double_buffering != 1
   slots = jnp.where(
     overlaps,
-    pushing + jnp.maximum(compute, jnp.maximum(load - pushing, leaving)),
-    compute + load + store,
+    pushing + jnp.maximum(now.compute, jnp.maximum(load - pushing, leaving)),
+    now.compute + load + now.store_y,
   )
   start = _kind(_Place(0.0, 0.0, 0.0), counts)
   ends = cycles.load_x[start] + cycles.load_w[start]
   ends += bias_cycles(layer, bits, target, rounded)
   ends += jnp.where(overlaps, cycles.store_y[-1], 0)
-  busy = jnp.sum(many * compute)
+  busy = jnp.sum(many * now.compute)
   return Parts(
     busy,
     ends + jnp.sum(many * slots) - busy,
     target.layer_start_cycles
     + counts.n * target.channel_tile_cycles
     + counts.n * counts.h * counts.w * target.tile_cycles,
-    jnp.sum(many * cycles.waiting[kind]),
+    jnp.sum(many * now.waiting),
   )
 
 
@@ -139,17 +145,18 @@ def _places(counts) -> tuple[_Place, Number]:
   whose neighbours are all alike; along channels only the last one differs.
   """
 
-  def axis(count):
-    positions = [0, 1, 2, count - 2, count - 1]
-    many = [1, count >= 3, jnp.maximum(count - 4, 0), count >= 4, count >= 2]
-    return _stack(positions), _stack(many)
+  def axis(count, positions, least, middle):
+    """Positions, those below 0 from the end, and how many tiles each is."""
+    at = np.array(positions, np.float64)
+    between = jnp.maximum(count - (len(at) - 1), 0)
+    is_middle = np.arange(len(at)) == middle
+    many = jnp.where(is_middle, between, count >= np.array(least))
+    return at + (at < 0) * count, many
 
-  n = _stack([0, 1, counts.n - 2, counts.n - 1])
-  many_n = _stack(
-    [1, jnp.maximum(counts.n - 3, 0), counts.n >= 3, counts.n >= 2]
-  )
-  h, many_h = axis(counts.h)
-  w, many_w = axis(counts.w)
+  n, many_n = axis(counts.n, (0, 1, -2, -1), (1, 0, 3, 2), 1)
+  both = (0, 1, 2, -2, -1), (1, 3, 0, 4, 2), 2
+  h, many_h = axis(counts.h, *both)
+  w, many_w = axis(counts.w, *both)
   shape = len(n), len(h), len(w)
   place = _Place(
     *(
@@ -158,10 +165,6 @@ def _places(counts) -> tuple[_Place, Number]:
     )
   )
   return place, (many_n[:, None, None] * many_h[:, None] * many_w).ravel()
-
-
-def _stack(values):
-  return jnp.stack([jnp.asarray(value, jnp.float64) for value in values])
 
 
 def _ahead(at: _Place, counts: _Place) -> _Place:
@@ -202,7 +205,7 @@ def _kind(at: _Place, counts: _Place):
 
 def _tiles(layer, tile, counts, bits, target, rounded) -> _Tiles:
   last_n = layer.out_channels - (counts.n - 1) * tile.out_channels
-  n = _stack([tile.out_channels, last_n])
+  n = jnp.where(_IS_LAST[1:], last_n, tile.out_channels)
   rows = _spans(
     layer.in_height,
     layer.out_height,
@@ -236,27 +239,30 @@ def _tiles(layer, tile, counts, bits, target, rounded) -> _Tiles:
   cores = jax.vmap(over_rows, in_axes=(0, None, None))(n, rows, columns)
   cores = cores.reshape(18, -1)
 
-  # Picked, as the derivative of `max` compares values that compiled code may
-  # have rounded differently, and is no number where none is equal
-  slowest = cores[jnp.arange(18), jnp.argmax(cores, axis=1)]
+  if rounded:
+    slowest = jnp.max(cores, axis=1)
+  else:
+    # Picked, as the derivative of `max` compares values that compiled code may
+    # have rounded differently, and is no number where none is equal
+    slowest = cores[jnp.arange(18), jnp.argmax(cores, axis=1)]
 
   # Rounded per tile, so that the parts of a layer's cycles add up exactly
   waiting = slowest - cores.mean(axis=1)
   if rounded:
     slowest, waiting = _nearest(slowest), _nearest(waiting)
 
-  grid = jnp.meshgrid(n, jnp.arange(3), jnp.arange(3), indexing="ij")
-  n, h, w = (axis.ravel() for axis in grid)
-  rows, columns = (
-    jax.tree.map(lambda sizes, at=at: sizes[at], spans)
-    for spans, at in ((rows, h), (columns, w))
-  )
+  # Channels, rows and columns broadcast against each other
+  n = n[:, None, None]
+  rows = jax.tree.map(lambda sizes: sizes[:, None], rows)
   rates = target, rounded
   transfers = (
     load_x_cycles(layer, n, rows, columns, bits, *rates),
     load_w_cycles(layer, n, bits, *rates),
     store_y_cycles(layer, n, rows, columns, bits, *rates),
     pushing_cycles(layer, n, rows, columns, bits, *rates),
+  )
+  transfers = tuple(
+    jnp.broadcast_to(cycles, (2, 3, 3)).ravel() for cycles in transfers
   )
   if rounded:  # a command may take half a cycle
     transfers = tuple(jnp.ceil(cycles) for cycles in transfers)
@@ -275,11 +281,12 @@ def _spans(
   beyond = size + before + after - (out_size * stride + kernel - stride)
   last_in = last_out * stride + kernel - stride - (after - beyond)
   last_in = jnp.where(count > 1, jnp.minimum(last_in, tile_in), tile_in)
+  alone = _IS_LAST & (count == 1)
   return Span(
-    _stack([tile_in, tile_in, last_in]),
-    _stack([tile_out, tile_out, last_out]),
-    _stack([before, 0, jnp.where(count == 1, before, 0)]),
-    _stack([0, 0, after]),
+    jnp.where(_IS_LAST, last_in, tile_in),
+    jnp.where(_IS_LAST, last_out, tile_out),
+    jnp.where(_IS_FIRST | alone, before, 0),
+    jnp.where(_IS_LAST, after, 0),
   )
 
 

@@ -42,8 +42,10 @@ def first_best(
       jnp.where(better, number, found),
     )
 
-  start = jnp.zeros_like(count), jnp.full_like(count, _WORST)
+  # Made of the count, so that a map over it maps the whole state: else jax
+  # traces the step once more to find out that it does
+  zero = 0 * count
   _, best, found = jax.lax.while_loop(
-    lambda state: state[0] < count, step, (*start, jnp.zeros_like(count))
+    lambda state: state[0] < count, step, (zero, zero + _WORST, zero)
   )
   return found, best >= 0

@@ -20,15 +20,17 @@ from hwsim.pulp.tiling_l3 import L2Tile
 from hwsim.pulp.timeline import LayerCycles, Tiling, layer_cycles
 from hwsim.workload import Layer, Workload
 
-# XLA's fusion emitters compile this function in 6.8 s of processor time instead
-# of 3.3, for code that is a fifth faster; LLVM's level 2 instead of 3 in 2.9,
-# for code that is as fast (levels 1 and 0: 2.7 and 1.3 s, 1.2 and 5 times
-# slower). Tracing takes 1.0 s and lowering 0.25 on top. A later XLA may not
-# know these options.
-OPTIONS: dict[str, bool | int] = {}
+# XLA's fusion emitters compile this function in 6.6 s of processor time instead
+# of 2.9, for code that is a fifth faster; LLVM's level 2 instead of 3 in a
+# tenth less, for code that is as fast (level 1 no less; 0: half, 5 times
+# slower). What a loop repeats is left in it: a tenth less again, as fast. With
+# all of that 2.2 s; tracing takes 0.6 and lowering 0.2 on top. A later XLA may
+# not know these options.
+OPTIONS: dict[str, bool | int | str] = {}
 if importlib.metadata.version("jax").startswith("0.10."):
   OPTIONS["xla_cpu_use_fusion_emitters"] = False
   OPTIONS["xla_backend_optimization_level"] = 2
+  OPTIONS["xla_disable_hlo_passes"] = "while-loop-invariant-code-motion"
 
 
 class Timed(NamedTuple):
@@ -186,7 +188,7 @@ def grid_of(layer: Layer, out_bits: tuple[int, ...]) -> Bits:
 def _timed(layer, out_bits, target, input_in_l3=False) -> Timed:
   """A layer at 27 precisions; repeated where it has not so many."""
   bits = grid_of(layer, out_bits)
-  sizes = np.array(geometry.of_layer(layer), np.float64)
+  sizes = Geometry(*map(np.float64, geometry.of_layer(layer)))
   with jax.enable_x64(True):
     timed = _compiled()(sizes, bits, target.constants, input_in_l3)
     timed = jax.device_get(timed)
@@ -208,7 +210,7 @@ def _compiled():
   """The simulator over precisions: compiled once for all layers and targets."""
 
   def one(sizes, bits, target, input_in_l3):
-    return layer_cycles(Geometry(*sizes), bits, target, input_in_l3)
+    return layer_cycles(sizes, bits, target, input_in_l3)
 
   mapped = jax.vmap(one, in_axes=(None, 0, None, None))
   return jax.jit(mapped, compiler_options=OPTIONS)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hwsim.pulp.geometry import (
   ADD,
@@ -149,26 +150,18 @@ def _bytes(sizes, plan, n, h_in, h_out):
 
 def _first_plan(layer, sizes, target, input_in_l3):
   """The first of `_PLANS` whose smallest tile fits, and whether one does."""
-  possible = []
-  for plan in _PLANS:
-    from_l3, cut_n, cut_h = plan
-    n = 1 if cut_n else layer.out_channels
-    h_in = layer.kernel_height if from_l3 else layer.in_height
-    h_out = 1 if cut_h else layer.out_height
-    fits = _bytes(sizes, plan, n, h_in, h_out) <= target.l2_budget_bytes
-    if from_l3:
-      fits &= layer.kernel_height <= layer.in_height
-    else:
-      fits &= ~input_in_l3
-    if cut_n:  # DORY cuts pools over rows only
-      fits &= layer.has_weights
-    possible.append(fits & (layer.op != ADD))
-  chosen = jnp.argmax(jnp.stack(possible))
-  plan = tuple(
-    jnp.array(column)[chosen].astype(bool)
-    for column in zip(*_PLANS, strict=True)
+  from_l3, cut_n, cut_h = plans = np.array(_PLANS).T
+  n = jnp.where(cut_n, 1, layer.out_channels)
+  h_in = jnp.where(from_l3, layer.kernel_height, layer.in_height)
+  h_out = jnp.where(cut_h, 1, layer.out_height)
+  possible = _bytes(sizes, plans, n, h_in, h_out) <= target.l2_budget_bytes
+  possible &= jnp.where(
+    from_l3, layer.kernel_height <= layer.in_height, ~input_in_l3
   )
-  return plan, jnp.any(jnp.stack(possible))
+  possible &= ~cut_n | layer.has_weights  # DORY cuts pools over rows only
+  possible &= layer.op != ADD
+  chosen = jnp.argmax(possible)
+  return tuple(jnp.asarray(plans)[:, chosen]), jnp.any(possible)
 
 
 def _best(layer, bits, sizes, target, plan, is_needed):

@@ -188,13 +188,18 @@ def _slices(layer, bits, tiles, target, rounded) -> LayerCycles:
   # Derivatives need a number of steps that is known when it is compiled
   last = rows.slice(rows.count - 1)
   start = first_w + x(rows.slice(0.0).in_height) + y(last.out_height)
-  zero = jnp.zeros_like(start)
+  zero = 0 * start  # mapped where the start is; see `search.first_best`
   state = start, Parts(zero, zero, zero, zero), zero
   if rounded:
-    steps = (rows.kinds * kinds_n).astype(jnp.int32)
+    steps = rows.kinds * kinds_n
+    _, (total, parts, _) = jax.lax.while_loop(
+      lambda at: at[0] < steps,
+      lambda at: (at[0] + 1, step(*at)),
+      (zero, state),
+    )
   else:
     steps = 2 * _ROW_KINDS
-  total, parts, _ = jax.lax.fori_loop(0, steps, step, state)
+    total, parts, _ = jax.lax.fori_loop(0, steps, step, state)
   l3 = total - parts.compute - parts.dma - parts.overhead
   return LayerCycles(
     total, parts.compute, parts.dma, parts.overhead, l3, parts.waiting

@@ -37,17 +37,14 @@ def _copy_cycles(
   dory_dma.c:143-154.
   """
 
-  def line(count):
-    cycles = _transfer(count, target.dma_bytes_per_cycle, rounded)
-    return jnp.maximum(target.dma_line_cycles, cycles) + more_a_line
-
-  command = target.dma_command_cycles
-  by_pixel = height * (width * line(pixel_bytes) + command)
-  by_row = height * line(width * pixel_bytes) + command
-  at_once = line(height * width * pixel_bytes) + command
-  return jnp.where(
-    whole_pixels, jnp.where(whole_rows, at_once, by_row), by_pixel
-  )
+  row_bytes = jnp.where(whole_rows, height, 1) * width * pixel_bytes
+  line_bytes = jnp.where(whole_pixels, row_bytes, pixel_bytes)
+  rows = jnp.where(whole_pixels & whole_rows, 1, height)
+  lines = rows * jnp.where(whole_pixels, 1, width)
+  commands = jnp.where(whole_pixels, 1, height)
+  line = _transfer(line_bytes, target.dma_bytes_per_cycle, rounded)
+  line = jnp.maximum(target.dma_line_cycles, line) + more_a_line
+  return lines * line + commands * target.dma_command_cycles
 
 
 def load_x_cycles(layer, n, rows, columns, bits, target, rounded):

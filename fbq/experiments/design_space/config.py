@@ -7,14 +7,23 @@ from typing import Annotated
 
 from pydantic import Field
 
+from fbq import precision
 from fbq.config import ConfigError, Expected, Seed, Settings, brought, require
 from fbq.files import user_path
 from fbq.lab.lab import Lab
 from fbq.lab.settings import Bits, NetSettings, OutputBits
+from fbq.nets.graph import Net
 from fbq.search import problem
 from fbq.search.value import Values, from_harm
 from hwsim import reading
-from hwsim.pulp import Target, doubt, get_target, table
+from hwsim.latency_table import Ladder
+from hwsim.targets import (
+  Target,
+  family,
+  get_target,
+  ladder_of,
+  latency_table,
+)
 
 MOST = 20_000  # designs
 _Value = int | float | str
@@ -32,12 +41,13 @@ class DesignSpace(Settings):
   net: NetSettings = NetSettings()
   "Network that is costed."
   target: str = "xpulpnn_v1"
-  "Hardware, a PULP cluster: a short name, or 'package.module:attribute'."
+  "Hardware, a PULP cluster or NE16: a short name, or \
+  'package.module:attribute'."
   target_overrides: dict[str, int | float | str] = {}
   "Fields of the target that differ."
   fields: Fields = {}
   "Values of fields that are tried, all with all: l1_bytes, conv_library or \
-  any other of hwsim.pulp.Target. The two of most values are the axes of the \
+  any other of the target. The two of most values are the axes of the \
   heat map."
   output_bits: OutputBits = 8
   "Bits at which outputs are timed: 8, as published, or 'reader'."
@@ -51,7 +61,7 @@ class DesignSpace(Settings):
   "Which harm of that file: kl, loss or mse."
   draws: int = Field(200, ge=0, le=100_000)
   "Draws of all that is assumed of the target, within the ranges of \
-  hwsim/pulp/doubt.py; 0: no intervals."
+  the doubt.py of its family; 0: no intervals."
   seed: Seed = 0
   "Seed of the draws."
   quantile: float = Field(0.9, ge=0.5, le=1)
@@ -61,15 +71,8 @@ class DesignSpace(Settings):
 
 
 def target_of(settings: DesignSpace) -> Target:
-  """The target in the middle; ConfigError if it is no PULP cluster."""
+  """The target in the middle; ConfigError if it is none."""
   own = brought("target", settings.target, "target")
-  require(
-    isinstance(own, Target),
-    "target",
-    settings.target,
-    "a PULP cluster, whose simulator is one compiled function of all its "
-    "constants; NE16's is not",
-  )
   try:
     return get_target(own, settings.target_overrides)
   except ValueError as error:
@@ -84,9 +87,19 @@ def designs(settings: DesignSpace) -> Iterator[tuple[tuple, Target]]:
     yield values, get_target(own, overrides)
 
 
+def uniforms(net: Net, ladder: Ladder) -> dict[str, dict[str, int]]:
+  """Name -> bits of the uniform networks of 8, 4 and 2 bits, as hardware has
+  them: "8/4" where activations have 8 bits only."""
+  found = {}
+  for bits in (8, 4, 2):
+    most = min(rung for rung in ladder.activations if rung >= bits)
+    found[f"{most}/{bits}"] = ladder.at_least(precision.uniform(net, bits))
+  return found
+
+
 def values_of(settings: DesignSpace, lab: Lab) -> Values:
   """What each precision of each tensor is worth: minus its harm."""
-  net, rungs = lab.net, lab.ladder
+  net, rungs = lab.net, ladder_of(target_of(settings))
   if not settings.sensitivities:
     power = {site: {b: 4.0**-b for b in rungs.of(site)} for site in _free(lab)}
     return from_harm(net, power)
@@ -100,7 +113,7 @@ def values_of(settings: DesignSpace, lab: Lab) -> Values:
       for site, found in measured.items()
     }
     values = from_harm(net, harm)
-    problem.make(net.workload, {}, values)
+    problem.make(net.workload, {}, values, ladder=rungs)
   except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
     raise ConfigError(
       f"config.sensitivities: {path} does not hold {settings.measure!r} of "
@@ -137,12 +150,12 @@ def check(settings: DesignSpace, lab: Lab) -> None:
   except ValueError as error:
     raise ConfigError(f"config.fields: {error}") from error
   try:
-    table.latency_table(lab.net.workload, own)
+    latency_table(lab.net.workload, own)
   except ValueError as error:
     raise ConfigError(str(error)) from error
   if settings.draws:
     try:
-      doubt.assumptions(own)
+      family(own).doubt.assumptions(own)
     except ValueError as error:
       raise ConfigError(f"config.draws: {error}; or 0") from error
   values_of(settings, lab)

@@ -6,7 +6,7 @@ import numpy as np
 
 from fbq import precision
 from fbq.config import ConfigError
-from fbq.experiments.design_space.config import DesignSpace
+from fbq.experiments.design_space.config import DesignSpace, uniforms
 from fbq.experiments.design_space.results import (
   Choice,
   Doubt,
@@ -16,12 +16,15 @@ from fbq.experiments.design_space.results import (
 )
 from fbq.files import user_path
 from fbq.lab.lab import Lab
-from fbq.search import pareto_sets, problem, quantile, terms
+from fbq.search import problem, quantile, terms
 from fbq.search.free_bits import free_bits
-from hwsim.pulp import Target, doubt, latency_table, many, slopes
+from hwsim import pulp
+from hwsim.latency_table import Ladder
+from hwsim.pulp import slopes
+from hwsim.pulp.many import network_cycles
+from hwsim.targets import Target, family, ladder_of, latency_table
 
-_LOW, _HIGH = 0.05, 0.95  # of the draws
-_UNIFORM = (8, 4, 2)
+_SHARES = 0.5, 0.05, 0.95  # of the draws: median, low, high
 
 
 def doubt_of(
@@ -35,12 +38,14 @@ def doubt_of(
     best_bits: bits of the free tensors in the best assignment on it.
   """
   net, workload = lab.net, lab.net.workload
-  timed = _Timed(settings, lab)
+  room, ladder = family(target), ladder_of(target)
+  timed = _Timed(settings, lab, ladder)
 
   # ---- All draws, and both ends of every range, in one program
-  drawn, _ = doubt.draws(target, settings.draws, settings.seed)
-  ends = doubt.ends(target)
-  tables = many.latency_tables(workload, many.joined([drawn, *ends.values()]))
+  drawn, _ = room.doubt.draws(target, settings.draws, settings.seed)
+  ends = room.doubt.ends(target)
+  constants = room.many.joined([drawn, *ends.values()])
+  tables = room.many.latency_tables(workload, constants)
   if not tables.fits.all():
     name = workload.layers[int(np.argmin(tables.fits.all(axis=0)))].name
     raise ConfigError(
@@ -52,24 +57,32 @@ def doubt_of(
 
   # ---- Networks: uniform, raised, raised with care, and those given
   least = settings.least_bits
-  start = precision.uniform(net, least)
-  networks = {f"{b}/{b}": precision.uniform(net, b) for b in _UNIFORM}
-  raised, _ = free_bits(workload, timed.view(central), start)
-  careful = _careful(settings, workload, timed, cycles, (start, raised))
-  base = f"{least}/{least}"
+  start = ladder.at_least(precision.uniform(net, least))
+  networks = uniforms(net, ladder)
+  [base] = [name for name in networks if name.endswith(f"/{least}")]
+  raised, _ = free_bits(workload, timed.view(central), start, ladder)
+  careful = _careful(settings, timed, cycles, (start, raised))
   networks[f"{base}+FB"] = raised
   networks[f"{base} fastest"] = start | dict(
     zip(workload.free_sites, best_bits, strict=True)
   )
   networks[f"{base}+FB, careful"] = careful
-  fails = ""
+  gap, fails = 0.0, ""
   try:
-    networks[f"{base} careful, exact"], _ = quantile.least_latency(
-      problem.make(workload, {}), timed.view(cycles), start, settings.quantile
+    found = quantile.least_latency(
+      problem.make(workload, {}, ladder=ladder),
+      timed.view(cycles),
+      start,
+      settings.quantile,
     )
-  except (pareto_sets.TooMany, terms.TooWide) as error:
+  except terms.TooWide as error:
     fails = str(error)
-  networks |= _given(settings, lab)
+  else:
+    gap = found.gap
+    networks[f"{base} careful, {'near the least' if gap else 'exact'}"] = (
+      found.precision
+    )
+  networks |= _given(settings, lab, ladder)
   totals = {name: timed.total(cycles, bits) for name, bits in networks.items()}
   middle = {
     name: int(timed.total(central[None], bits)[0])
@@ -78,7 +91,7 @@ def doubt_of(
 
   # ---- The pass in every draw
   by_draw = [
-    free_bits(workload, timed.view(table), start)[0] for table in cycles
+    free_bits(workload, timed.view(table), start, ladder)[0] for table in cycles
   ]
   return Doubt(
     settings.draws,
@@ -91,14 +104,21 @@ def doubt_of(
       _choice(site, start, raised, by_draw) for site in workload.free_sites
     ),
     _orders(middle, totals),
+    gap,
     fails,
   )
 
 
-def _careful(settings, workload, timed, cycles, starts):
+def _careful(settings, timed, cycles, starts):
   """The better end of the careful pass: it may get stuck, as bits only rise."""
   found = [
-    quantile.free_bits(workload, timed.view(cycles), each, settings.quantile)
+    quantile.free_bits(
+      timed.workload,
+      timed.view(cycles),
+      each,
+      settings.quantile,
+      timed.ladder,
+    )
     for each in starts
   ]
 
@@ -111,8 +131,8 @@ def _careful(settings, workload, timed, cycles, starts):
 class _Timed:
   """Cycles of assignments as the settings time outputs."""
 
-  def __init__(self, settings: DesignSpace, lab: Lab):
-    self._workload = lab.net.workload
+  def __init__(self, settings: DesignSpace, lab: Lab, ladder: Ladder):
+    self.workload, self.ladder = lab.net.workload, ladder
     self.own_outputs = settings.output_bits == "reader"
 
   def view(self, cycles: np.ndarray) -> np.ndarray:
@@ -122,17 +142,19 @@ class _Timed:
   def total(self, cycles: np.ndarray, bits: Mapping[str, int]) -> np.ndarray:
     """Cycles int64 [H] of an assignment from tables [H, L, A, W, O]."""
     output_bits = "site" if self.own_outputs else 8
-    return many.network_cycles(cycles, self._workload, bits, output_bits)
+    return network_cycles(cycles, self.workload, bits, output_bits, self.ladder)
 
 
-def _given(settings: DesignSpace, lab: Lab) -> dict[str, dict[str, int]]:
+def _given(
+  settings: DesignSpace, lab: Lab, ladder: Ladder
+) -> dict[str, dict[str, int]]:
   """Assignments of the folder that the settings name."""
   if not settings.precisions:
     return {}
   found = {}
   try:
     for path in sorted(user_path(settings.precisions).glob("*.json")):
-      found[path.stem] = precision.from_json(lab.net, path, lab.ladder)
+      found[path.stem] = precision.from_json(lab.net, path, ladder)
   except (ValueError, OSError) as error:
     raise ConfigError(f"config.precisions: {error}") from error
   return found
@@ -141,16 +163,12 @@ def _given(settings: DesignSpace, lab: Lab) -> dict[str, dict[str, int]]:
 def _interval(name, middle, totals, share) -> Interval:
   cycles, eight = totals[name], totals["8/8"]
   change = cycles / eight - 1
-  low, high = np.quantile(cycles, (_LOW, _HIGH), method="inverted_cdf")
-  change_low, change_high = np.quantile(change, (_LOW, _HIGH))
   return Interval(
     name,
     middle[name],
-    int(low),
-    int(high),
+    *np.quantile(cycles, _SHARES, method="inverted_cdf").tolist(),
     middle[name] / middle["8/8"] - 1,
-    float(change_low),
-    float(change_high),
+    *np.quantile(change, _SHARES).tolist(),
     int(quantile.upper(cycles, share)),
   )
 
@@ -180,7 +198,9 @@ def _worths(timed, lab, target, raised, at_ends) -> tuple[Worth, ...]:
       strict=True,
     )
   ]
-  by_value = slopes.network_slopes(layers, target)
+  by_value = {}
+  if isinstance(target, pulp.Target):  # NE16's code is not derived
+    by_value = slopes.network_slopes(layers, target)
   found = [
     Worth(
       each.name,
@@ -189,12 +209,12 @@ def _worths(timed, lab, target, raised, at_ends) -> tuple[Worth, ...]:
       each.high,
       each.source,
       float(np.sum(by_value[each.name])) * (each.high - each.low)
-      if each.has_slope
+      if each.has_slope and by_value
       else None,
       int(best[i, 1] - best[i, 0]),
       float(change[i, 1] - change[i, 0]),
     )
-    for i, each in enumerate(doubt.assumptions(target))
+    for i, each in enumerate(family(target).doubt.assumptions(target))
   ]
   return tuple(sorted(found, key=lambda worth: -abs(worth.swing)))
 

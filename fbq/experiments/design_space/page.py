@@ -17,8 +17,8 @@ from fbq.train.log import Log
 
 _SHOWN = 20  # designs in the table
 _ASSUMPTIONS = (
-  "Cycles are simulated; hwsim/pulp/README.md tells against what they were "
-  "checked.",
+  "Cycles are simulated; hwsim/pulp/README.md and hwsim/ne16/README.md tell "
+  "against what they were checked.",
   "Every draw takes each assumption from its range, all values alike, and all "
   "assumptions independently; constants that go together are one.",
   "The proxy of accuracy is no accuracy: nothing is trained here.",
@@ -157,15 +157,23 @@ def _doubt(space: Space, doubt: Doubt) -> blocks.Section:
   )
   if doubt.exact_fails:
     careful += f" The exact one gave up: {doubt.exact_fails}."
+  elif doubt.exact_gap:
+    careful += (
+      " No assignment takes less in as many draws than the one near the least "
+      f"by more than {doubt.exact_gap:.3%}."
+    )
+  else:
+    careful += " The exact one is proven to be the least."
   return blocks.Section(
     "What is assumed, and how sure the answer is",
     [
       _intervals(doubt),
       blocks.note(
-        f"90 % of {doubt.draws:,} draws lie between low and high; changes are "
-        "taken within each draw. The target itself is at an end of several "
-        f"ranges, so its cycles need not be in the middle. {careful}"
+        f"90 % of {doubt.draws:,} draws lie between low and high, half of "
+        "them up to the middle; changes are "
+        f"taken within each draw. {careful}"
       ),
+      blocks.note(results.why_outside(doubt)),
       blocks.Section(
         "Networks in order",
         [
@@ -204,10 +212,12 @@ def _intervals(doubt: Doubt) -> blocks.Table:
   return blocks.Table.of(
     doubt.intervals,
     ("network", lambda i: i.name),
-    (number("cycles"), lambda i: i.central),
+    (number("cycles on\nthe target"), lambda i: i.central),
+    (number("middle"), lambda i: i.median),
     (number("low"), lambda i: i.low),
     (number("high"), lambda i: i.high),
     (number("vs 8/8\n%", _PERCENT), lambda i: 100 * i.change),
+    (number("middle\n%", _PERCENT), lambda i: 100 * i.change_median),
     (number("low\n%", _PERCENT), lambda i: 100 * i.change_low),
     (number("high\n%", _PERCENT), lambda i: 100 * i.change_high),
     (number(f"in {doubt.quantile:.0%}\nof draws"), lambda i: i.upper),
@@ -223,9 +233,10 @@ def _worths(doubt: Doubt) -> blocks.Table:
     (number("from", "{:,g}"), lambda w: w.low),
     (number("to", "{:,g}"), lambda w: w.high),
     (number("cycles\nfrom end to end", "{:+,}"), lambda w: w.swing),
-    (
-      number("by the\nderivative", "{:+,.0f}"),
-      lambda w: w.slope,
+    *(
+      [(number("by the\nderivative", "{:+,.0f}"), lambda w: w.slope)]
+      if any(w.slope is not None for w in doubt.worths)
+      else []
     ),
     (number("points\nvs 8/8", "{:+z.2f}"), lambda w: w.points),
     (Column("source", "long"), lambda w: w.source),

@@ -20,10 +20,9 @@ from fbq.files import write_atomically
 from fbq.lab.lab import Lab
 from fbq.search import exact, pareto_sets, problem
 from fbq.search.problem import Candidates, Problem
-from hwsim.pulp import Target, many
+from hwsim.targets import Target, family, ladder_of
 
 _CHUNK = 128  # designs between two files
-_UNIFORM = (8, 4, 2)
 _PROXY = "the sum over all tensors of 4^-bits, the power of their rounding"
 
 
@@ -86,33 +85,42 @@ class _Solver:
   def __init__(self, settings: DesignSpace, lab: Lab, values):
     self._workload, self._values = lab.net.workload, values
     self._own_outputs = settings.output_bits == "reader"
-    self._start = precision.uniform(lab.net, settings.least_bits)
-    self._uniform = {b: precision.uniform(lab.net, b) for b in _UNIFORM}
-    empty = problem.make(self._workload, {}, values)
+    target = config.target_of(settings)
+    self._many, self._ladder = family(target).many, ladder_of(target)
+    start = precision.uniform(lab.net, settings.least_bits)
+    self._start = self._ladder.at_least(start)
+    uniform = config.uniforms(lab.net, self._ladder)
+    self._eight = uniform["8/8"]
+    empty = problem.make(self._workload, {}, values, ladder=self._ladder)
     self.levels = {
-      f"{b}/{b}": -float(problem.evaluate(empty, bits).value[0])
-      for b, bits in self._uniform.items()
+      name: -float(problem.evaluate(empty, bits).value[0])
+      for name, bits in uniform.items()
     }
 
   def problem_of(self, cycles: np.ndarray) -> Problem:
     """The choice of all precisions from cycles [L, A, W, O]."""
     table = cycles if self._own_outputs else cycles[..., -1]
-    return problem.make(self._workload, {"cycles": table}, self._values)
+    return problem.make(
+      self._workload, {"cycles": table}, self._values, ladder=self._ladder
+    )
 
   def best(self, values, target: Target) -> tuple[Design, Candidates]:
     """A design and its front."""
-    tables = many.latency_tables(self._workload, many.stack([target]))
+    tables = self._tables([target])
     return self._solved(values, tables.cycles[0])
 
   def solved(self, designs: Sequence[tuple]) -> Iterator[Design]:
     """Designs costed together, each with what is best on it."""
-    constants = many.stack([target for _, target in designs])
-    tables = many.latency_tables(self._workload, constants)
+    tables = self._tables([target for _, target in designs])
     fits = tables.fits if self._own_outputs else tables.fits_at_8
     for (values, _), cycles, good in zip(
       designs, tables.cycles, np.all(fits, axis=1).tolist(), strict=True
     ):
       yield self._solved(values, cycles)[0] if good else Design(values)
+
+  def _tables(self, targets):
+    constants = self._many.stack(targets)
+    return self._many.latency_tables(self._workload, constants)
 
   def _solved(self, values, cycles):
     choice = self.problem_of(cycles)
@@ -122,7 +130,7 @@ class _Solver:
       return int(problem.evaluate(choice, assignment).costs["cycles"][0])
 
     # Ascending cycles, and worth: the first that is worth a level is its least
-    eight = total(self._uniform[8])
+    eight = total(self._eight)
     try:
       front = exact.front(choice)
     except pareto_sets.TooMany:  # within 0.2 % of what 8 bits take

@@ -59,20 +59,32 @@ class Interval(NamedTuple):
 
   Attributes:
     central: cycles on the target itself.
+    median: cycles that half of the draws do not exceed.
     low, high: between which 90 % of the draws are.
     change: change of `central` against 8/8, as a fraction.
-    change_low, change_high: the same of the changes within each draw.
+    change_median: median of the changes within each draw.
+    change_low, change_high: between which 90 % of these are.
     upper: the quantile of the settings.
   """
 
   name: str
   central: int
+  median: int
   low: int
   high: int
   change: float
+  change_median: float
   change_low: float
   change_high: float
   upper: int
+
+  @property
+  def holds_central(self) -> bool:
+    """Whether both numbers of the target itself lie within their intervals."""
+    return (
+      self.low <= self.central <= self.high
+      and self.change_low <= self.change <= self.change_high
+    )
 
 
 class Worth(NamedTuple):
@@ -81,7 +93,7 @@ class Worth(NamedTuple):
   Attributes:
     name, center, low, high, source: as `hwsim.pulp.doubt.Assumption`.
     slope: change of the best network's cycles over the range by the derivative;
-      None for memories.
+      None for memories, and on NE16, whose simulator is not derived.
     swing: the same as simulated at both ends, all else being as it is.
     points: what the change against 8/8 moves by between the ends, in points.
   """
@@ -94,6 +106,13 @@ class Worth(NamedTuple):
   slope: float | None
   swing: int
   points: float
+
+  @property
+  def end(self) -> str:
+    """The end of the range that the target stands at, "" if at none."""
+    if self.center == self.low:
+      return "low"
+    return "high" if self.center == self.high else ""
 
 
 class Choice(NamedTuple):
@@ -131,6 +150,8 @@ class Doubt(NamedTuple):
     worths: assumptions, what is worth most first.
     choices: of every free tensor.
     orders: of networks that are neighbours by cycles.
+    exact_gap: by which fraction there may be less than what the exact careful
+      pass found; 0 where that is proven to be the least.
     exact_fails: why the exact careful pass gave up; "" if it did not.
   """
 
@@ -140,6 +161,7 @@ class Doubt(NamedTuple):
   worths: tuple[Worth, ...]
   choices: tuple[Choice, ...]
   orders: tuple[Order, ...]
+  exact_gap: float
   exact_fails: str
 
   @property
@@ -257,6 +279,25 @@ def shown(value: int | float | str) -> str:
   return value if isinstance(value, str) else f"{value:,}"
 
 
+def why_outside(doubt: Doubt) -> str:
+  """Why the target's own numbers need not lie in the middle, in words."""
+  ends = [w for w in doubt.worths if w.end and w.swing]
+  if not ends:
+    return "The target stands at no end of a range that matters."
+  ranges = ", ".join(f"{w.name} (its {w.end})" for w in ends)
+  outside = [i.name for i in doubt.intervals if not i.holds_central]
+  said = (
+    "A range goes from what one source says to what another does, and the "
+    f"target takes one of the two for {ranges}: draws go one way from it, and "
+    "the middle of the draws is not the target. "
+  )
+  if not outside:
+    return said + "Its own numbers are all within their intervals."
+  return said + (
+    f"So its own numbers lie outside of an interval for {', '.join(outside)}."
+  )
+
+
 def answer(space: Space) -> list[str]:
   """The answer in two or three sentences."""
   own, running = space.own, space.running
@@ -277,8 +318,10 @@ def answer(space: Space) -> list[str]:
     best = next(i for i in space.doubt.intervals if i.name.endswith("+FB"))
     said.append(
       f"Within all that is assumed of the target, {best.name} changes 8 bits' "
-      f"cycles by {best.change:+.1%}, and by {best.change_low:+.1%} to "
-      f"{best.change_high:+.1%} in 90 % of {space.doubt.draws:,} draws; "
+      f"cycles by {best.change:+.1%} on the target itself, and by "
+      f"{best.change_median:+.1%} ({best.change_low:+.1%} to "
+      f"{best.change_high:+.1%}) in the middle (90 %) of "
+      f"{space.doubt.draws:,} draws; "
       f"{space.doubt.sure} of {len(space.doubt.choices)} tensors have the same "
       f"precision in at least {SURE:.0%} of them."
     )

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hwsim.latency_table import OutputBits, total_cycles
-from hwsim.pulp import doubt, many
-from hwsim.pulp.table import latency_table
-from hwsim.pulp.target import Target
+from hwsim.pulp.many import network_cycles
+from hwsim.targets import Target, family, ladder_of, latency_table
 from hwsim.workload import Workload
 
 
@@ -17,11 +16,14 @@ class Latency(NamedTuple):
 
   Attributes:
     central: on the target itself, which is at an end of several ranges
-      (`doubt.assumptions`): it may lie outside of the others.
+      (`hwsim.pulp.doubt.Assumption.end`): draws go one way from it, so that it
+      may lie outside of the interval, which is around the median.
+    median: least cycles that half of the draws do not exceed.
     low, high: between which the wanted share of the draws is.
   """
 
   central: int
+  median: int
   low: int
   high: int
 
@@ -40,7 +42,7 @@ def latency(
   Args:
     workload: the network.
     precision: bits of every free site.
-    target: hardware in the middle of its draws; see `doubt.assumptions`.
+    target: hardware; see `hwsim.pulp.doubt` and `hwsim.ne16.doubt`.
     output_bits: as in `hwsim.latency_table.layer_cycles`.
     draws: how many targets are drawn.
     share: share of the draws that lie in the interval, the same part of the
@@ -48,20 +50,23 @@ def latency(
     seed: of the draws.
 
   Raises:
-    ValueError: as `hwsim.pulp.latency_table` and `doubt.assumptions`; or a
-      layer that does not fit at every end of what is assumed.
+    ValueError: as `latency_table` and `assumptions` of the target's family; or
+      a layer that does not fit at every end of what is assumed.
   """
   table = latency_table(workload, target)
-  constants, _ = doubt.draws(target, draws, seed)
-  tables = many.latency_tables(workload, constants)
+  room = family(target)
+  constants, _ = room.doubt.draws(target, draws, seed)
+  tables = room.many.latency_tables(workload, constants)
   if not tables.fits.all():
     name = workload.layers[int(np.argmin(tables.fits.all(axis=0)))].name
     raise ValueError(
       f"layer {name!r} does not fit {target.name!r} in every draw of what is "
       "assumed of it; use a larger l1_bytes or l2_bytes"
     )
-  cycles = many.network_cycles(tables.cycles, workload, precision, output_bits)
-  ends = (1 - share) / 2, (1 + share) / 2
-  low, high = np.quantile(cycles, ends, method="inverted_cdf").tolist()
+  cycles = network_cycles(
+    tables.cycles, workload, precision, output_bits, ladder_of(target)
+  )
+  shares = 0.5, (1 - share) / 2, (1 + share) / 2
+  numbers = np.quantile(cycles, shares, method="inverted_cdf").tolist()
   central = total_cycles(table, workload, precision, output_bits)
-  return Latency(central, low, high)
+  return Latency(central, *numbers)

@@ -38,7 +38,6 @@ from fbq.lab.task import Task
 from fbq.model import Model
 from fbq.ptq import calibration, one_pass, rounded_layers
 from fbq.ptq.rounded_layers import MOST_BITS, RoundedLayer
-from fbq.quantizers import calibration as weight_calibration
 from fbq.report.records import Cost
 from fbq.schemes.fixed import Fixed
 from fbq.search import problem, sensitivity, value
@@ -272,17 +271,6 @@ def _round(
       for node in nodes
     }
 
-  # Weights that are not rounded yet have 8 bits, which hardly shows
-  known = ranges | {
-    f"{node.name}.weight": {
-      MOST_BITS: weight_calibration.weight_ranges(
-        np.asarray(params[f"{node.name}_kernel"]),
-        node.op != "linear",
-        MOST_BITS,
-      )
-    }
-    for node in nodes
-  }
   with lab.log.bar(f"rounding of {net.name}", len(nodes), 0) as move:
     done = 0
 
@@ -296,7 +284,7 @@ def _round(
     return rounded_layers.round_layers(
       net,
       subject.variables,
-      known,
+      ranges,
       ladder,
       batches,
       settings.rounding_steps,

@@ -1,8 +1,9 @@
 """Numbers that take long and are not resumed in the middle: kept in a file."""
 
 import hashlib
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +48,17 @@ def kept(path: Path, measure: Callable[[], Any]) -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content + "\n")
   return json.loads(path.read_text())
+
+
+def kept_arrays(
+  path: Path, make: Callable[[], Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+  """Arrays out of a .npz file, made and put there if it is not."""
+  if not path.exists():
+    content = io.BytesIO()
+    arrays: Any = make()
+    np.savez(content, **arrays)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content.getvalue())
+  with np.load(path, allow_pickle=False) as stored:
+    return {key: stored[key] for key in stored.files}

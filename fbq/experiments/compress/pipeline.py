@@ -8,10 +8,8 @@ that was stopped goes on from the layer or the point it was at.
 """
 
 import dataclasses
-import io
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +28,7 @@ from fbq.files import write_atomically
 from fbq.lab import over_seeds, points
 from fbq.lab.held_out import HeldOut, independent
 from fbq.lab.judgement import Judgement
-from fbq.lab.kept import refuse_others
+from fbq.lab.kept import kept_arrays, refuse_others
 from fbq.lab.lab import Lab
 from fbq.lab.rounded_judge import RoundedJudge, in_batches
 from fbq.lab.subject import Part, Subject
@@ -44,7 +42,6 @@ from fbq.search import problem, sensitivity, value
 from fbq.train.evaluation import Judged
 from hwsim import latency_io
 
-Arrays = Mapping[str, np.ndarray]
 # What budgets are of -> what of the recommended point is to be least
 _LEAST: dict[str, Cost] = {
   "cycles": "cycles",
@@ -211,21 +208,6 @@ def _doubts(logits: np.ndarray, labels: np.ndarray | None) -> list[str]:
   ]
 
 
-def _kept(
-  lab: Lab, folder: str, name: str, make: Callable[[], Arrays]
-) -> dict[str, np.ndarray]:
-  """Arrays out of the workdir, made and put there if they are not."""
-  path = lab.workdir / folder / f"{name}.npz"
-  path.parent.mkdir(exist_ok=True)
-  if not path.exists():
-    content = io.BytesIO()
-    arrays: Any = make()
-    np.savez(content, **arrays)
-    write_atomically(path, content.getvalue())
-  with np.load(path, allow_pickle=False) as stored:
-    return {key: stored[key] for key in stored.files}
-
-
 def _ranges(settings, lab: Lab, subject: Subject, batches):
   """{site: {bits: range}} of activations; bits are those of the hardware."""
   bits = sorted({*lab.ladder.activations, MOST_BITS})
@@ -247,7 +229,9 @@ def _ranges(settings, lab: Lab, subject: Subject, batches):
     }
 
   found: dict[str, dict[int, np.ndarray]] = {}
-  for key, range_ in _kept(lab, "calibration", "ranges", make).items():
+  for key, range_ in kept_arrays(
+    lab.workdir / "calibration/ranges.npz", make
+  ).items():
     site, _, b = key.partition("|")
     found.setdefault(site, {})[int(b)] = range_
   return found
@@ -276,7 +260,8 @@ def _round(
 
     def kept(name, make):
       nonlocal done
-      found = _kept(lab, "rounded", name, lambda: make()._asdict())
+      path = lab.workdir / "rounded" / f"{name}.npz"
+      found = kept_arrays(path, lambda: make()._asdict())
       done += 1
       move(done, {})
       return RoundedLayer(**found)
@@ -326,7 +311,7 @@ def _points(
         }
 
       digest = points.digest(lab.net, assignment)
-      stored = _kept(lab, "points", digest, make)
+      stored = kept_arrays(lab.workdir / "points" / f"{digest}.npz", make)
       result[name] = [stored[f"logits{i}"] for i in range(len(parts))]
       move(number, {})
   return result

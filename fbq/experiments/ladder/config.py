@@ -11,8 +11,6 @@ from fbq.config import (
   Check,
   ConfigError,
   Count,
-  NotNegative,
-  Positive,
   Seed,
   Settings,
   require,
@@ -61,19 +59,6 @@ class InputSettings(Settings):
   "Inputs at a time."
 
 
-class Rounding(Settings):
-  """AdaRound of every layer."""
-
-  steps: int = Field(400, ge=1, le=10**9)
-  "Steps of each layer."
-  batch_size: Count = 32
-  "Inputs of a step."
-  learning_rate: Positive = 0.03
-  "Rate of what the roundings are made of."
-  strength: NotNegative = 0.01
-  "Weight of the term that drives roundings up or down."
-
-
 class Choice(Settings):
   """Precisions chosen exactly for a target, under budgets."""
 
@@ -111,7 +96,7 @@ class Ladder(Settings):
   inputs: InputSettings = InputSettings()
   "Inputs, with labels or without."
   seed: Seed = 0
-  "Seed of crops, of what is held back and of roundings."
+  "Seed of crops and of what is held back."
   weight_bits: Annotated[
     tuple[Bits, ...], Check(_widths, "different bits, 2 to 8, 8 among them")
   ] = (8, 7, 6, 5, 4, 3, 2)
@@ -128,8 +113,9 @@ class Ladder(Settings):
   "How weights are quantized."
   mixed_by: str = "least_squares"
   "Method of the mixed precisions, one of methods."
-  rounding: Rounding = Rounding()
-  "AdaRound."
+  rounding_steps: int = Field(1000, ge=0, le=10**6)
+  "Steps of AdaRound for each layer, of all its precisions at once; 0 for \
+  coordinate descent alone."
   targets: dict[str, dict[str, int | float | str]] = {"gap9_ne16": {}}
   "Hardware that all is costed on, by name, with the fields that differ."
   choices: tuple[Choice, ...] = (Choice(),)
@@ -197,9 +183,6 @@ def check(settings: Ladder, lab: Lab) -> None:
     most = len(splits[0].images)
     require(count <= most, f"inputs.{name}", count, f"1 to {most}, those of "
             "calibration")  # fmt: skip
-  few, batch = settings.inputs.correction, settings.rounding.batch_size
-  require(batch <= few, "rounding.batch_size", batch, f"1 to {few}, those of "
-          "inputs.correction")  # fmt: skip
 
 
 def variables_of(settings: Ladder, net: Net):

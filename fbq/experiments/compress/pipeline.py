@@ -16,23 +16,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbq import precision
-from fbq.config import ConfigError
 from fbq.experiments.compress import budgets, integers
-from fbq.experiments.compress.config import Compress, subject_of
+from fbq.experiments.compress.config import Compress
 from fbq.experiments.compress.results import (
   Closeness,
   Compressed,
   LayerRounding,
 )
 from fbq.files import write_atomically
-from fbq.lab import over_seeds, points
-from fbq.lab.held_out import HeldOut, independent
+from fbq.lab import over_seeds, points, rounded_point
+from fbq.lab import subject as subject_lib
+from fbq.lab.held_out import independent
 from fbq.lab.judgement import Judgement
-from fbq.lab.kept import kept_arrays, refuse_others
+from fbq.lab.kept import kept_arrays
 from fbq.lab.lab import Lab
 from fbq.lab.rounded_judge import RoundedJudge, in_batches
-from fbq.lab.subject import Part, Subject
-from fbq.lab.task import Task
+from fbq.lab.subject import Subject
 from fbq.model import Model
 from fbq.ptq import calibration, one_pass, rounded_layers
 from fbq.ptq.rounded_layers import MOST_BITS, RoundedLayer
@@ -56,25 +55,11 @@ def run(settings: Compress, lab: Lab) -> Compressed:
   # ---- The network, and inputs that it is judged on
   latency_io.save(lab.costs.table, lab.workdir / "latency_table.csv")
   with lab.clock.measure("inputs"):
-    subject = subject_of(settings)
-    images = subject.calibration, subject.validation.images, subject.test.images
-    refuse_others(lab.workdir, "inputs", *images)
-  forward = jax.jit(lambda v, x: Model(lab.net).apply(v, x, False))
-  in_float = [
-    in_batches(lambda x: forward(subject.variables, x), images, 32)
-    for images in (
-      subject.calibration,
-      subject.validation.images,
-      subject.test.images,
-    )
-  ]
-  validation, test = (
-    part._replace(labels=logits.argmax(-1)) if not subject.has_labels else part
-    for part, logits in zip(
-      (subject.validation, subject.test), in_float[1:], strict=True
-    )
-  )
-  lab.adopt(lab.net, _task(lab, validation, test))
+    subject = subject_lib.of(settings)
+    rounded_point.refuse_changed(lab.workdir, subject)
+  in_float = _in_float(lab, subject)
+  validation, test = rounded_point.labelled(subject, *in_float[1:])
+  lab.adopt(lab.net, rounded_point.task_of(lab.net, validation, test))
   labels = validation.labels if subject.has_labels else None
   doubts = _doubts(in_float[1], labels)
   for doubt in doubts:
@@ -160,7 +145,9 @@ def run(settings: Compress, lab: Lab) -> Compressed:
     made = integers.export(
       lab,
       best.precision,
-      _variables(settings, lab, subject, judge, best.precision),
+      rounded_point.load(
+        lab.workdir, points.digest(lab.net, best.precision), best.precision
+      )[0],
       test,
     )
   kept = {point.name: point for point in assignments.points}
@@ -206,6 +193,23 @@ def _doubts(logits: np.ndarray, labels: np.ndarray | None) -> list[str]:
     f"the float network gives {most:.0%} of the inputs one class, which any "
     f"network can agree with. {cure}, or give other inputs."
   ]
+
+
+def _in_float(lab: Lab, subject: Subject) -> list[np.ndarray]:
+  """Logits of the float network: calibration, validation, test."""
+  parts = {
+    "calibration": subject.calibration,
+    "validation": subject.validation.images,
+    "test": subject.test.images,
+  }
+
+  def make():
+    forward = jax.jit(lambda v, x: Model(lab.net).apply(v, x, False))
+    run = lambda x: forward(subject.variables, x)
+    return {name: in_batches(run, x, 32) for name, x in parts.items()}
+
+  stored = kept_arrays(lab.workdir / rounded_point.FLOAT, make)
+  return [stored[name] for name in parts]
 
 
 def _ranges(settings, lab: Lab, subject: Subject, batches):
@@ -305,13 +309,14 @@ def _points(
 
       def make(assignment=assignment):
         at = _variables(settings, lab, subject, judge, assignment)
-        return {
+        return rounded_point.packed(at, assignment) | {
           f"logits{i}": judge.logits(assignment, at, part.images)
           for i, part in enumerate(parts)
         }
 
       digest = points.digest(lab.net, assignment)
-      stored = kept_arrays(lab.workdir / "points" / f"{digest}.npz", make)
+      path = rounded_point.path_of(lab.workdir, digest)
+      stored = kept_arrays(path, make)
       result[name] = [stored[f"logits{i}"] for i in range(len(parts))]
       move(number, {})
   return result
@@ -333,32 +338,6 @@ def _variables(settings, lab: Lab, subject, judge, assignment):
 
 
 # ---- How points are judged
-
-
-def _task(lab: Lab, validation: Part, test: Part) -> Task:
-  """What the record asks of data: nothing is trained on it."""
-
-  def held_out(part):
-    images, labels = part
-    ones = np.ones(len(images), np.float32)
-    return HeldOut(
-      lambda: iter([(images, labels, ones)]), lambda: independent(len(images))
-    )
-
-  def nothing(*_):
-    raise ConfigError("inputs that calibrate are not trained on")
-
-  return Task(
-    input_shape=lab.net.input_shape,
-    classes=lab.net.shapes[lab.net.nodes[-1].name][2],
-    draws=nothing,
-    calibration_set=nothing,
-    epoch=lambda: 0,
-    validation=held_out(validation),
-    test=held_out(test),
-    batch=len(validation.images),
-    about_test="",
-  )
 
 
 def _judgement(logits, parts) -> Judgement:

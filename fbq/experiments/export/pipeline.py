@@ -253,6 +253,8 @@ def _integers(
     cycles=cycles or {},
     c=code,
     tflite=tflite_files,
+    made=point.made,
+    measure=point.measure,
   )
 
 

@@ -19,7 +19,7 @@ from fbq.data import DataError, inputs, photographs
 from fbq.experiments.ladder.methods import METHODS
 from fbq.lab import imported, pretrained
 from fbq.lab.lab import Lab
-from fbq.lab.settings import NetSettings
+from fbq.lab.settings import FloatNet
 from fbq.nets.graph import Net
 from fbq.search import exact, problem, value
 from hwsim.targets import Target, get_target, ladder_of, latency_table
@@ -79,20 +79,11 @@ class Published(Settings):
   "Accuracy in percent by bits of the weights."
 
 
-class Ladder(Settings):
+class Ladder(FloatNet):
   """A float network at every bit-width, without training."""
 
   experiment: str
   "Experiment: a short name, or 'package.module:attribute'."
-  net: NetSettings = NetSettings()
-  "The network."
-  float_checkpoint: str = ""
-  "File of its weights (.npz, .safetensors, .pt), or the .onnx or .tflite file \
-  that it is; 'package:path' is a file of an installed package."
-  checkpoint_layout: str = ""
-  "How the checkpoint names its weights; '': told from names and shapes."
-  checkpoint_images: tuple[tuple[float, ...], ...] = ()
-  "(mean, std) by colour of the images that the checkpoint was trained on."
   inputs: InputSettings = InputSettings()
   "Inputs, with labels or without."
   seed: Seed = 0

@@ -95,3 +95,22 @@ def test_what_is_read_as_in_float_moves_no_weight():
   found = layer_inputs.moments(node, kernel, x, x)
   np.testing.assert_allclose(found.target[0], kernel[0, 0], rtol=1e-4)
   np.testing.assert_allclose(found.shift, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [20, 30])
+def test_few_rows_are_given_where_they_are_the_cheaper_form(count):
+  random = np.random.default_rng(0)
+  node = Node("fc", "linear", ("pw",), 3, bias=True)
+  x = random.normal(size=(count, 1, 50)).astype(np.float32)
+  found = layer_inputs.moments(
+    node, random.normal(size=(50, 3)).astype(np.float32), x, x
+  )
+  if count == 30:
+    assert found.rows is None
+    return
+  product = found.rows[0].T @ found.rows[0]
+  more = found.inputs[0] - product
+  off_diagonal = more - np.diag(np.diag(more))
+  np.testing.assert_allclose(off_diagonal, 0, atol=1e-5)
+  mean = np.trace(product) / 50
+  np.testing.assert_allclose(np.diag(more), 0.01 * mean, rtol=1e-3)

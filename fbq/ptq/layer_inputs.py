@@ -30,12 +30,15 @@ class Moments(NamedTuple):
     shift: float32 [O], what outputs of `target` lack in the mean; 0 where
       nothing behind the layer can add it.
     mean: float32 [G, n], E[q].
+    rows: float32 [G, N, n], of which `inputs` without the more is the product,
+      where N < n / 2 makes that the cheaper form; else None.
   """
 
   inputs: np.ndarray
   target: np.ndarray
   shift: np.ndarray
   mean: np.ndarray
+  rows: np.ndarray | None = None
 
 
 def patches(
@@ -125,6 +128,7 @@ def moments(
     target.astype(np.float32),
     lacking.astype(np.float32),
     mean.astype(np.float32),
+    (q / np.sqrt(count)).astype(np.float32) if 2 * count < size else None,
   )
 
 

@@ -188,8 +188,9 @@ def _rounded(node: Node, kernel, ladder, moments, steps) -> RoundedLayer:
   is_depthwise = node.op == "depthwise"
   form = (-1, outputs, 1, 1) if is_depthwise else (-1, 1, 1, outputs)
   inputs, target, shift, mean = (
-    np.stack(x) for x in zip(*moments, strict=True)
+    np.stack(x) for x in zip(*(m[:4] for m in moments), strict=True)
   )
+  few = moments[0].rows is not None
   solved = moment_rounding.round_columns(
     inputs,
     target,
@@ -197,6 +198,7 @@ def _rounded(node: Node, kernel, ladder, moments, steps) -> RoundedLayer:
     tuple(ladder),
     per_channel,
     steps,
+    np.stack([m.rows for m in moments]) if few else None,
   )
 
   # What rounding itself changes of the mean

@@ -267,6 +267,30 @@ def test_a_stopped_run_ends_with_the_same_numbers(files, ran, tmp_path):
   assert before == after
 
 
+def test_other_inputs_of_the_same_name_are_refused(
+  files, tmp_path, monkeypatch
+):
+  """After a stop, before anything is rounded for them."""
+  copy, workdir = tmp_path / "x.npz", tmp_path / "run"
+  inputs = given(files).inputs.to_dict() | {"path": str(copy)}
+  settings = given(files, inputs=inputs)
+  with np.load(files / "x.npz") as stored:
+    arrays = dict(stored)
+  np.savez(copy, **arrays)
+
+  def stopped(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(pipeline, "_workshop", stopped)
+  for _ in range(2):  # the same again is no other
+    with pytest.raises(KeyboardInterrupt):
+      experiment.run(settings, workdir)
+  arrays["x"][0, 0, 0] ^= 1
+  np.savez(copy, **arrays)
+  with pytest.raises(ConfigError, match="begun with other inputs; use another"):
+    experiment.run(settings, workdir)
+
+
 def test_rows_and_page(ran, tmp_path):
   workdir, results = ran
   with (workdir / "results.csv").open() as file:

@@ -419,8 +419,9 @@ def _assumptions(settings, lab: Lab, subject: Subject) -> tuple[str, ...]:
     "right as the float network, and as wrong."
   )
   energy = (
-    f"Energy is {settings.milliwatts:g} mW times the time of the cycles; so it "
-    "orders assignments as cycles do."
+    f"Energy is {settings.milliwatts:g} mW times the time of the cycles, and "
+    "orders assignments as they do: what traffic between memories takes is not "
+    "told apart, as no constants of it are known here for such chips."
   )
   return (
     f"Cycles are {measured}.",

@@ -260,9 +260,13 @@ def test_each_layer_is_rounded_once_for_all_points(
   assert result["float_accuracy"] == 1.0  # labels are the network's own
 
   # At most 2.5 passes for each choice that there is
+  _, found, _ = experiment.load(tmp_path)
+  choices = sum(len(by_bits) for by_bits in found.harm.values())
   stored = json.loads((tmp_path / "sensitivities.json").read_text())
-  choices = sum(len(by_bits) for by_bits in stored["harm"].values())
-  assert stored["passes"] <= 2.5 * choices
+  free = [by_bits for by_bits in found.harm.values() if len(by_bits) > 1]
+  assert set(stored) == set(found.harm)
+  assert found.passes == 1 + sum(len(by_bits) - 1 for by_bits in free)
+  assert found.passes <= 2.5 * choices
 
   # Exported, the labels judge, and DORY is refused with the reason
   exported = export_config.get_config(f"from={tmp_path}")

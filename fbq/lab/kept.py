@@ -50,6 +50,27 @@ def kept(path: Path, measure: Callable[[], Any]) -> Any:
   return json.loads(path.read_text())
 
 
+class KeptNumbers:
+  """Numbers by name in one file, so that none is measured twice.
+
+  Attributes:
+    path: JSON file, written anew with each number.
+  """
+
+  def __init__(self, path: Path):
+    self.path = path
+    self._found = json.loads(path.read_text()) if path.exists() else {}
+
+  def of(self, name: str, measure: Callable[[], Any]) -> Any:
+    """What `measure` gives, as JSON has it, or what is kept of it."""
+    if name not in self._found:
+      content = json.dumps({**self._found, name: measure()}, indent=1)
+      write_atomically(self.path, content + "\n")
+      # As it will be read, should the run be stopped
+      self._found = json.loads(content)
+    return self._found[name]
+
+
 def kept_arrays(
   path: Path, make: Callable[[], Mapping[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:

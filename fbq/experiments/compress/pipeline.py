@@ -8,7 +8,6 @@ that was stopped goes on from the layer or the point it was at.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 
 import jax
@@ -23,12 +22,11 @@ from fbq.experiments.compress.results import (
   Compressed,
   LayerRounding,
 )
-from fbq.files import write_atomically
 from fbq.lab import over_seeds, points, rounded_point
 from fbq.lab import subject as subject_lib
 from fbq.lab.held_out import independent
 from fbq.lab.judgement import Judgement
-from fbq.lab.kept import kept_arrays
+from fbq.lab.kept import KeptNumbers, kept_arrays
 from fbq.lab.lab import Lab
 from fbq.lab.rounded_judge import RoundedJudge, in_batches
 from fbq.lab.subject import Subject
@@ -90,7 +88,7 @@ def run(settings: Compress, lab: Lab) -> Compressed:
     ranges,
     subject.calibration,
     in_float[0].argmax(-1),
-    settings.batch_size,
+    min(settings.batch_size, len(subject.calibration)),
   )
 
   # ---- What every precision of every tensor harms, alone
@@ -282,21 +280,25 @@ def _round(
 
 
 def _harm(lab: Lab, judge: RoundedJudge):
-  """({site: {bits: KL}}, forward passes), kept in a file."""
-  path = lab.workdir / "sensitivities.json"
-  if not path.exists():
-    found = sensitivity.sensitivities(judge, ladder=lab.ladder)
-    text = json.dumps({"harm": found.of("kl"), "passes": found.passes})
-    write_atomically(path, text + "\n")
-    lab.log.say(
-      f"sensitivities: {found.passes} passes over {len(judge.images)} inputs"
-    )
-  stored = json.loads(path.read_text())
-  harm = {
-    site: {int(b): kl for b, kl in by_bits.items()}
-    for site, by_bits in stored["harm"].items()
-  }
-  return harm, stored["passes"]
+  """({site: {bits: KL}}, forward passes), each site kept when it is done."""
+  stored = KeptNumbers(lab.workdir / "sensitivities.json")
+  count, done = len(lab.net.workload.sites), 0
+  with lab.log.bar(f"sensitivities of {lab.net.name}", count, 0) as move:
+
+    def kept(site, make):
+      nonlocal done
+      found = stored.of(
+        site, lambda: {b: change._asdict() for b, change in make().items()}
+      )
+      done += 1
+      move(done, {})
+      return {
+        int(b): sensitivity.OutputChange(**change)
+        for b, change in found.items()
+      }
+
+    found = sensitivity.sensitivities(judge, ladder=lab.ladder, kept=kept)
+  return found.of("kl"), found.passes
 
 
 def _points(

@@ -8,10 +8,7 @@ any, and by how far it is from the float network in any case.
 """
 
 import itertools
-import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,10 +26,9 @@ from fbq.experiments.ladder.results import (
   Rungs,
   name_of,
 )
-from fbq.files import write_atomically
 from fbq.lab import imported, imported_integers
 from fbq.lab.calibration import activations
-from fbq.lab.kept import refuse_others
+from fbq.lab.kept import KeptNumbers, refuse_others
 from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.nets.graph import INPUT_SITE, Net
@@ -51,7 +47,7 @@ _EXPONENT_BITS = 8  # of blocks: no number is out of reach
 def run(settings: Ladder, lab: Lab) -> Rungs:
   """All of it; what was measured before a run was stopped is read again."""
   net, targets = lab.net, config.targets_of(settings)
-  kept = _Kept(lab.workdir / "measured.json")
+  kept = KeptNumbers(lab.workdir / "measured.json")
 
   # ---- A float network, inputs to calibrate by and others to judge by
   with lab.clock.measure("network and inputs"):
@@ -129,22 +125,6 @@ def run(settings: Ladder, lab: Lab) -> Rungs:
 # ---- What is measured
 
 
-class _Kept:
-  """Numbers by name in a file, so that none is measured twice."""
-
-  def __init__(self, path: Path):
-    self.path = path
-    self.found = json.loads(path.read_text()) if path.exists() else {}
-
-  def of(self, name: str, make: Callable[[], Any]) -> Any:
-    if name not in self.found:
-      self.found[name] = make()
-      write_atomically(self.path, json.dumps(self.found, indent=1) + "\n")
-      # As it will be read, should the run be stopped
-      self.found = json.loads(self.path.read_text())
-    return self.found[name]
-
-
 class _Judge:
   """Judges networks by the inputs that are held back."""
 
@@ -194,7 +174,7 @@ def _workshop(settings: Ladder, lab: Lab, net: Net, variables, images):
   )
 
 
-def _harm(settings, lab: Lab, shop: Workshop, images, kept: _Kept):
+def _harm(settings, lab: Lab, shop: Workshop, images, kept: KeptNumbers):
   """{site: {bits: KL in nats}} of one tensor alone at fewer than 8 bits."""
   eight, method = shop.uniform(8), settings.mixed_by
   sites = config.tried_bits(settings, shop.net)

@@ -31,7 +31,7 @@ METHODS = {
 TITLES = {
   "min_max": "min/max",
   "least_squares": "least squares, biases corrected",
-  "adaround": "AdaRound, biases corrected",
+  "adaround": "AdaRound",
 }
 Precision = Mapping[str, int]
 

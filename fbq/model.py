@@ -108,7 +108,7 @@ class Model(nn.Module):
     quantizer = self._quantizer(len(images), train, data, noise)
 
     # The table, row by row. Names of variables are the nodes'.
-    tensors, outputs = {INPUT: self._image(images, quantizer)}, {}
+    tensors, outputs, x = {INPUT: self._image(images, quantizer)}, {}, images
     for node in self.net.nodes:
       x = self._row(
         node, [tensors[name] for name in node.inputs], quantizer, train, frozen

@@ -1,4 +1,4 @@
-"""A fine-tuned point of a run of Free Bits or exact choices, as integers.
+"""A point of a run, fine-tuned or rounded, as integers for others to run.
 
   python main.py --config=configs/export.py --workdir=runs/export
   python main.py --workdir=runs/export_88 \
@@ -7,10 +7,13 @@
     --config=configs/export.py:from=runs/digits_exact,point=exact-90%
   python main.py --workdir=runs/export_bitq \
     --config=configs/export.py:from=runs/digits_bitq,point=best
+  python main.py --workdir=runs/mine-export \
+    --config=configs/export.py:from=runs/mine,point=flash-50%
 
-The last, of a BitQ run, gives packed codes and exponents; a point is a name, or
-that of a word. It takes 20 s; of ResNet-8 at 8 bits all 14,400 test logits were
-those of the trained network, bit for bit, and 79.2 kB became 9.3 kB.
+The last is of a run of compress. That of a BitQ run gives packed codes and
+exponents; a point is a name, or that of a word. It takes 20 s; of ResNet-8 at 8
+bits all 14,400 test logits were those of the trained network, bit for bit, and
+79.2 kB became 9.3 kB.
 
 Takes a minute on two cores. Expected: with 64-bit requantization every channel
 proven equal to the trained network, and the same predicted class on all 1,440

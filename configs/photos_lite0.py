@@ -66,9 +66,8 @@ def get_config(words: str = "") -> ConfigDict:
       batch=8 if few else 16,
     ),
     weight_bits=(8, 6, 4) if few else (8, 6, 5, 4, 3, 2),
-    methods=("min_max", "least_squares"),
-    mixed_by="least_squares",
-    rounding=dict(batch_size=8),
+    mixed_by="adaround",
+    rounding_steps=200 if few else 400,
     # GAP9's L2 holds no input and output of 112x112x96 together.
     targets={"gap9_ne16": {"l2_bytes": 2_000_000}, "xpulpnn_v2": {}},
     choices=CHOICES[:1] if few else CHOICES,

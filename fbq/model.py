@@ -105,81 +105,99 @@ class Model(nn.Module):
       return self._interpret(images, train, data, noise, frozen)
 
   def _interpret(self, images, train, data, noise, frozen):
-    # Without a scheme every tensor stays in floating point.
-    quantizer = None
-    if self.scheme is not None:
-      # flax makes a variable once, a quantizer may ask for it twice.
-      made = {}
-
-      def variable(kind, name, *start):
-        if (kind, name) not in made:
-          made[kind, name] = self.variable(kind, name, *start).value
-        return made[kind, name]
-
-      quantizer = self.scheme.quantizer(
-        Call(self.net, variable, train, len(images), data, noise, self._update)
-      )
-
-    # A tensor is quantized once, where it is made, however many nodes read it.
-    def activate(x, name, relu=False):
-      site = self.net.site_of[name]
-      if quantizer is None or site is None:
-        return nn.relu(x) if relu else x
-      if relu and self.net.is_signed[site]:
-        x = nn.relu(x)  # else done by the unsigned quantizer, which clips at 0
-      if name in self.net.parts:
-        return x
-      # Blocks lie along what a product sums over
-      if (view := self.net.block_view.get(site)) is not None:
-        return view.undone(quantizer.activation(view.of(x), site))
-      return quantizer.activation(x, site)
-
-    # What is quantized is kept by its codes, where numbers are halves.
-    def keep(x, name):
-      unit, site = 1.0, self.net.site_of[name]
-      is_quantized = quantizer and site and name not in self.net.parts
-      if is_quantized and self.compute_dtype != halves.FLOAT32:
-        unit = quantizer.activation_unit(site)
-      return halves.keep(x, unit, self.compute_dtype)
+    quantizer = self._quantizer(len(images), train, data, noise)
 
     # The table, row by row. Names of variables are the nodes'.
-    x = activate(images, INPUT)
-    if self.net.image_zero:
-      x = x - jnp.array(self.net.image_zero, jnp.float32) / 255
-    tensors, outputs = {INPUT: keep(x, INPUT)}, {}
+    tensors, outputs, x = {INPUT: self._image(images, quantizer)}, {}, images
     for node in self.net.nodes:
-      inputs = [tensors[name] for name in node.inputs]
-      if node.norm and self.norm == norms.CORRECT:
-        norm = norms.FreezableNorm(
-          self.net.shapes[node.name][2], name=f"{node.name}_norm"
-        )
-        folded = quantizer and _Folded(quantizer, norm.fold())
-        x = norm(self._compute(node, inputs, folded), train, frozen)
-      else:
-        x = self._compute(node, inputs, quantizer)
-
-      # Plain batch norm after the quantized weights: see `norms`.
-      if node.norm and self.norm == norms.ABSORB:
-        x = nn.BatchNorm(
-          use_running_average=not train,
-          momentum=norms.MOMENTUM,
-          epsilon=norms.EPSILON,
-          axis_name=self.axis_name,
-          name=f"{node.name}_norm",
-        )(x)
-
-      # A ReLU may be the quantizer's, a smooth function never is. A clip comes
-      # first, so that ranges are seen, and codes made, behind it.
-      if node.activation in _SMOOTH:
-        x = _SMOOTH[node.activation](x)
-      if node.clip:
-        x = jnp.minimum(x, node.clip)
-      self.sow("intermediates", node.name, x)
-      x = activate(x, node.name, node.activation == "relu")
-      tensors[node.name] = keep(x, node.name)
+      x = self._row(
+        node, [tensors[name] for name in node.inputs], quantizer, train, frozen
+      )
+      tensors[node.name] = self._keep(x, node.name, quantizer)
       if node.is_output:
         outputs[node.name] = x
     return x if len(outputs) == 1 else outputs
+
+  def _quantizer(self, batch, train, data, noise) -> Quantizer | None:
+    """That of the scheme; without one every tensor stays in floating point."""
+    if self.scheme is None:
+      return None
+    # flax makes a variable once, a quantizer may ask for it twice.
+    made = {}
+
+    def variable(kind, name, *start):
+      if (kind, name) not in made:
+        made[kind, name] = self.variable(kind, name, *start).value
+      return made[kind, name]
+
+    return self.scheme.quantizer(
+      Call(self.net, variable, train, batch, data, noise, self._update)
+    )
+
+  def _image(self, images, quantizer) -> halves.Kept:
+    x = self._activate(images, INPUT, quantizer)
+    if self.net.image_zero:
+      x = x - jnp.array(self.net.image_zero, jnp.float32) / 255
+    return self._keep(x, INPUT, quantizer)
+
+  def _row(
+    self,
+    node: Node,
+    inputs: list[halves.Kept],
+    quantizer: Quantizer | None,
+    train: bool,
+    frozen: Array | bool,
+  ) -> Array:
+    """What a node makes of what it reads, quantized where it is made."""
+    if node.norm and self.norm == norms.CORRECT:
+      norm = norms.FreezableNorm(
+        self.net.shapes[node.name][2], name=f"{node.name}_norm"
+      )
+      folded = quantizer and _Folded(quantizer, norm.fold())
+      x = norm(self._compute(node, inputs, folded), train, frozen)
+    else:
+      x = self._compute(node, inputs, quantizer)
+
+    # Plain batch norm after the quantized weights: see `norms`.
+    if node.norm and self.norm == norms.ABSORB:
+      x = nn.BatchNorm(
+        use_running_average=not train,
+        momentum=norms.MOMENTUM,
+        epsilon=norms.EPSILON,
+        axis_name=self.axis_name,
+        name=f"{node.name}_norm",
+      )(x)
+
+    # A ReLU may be the quantizer's, a smooth function never is. A clip comes
+    # first, so that ranges are seen, and codes made, behind it.
+    if node.activation in _SMOOTH:
+      x = _SMOOTH[node.activation](x)
+    if node.clip:
+      x = jnp.minimum(x, node.clip)
+    self.sow("intermediates", node.name, x)
+    return self._activate(x, node.name, quantizer, node.activation == "relu")
+
+  def _activate(self, x, name, quantizer, relu=False) -> Array:
+    """A tensor quantized once, however many nodes read it."""
+    site = self.net.site_of[name]
+    if quantizer is None or site is None:
+      return nn.relu(x) if relu else x
+    if relu and self.net.is_signed[site]:
+      x = nn.relu(x)  # else done by the unsigned quantizer, which clips at 0
+    if name in self.net.parts:
+      return x
+    # Blocks lie along what a product sums over
+    if (view := self.net.block_view.get(site)) is not None:
+      return view.undone(quantizer.activation(view.of(x), site))
+    return quantizer.activation(x, site)
+
+  def _keep(self, x, name, quantizer) -> halves.Kept:
+    """What is quantized is kept by its codes, where numbers are halves."""
+    unit, site = 1.0, self.net.site_of[name]
+    is_quantized = quantizer and site and name not in self.net.parts
+    if is_quantized and self.compute_dtype != halves.FLOAT32:
+      unit = quantizer.activation_unit(site)
+    return halves.keep(x, unit, self.compute_dtype)
 
   def _update(self, collection: str, name: str, value: Array) -> None:
     if self.is_mutable_collection(collection):

@@ -10,16 +10,19 @@ import onnx_writer
 import pytest
 from subject_test import NET
 
+from configs import export as export_config
 from fbq import config as config_lib
 from fbq import precision
 from fbq.config import ConfigError
 from fbq.experiments.compress import budgets, pipeline
 from fbq.experiments.compress.config import Compress
-from fbq.lab import experiment
+from fbq.lab import experiment, points, rounded_point, subject, trained_point
+from fbq.lab.finished import read as read_finished
 from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.nets import Node
 from fbq.ptq import calibration, one_pass
+from fbq.schemes.fixed import Fixed
 from fbq.search import problem
 
 
@@ -144,8 +147,7 @@ def test_other_inputs_of_the_same_name_are_refused(files, tmp_path):
   lab.open(workdir)
 
   def begin():
-    subject = pipeline.subject_of(settings)
-    pipeline.refuse_others(lab.workdir, "inputs", subject.calibration)
+    rounded_point.refuse_changed(lab.workdir, subject.of(settings))
 
   begin()
   with np.load(copy) as stored:
@@ -154,6 +156,87 @@ def test_other_inputs_of_the_same_name_are_refused(files, tmp_path):
   np.savez(copy, x=x)
   with pytest.raises(ConfigError, match="begun with other inputs"):
     begin()
+
+
+def test_a_run_is_exported_whole(finished, tmp_path, monkeypatch):
+  """DORY, TFLite, ONNX and C of a point, and why there is no DORY elsewhere."""
+  config = export_config.get_config(f"from={finished},point=8/8")
+  assert experiment.run(config, tmp_path / "eight") == ""
+  result = json.loads((tmp_path / "eight/result.json").read_text())
+  told = json.loads((finished / "result.json").read_text())["points"]["8/8"]
+  assert result["point"] == "8/8" and result["target"] == "xpulpnn_v1"
+  assert result["dory"].startswith("written; form") and "failed" not in result
+  for name in (
+    "dory/network.onnx",
+    "network.tflite",
+    "qdq.onnx",
+    "c/network.c",
+  ):
+    assert (tmp_path / "eight" / name).is_file()
+  assert result["images"] == result["same_class"]["64"] == 24
+  assert result["tflite"]["network.tflite"]["same_class"] >= 23
+
+  # The variables are those that made the logits of the run
+  run = read_finished(finished)
+  point = trained_point.load(run, "8/8")
+  bits = precision.to_array(run.lab.net, point.assignment)
+  logits = Model(run.lab.net, Fixed()).apply(
+    point.variables, point.images, False, bits
+  )
+  digest = points.digest(run.lab.net, point.assignment)
+  with np.load(rounded_point.path_of(finished, digest)) as stored:
+    np.testing.assert_allclose(logits, stored["logits1"], atol=1e-5)
+  assert point.accuracy == pytest.approx(told["accuracy"])
+  page = (tmp_path / "eight/report.html").read_text()
+  assert "test agreement; the run reports" in page
+  assert "network that was rounded" in page
+
+  # Another network or other inputs under the same names are no source
+  monkeypatch.setattr(
+    subject.imported,
+    "checked",
+    lambda _, real=subject.imported.checked: changed(
+      real(run.lab.settings.model)
+    ),
+  )
+  with pytest.raises(ConfigError, match="begun with other network"):
+    read_finished(finished)
+
+
+def changed(found):
+  params = dict(found.variables["params"])
+  params["fc1_bias"] = params["fc1_bias"] + 1
+  return found._replace(variables={**found.variables, "params": params})
+
+
+def test_variables_are_kept_bit_for_bit():
+  random = np.random.default_rng(0)
+  bits = {"a.weight": 3, "fc.weight": 8, "a.out": 4}
+  ranges = {
+    "a.weight": random.uniform(0.1, 2, 5).astype(np.float32),
+    "fc.weight": np.float32(0.7),
+    "a.out": np.float32(6),
+  }
+  codes = {
+    "a": random.integers(-4, 4, (3, 3, 2, 5)),
+    "fc": random.integers(-128, 128, (5, 4)),
+  }
+  params = {
+    f"{name}_kernel": x.astype(np.float32)
+    * (ranges[f"{name}.weight"] / np.float32(2 ** (bits[f"{name}.weight"] - 1)))
+    for name, x in codes.items()
+  } | {"fc_bias": random.normal(size=4).astype(np.float32)}
+  given = {
+    "params": params,
+    "batch_stats": {"a_norm": {"mean": np.ones(5), "var": np.full(5, 2.0)}},
+    "ranges": ranges,
+  }
+  stored = rounded_point.packed(given, bits)
+  assert stored["params/a_kernel"].dtype == np.int8
+  np.testing.assert_array_equal(stored["params/fc_kernel"], codes["fc"])
+  jax.tree.map(
+    np.testing.assert_array_equal, rounded_point.unpacked(stored, bits), given
+  )
 
 
 def test_each_layer_is_rounded_once_for_all_points(
@@ -169,6 +252,7 @@ def test_each_layer_is_rounded_once_for_all_points(
     pipeline.rounded_layers.moment_rounding, "round_columns", counted
   )
   config = given(files, "labelled.npz", target="gap9_ne16", cost="flash")
+  tmp_path, folder = tmp_path / "run", tmp_path
   assert not experiment.run(config, tmp_path)
   assert solved == [(2, 3, 4, 5, 6, 7, 8)] * 3  # layers with weights
   result = json.loads((tmp_path / "result.json").read_text())
@@ -176,9 +260,22 @@ def test_each_layer_is_rounded_once_for_all_points(
   assert result["float_accuracy"] == 1.0  # labels are the network's own
 
   # At most 2.5 passes for each choice that there is
+  _, found, _ = experiment.load(tmp_path)
+  choices = sum(len(by_bits) for by_bits in found.harm.values())
   stored = json.loads((tmp_path / "sensitivities.json").read_text())
-  choices = sum(len(by_bits) for by_bits in stored["harm"].values())
-  assert stored["passes"] <= 2.5 * choices
+  free = [by_bits for by_bits in found.harm.values() if len(by_bits) > 1]
+  assert set(stored) == set(found.harm)
+  assert found.passes == 1 + sum(len(by_bits) - 1 for by_bits in free)
+  assert found.passes <= 2.5 * choices
+
+  # Exported, the labels judge, and DORY is refused with the reason
+  exported = export_config.get_config(f"from={tmp_path}")
+  assert experiment.run(exported, folder / "export") == ""
+  found = json.loads((folder / "export/result.json").read_text())
+  assert found["point"] == result["recommended"]
+  assert "DORY has no code for gap9_ne16" in found["dory"]
+  assert not (folder / "export/dory").exists()
+  assert "test accuracy" in (folder / "export/report.html").read_text()
 
 
 @pytest.mark.parametrize("cost", ["cycles", "flash", "l2", "energy"])

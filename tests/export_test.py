@@ -292,7 +292,7 @@ def test_a_run_that_ends_in_no_points_is_refused(exported, tmp_path):
   own_points.finish(lab)
   with pytest.raises(ConfigError, match="ends in no fine-tuned points"):
     lab_cases.checked(configured(lab.workdir))
-  with pytest.raises(ConfigError, match="'export' trains no network"):
+  with pytest.raises(ConfigError, match="'export' leaves no network"):
     lab_cases.checked(configured(exported))
   (lab.workdir / "config.json").write_text("{}")
   with pytest.raises(ConfigError, match="another version of fbq"):

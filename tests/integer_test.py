@@ -277,3 +277,12 @@ def test_variables_must_be_those_of_the_network():
   ranges = {**full["ranges"], "c.out": np.float32(1)}
   with pytest.raises(ValueError, match="'c.out'.* mix adds that to 'a.out'"):
     lowering.lower(MIX, {**full, "ranges": ranges}, bits)
+
+
+def test_large_networks_run_few_images_at_a_time():
+  small = nets.build("resnet8")
+  large = nets.efficientnet_lite0(resolution=224, classes=1000)
+  assert integer.images_at_a_time(small) == 360
+  few = integer.images_at_a_time(large)
+  numbers = sum(h * w * c for h, w, c in large.shapes.values())
+  assert 1 <= few <= 16 and 32 * numbers * few <= 2**31

@@ -2,9 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from fbq.lab.kept import kept
+from fbq.lab.kept import kept, kept_arrays
 
 
 def test_it_is_measured_once_and_the_same_from_then_on(tmp_path):
@@ -27,3 +28,16 @@ def test_a_measurement_that_fails_leaves_no_file(tmp_path):
     kept(tmp_path / "0.json", lambda: 1 / 0)
   assert not list(tmp_path.iterdir())
   assert kept(tmp_path / "0.json", lambda: 3) == 3
+
+
+def test_arrays_are_made_once(tmp_path):
+  path, calls = tmp_path / "some" / "x.npz", []
+
+  def make():
+    calls.append(1)
+    return {"a": np.arange(3, dtype=np.int8), "b": np.float32(0.1)}
+
+  for _ in range(2):
+    found = kept_arrays(path, make)
+    assert found["a"].dtype == np.int8 and found["b"] == np.float32(0.1)
+  assert calls == [1] and [p.name for p in path.parent.iterdir()] == ["x.npz"]

@@ -17,7 +17,9 @@ from fbq.experiments.ladder import config, page, pipeline
 from fbq.experiments.ladder.methods import METHODS
 from fbq.lab import experiment
 from fbq.lab.lab import Lab
+from fbq.lab.rounded_judge import RoundedJudge
 from fbq.nets import Net, Node
+from fbq.ptq import calibration as ptq_calibration
 from fbq.ptq.bench import Bench
 from fbq.report.run import Run
 from fbq.schemes import gridded
@@ -81,7 +83,7 @@ def given(files, **changes):
     ),
     weight_bits=BITS,
     mixed_by="adaround",
-    rounding=dict(steps=3, batch_size=4),
+    rounding_steps=20,
     targets={"gap9_ne16": {}, "xpulpnn_v2": {}},
     choices=(
       dict(target="gap9_ne16", cost="weight_bytes", shares=(0.5, 0.3)),
@@ -209,13 +211,42 @@ def test_what_each_target_can_do_is_costed_there(ran):
     assert (rival and rival.numbers.kl) == min(within, default=None)
 
 
-def test_networks_are_rounded_once(ran):
-  """Uniform ones by their bits, chosen ones by all of theirs."""
+def test_layers_are_rounded_once_for_all_networks(ran):
   names = {path.name for path in (ran[0] / "rounded").iterdir()}
-  uniform = {f"adaround-{bits}.npz" for bits in BITS}
-  assert uniform <= names
-  different = {json.dumps(p.bits) for p in ran[1].chosen}
-  assert len(names - uniform) <= len(different)
+  assert names == {f"{node.name}.npz" for node in NET.nodes if node.has_weights}
+  with np.load(ran[0] / "rounded/pw1.npz") as stored:
+    assert stored["codes"].shape == (len(BITS), 1, 1, 8, 8)
+    assert (stored["error"] <= stored["nearest_error"] * (1 + 1e-6)).all()
+
+
+def test_rounded_networks_are_those_of_integers(files, ran):
+  """By the scheme of integers: here all activations are behind a ReLU."""
+  lab = Lab(of(config.Ladder, given(files)))
+  calibration, held_back = splits(files)
+  shop = pipeline._workshop(
+    lab.settings, _Folder(ran[0]), NET, VARIABLES, calibration.images
+  )
+  ranges = ptq_calibration.ranges(shop.net, shop.histograms, (8,), "min_max")
+  judge = RoundedJudge(
+    shop.net,
+    {**shop.variables, "batch_stats": {}},
+    *(shop.rounded, shop.ladder, ranges, held_back.images),
+    held_back.labels,
+    batch=4,
+  )
+  bits = shop.uniform(4) | {"dw1.weight": 2, "fc.weight": 8}
+  found = shop.apply("adaround", bits, correct=False)
+  logits = shop.logits(found, held_back.images)
+  np.testing.assert_allclose(logits, judge.logits(bits), atol=1e-4)
+
+  # Corrected, its layers' means are the float network's: those of logits too
+  few = calibration.images[: lab.settings.inputs.correction]
+  wanted = shop.logits(None, few).mean(0)
+  off = [
+    np.abs(shop.logits(shop.apply("adaround", bits, x), few).mean(0) - wanted)
+    for x in (True, False)
+  ]
+  assert off[0].max() < 1e-4 < off[1].max()
 
 
 def test_a_stopped_run_ends_with_the_same_numbers(files, ran, tmp_path):
@@ -227,13 +258,37 @@ def test_a_stopped_run_ends_with_the_same_numbers(files, ran, tmp_path):
   measured = json.loads(path.read_text())
   few = list(measured)[: len(measured) // 2]
   path.write_text(json.dumps({name: measured[name] for name in few}))
-  (workdir / "rounded/adaround-4.npz").unlink()
+  (workdir / "rounded/pw1.npz").unlink()
   experiment.run(given(files), workdir)
   before, after = (
     json.loads((folder / "results.json").read_text())["results"]
     for folder in (ran[0], workdir)
   )
   assert before == after
+
+
+def test_other_inputs_of_the_same_name_are_refused(
+  files, tmp_path, monkeypatch
+):
+  """After a stop, before anything is rounded for them."""
+  copy, workdir = tmp_path / "x.npz", tmp_path / "run"
+  inputs = given(files).inputs.to_dict() | {"path": str(copy)}
+  settings = given(files, inputs=inputs)
+  with np.load(files / "x.npz") as stored:
+    arrays = dict(stored)
+  np.savez(copy, **arrays)
+
+  def stopped(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(pipeline, "_workshop", stopped)
+  for _ in range(2):  # the same again is no other
+    with pytest.raises(KeyboardInterrupt):
+      experiment.run(settings, workdir)
+  arrays["x"][0, 0, 0] ^= 1
+  np.savez(copy, **arrays)
+  with pytest.raises(ConfigError, match="begun with other inputs; use another"):
+    experiment.run(settings, workdir)
 
 
 def test_rows_and_page(ran, tmp_path):
@@ -308,7 +363,6 @@ def test_too_few_inputs_are_told(files):
   for changes, message in (
     (dict(correction=9), "inputs.correction is 9, expected 1 to 8"),
     (dict(sensitivity=99), "inputs.sensitivity is 99, expected 1 to 8"),
-    (dict(correction=2), "rounding.batch_size is 4, expected 1 to 2"),
   ):
     checked = of(config.Ladder, given(files, inputs=base | changes))
     with pytest.raises(ConfigError, match=message):

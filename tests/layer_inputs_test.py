@@ -1,7 +1,6 @@
 """What layers read: as much as their outputs are made of, and its moments."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,6 +8,7 @@ from fbq.model import Model
 from fbq.nets.graph import INPUT, Net
 from fbq.nets.node import Node
 from fbq.ptq import layer_inputs
+from fbq.ptq.walk import Walk
 
 NET = Net(
   "reads",
@@ -29,9 +29,11 @@ def case():
   _, seen = Model(NET).apply(
     variables, images, False, mutable=["intermediates"]
   )
-  read = layer_inputs.gathered(
-    layer_inputs.seen_by(NET, None), variables, [images[:2], images[1:]]
-  )
+  read, walk = {}, Walk(NET, variables, [images[:2], images[1:]])
+  for node in NET.nodes:
+    inputs = [tensors[0] for tensors in walk.read(node.name)]
+    read[node.name] = layer_inputs.patches(NET, node.name, inputs)
+    walk.step(node.name, variables)
   return variables["params"], seen["intermediates"], read
 
 
@@ -54,12 +56,11 @@ def test_patches_by_weights_are_outputs(case, node):
 
 
 def test_some_pixels_are_the_same_in_every_pass():
-  images = jnp.ones((2, *NET.input_shape))
-  variables = Model(NET).init(jax.random.key(1), images, False)
-  some = layer_inputs.seen_by(NET, None, 3)
-  first, second = some(variables, images), some(variables, images)
-  assert first["conv"].shape == (6, 6, 2)
-  np.testing.assert_array_equal(first["dw"], second["dw"])
+  images = np.random.default_rng(0).uniform(size=(2, *NET.input_shape))
+  some = layer_inputs.patches(NET, "conv", [images], 3)
+  again = layer_inputs.patches(NET, "conv", [images[:1], images[1:]], 3)
+  assert some.shape == (6, 6, 2)
+  np.testing.assert_array_equal(some, again)
 
 
 @pytest.mark.parametrize("node", NET.nodes[:3], ids=lambda node: node.name)
@@ -94,3 +95,22 @@ def test_what_is_read_as_in_float_moves_no_weight():
   found = layer_inputs.moments(node, kernel, x, x)
   np.testing.assert_allclose(found.target[0], kernel[0, 0], rtol=1e-4)
   np.testing.assert_allclose(found.shift, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [20, 30])
+def test_few_rows_are_given_where_they_are_the_cheaper_form(count):
+  random = np.random.default_rng(0)
+  node = Node("fc", "linear", ("pw",), 3, bias=True)
+  x = random.normal(size=(count, 1, 50)).astype(np.float32)
+  found = layer_inputs.moments(
+    node, random.normal(size=(50, 3)).astype(np.float32), x, x
+  )
+  if count == 30:
+    assert found.rows is None
+    return
+  product = found.rows[0].T @ found.rows[0]
+  more = found.inputs[0] - product
+  off_diagonal = more - np.diag(np.diag(more))
+  np.testing.assert_allclose(off_diagonal, 0, atol=1e-5)
+  mean = np.trace(product) / 50
+  np.testing.assert_allclose(np.diag(more), 0.01 * mean, rtol=1e-3)

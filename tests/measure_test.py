@@ -355,3 +355,29 @@ def test_wrong_settings_are_told_before_anything_runs(tmp_path):
     settings = Measuring(**(config().to_dict() | changes))
     with pytest.raises(ConfigError, match=message):
       check(settings, Lab(settings))
+
+
+@pytest.mark.parametrize("what", ["inputs", "hardware"])
+def test_a_run_begun_with_others_is_refused(tmp_path, monkeypatch, what):
+  """Pictures of the same name, or another machine, after a stop."""
+  path = tmp_path / "x.npy"
+  x = np.zeros((4, 16, 16, 3), np.uint8)
+  np.save(path, x)
+  given = config()
+  given.images = str(path)
+
+  def stopped(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(pipeline.inputs, "variables", stopped)
+  for _ in range(2):  # the same again is no other
+    with pytest.raises(KeyboardInterrupt):
+      experiment.run(given, tmp_path / "run")
+  if what == "inputs":
+    x[0, 0, 0] = 1
+    np.save(path, x)
+  else:
+    about = pipeline.machine.about() | {"cores": "1000"}
+    monkeypatch.setattr(pipeline.machine, "about", lambda: about)
+  with pytest.raises(ConfigError, match=f"begun with other {what}; use anoth"):
+    experiment.run(given, tmp_path / "run")

@@ -128,6 +128,8 @@ def test_where_no_image_differs_a_loss_is_still_possible():
   same = dataclasses.replace(make("p", 900, 0.96).validation, sources=287)
   assert same.largest_loss(0.8) == pytest.approx(0.0056, abs=1e-5)
   assert same.largest_loss(0.8) > 1 - 0.2 ** (1 / 287)
+  two = dataclasses.replace(same, sources=2)
+  assert two.largest_loss(0.97) == 1  # no more than all, however few they are
 
 
 @pytest.mark.parametrize("losing", [0, 1, 2, 5, 20])

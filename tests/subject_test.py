@@ -9,6 +9,7 @@ import pytest
 
 from fbq.data.inputs import Inputs
 from fbq.lab import imported, subject
+from fbq.lab.subject import FromFile
 from fbq.model import Model
 from fbq.nets.graph import INPUT, Net
 from fbq.nets.node import Node
@@ -38,6 +39,12 @@ def written(folder, bias=True):
   return path
 
 
+def build(path, calibration, test="", **more):
+  given = dict(model=path, calibration=calibration, test=test)
+  texts = {name: str(value) for name, value in given.items()}
+  return subject.build(FromFile(**texts, **more))
+
+
 def logits(net, variables, images):
   images = np.asarray(images, np.float32)
   return np.asarray(Model(net).apply(variables, images, False))
@@ -48,7 +55,7 @@ def test_pixels_are_split_and_normalized_before_the_file(tmp_path):
   x = np.random.default_rng(0).integers(0, 256, (40, 6, 5, 3), np.uint8)
   np.savez(tmp_path / "x.npz", images=x, labels=np.arange(40) % 3)
   pair = ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
-  found = subject.build(
+  found = build(
     path, tmp_path / "x.npz", calibration_images=16, normalization=pair
   )
   sizes = [len(found.calibration)]
@@ -82,7 +89,7 @@ def test_numbers_of_any_range_become_images(tmp_path, bias):
   x = np.random.default_rng(0).normal(size=(20, 6, 5, 3)).astype(np.float32)
   x[:, 0, 0, :2] = -4, 5  # every part spans the same numbers
   np.save(tmp_path / "x.npy", x.clip(-4, 5))
-  found = subject.build(path, tmp_path / "x.npy")
+  found = build(path, tmp_path / "x.npy")
   assert not found.has_labels and not found.net.image_zero == ()
   images = np.concatenate([found.calibration, found.test.images])
   assert images.min() >= 0 and images.max() <= 1
@@ -104,7 +111,7 @@ def test_inputs_to_report_may_be_others(tmp_path):
   x = random.integers(0, 256, (40, 6, 5, 3), np.uint8)
   np.savez(tmp_path / "a.npz", x=x[:20])
   np.savez(tmp_path / "b.npz", x=x[20:], y=np.zeros(20, int))
-  found = subject.build(
+  found = build(
     path, tmp_path / "a.npz", tmp_path / "b.npz", calibration_images=8
   )
   assert len(found.validation.images) == 12 and len(found.test.images) == 20
@@ -133,7 +140,7 @@ def test_inputs_that_do_not_fit_take_one_line(
   path = written(tmp_path)
   np.savez(tmp_path / "x.npz", **arrays)
   with pytest.raises(ValueError, match=message):
-    subject.build(path, tmp_path / "x.npz", **options)
+    build(path, tmp_path / "x.npz", **options)
 
 
 def test_inputs_to_report_on_are_no_others_again():

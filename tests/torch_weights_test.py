@@ -229,7 +229,9 @@ def test_other_files_are_refused_with_what_to_do(tmp_path):
   (tmp_path / "net.bin").write_bytes(b"PK")
   with pytest.raises(ValueError, match="safetensors.torch.save_file"):
     torch_weights.read(tmp_path / "net.bin")
-  with pytest.raises(ValueError, match="there is no such file"):
+  with pytest.raises(ValueError, match="the package no_such is not installed"):
+    torch_weights.read("no_such:weights.pth")
+  with pytest.raises(ValueError, match="there is no such file$"):
     torch_weights.read(tmp_path / "net.npz")
 
 

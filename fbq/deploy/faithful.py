@@ -155,7 +155,7 @@ def compare(
   network: integer.IntegerNet,
   variables: Mapping[str, Any],
   images: jax.Array,
-  batch: int = 360,
+  batch: int | None = None,
 ) -> Faithfulness:
   """What differs on images, and what can differ at all.
 
@@ -163,10 +163,11 @@ def compare(
     network: integer network, lowered from `variables`.
     variables: variables of the trained model under `Fixed`.
     images: [B, H, W, C], values in [0, 1].
-    batch: images at a time.
+    batch: images at a time; None: as `integer.images_at_a_time` has them.
   """
   # Counts add up over batches, so images need not fit memory at once.
   net = network.net
+  batch = batch or integer.images_at_a_time(net)
   bits = precision.to_array(net, network.bits, packing.LADDER)
   forced = collections.defaultdict(collections.Counter)
   chained = collections.defaultdict(collections.Counter)

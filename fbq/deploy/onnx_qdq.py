@@ -19,6 +19,7 @@ from fbq.nets.graph import INPUT
 
 OPSET = 21
 IR_VERSION = 10
+_BATCH_BYTES = 2**25  # of images that run at a time
 
 
 def build(
@@ -69,9 +70,13 @@ def session(model: Any, threads: int = 0, optimized: str = "") -> Any:
   )
 
 
-def run(session_: Any, images: np.ndarray, batch: int = 360) -> np.ndarray:
+def run(
+  session_: Any, images: np.ndarray, batch: int | None = None
+) -> np.ndarray:
   """Logits [B, classes] of images [B, H, W, C] with values in [0, 1]."""
   images = np.asarray(images, np.float32).transpose(0, 3, 1, 2)
+  # Tensors in between are some ten times as large as an image, or more
+  batch = batch or max(1, min(360, _BATCH_BYTES // images[0].nbytes))
   return np.concatenate(
     [
       session_.run(None, {INPUT: images[i : i + batch]})[0]

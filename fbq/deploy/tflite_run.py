@@ -16,7 +16,6 @@ from fbq.nets.graph import INPUT
 # Kernels that LiteRT has: XNNPACK's, where it takes a layer; its own; and its
 # plain ones.
 KERNELS = ("AUTO", "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "BUILTIN_REF")
-_BATCH = 360  # as in `faithful.compare`, so that one compilation serves both
 
 
 class Comparison(NamedTuple):
@@ -78,9 +77,9 @@ def session(
 def run(session_: Any, codes: np.ndarray) -> np.ndarray:
   """Logits [B, classes] of images in codes [B, H, W, C], 0 to 255."""
   made = session_.get_output_details()[0]["index"]
-  found = []
-  for start in range(0, len(codes), _BATCH):
-    _invoke(session_, codes[start : start + _BATCH])
+  found, batch = [], 32
+  for start in range(0, len(codes), batch):
+    _invoke(session_, codes[start : start + batch])
     found.append(session_.get_tensor(made))
   return np.concatenate(found)
 
@@ -121,8 +120,10 @@ def compare(
   """
   session_ = session(data, kernels, keeps=True)
   values, equal, largest, classes = 0, 0, 0, []
-  for start in range(0, len(codes), _BATCH):
-    part = codes[start : start + _BATCH]
+  # As in `faithful.compare`, so that one compilation serves both
+  batch = integer.images_at_a_time(network.net)
+  for start in range(0, len(codes), batch):
+    part = codes[start : start + batch]
     found = tensors(session_, network, part)
     wanted = integer.integer_tensors(network, jnp.asarray(part))
     for node in network.net.nodes[:-1]:

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from fbq import config
 from fbq.config import ConfigError
-from fbq.lab import experiment, workdir
+from fbq.lab import experiment, rounded_point, workdir
 from fbq.lab.lab import Lab
 from fbq.lab.settings import Training
+from fbq.lab.subject import FromFile
 from fbq.train.checkpoints import Checkpoints
 from fbq.train.log import Log
 from fbq.train.loop import Trainer
@@ -37,7 +38,7 @@ def read(directory: Path, log: Log | None = None) -> FinishedRun:
     log: where lines for the reader go; needed for what loads networks.
 
   Raises:
-    ConfigError: no finished run, one that trains no network, or one that this
+    ConfigError: no finished run, one that leaves no network, or one that this
       version cannot read.
   """
   try:
@@ -45,12 +46,19 @@ def read(directory: Path, log: Log | None = None) -> FinishedRun:
     if not workdir.is_finished(directory):
       raise ConfigError("its run is not finished; give its command again")
     kind, results, _ = experiment.load(directory)
-    if not issubclass(kind.settings, Training):
-      raise ConfigError(f"a run of {claim['experiment']!r} trains no network")
-    # The trained networks hold all that a float checkpoint gave.
-    given = {**workdir.settings_of(claim), "float_checkpoint": ""}
-    lab = Lab(config.of(kind.settings, given))
-    _ = lab.net, lab.task
+    given = workdir.settings_of(claim)
+    if issubclass(kind.settings, Training):
+      # The trained networks hold all that a float checkpoint gave.
+      lab = Lab(config.of(kind.settings, {**given, "float_checkpoint": ""}))
+      _ = lab.net, lab.task
+    elif issubclass(kind.settings, FromFile):
+      lab = Lab(config.of(kind.settings, given))
+      lab.workdir = directory
+      rounded_point.adopt(lab)
+    else:
+      raise ConfigError(
+        f"a run of {claim['experiment']!r} leaves no network to deploy"
+      )
   except ConfigError as error:
     raise ConfigError(f"config.source, {directory}: {error}") from error
   lab.workdir, lab.fingerprint = directory, workdir.fingerprint(claim)

@@ -1,8 +1,9 @@
 """Numbers that take long and are not resumed in the middle: kept in a file."""
 
 import hashlib
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +48,38 @@ def kept(path: Path, measure: Callable[[], Any]) -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content + "\n")
   return json.loads(path.read_text())
+
+
+class KeptNumbers:
+  """Numbers by name in one file, so that none is measured twice.
+
+  Attributes:
+    path: JSON file, written anew with each number.
+  """
+
+  def __init__(self, path: Path):
+    self.path = path
+    self._found = json.loads(path.read_text()) if path.exists() else {}
+
+  def of(self, name: str, measure: Callable[[], Any]) -> Any:
+    """What `measure` gives, as JSON has it, or what is kept of it."""
+    if name not in self._found:
+      content = json.dumps({**self._found, name: measure()}, indent=1)
+      write_atomically(self.path, content + "\n")
+      # As it will be read, should the run be stopped
+      self._found = json.loads(content)
+    return self._found[name]
+
+
+def kept_arrays(
+  path: Path, make: Callable[[], Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+  """Arrays out of a .npz file, made and put there if it is not."""
+  if not path.exists():
+    content = io.BytesIO()
+    arrays: Any = make()
+    np.savez(content, **arrays)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content.getvalue())
+  with np.load(path, allow_pickle=False) as stored:
+    return {key: stored[key] for key in stored.files}

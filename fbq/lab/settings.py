@@ -81,8 +81,15 @@ Baselines = Annotated[
     f"some of {precision.BITS}, 8 among them: the report compares with it",
   ),
 ]
-
-
+Normalization = Annotated[
+  tuple[tuple[float, ...], ...],
+  Check(
+    lambda pair: (
+      len(pair) in (0, 2) and all(len(part) in (1, 3) for part in pair)
+    ),
+    "(mean, std), each of one or three colours, or ()",
+  ),
+]
 Target = Annotated[float, Field(gt=0, le=1)]
 Targets = Annotated[
   tuple[Target, ...],
@@ -205,35 +212,33 @@ Data = Annotated[
 ]
 
 
-class Training(Settings):
+class FloatNet(Settings):
+  """A network, and the file that its weights come from."""
+
+  net: NetSettings = NetSettings()
+  "The network."
+  float_checkpoint: str = ""
+  "File of its weights in float (.npz, .safetensors, .pt), or the .onnx or \
+  .tflite file that net is; 'package:path' is a file of an installed package; \
+  '': there is none."
+  checkpoint_layout: str = ""
+  "How the checkpoint names its weights; '': told from names and shapes."
+  checkpoint_images: Normalization = ()
+  "(mean, std) by colour of the images that the checkpoint was trained on, as \
+  (x - mean) / std; (): images from 0 to 1."
+
+
+class Training(FloatNet):
   """What every experiment that trains can be set to."""
 
   experiment: str
   "Experiment: a short name, or 'package.module:attribute'."
-  net: NetSettings = NetSettings()
-  "Network that is trained."
   data: Data
   "Data set: its name and settings, see fbq/lab/data.py."
   float_training: Stage = Stage(
     steps=2000, learning_rate=0.05, weight_decay=1e-4
   )
   "Training of the float network."
-  float_checkpoint: str = ""
-  "File of a float network's weights (.npz, .safetensors), or the .onnx or \
-  .tflite file that net is; '': it is trained."
-  checkpoint_layout: str = ""
-  "How the checkpoint names its weights; '': told from names and shapes."
-  checkpoint_images: Annotated[
-    tuple[tuple[float, ...], ...],
-    Check(
-      lambda pair: (
-        len(pair) in (0, 2) and all(len(part) in (1, 3) for part in pair)
-      ),
-      "(mean, std), each of one or three colours, or ()",
-    ),
-  ] = ()
-  "(mean, std) by colour of the images that the checkpoint was trained on, as \
-  (x - mean) / std; (): images from 0 to 1."
   calibration_images: int = Field(256, ge=1, le=10**7)
   "Training images on which ranges are calibrated."
   checkpoint_every: Count = 200

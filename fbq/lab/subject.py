@@ -6,19 +6,48 @@ into the layers that read them.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
+from fbq.config import ConfigError, Count, Seed, Settings
+from fbq.data import DataError
 from fbq.data import inputs as inputs_lib
 from fbq.data.inputs import Inputs
 from fbq.lab import imported
 from fbq.lab.pretrained import KINDS
+from fbq.lab.settings import Normalization
 from fbq.nets.graph import INPUT, Net
 from fbq.nets.imported import Imported
 from fbq.train import image_norm
+
+
+class FromFile(Settings):
+  """A network out of a file, and inputs to calibrate and judge it by."""
+
+  model: str
+  "The .onnx or .tflite file of the network."
+  calibration: str
+  "Inputs: a folder of pictures or of .bin files, a .npz, .npy or .bin file."
+  test: str = ""
+  "Inputs to report on; '': some of config.calibration are held back for it."
+  labels_from_folders: bool = False
+  "Whether the folder that a picture lies in is its class."
+  raw_type: Literal["", "uint8", "int8", "float32"] = ""
+  "What .bin files hold; '': told from their size and the network."
+  normalization: Normalization = ()
+  "(mean, std) by channel of pixels before the file, as (x - mean) / std; (): \
+  it reads images in [0, 1], or integers."
+  calibration_images: int = Field(128, ge=8, le=10**6)
+  "Inputs that ranges, roundings and harm are found by; half of all at most."
+  held_images: int = Field(1000, ge=8, le=10**6)
+  "Most inputs that are held back, half to choose by, half to report."
+  batch_size: Count = 32
+  "Inputs at a time; divides calibration_images."
+  seed: Seed = 0
+  "Seed of the split of the inputs."
 
 
 class Part(NamedTuple):
@@ -60,57 +89,48 @@ class Subject(NamedTuple):
     return self.validation.labels is not None and self.test.labels is not None
 
 
-def build(
-  model: str | Path,
-  calibration: str | Path,
-  test: str | Path = "",
-  *,
-  calibration_images: int = 128,
-  held_images: int = 1000,
-  normalization: Sequence[Sequence[float]] = (),
-  raw_type: str = "",
-  labels_from_folders: bool = False,
-  seed: int = 0,
-) -> Subject:
-  """A network and its inputs, read and split.
+def of(settings: FromFile) -> Subject:
+  """Network and inputs of the settings; ConfigError if they cannot be had."""
+  try:
+    return build(settings)
+  except DataError as error:
+    raise ConfigError(f"config.calibration or test: {error}") from error
+  except (ValueError, ModuleNotFoundError) as error:
+    raise ConfigError(f"config.model or calibration: {error}") from error
 
-  Args:
-    model: .onnx or .tflite file.
-    calibration: inputs, see `fbq.data.inputs.read`.
-    test: inputs to report on; "": a part of those of calibration.
-    calibration_images: inputs to calibrate with, half of them all at most.
-    held_images: most inputs that are held back, to choose by and to report.
-    normalization: (mean, std) by channel of pixels before the file; (): it
-      reads images in [0, 1], or integers.
-    raw_type, labels_from_folders: see `fbq.data.inputs.read`.
-    seed: seed of the split.
+
+def build(settings: FromFile) -> Subject:
+  """A network and its inputs, read and split.
 
   Raises:
     ValueError: the file cannot be taken, or inputs that do not fit it.
     fbq.data.DataError: inputs that cannot be read.
   """
-  found = imported.checked(model)
+  found = imported.checked(settings.model)
   options: dict[str, Any] = dict(
     shape=found.net.input_shape,
     codes=found.codes,
-    raw_type=raw_type,
-    from_folders=labels_from_folders,
+    raw_type=settings.raw_type,
+    from_folders=settings.labels_from_folders,
     classes=found.net.shapes[found.net.nodes[-1].name][2],
-    seed=seed,
+    seed=settings.seed,
   )
-  most = calibration_images + held_images
-  given = inputs_lib.read(calibration, most=most, **options)
-  reported = (
-    inputs_lib.read(test, most=held_images, **options) if test else None
-  )
+  most = settings.calibration_images + settings.held_images
+  given = inputs_lib.read(settings.calibration, most=most, **options)
+  reported = None
+  if settings.test:
+    reported = inputs_lib.read(
+      settings.test, most=settings.held_images, **options
+    )
   if reported is not None and reported.kind != given.kind:
     raise ValueError(
-      f"{test} has {reported.kind}, expected {given.kind} as {calibration} has"
+      f"{settings.test} has {reported.kind}, expected {given.kind} as "
+      f"{settings.calibration} has"
     )
 
   # The same scale for all, from what is calibrated with
-  parts = _split(given, reported, calibration_images, seed)
-  scale = _scale_of(found, parts[0], normalization)
+  parts = _split(given, reported, settings.calibration_images, settings.seed)
+  scale = _scale_of(found, parts[0], settings.normalization)
   net, variables, ranges = _for_images(found, scale)
   calibrated, validation, reported = (
     Part(_images(part, found, scale), part.labels) for part in parts

@@ -1,7 +1,8 @@
-"""A fine-tuned point of a finished run, as it was left: what is deployed.
+"""A point of a finished run, as it was left: what is deployed.
 
 Of any experiment whose record tells "points" and the "recommended" one, as
-`fbq.lab.points` does, and whose settings have `fine_tuning` and `qat`.
+`fbq.lab.points` does, and whose settings have `fine_tuning` and `qat`, or are
+of a network out of a file, which is rounded and not trained.
 """
 
 import os
@@ -10,29 +11,34 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fbq import precision
 from fbq.config import ConfigError, require
 from fbq.deploy.trained import deployable
-from fbq.lab import finished
+from fbq.lab import finished, rounded_point
 from fbq.lab.fine_tuning import FineTuner, recipe_of
 from fbq.lab.finished import FinishedRun
-from fbq.lab.points import file_of, training_of
+from fbq.lab.points import digest, file_of, training_of
+from fbq.lab.subject import FromFile
 from fbq.nets import Net
 
 BEST = "best"
 
 
 class TrainedPoint(NamedTuple):
-  """A fine-tuned assignment of a run.
+  """An assignment of a run, fine-tuned or rounded.
 
   Attributes:
     name: name of the point in the run.
     net: network of the run, as it is deployed.
     assignment: bits of every site.
-    variables: after fine-tuning: params, batch_stats, ranges.
-    images, labels: test set of the run.
+    variables: as it was left: params, batch_stats, ranges.
+    images, labels: test set of the run; the float network's classes where it
+      has no labels.
     accuracy: test accuracy that the run reports.
+    made: "trained" or "rounded".
+    measure: "accuracy", or "agreement" with the float network's classes.
   """
 
   name: str
@@ -42,6 +48,8 @@ class TrainedPoint(NamedTuple):
   images: jax.Array
   labels: jax.Array
   accuracy: float
+  made: str = "trained"
+  measure: str = "accuracy"
 
 
 def find(run: FinishedRun, point: str) -> tuple[str, dict[str, int]]:
@@ -57,8 +65,10 @@ def find(run: FinishedRun, point: str) -> tuple[str, dict[str, int]]:
   """
   directory, settings = run.lab.workdir, run.lab.settings
   summary = run.results.summary()
-  is_tuned = hasattr(settings, "fine_tuning") and hasattr(settings, "qat")
-  if not is_tuned or not {"points", "recommended"} <= set(summary):
+  is_left = isinstance(settings, FromFile) or (
+    hasattr(settings, "fine_tuning") and hasattr(settings, "qat")
+  )
+  if not is_left or not {"points", "recommended"} <= set(summary):
     raise ConfigError(
       f"config.source, {directory}: a run of {settings.experiment!r} ends in "
       "no fine-tuned points; expected one whose results tell points and the "
@@ -84,6 +94,17 @@ def load(run: FinishedRun, point: str) -> TrainedPoint:
   """
   name, assignment = find(run, point)
   lab, settings = run.lab, run.lab.settings
+  if isinstance(settings, FromFile):
+    variables, logits = rounded_point.load(
+      lab.workdir, digest(lab.net, assignment), assignment
+    )
+    images, labels = lab.test
+    return TrainedPoint(
+      *(name, lab.net, assignment, variables, images, labels),
+      accuracy=float(np.mean(logits.argmax(-1) == labels)),
+      made="rounded",
+      measure=run.results.summary()["measure"],
+    )
   tuner = FineTuner(lab, recipe_of(settings.qat), settings.fine_tuning)
 
   # The checkpoint, in the shapes of what was trained

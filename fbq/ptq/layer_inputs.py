@@ -5,20 +5,14 @@ the moments of what it reads are all that rounding needs of the data: a step of
 an optimizer then costs the same for any number of images.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fbq import ops
-from fbq.model import Model
 from fbq.nets.graph import Net, Node
-from fbq.schemes.scheme import Scheme
-from fbq.train.steps import compile_once
 
-Array = jax.Array
 _DAMPING = 0.01  # of the mean of the diagonal
 ROUNDED = ("conv", "depthwise", "linear")  # operators whose inputs are seen
 
@@ -36,46 +30,34 @@ class Moments(NamedTuple):
     shift: float32 [O], what outputs of `target` lack in the mean; 0 where
       nothing behind the layer can add it.
     mean: float32 [G, n], E[q].
+    rows: float32 [G, N, n], of which `inputs` without the more is the product,
+      where N < n / 2 makes that the cheaper form; else None.
   """
 
   inputs: np.ndarray
   target: np.ndarray
   shift: np.ndarray
   mean: np.ndarray
+  rows: np.ndarray | None = None
 
 
-def seen_by(
-  net: Net, scheme: Scheme | None, positions: int = 64
-) -> Callable[..., dict[str, Array]]:
-  """A compiled `see(variables, images, data) -> {layer: [B P, taps, C]}`.
-
-  What each layer with weights reads to make some of its output pixels.
+def patches(
+  net: Net, name: str, batches: Sequence[Any], positions: int = 64
+) -> np.ndarray:
+  """[N, taps, C]: what a layer reads to make some of its output pixels.
 
   Args:
     net: the network.
-    scheme: scheme that quantizes it; None for floating point.
+    name: the layer, one of `ROUNDED`.
+    batches: tensors [B, H, W, C] that it reads.
     positions: output pixels of each image, the same in all; by number of the
       layer they are drawn once.
   """
-  model = _Watching(net, scheme, positions=positions)
-
-  def see(variables, images, data=None):
-    _, seen = model.apply(variables, images, False, data, mutable=["read"])
-    return {name: found[0] for name, found in seen["read"].items()}
-
-  return compile_once(see)
-
-
-class _Watching(Model):
-  """A model that tells what its layers read."""
-
-  positions: int = 64
-
-  def _compute(self, node, inputs, quantizer):
-    if node.op in ROUNDED:
-      pixels = _pixels(self.net, node, self.positions)
-      self.sow("read", node.name, _patches(node, inputs[0].value, *pixels))
-    return super()._compute(node, inputs, quantizer)
+  node = net.node[name]
+  pixels = _pixels(net, node, positions)
+  return np.concatenate(
+    [_patches(node, np.asarray(x), *pixels) for x in batches]
+  )
 
 
 def _pixels(net: Net, node: Node, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -88,18 +70,18 @@ def _pixels(net: Net, node: Node, most: int) -> tuple[np.ndarray, np.ndarray]:
   return places // width, places % width
 
 
-def _patches(node: Node, x: Array, rows, columns) -> Array:
+def _patches(node: Node, x: np.ndarray, rows, columns) -> np.ndarray:
   """[B P, taps, C]: what is under the kernel at some output pixels."""
   if node.op == "linear":
     return x.reshape(len(x), 1, -1)
-  x = jnp.pad(x, ((0, 0), *ops.edges(node.padding), (0, 0)))
+  x = np.pad(x, ((0, 0), *ops.edges(node.padding), (0, 0)))
   height, width = node.kernel or (1, 1)
   taps = [
     x[:, rows * node.stride + i, columns * node.stride + j]
     for i in range(height)
     for j in range(width)
   ]
-  return jnp.stack(taps, axis=2).reshape(-1, height * width, x.shape[-1])
+  return np.stack(taps, axis=2).reshape(-1, height * width, x.shape[-1])
 
 
 def moments(
@@ -146,6 +128,7 @@ def moments(
     target.astype(np.float32),
     lacking.astype(np.float32),
     mean.astype(np.float32),
+    (q / np.sqrt(count)).astype(np.float32) if 2 * count < size else None,
   )
 
 
@@ -168,14 +151,3 @@ def kernel_of(node: Node, columns: np.ndarray, shape: Any) -> np.ndarray:
   if node.op == "depthwise":
     return columns[:, :, 0].T.reshape(shape)
   return columns[0].reshape(shape)
-
-
-def gathered(
-  see: Callable, variables: Mapping[str, Any], batches, data: Any = None
-) -> dict[str, np.ndarray]:
-  """{layer: [N, taps, C]} of all batches; `see` is from `seen_by`."""
-  found = [see(variables, images, data) for images in batches]
-  return {
-    name: np.concatenate([np.asarray(part[name]) for part in found])
-    for name in found[0]
-  }

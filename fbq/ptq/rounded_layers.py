@@ -16,6 +16,7 @@ import numpy as np
 
 from fbq.nets.graph import Net, Node
 from fbq.ptq import layer_inputs, moment_rounding
+from fbq.ptq.walk import Walk
 from fbq.quantizers import calibration, uniform
 from fbq.quantizers.site_ranges import Ranges
 from fbq.schemes.fixed import Fixed
@@ -56,8 +57,7 @@ def variables_at(
   Args:
     net: the network.
     variables: "params" and "batch_stats" in float.
-    layers: what was rounded; layers that are missing stay in float, at ranges
-      of `activations`.
+    layers: what was rounded; layers that are missing stay in float.
     ladder: the `K` precisions.
     activations: {site: {bits: range}}.
     assignment: bits of every site.
@@ -93,57 +93,63 @@ def round_layers(
 ) -> dict[str, RoundedLayer]:
   """{layer: its weights at every precision of weights}.
 
+  The float network and one of each precision are computed side by side, layer
+  by layer, so all of it takes K + 1 forward passes; they hold as many tensors.
+
   Args:
     net: network, its batch norms folded or not.
     variables: "params" and "batch_stats" of the float network.
-    ranges: {site: {bits: range}} of activations, and of weights at
-      `MOST_BITS`.
+    ranges: {site: {bits: range}} of activations at `MOST_BITS` and at those
+      that the network fixes.
     ladder: precisions of weights.
     batches: images, all of one shape.
     steps: steps of AdaRound; 0 for coordinate descent alone.
     kept: (name of a layer, makes it) -> the layer, for what resumes.
   """
-  see = layer_inputs.seen_by(net, Fixed())
-  in_float = layer_inputs.gathered(
-    layer_inputs.seen_by(net, None), variables, batches
-  )
   found: dict[str, RoundedLayer] = {}
-
-  def read(name, bits):
-    """What a layer reads where all before it are at `bits`."""
-    assignment = {site: MOST_BITS for site in net.workload.sites} | {
-      f"{done}.weight": bits for done in found
+  assignments = [
+    {
+      site: bits if site.endswith(".weight") else MOST_BITS
+      for site in net.workload.sites
     }
-    given = {
-      site: by_bits
-      for site, by_bits in ranges.items()
-      if site.removesuffix(".weight") not in found
-    }
-    at = variables_at(net, variables, found, ladder, given, assignment)
-    array = np.array([assignment[s] for s in net.workload.sites], np.int32)
-    parts = [np.asarray(see(at, images, array)[name]) for images in batches]
-    return np.concatenate(parts)
+    for bits in ladder
+  ]
 
+  def rounded(node: Node) -> RoundedLayer:
+    kernel = np.asarray(variables["params"][f"{node.name}_kernel"])
+    if node.op not in layer_inputs.ROUNDED:
+      return nearest(node, kernel, ladder)
+    read = lambda walk: layer_inputs.patches(
+      net, node.name, [tensors[0] for tensors in walk.read(node.name)]
+    )
+    x = read(in_float)
+    moments = [
+      layer_inputs.moments(node, kernel, read(walk), x) for walk in walks
+    ]
+    return _rounded(node, kernel, ladder, moments, steps)
+
+  def at(name, assignment):
+    """Variables that compute a node at some bits."""
+    done = {name: found[name]} if name in found else {}
+    return variables_at(net, variables, done, ladder, ranges, assignment)
+
+  in_float = Walk(net, variables, batches)
+  walks = [
+    Walk(
+      net,
+      at("", assignment),
+      batches,
+      Fixed(),
+      np.array([assignment[site] for site in net.workload.sites], np.int32),
+    )
+    for assignment in assignments
+  ]
   for node in net.nodes:
     if node.has_weights:
-      kernel = np.asarray(variables["params"][f"{node.name}_kernel"])
-      found[node.name] = kept(
-        node.name,
-        lambda node=node, kernel=kernel: _rounded(
-          node,
-          kernel,
-          ladder,
-          [
-            layer_inputs.moments(
-              node, kernel, read(node.name, bits), in_float[node.name]
-            )
-            for bits in ladder
-          ]
-          if node.op in layer_inputs.ROUNDED
-          else None,
-          steps,
-        ),
-      )
+      found[node.name] = kept(node.name, lambda node=node: rounded(node))
+    in_float.step(node.name, variables)
+    for walk, assignment in zip(walks, assignments, strict=True):
+      walk.step(node.name, at(node.name, assignment))
   return found
 
 
@@ -182,8 +188,9 @@ def _rounded(node: Node, kernel, ladder, moments, steps) -> RoundedLayer:
   is_depthwise = node.op == "depthwise"
   form = (-1, outputs, 1, 1) if is_depthwise else (-1, 1, 1, outputs)
   inputs, target, shift, mean = (
-    np.stack(x) for x in zip(*moments, strict=True)
+    np.stack(x) for x in zip(*(m[:4] for m in moments), strict=True)
   )
+  few = moments[0].rows is not None
   solved = moment_rounding.round_columns(
     inputs,
     target,
@@ -191,6 +198,7 @@ def _rounded(node: Node, kernel, ladder, moments, steps) -> RoundedLayer:
     tuple(ladder),
     per_channel,
     steps,
+    np.stack([m.rows for m in moments]) if few else None,
   )
 
   # What rounding itself changes of the mean

@@ -56,7 +56,7 @@ class Score:
     by their count (Garwood's upper limit of a Poisson number, of those that
     lose, less those that gain, as loss and error tell them), nor than what none
     of so many sources can exclude, -log(1 - confidence) / sources: where no
-    image differs the error is 0, and yet a loss is possible.
+    image differs the error is 0, and yet a loss is possible. All is the most.
     """
     from scipy import special
 
@@ -68,7 +68,7 @@ class Score:
     lose, gain = max(0.0, differ + net) / 2, max(0.0, differ - net) / 2
     by_count = float(special.gammaincinv(lose + 1, confidence)) - gain
     unseen = -math.log1p(-confidence) / self.sources
-    return max(by_error, by_count / images, unseen)
+    return min(1.0, max(by_error, by_count / images, unseen))
 
 
 @dataclass(frozen=True)

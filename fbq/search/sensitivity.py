@@ -5,7 +5,7 @@ calibration set are compared with those of a reference. One compiled function
 serves all: precisions and ranges are data.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import chex
@@ -44,6 +44,7 @@ class OutputChange(NamedTuple):
 
 
 NO_CHANGE = OutputChange(0.0, 0.0, 0.0, float("inf"))
+Changes = dict[int, OutputChange]  # by bits
 
 
 class Sensitivities(NamedTuple):
@@ -68,7 +69,12 @@ class Sensitivities(NamedTuple):
 
 
 def sensitivities(
-  judge: Judge, others: int = 8, ladder: Ladder = PULP_LADDER
+  judge: Judge,
+  others: int = 8,
+  ladder: Ladder = PULP_LADDER,
+  kept: Callable[[str, Callable[[], Changes]], Changes] = (
+    lambda site, make: make()
+  ),
 ) -> Sensitivities:
   """OutputChange of the outputs when one free site alone has `b` bits, for all.
 
@@ -99,28 +105,32 @@ def sensitivities(
     judge: the network and its calibration set.
     others: bits of the free sites that are not tried.
     ladder: precisions to try, of activations and of weights.
+    kept: (name of a site, makes its changes) -> the changes, for what resumes.
   """
   # Fixed sites keep their bits, as they would when deployed.
   net = judge.net
   base = {s: net.fixed_bits.get(s, others) for s in net.workload.sites}
   reference = judge.logits(base)
-  changes: dict[str, dict[int, OutputChange]] = {}
-  passes = 1
 
   # One pass for each site and precision; what the reference has is no change
   # and costs none.
-  for site in net.workload.sites:
+  def tried(site: str) -> Changes:
     if site in net.fixed_bits:
-      changes[site] = {net.fixed_bits[site]: NO_CHANGE}
-      continue
-    changes[site] = {}
-    for b in ladder.of(site):
-      if b == others:
-        changes[site][b] = NO_CHANGE
-        continue
-      logits = judge.logits({**base, site: b})
-      changes[site][b] = compare(reference, logits, judge.labels)
-      passes += 1
+      return {net.fixed_bits[site]: NO_CHANGE}
+    return {
+      b: compare(reference, judge.logits({**base, site: b}), judge.labels)
+      if b != others
+      else NO_CHANGE
+      for b in ladder.of(site)
+    }
+
+  changes = {
+    site: kept(site, lambda site=site: tried(site))
+    for site in net.workload.sites
+  }
+  passes = 1 + sum(
+    b != base[site] for site, by_bits in changes.items() for b in by_bits
+  )
   return Sensitivities(changes, reference, passes)
 
 

@@ -72,7 +72,9 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
       "safetensors.torch.save_file(net.state_dict(), 'net.safetensors')"
     )
   if not path.is_file():
-    raise ValueError(f"checkpoint {path}: there is no such file")
+    package, colon, _ = str(path).partition(":")
+    hint = f"; the package {package} is not installed" if colon else ""
+    raise ValueError(f"checkpoint {path}: there is no such file{hint}")
   try:
     if path.suffix == ".npz":
       # Opened here: numpy leaves a damaged file open.

@@ -7,19 +7,17 @@ from pydantic import Field
 from fbq.config import (
   Check,
   ConfigError,
-  Count,
   Expected,
   NotNegative,
-  Seed,
   Settings,
   Share,
   require,
 )
-from fbq.data import DataError
 from fbq.experiments.compress import budgets
 from fbq.lab import subject
 from fbq.lab.lab import Lab
 from fbq.lab.settings import BelowOne, Compared, OnTarget
+from fbq.lab.subject import FromFile
 
 Limit = Annotated[int, Field(ge=0, le=10**12)]
 
@@ -38,40 +36,11 @@ class Limits(Settings):
   "Energy of an image, at config.milliwatts."
 
 
-class Compress(Compared, OnTarget):
+class Compress(Compared, OnTarget, FromFile):
   """Mixed precision of a network out of a file, without training."""
 
   experiment: str = "compress"
   "Experiment: a short name, or 'package.module:attribute'."
-  model: str
-  "The .onnx or .tflite file of the network."
-  calibration: str
-  "Inputs: a folder of pictures or of .bin files, a .npz, .npy or .bin file."
-  test: str = ""
-  "Inputs to report on; '': some of config.calibration are held back for it."
-  labels_from_folders: bool = False
-  "Whether the folder that a picture lies in is its class."
-  raw_type: Literal["", "uint8", "int8", "float32"] = ""
-  "What .bin files hold; '': told from their size and the network."
-  normalization: Annotated[
-    tuple[tuple[float, ...], ...],
-    Check(
-      lambda pair: (
-        len(pair) in (0, 2) and all(len(part) in (1, 3) for part in pair)
-      ),
-      "(mean, std), each of one or three channels, or ()",
-    ),
-  ] = ()
-  "(mean, std) by channel of pixels before the file, as (x - mean) / std; (): \
-  it reads images in [0, 1], or integers."
-  calibration_images: int = Field(128, ge=8, le=10**6)
-  "Inputs that ranges, roundings and harm are found by; half of all at most."
-  held_images: int = Field(1000, ge=8, le=10**6)
-  "Most inputs that are held back, half to choose by, half to report."
-  batch_size: Count = 32
-  "Inputs at a time; divides calibration_images."
-  seed: Seed = 0
-  "Seed of the split of the inputs."
   ranges: Literal[
     "least_squares", "min_max", "percentile", "kullback_leibler", "file"
   ] = "least_squares"
@@ -130,7 +99,7 @@ def check(settings: Compress, lab: Lab) -> None:
   expected = f"a multiple of batch_size, {batch}"
   require(images % batch == 0, "calibration_images", images, expected)
 
-  found = subject_of(settings)
+  found = subject.of(settings)
   lab.adopt(found.net)
   require(
     settings.ranges != "file" or bool(found.ranges),
@@ -150,26 +119,6 @@ def check(settings: Compress, lab: Lab) -> None:
     budgets.plan(settings, lab, None)
   except ValueError as error:
     raise ConfigError(f"config.budgets, limits and bounds: {error}") from error
-
-
-def subject_of(settings: Compress) -> subject.Subject:
-  """Network and inputs of the settings; ConfigError if they cannot be had."""
-  try:
-    return subject.build(
-      settings.model,
-      settings.calibration,
-      settings.test,
-      calibration_images=settings.calibration_images,
-      held_images=settings.held_images,
-      normalization=settings.normalization,
-      raw_type=settings.raw_type,
-      labels_from_folders=settings.labels_from_folders,
-      seed=settings.seed,
-    )
-  except DataError as error:
-    raise ConfigError(f"config.calibration or test: {error}") from error
-  except (ValueError, ModuleNotFoundError) as error:
-    raise ConfigError(f"config.model or calibration: {error}") from error
 
 
 def _ranged(net):

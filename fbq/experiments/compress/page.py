@@ -1,6 +1,5 @@
 """The page: which precisions, how close to the float network, in how much."""
 
-import dataclasses
 from pathlib import Path
 
 from fbq.experiments.compress.results import Compressed
@@ -9,6 +8,7 @@ from fbq.report import (
   cells,
   page,
   picture,
+  points_page,
   points_tables,
   records,
   sentences,
@@ -35,7 +35,7 @@ def write(results: Compressed, run: Run, workdir: Path) -> None:
     "Which precision should each tensor have, and how close does the network "
     "stay to the one in the file?",
     _blocks(results),
-    dataclasses.replace(run, assumptions=found.assumptions),
+    points_page.about(found, run, workdir),
   )
 
 

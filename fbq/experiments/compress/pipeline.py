@@ -8,44 +8,37 @@ that was stopped goes on from the layer or the point it was at.
 """
 
 import dataclasses
-import io
-import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fbq import precision
-from fbq.config import ConfigError
 from fbq.experiments.compress import budgets, integers
-from fbq.experiments.compress.config import Compress, subject_of
+from fbq.experiments.compress.config import Compress
 from fbq.experiments.compress.results import (
   Closeness,
   Compressed,
   LayerRounding,
 )
-from fbq.files import write_atomically
-from fbq.lab import over_seeds, points
-from fbq.lab.held_out import HeldOut, independent
+from fbq.lab import over_seeds, points, rounded_point
+from fbq.lab import subject as subject_lib
+from fbq.lab.held_out import independent
 from fbq.lab.judgement import Judgement
-from fbq.lab.kept import refuse_others
+from fbq.lab.kept import KeptNumbers, kept_arrays
 from fbq.lab.lab import Lab
 from fbq.lab.rounded_judge import RoundedJudge, in_batches
-from fbq.lab.subject import Part, Subject
-from fbq.lab.task import Task
+from fbq.lab.subject import Subject
 from fbq.model import Model
 from fbq.ptq import calibration, one_pass, rounded_layers
 from fbq.ptq.rounded_layers import MOST_BITS, RoundedLayer
-from fbq.quantizers import calibration as weight_calibration
 from fbq.report.records import Cost
 from fbq.schemes.fixed import Fixed
 from fbq.search import problem, sensitivity, value
 from fbq.train.evaluation import Judged
 from hwsim import latency_io
 
-Arrays = Mapping[str, np.ndarray]
 # What budgets are of -> what of the recommended point is to be least
 _LEAST: dict[str, Cost] = {
   "cycles": "cycles",
@@ -60,25 +53,11 @@ def run(settings: Compress, lab: Lab) -> Compressed:
   # ---- The network, and inputs that it is judged on
   latency_io.save(lab.costs.table, lab.workdir / "latency_table.csv")
   with lab.clock.measure("inputs"):
-    subject = subject_of(settings)
-    images = subject.calibration, subject.validation.images, subject.test.images
-    refuse_others(lab.workdir, "inputs", *images)
-  forward = jax.jit(lambda v, x: Model(lab.net).apply(v, x, False))
-  in_float = [
-    in_batches(lambda x: forward(subject.variables, x), images, 32)
-    for images in (
-      subject.calibration,
-      subject.validation.images,
-      subject.test.images,
-    )
-  ]
-  validation, test = (
-    part._replace(labels=logits.argmax(-1)) if not subject.has_labels else part
-    for part, logits in zip(
-      (subject.validation, subject.test), in_float[1:], strict=True
-    )
-  )
-  lab.adopt(lab.net, _task(lab, validation, test))
+    subject = subject_lib.of(settings)
+    rounded_point.refuse_changed(lab.workdir, subject)
+  in_float = _in_float(lab, subject)
+  validation, test = rounded_point.labelled(subject, *in_float[1:])
+  lab.adopt(lab.net, rounded_point.task_of(lab.net, validation, test))
   labels = validation.labels if subject.has_labels else None
   doubts = _doubts(in_float[1], labels)
   for doubt in doubts:
@@ -109,7 +88,7 @@ def run(settings: Compress, lab: Lab) -> Compressed:
     ranges,
     subject.calibration,
     in_float[0].argmax(-1),
-    settings.batch_size,
+    min(settings.batch_size, len(subject.calibration)),
   )
 
   # ---- What every precision of every tensor harms, alone
@@ -164,7 +143,9 @@ def run(settings: Compress, lab: Lab) -> Compressed:
     made = integers.export(
       lab,
       best.precision,
-      _variables(settings, lab, subject, judge, best.precision),
+      rounded_point.load(
+        lab.workdir, points.digest(lab.net, best.precision), best.precision
+      )[0],
       test,
     )
   kept = {point.name: point for point in assignments.points}
@@ -212,19 +193,21 @@ def _doubts(logits: np.ndarray, labels: np.ndarray | None) -> list[str]:
   ]
 
 
-def _kept(
-  lab: Lab, folder: str, name: str, make: Callable[[], Arrays]
-) -> dict[str, np.ndarray]:
-  """Arrays out of the workdir, made and put there if they are not."""
-  path = lab.workdir / folder / f"{name}.npz"
-  path.parent.mkdir(exist_ok=True)
-  if not path.exists():
-    content = io.BytesIO()
-    arrays: Any = make()
-    np.savez(content, **arrays)
-    write_atomically(path, content.getvalue())
-  with np.load(path, allow_pickle=False) as stored:
-    return {key: stored[key] for key in stored.files}
+def _in_float(lab: Lab, subject: Subject) -> list[np.ndarray]:
+  """Logits of the float network: calibration, validation, test."""
+  parts = {
+    "calibration": subject.calibration,
+    "validation": subject.validation.images,
+    "test": subject.test.images,
+  }
+
+  def make():
+    forward = jax.jit(lambda v, x: Model(lab.net).apply(v, x, False))
+    run = lambda x: forward(subject.variables, x)
+    return {name: in_batches(run, x, 32) for name, x in parts.items()}
+
+  stored = kept_arrays(lab.workdir / rounded_point.FLOAT, make)
+  return [stored[name] for name in parts]
 
 
 def _ranges(settings, lab: Lab, subject: Subject, batches):
@@ -248,7 +231,9 @@ def _ranges(settings, lab: Lab, subject: Subject, batches):
     }
 
   found: dict[str, dict[int, np.ndarray]] = {}
-  for key, range_ in _kept(lab, "calibration", "ranges", make).items():
+  for key, range_ in kept_arrays(
+    lab.workdir / "calibration/ranges.npz", make
+  ).items():
     site, _, b = key.partition("|")
     found.setdefault(site, {})[int(b)] = range_
   return found
@@ -272,23 +257,13 @@ def _round(
       for node in nodes
     }
 
-  # Weights that are not rounded yet have 8 bits, which hardly shows
-  known = ranges | {
-    f"{node.name}.weight": {
-      MOST_BITS: weight_calibration.weight_ranges(
-        np.asarray(params[f"{node.name}_kernel"]),
-        node.op != "linear",
-        MOST_BITS,
-      )
-    }
-    for node in nodes
-  }
   with lab.log.bar(f"rounding of {net.name}", len(nodes), 0) as move:
     done = 0
 
     def kept(name, make):
       nonlocal done
-      found = _kept(lab, "rounded", name, lambda: make()._asdict())
+      path = lab.workdir / "rounded" / f"{name}.npz"
+      found = kept_arrays(path, lambda: make()._asdict())
       done += 1
       move(done, {})
       return RoundedLayer(**found)
@@ -296,7 +271,7 @@ def _round(
     return rounded_layers.round_layers(
       net,
       subject.variables,
-      known,
+      ranges,
       ladder,
       batches,
       settings.rounding_steps,
@@ -305,21 +280,25 @@ def _round(
 
 
 def _harm(lab: Lab, judge: RoundedJudge):
-  """({site: {bits: KL}}, forward passes), kept in a file."""
-  path = lab.workdir / "sensitivities.json"
-  if not path.exists():
-    found = sensitivity.sensitivities(judge, ladder=lab.ladder)
-    text = json.dumps({"harm": found.of("kl"), "passes": found.passes})
-    write_atomically(path, text + "\n")
-    lab.log.say(
-      f"sensitivities: {found.passes} passes over {len(judge.images)} inputs"
-    )
-  stored = json.loads(path.read_text())
-  harm = {
-    site: {int(b): kl for b, kl in by_bits.items()}
-    for site, by_bits in stored["harm"].items()
-  }
-  return harm, stored["passes"]
+  """({site: {bits: KL}}, forward passes), each site kept when it is done."""
+  stored = KeptNumbers(lab.workdir / "sensitivities.json")
+  count, done = len(lab.net.workload.sites), 0
+  with lab.log.bar(f"sensitivities of {lab.net.name}", count, 0) as move:
+
+    def kept(site, make):
+      nonlocal done
+      found = stored.of(
+        site, lambda: {b: change._asdict() for b, change in make().items()}
+      )
+      done += 1
+      move(done, {})
+      return {
+        int(b): sensitivity.OutputChange(**change)
+        for b, change in found.items()
+      }
+
+    found = sensitivity.sensitivities(judge, ladder=lab.ladder, kept=kept)
+  return found.of("kl"), found.passes
 
 
 def _points(
@@ -332,13 +311,14 @@ def _points(
 
       def make(assignment=assignment):
         at = _variables(settings, lab, subject, judge, assignment)
-        return {
+        return rounded_point.packed(at, assignment) | {
           f"logits{i}": judge.logits(assignment, at, part.images)
           for i, part in enumerate(parts)
         }
 
       digest = points.digest(lab.net, assignment)
-      stored = _kept(lab, "points", digest, make)
+      path = rounded_point.path_of(lab.workdir, digest)
+      stored = kept_arrays(path, make)
       result[name] = [stored[f"logits{i}"] for i in range(len(parts))]
       move(number, {})
   return result
@@ -360,32 +340,6 @@ def _variables(settings, lab: Lab, subject, judge, assignment):
 
 
 # ---- How points are judged
-
-
-def _task(lab: Lab, validation: Part, test: Part) -> Task:
-  """What the record asks of data: nothing is trained on it."""
-
-  def held_out(part):
-    images, labels = part
-    ones = np.ones(len(images), np.float32)
-    return HeldOut(
-      lambda: iter([(images, labels, ones)]), lambda: independent(len(images))
-    )
-
-  def nothing(*_):
-    raise ConfigError("inputs that calibrate are not trained on")
-
-  return Task(
-    input_shape=lab.net.input_shape,
-    classes=lab.net.shapes[lab.net.nodes[-1].name][2],
-    draws=nothing,
-    calibration_set=nothing,
-    epoch=lambda: 0,
-    validation=held_out(validation),
-    test=held_out(test),
-    batch=len(validation.images),
-    about_test="",
-  )
 
 
 def _judgement(logits, parts) -> Judgement:
@@ -467,8 +421,9 @@ def _assumptions(settings, lab: Lab, subject: Subject) -> tuple[str, ...]:
     "right as the float network, and as wrong."
   )
   energy = (
-    f"Energy is {settings.milliwatts:g} mW times the time of the cycles; so it "
-    "orders assignments as cycles do."
+    f"Energy is {settings.milliwatts:g} mW times the time of the cycles, and "
+    "orders assignments as they do: what traffic between memories takes is not "
+    "told apart, as no constants of it are known here for such chips."
   )
   return (
     f"Cycles are {measured}.",

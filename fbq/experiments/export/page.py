@@ -43,7 +43,7 @@ FORMS = (  # form, its file, and who reads it
   ),
 )
 _LAYERS = (
-  "Codes off by N: given the trained network's codes as input; end to end: "
+  "Codes off by N: given the simulated network's codes as input; end to end: "
   "share of codes that differ, given the integer network's own. Proven: of all "
   "accumulators that can occur, the share whose code is not the exact one."
 )
@@ -64,7 +64,8 @@ def write(results: Exported, run: Run, workdir: Path) -> None:
     blocks.append(_figures(results))
   blocks += _integers(results) if is_integer else _formats(results)
   title = f"{results.network}, {results.point}, in {form}"
-  question = "Do the numbers on the device make the network that was trained?"
+  made = results.made if is_integer else "trained"
+  question = f"Do the numbers on the device make the network that was {made}?"
   page.write(workdir / "report.html", title, question, blocks, run)
 
 
@@ -90,22 +91,22 @@ def _statements(results: Exported) -> list[str]:
   same, exact = found.same_class, found.same_exact_class
   answers = [
     f"{same:,} of {results.images:,} test images get the class that the "
-    f"trained network predicts, with {bits}-bit requantization."
+    f"{results.made} network predicts, with {bits}-bit requantization."
   ]
   if exact is not None:
     answers = [
       f"{exact:,} of {results.images:,} test images get the class that the "
-      f"trained network predicts in float64, with {bits}-bit requantization, "
-      f"and {same:,} that which it predicts in float32."
+      f"{results.made} network predicts in float64, with {bits}-bit "
+      f"requantization, and {same:,} that which it predicts in float32."
     ]
   return [
     *answers,
     f"{found.total('equal_channels'):,} of {found.total('channels'):,} "
-    "channels are proven equal for every input; given the trained network's "
-    f"codes, {found.total('off_by'):,} of {found.total('values'):,} codes "
-    f"differ on the test images, "
-    f"{counted(found.total('float_noise'), 'code')} of the trained network "
-    "being float32 noise at ties.",
+    f"channels are proven equal for every input; given the {results.made} "
+    f"network's codes, {found.total('off_by'):,} of "
+    f"{found.total('values'):,} codes differ on the test images, "
+    f"{counted(found.total('float_noise'), 'code')} of the {results.made} "
+    "network being float32 noise at ties.",
   ]
 
 
@@ -113,7 +114,10 @@ def _figures(results: Exported) -> Figures:
   """What the files take, and what they are worth."""
   sizes = {part: f"{n / 1e3:,.2f} kB" for part, n in results.sizes.items()}
   saved = results.sizes["float_bytes"] / results.sizes["total_bytes"]
-  reported = f"test accuracy; the run reports {results.reported_accuracy:.2%}"
+  measure = (
+    results.measure if isinstance(results, IntegerExport) else "accuracy"
+  )
+  reported = f"test {measure}; the run reports {results.reported_accuracy:.2%}"
   return Figures(
     [
       (sizes["total_bytes"], f"packed, weights {sizes['weight_bytes']}"),
@@ -142,9 +146,9 @@ def _integers(results: IntegerExport) -> list[Block]:
   if "same_class" in onnx:
     files.append(
       Text(
-        "ONNX Runtime, with default options, agrees with the trained network "
-        f"on {onnx['same_class']:,} of {results.images:,} images; constants "
-        f"take {onnx['bytes'] / 1e3:,.1f} kB."
+        f"ONNX Runtime, with default options, agrees with the {results.made} "
+        f"network on {onnx['same_class']:,} of {results.images:,} images; "
+        f"constants take {onnx['bytes'] / 1e3:,.1f} kB."
       )
     )
   if "fast_same_class" in onnx:
@@ -185,7 +189,7 @@ def _widths(results: IntegerExport) -> Table:
     results.widths.items(),
     (number("bits"), lambda row: row[0]),
     (number("same class"), lambda row: row[1].same_class),
-    (percents("accuracy\n%"), lambda row: 100 * row[1].accuracy),
+    (percents(f"{results.measure}\n%"), lambda row: 100 * row[1].accuracy),
     (number("codes off\nsame inputs", "{:.2g}"), share("off_by")),
     (number("codes off\nend to end", "{:.2g}"), share("end_to_end")),
     (number("channels"), lambda row: row[1].total("channels")),

@@ -150,7 +150,7 @@ def _integers(
   bits = settings.requantization_bits
   sizes = attempt(
     "integer network",
-    lambda: forms.save(network(bits), workdir, point.images[: forms.IMAGES]),
+    lambda: forms.save(network(bits), workdir, point.images),
     "network.json",
     "weights.npz",
   )
@@ -259,6 +259,8 @@ def _integers(
     cycles=cycles or {},
     c=code,
     tflite=tflite_files,
+    made=point.made,
+    measure=point.measure,
   )
 
 

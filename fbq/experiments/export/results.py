@@ -111,6 +111,9 @@ class IntegerExport(ExportedPoint):
       none.
     c: what became of the C; None if it could not be made.
     tflite: by name of the file, those that could be made and run.
+    made: how the network came about, "trained" or "rounded".
+    measure: what accuracies are, "accuracy" or "agreement" with the classes of
+      the float network.
   """
 
   requantization_bits: int
@@ -123,6 +126,8 @@ class IntegerExport(ExportedPoint):
   cycles: dict[int, int]
   c: CExport | None
   tflite: dict[str, TfliteExport]
+  made: str = "trained"
+  measure: str = "accuracy"
 
   @property
   def written(self) -> Integers | None:

@@ -11,8 +11,6 @@ from fbq.config import (
   Check,
   ConfigError,
   Count,
-  NotNegative,
-  Positive,
   Seed,
   Settings,
   require,
@@ -21,7 +19,7 @@ from fbq.data import DataError, inputs, photographs
 from fbq.experiments.ladder.methods import METHODS
 from fbq.lab import imported, pretrained
 from fbq.lab.lab import Lab
-from fbq.lab.settings import NetSettings
+from fbq.lab.settings import FloatNet
 from fbq.nets.graph import Net
 from fbq.search import exact, problem, value
 from hwsim.targets import Target, get_target, ladder_of, latency_table
@@ -61,19 +59,6 @@ class InputSettings(Settings):
   "Inputs at a time."
 
 
-class Rounding(Settings):
-  """AdaRound of every layer."""
-
-  steps: int = Field(400, ge=1, le=10**9)
-  "Steps of each layer."
-  batch_size: Count = 32
-  "Inputs of a step."
-  learning_rate: Positive = 0.03
-  "Rate of what the roundings are made of."
-  strength: NotNegative = 0.01
-  "Weight of the term that drives roundings up or down."
-
-
 class Choice(Settings):
   """Precisions chosen exactly for a target, under budgets."""
 
@@ -94,24 +79,15 @@ class Published(Settings):
   "Accuracy in percent by bits of the weights."
 
 
-class Ladder(Settings):
+class Ladder(FloatNet):
   """A float network at every bit-width, without training."""
 
   experiment: str
   "Experiment: a short name, or 'package.module:attribute'."
-  net: NetSettings = NetSettings()
-  "The network."
-  float_checkpoint: str = ""
-  "File of its weights (.npz, .safetensors, .pt), or the .onnx or .tflite file \
-  that it is; 'package:path' is a file of an installed package."
-  checkpoint_layout: str = ""
-  "How the checkpoint names its weights; '': told from names and shapes."
-  checkpoint_images: tuple[tuple[float, ...], ...] = ()
-  "(mean, std) by colour of the images that the checkpoint was trained on."
   inputs: InputSettings = InputSettings()
   "Inputs, with labels or without."
   seed: Seed = 0
-  "Seed of crops, of what is held back and of roundings."
+  "Seed of crops and of what is held back."
   weight_bits: Annotated[
     tuple[Bits, ...], Check(_widths, "different bits, 2 to 8, 8 among them")
   ] = (8, 7, 6, 5, 4, 3, 2)
@@ -128,8 +104,9 @@ class Ladder(Settings):
   "How weights are quantized."
   mixed_by: str = "least_squares"
   "Method of the mixed precisions, one of methods."
-  rounding: Rounding = Rounding()
-  "AdaRound."
+  rounding_steps: int = Field(1000, ge=0, le=10**6)
+  "Steps of AdaRound for each layer, of all its precisions at once; 0 for \
+  coordinate descent alone."
   targets: dict[str, dict[str, int | float | str]] = {"gap9_ne16": {}}
   "Hardware that all is costed on, by name, with the fields that differ."
   choices: tuple[Choice, ...] = (Choice(),)
@@ -197,9 +174,6 @@ def check(settings: Ladder, lab: Lab) -> None:
     most = len(splits[0].images)
     require(count <= most, f"inputs.{name}", count, f"1 to {most}, those of "
             "calibration")  # fmt: skip
-  few, batch = settings.inputs.correction, settings.rounding.batch_size
-  require(batch <= few, "rounding.batch_size", batch, f"1 to {few}, those of "
-          "inputs.correction")  # fmt: skip
 
 
 def variables_of(settings: Ladder, net: Net):

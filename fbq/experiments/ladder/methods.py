@@ -2,9 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
-import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fbq.files import write_atomically
+from fbq.lab.kept import kept_arrays
 from fbq.nets.graph import Net
-from fbq.ptq import adaround, bias_correction, calibration, folding, rounding
 from fbq.ptq import bench as bench_lib
+from fbq.ptq import calibration, folding, one_pass, rounded_layers
 from fbq.ptq.recipes import Recipe, grids
+from fbq.ptq.rounded_layers import MOST_BITS, RoundedLayer
+from fbq.quantizers import affine
 from fbq.schemes import gridded
 
 METHODS = {
@@ -25,7 +24,9 @@ METHODS = {
   "least_squares": Recipe(
     weight_rule="least_squares", steps=("fold", "correct")
   ),
-  "adaround": Recipe(weight_rule="least_squares", steps=("fold", "round")),
+  "adaround": Recipe(
+    weight_rule="least_squares", steps=("fold", "round", "correct")
+  ),
 }
 TITLES = {
   "min_max": "min/max",
@@ -45,10 +46,10 @@ class Workshop:
     images: [N, H, W, C] to calibrate by.
     few: images of them that biases and roundings are found by.
     batch: images at a time.
-    rounding: settings of AdaRound.
-    seed: seed of its batches.
+    steps: steps of AdaRound for each layer.
+    ladder: bits of weights that layers are rounded at.
     base: bits of every site in the network of 8-bit weights.
-    folder: where rounded weights are kept, which take longest.
+    folder: where rounded layers are kept, which take longest.
   """
 
   net: Net
@@ -56,12 +57,12 @@ class Workshop:
   images: np.ndarray
   few: int
   batch: int
-  rounding: adaround.Settings
-  seed: int
+  steps: int
+  ladder: tuple[int, ...]
   base: Precision
   folder: Path
   _grids: dict[tuple, Mapping] = dataclasses.field(default_factory=dict)
-  _kernels: dict[str, dict] = dataclasses.field(default_factory=dict)
+  _at: dict[int, tuple] = dataclasses.field(default_factory=dict)
 
   @classmethod
   def of(cls, net: Net, variables: Mapping[str, Any], *rest) -> "Workshop":
@@ -102,57 +103,78 @@ class Workshop:
       found[site] = self._grids[key][site]
     return found
 
-  def apply(self, method: str, bits: Precision) -> bench_lib.Quantized:
-    """The network at these bits, its weights and biases found for them all."""
-    params: Mapping[str, Any] = self.params
-    data = self.grids(method, bits)
-    if "round" in METHODS[method].steps:
-      params = {**params, **self._rounded(method, bits)}
-    if "correct" in METHODS[method].steps:
-      corrected = bias_correction.correct(
-        bench_lib.programs(self.net).model,
+  def apply(
+    self, method: str, bits: Precision, correct: bool = True
+  ) -> bench_lib.Quantized:
+    """The network at these bits, its weights found for each alone.
+
+    Args:
+      method: one of `METHODS`.
+      bits: bits of every site.
+      correct: whether biases are then set right for all of these bits, where
+        the method does so.
+    """
+    steps = METHODS[method].steps
+    params, data = dict(self.params), dict(self.grids(method, bits))
+    if "round" in steps:
+      for name in self.rounded:
+        site = f"{name}.weight"
+        weights, grid = self._rounded_at(bits[site])
+        params |= weights[name]
+        data[site] = grid[site]
+    if correct and "correct" in steps:
+      corrected = one_pass.correct(
+        self.net,
+        gridded.Gridded(),
         {"params": params},
         self.variables,
-        _batches(self.images[: self.few], self.batch),
+        jnp.asarray(self.images[: self.few]),
         data,
       )
       params = corrected["params"]
     return bench_lib.Quantized(self.net, {"params": params}, data)
 
-  def plain(self, method: str, bits: Precision) -> bench_lib.Quantized:
-    """The same at once: weights of uniform networks, biases as they are."""
-    params = dict(self.params)
-    if "round" in METHODS[method].steps:
-      for node in self.net.nodes:
-        if node.has_weights:
-          name, own = f"{node.name}_kernel", bits[f"{node.name}.weight"]
-          params[name] = self._rounded(method, self.uniform(own))[name]
-    return bench_lib.Quantized(
-      self.net, {"params": params}, self.grids(method, bits)
+  @functools.cached_property
+  def rounded(self) -> dict[str, RoundedLayer]:
+    """{layer: its weights at every precision}, one optimization for each."""
+    ranges = calibration.ranges(
+      self.net, self.histograms, (MOST_BITS,), "min_max"
+    )
+    return rounded_layers.round_layers(
+      self.net,
+      {**self.variables, "batch_stats": {}},
+      ranges,
+      self.ladder,
+      _batches(self.images[: self.few], self.batch),
+      self.steps,
+      lambda name, make: RoundedLayer(
+        **kept_arrays(self.folder / f"{name}.npz", lambda: make()._asdict())
+      ),
     )
 
-  def _rounded(self, method: str, bits: Precision) -> dict[str, np.ndarray]:
-    """Kernels that AdaRound makes: each layer mends those before it."""
-    widths = {b for site, b in bits.items() if site.endswith(".weight")}
-    name = f"{method}-{min(widths)}"
-    if dict(bits) != self.uniform(min(widths)):
-      digest = hashlib.sha256(json.dumps(dict(bits)).encode())
-      name = f"{method}-{digest.hexdigest()[:16]}"
-    if name not in self._kernels:
-      path = self.folder / f"{name}.npz"
-      if not path.is_file():
-        found = rounding.round_network(
-          bench_lib.programs(self.net).tensors,
-          *(self.net, self.params, self.grids(method, bits)),
-          _batches(self.images[: self.few], self.batch),
-          *(jax.random.key(self.seed), self.rounding),
-        )
-        raw = io.BytesIO()
-        np.savez(raw, **{k: found[k] for k in found if k.endswith("_kernel")})
-        write_atomically(path, raw.getvalue())
-      with np.load(path) as stored:
-        self._kernels[name] = dict(stored)
-    return self._kernels[name]
+  def _rounded_at(self, bits: int):
+    """({layer: its parameters}, {site: grid}) of all layers at some bits."""
+    if bits not in self._at:
+      made = rounded_layers.variables_at(
+        self.net,
+        {**self.variables, "batch_stats": {}},
+        *(self.rounded, self.ladder, {}),
+        {f"{name}.weight": bits for name in self.rounded},
+      )
+      own = {
+        name: {
+          key: x
+          for key, x in made["params"].items()
+          if key in (f"{name}_kernel", f"{name}_bias")
+        }
+        for name in self.rounded
+      }
+      found = {
+        site: affine.grid(-range_, range_, jnp.int32(bits), "symmetric")
+        for site, range_ in made["ranges"].items()
+      }
+      self._at[bits] = own, gridded.data(self.net, found)
+    return self._at[bits]
 
   def logits(
     self, quantized: bench_lib.Quantized | None, images: np.ndarray

@@ -8,10 +8,7 @@ any, and by how far it is from the float network in any case.
 """
 
 import itertools
-import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,14 +26,12 @@ from fbq.experiments.ladder.results import (
   Rungs,
   name_of,
 )
-from fbq.files import write_atomically
 from fbq.lab import imported, imported_integers
 from fbq.lab.calibration import activations
-from fbq.lab.kept import refuse_others
+from fbq.lab.kept import KeptNumbers, refuse_others
 from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.nets.graph import INPUT_SITE, Net
-from fbq.ptq import adaround
 from fbq.schemes.block_float import BlockFloat, Data
 from fbq.search import block_noise, exact
 from fbq.search.sensitivity import compare
@@ -52,8 +47,7 @@ _EXPONENT_BITS = 8  # of blocks: no number is out of reach
 def run(settings: Ladder, lab: Lab) -> Rungs:
   """All of it; what was measured before a run was stopped is read again."""
   net, targets = lab.net, config.targets_of(settings)
-  kept = _Kept(lab.workdir / "measured.json")
-  (lab.workdir / "rounded").mkdir(exist_ok=True)
+  kept = KeptNumbers(lab.workdir / "measured.json")
 
   # ---- A float network, inputs to calibrate by and others to judge by
   with lab.clock.measure("network and inputs"):
@@ -131,22 +125,6 @@ def run(settings: Ladder, lab: Lab) -> Rungs:
 # ---- What is measured
 
 
-class _Kept:
-  """Numbers by name in a file, so that none is measured twice."""
-
-  def __init__(self, path: Path):
-    self.path = path
-    self.found = json.loads(path.read_text()) if path.exists() else {}
-
-  def of(self, name: str, make: Callable[[], Any]) -> Any:
-    if name not in self.found:
-      self.found[name] = make()
-      write_atomically(self.path, json.dumps(self.found, indent=1) + "\n")
-      # As it will be read, should the run be stopped
-      self.found = json.loads(self.path.read_text())
-    return self.found[name]
-
-
 class _Judge:
   """Judges networks by the inputs that are held back."""
 
@@ -187,19 +165,16 @@ def _clustered(right: np.ndarray, source: np.ndarray) -> float | None:
 
 
 def _workshop(settings: Ladder, lab: Lab, net: Net, variables, images):
-  rounding, given = settings.rounding, settings.inputs
   return Workshop.of(
-    *(net, variables, images, given.correction, given.batch),
-    adaround.Settings(
-      *(rounding.steps, rounding.batch_size, rounding.learning_rate),
-      rounding.strength,
-    ),
-    *(settings.seed, config.eight_bits(settings, net)),
+    *(net, variables, images, settings.inputs.correction),
+    *(settings.inputs.batch, settings.rounding_steps),
+    tuple(sorted(settings.weight_bits)),
+    config.eight_bits(settings, net),
     lab.workdir / "rounded",
   )
 
 
-def _harm(settings, lab: Lab, shop: Workshop, images, kept: _Kept):
+def _harm(settings, lab: Lab, shop: Workshop, images, kept: KeptNumbers):
   """{site: {bits: KL in nats}} of one tensor alone at fewer than 8 bits."""
   eight, method = shop.uniform(8), settings.mixed_by
   sites = config.tried_bits(settings, shop.net)
@@ -207,8 +182,8 @@ def _harm(settings, lab: Lab, shop: Workshop, images, kept: _Kept):
 
   def measure(site: str, bits: int) -> float:
     if not reference:
-      reference.append(shop.logits(shop.plain(method, eight), images))
-    one = shop.plain(method, {**eight, site: bits})
+      reference.append(shop.logits(shop.apply(method, eight, False), images))
+    one = shop.apply(method, {**eight, site: bits}, False)
     logits = shop.logits(one, images)
     return compare(reference[0], logits, reference[0].argmax(-1)).kl
 
@@ -230,8 +205,18 @@ def _chosen(net, shop, harm, choice: Choice, target: Target):
   found = config.problem_of(net, target, eight, harm)
   budgets = config.budgets_of(choice, found, eight)
   best = exact.best_value(found, budgets, choice.cost)
+  tried = sorted(shop.ladder)
   for i, share in enumerate(choice.shares):
-    yield share, best.precision(i)
+    # Bits between those that were tried count as the fewer, and cost more
+    yield (
+      share,
+      {
+        site: max(t for t in tried if t <= bits)
+        if site.endswith(".weight")
+        else bits
+        for site, bits in best.precision(i).items()
+      },
+    )
 
 
 def _cycles(net: Net, targets: Mapping[str, Target], bits) -> dict[str, int]:
@@ -323,7 +308,8 @@ def _assumptions(settings: Ladder, note: str) -> tuple[str, ...]:
   ]
   if settings.mixed_by == "adaround":
     said.append(
-      "Every network is rounded by AdaRound as a whole, each layer mending "
-      "those before it; tensors alone have the weights of uniform networks."
+      "AdaRound runs on second moments of what each layer reads, once for a "
+      "layer and all its bits; every network takes of each layer what was "
+      "rounded at its bits, and has its biases corrected in one pass."
     )
   return (*said, note) if note else tuple(said)

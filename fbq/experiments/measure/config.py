@@ -5,29 +5,22 @@ import importlib.util
 
 from pydantic import Field
 
-from fbq.config import ConfigError, Seed, Settings
+from fbq.config import ConfigError, Seed
 from fbq.deploy import onnx_mixed
 from fbq.experiments.measure import inputs
 from fbq.lab.lab import Lab
-from fbq.lab.settings import NetSettings
+from fbq.lab.settings import FloatNet
 from fbq.nets.graph import Net
 
 
-class Measuring(Settings):
-  """Layers timed on this machine, precisions chosen by them and timed again."""
+class Measuring(FloatNet):
+  """Layers timed on this machine, precisions chosen by them and timed again.
+
+  Without a checkpoint weights are random, which tell times and no more.
+  """
 
   experiment: str = "measure"
   "Experiment: a short name, or 'package.module:attribute'."
-  net: NetSettings = NetSettings()
-  "Network that is measured."
-  float_checkpoint: str = ""
-  "File of a float network's weights (.npz, .safetensors), or the .onnx or \
-  .tflite file that net is; '': random weights, which tell times and no more."
-  checkpoint_layout: str = ""
-  "How the checkpoint names its weights; '': told from names and shapes."
-  checkpoint_images: tuple[tuple[float, ...], ...] = ()
-  "(mean, std) by colour of the images that the checkpoint was trained on, as \
-  (x - mean) / std; (): images from 0 to 1."
   images: str = ""
   "File of images on which harm is measured: .npy, float [N, H, W, C], 0 to 1; \
   '': pictures of smooth noise."

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     *METHOD,
     *("fbq.schemes", "fbq.norms", "fbq.halves", "fbq.attention"),
   ),
-  "fbq.data": ("fbq.files", "fbq.backend"),
+  "fbq.data": ("fbq.files", "fbq.backend", "fbq.dense"),
   "fbq.train": (
     *METHOD,
     *("fbq.schemes", "fbq.norms", "fbq.model", "fbq.data", "fbq.files"),

@@ -1,4 +1,4 @@
-"""The objects of an image: boxes, classes and masks, filled up to one number."""
+"""The objects of an image: boxes, classes and masks, filled up."""
 
 from typing import Any, NamedTuple
 

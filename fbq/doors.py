@@ -52,6 +52,7 @@ KNOWN: dict[str, dict[str, str]] = {
     "digits": "fbq.lab.data:DIGITS",
     "idx": "fbq.lab.data:IDX",
     "imagenet": "fbq.lab.data:IMAGENET",
+    "scenes": "fbq.lab.data:SCENES",
   },
   "layout": {
     "fbq": "fbq.train.layouts:fbq",

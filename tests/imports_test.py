@@ -43,6 +43,7 @@ MAY_IMPORT = {
   "fbq.train": (
     *METHOD,
     *("fbq.schemes", "fbq.norms", "fbq.model", "fbq.data", "fbq.files"),
+    "fbq.dense",
   ),
   "fbq.search": (*METHOD, "fbq.schemes"),
   "fbq.ptq": (

@@ -439,3 +439,22 @@ def sources(count: int, difficulty: Difficulty, renders: int) -> np.ndarray:
   Scenes of one group show the same digits, and are right or wrong together.
   """
   return np.tile(np.arange(groups(count, difficulty)), renders)
+
+
+def calibration_set(
+  key: Array,
+  digits: Digits,
+  count: int,
+  resolution: int,
+  difficulty: Difficulty,
+) -> Scenes:
+  """`count` scenes of the training split, for calibration.
+
+  No source image comes twice before every one has come once.
+  """
+  order_key, render_key = jax.random.split(key)
+  images, labels = digits.train_images, digits.train_labels
+  order = jax.random.permutation(order_key, len(images))
+  places = jnp.arange(count * difficulty.most) % len(images)
+  indices = order[places].reshape(count, difficulty.most)
+  return _render(render_key, images, labels, indices, resolution, difficulty)

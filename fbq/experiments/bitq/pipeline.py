@@ -177,9 +177,9 @@ def _study(
     )
   every = sum(uniform.values(), [])
   accuracy, *accuracies = (
-    bench.right(
+    bench.judged(
       GRID, block_formats.to_array(net, n.formats), lab.task.validation
-    ).mean()
+    ).accuracy
     for n in (fp32, *every)
   )
   untrained = format_losses.scale(

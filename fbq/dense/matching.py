@@ -78,6 +78,7 @@ def matches(
   """
   thresholds = jnp.asarray(THRESHOLDS, jnp.float32) - 1e-6
   same = found.classes[:, None] == objects.classes
+  same &= (found.scores > 0)[:, None]  # the others are no detections
   overlaps = jnp.where(same & objects.is_object, overlaps, -1.0)
   single = ~objects.is_crowd & objects.is_object
   count = len(objects.classes)

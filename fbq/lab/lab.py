@@ -170,6 +170,7 @@ class Lab:
       stage.weight_decay,
       stage.warmup,
       stage.drops,
+      weights=stage.optimizer,
       **options,
     )
 

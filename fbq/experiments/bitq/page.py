@@ -5,7 +5,13 @@ import itertools
 import shlex
 from pathlib import Path
 
-from fbq.experiments.bitq import pictures, word_section
+from fbq.experiments.bitq import (
+  curves,
+  example_picture,
+  pictures,
+  table3,
+  word_section,
+)
 from fbq.experiments.bitq.block_network import BlockNetwork
 from fbq.experiments.bitq.results import (
   BitQResults,
@@ -14,10 +20,10 @@ from fbq.experiments.bitq.results import (
 )
 from fbq.experiments.bitq.word_section import (
   KIB,
-  TEST,
   error_of,
   in_percent,
   plain,
+  test_column,
   untrained,
 )
 from fbq.report import cells, page
@@ -116,7 +122,7 @@ def _answers(results: BitQResults) -> list[str]:
       f"{word.name}: {found.words} ({found.name}, seed "
       f"{results.studies[0].seed}) moves {moved} % of what FP32 moves and "
       f"takes {energy} % of its energy, at {results.test(role)} % test "
-      f"accuracy where FP32 has {results.test('FP32')} %, "
+      f"{results.metric} where FP32 has {results.test('FP32')} %, "
       f"{'more' if apart else 'less'} than two standard errors apart (alpha = "
       f"{results.alpha:g}; {error_of(results)})."
     )
@@ -133,7 +139,7 @@ def _energy_share(network: BlockNetwork, fp32: BlockNetwork) -> float:
 
 def _blocks(results: BitQResults, settings) -> list[Block]:
   first = results.studies[0]
-  drawn, told = pictures.front(first)
+  drawn, told = pictures.front(first, results.metric)
   return [
     Answer(_answers(results)),
     Section(
@@ -161,12 +167,39 @@ def _blocks(results: BitQResults, settings) -> list[Block]:
         ),
       ],
     ),
+    *([told_section(results)] if first.examples else []),
+    Section("Beside table 3", [table3.table([results]), note(table3.NOTE)]),
+    Section(
+      "Energy, as in figure 5",
+      [Picture(curves.energy(results), "energy.svg"), note(curves.FIGURE_5)],
+    ),
+    Section(
+      "Sensitivity to alpha, as in figure 6",
+      [Picture(curves.alphas(results), "alphas.svg"), note(curves.FIGURE_6)],
+    ),
     *(word_section.section(results, i) for i in range(len(first.words))),
     Section(
       "How losses were predicted",
       [Text(_predictions(study, settings)) for study in results.studies],
     ),
   ]
+
+
+def told_section(results: BitQResults) -> Section:
+  """What networks tell of test images, as in the paper's figure 4."""
+  study = results.studies[0]
+  names = {"FP32": "FP32", **study.recommended}
+  drawn = example_picture.drawn(study.examples, names)
+  return Section(
+    "What networks tell, as in figure 4",
+    [
+      Picture(drawn, "examples.svg"),
+      note(
+        f"{results.network}, seed {study.seed}: the first test images, and "
+        "what the recommended networks tell of them."
+      ),
+    ],
+  )
 
 
 def _predictions(study: SeedStudy, settings) -> str:
@@ -214,7 +247,7 @@ def _networks(results: BitQResults, builder: str = "") -> Table:
       Column("energy, µJ", "bar", "{:.1f}"),
       over(lambda n, _: 1e6 * n.moves.joules),
     ),
-    (TEST, lambda role: in_percent(results.test(role))),
+    (test_column(results), lambda role: in_percent(results.test(role))),
     (percents("below\nFP32"), lambda role: in_percent(results.lost(role))),
     (percents("untrained\n%"), lambda role: untrained(results, role)),
     *([beside] if builder in _TABLE_3 else []),

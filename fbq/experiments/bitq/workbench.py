@@ -162,11 +162,25 @@ class Workbench:
     with lab.clock.measure("evaluation without training"):
       untrained = self.judged(scheme, rows, lab.task.test)
 
+    name, _, results = self._train(candidate)
+    return TrainedCandidate(
+      name, untrained.accuracy, Judgement.restored(lab.task, results)
+    )
+
+  def told(self, candidate: BlockCandidate, images: jax.Array) -> Any:
+    """Outputs of a candidate after its training, which is done."""
+    _, variables, _ = self._train(candidate)
+    return self.forward(candidate.scheme)(variables, images, candidate.rows)
+
+  def _train(self, candidate: BlockCandidate):
+    """(name, variables, results) of a training; what is done is read."""
+    lab, scheme, rows = self.programs.lab, candidate.scheme, candidate.rows
+
     # Named by what is trained, so that equal rows are trained once
     digest = hashlib.sha256(rows.tobytes()).hexdigest()[:10]
     name = f"seed{self.seed}-qat-{scheme}-{digest}"
     splits = lab.task.validation, lab.task.test
-    _, results = lab.run(
+    variables, results = lab.run(
       name,
       "quantization-aware training",
       self.programs.trainer(scheme),
@@ -183,6 +197,4 @@ class Workbench:
         *(self.judged(scheme, rows, split, variables) for split in splits)
       ).results(),
     )
-    return TrainedCandidate(
-      name, untrained.accuracy, Judgement.restored(lab.task, results)
-    )
+    return name, variables, results

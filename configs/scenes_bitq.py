@@ -6,10 +6,10 @@
 
 Scenes are several handwritten digits on textured canvases of 64x64 pixels
 (fbq/data/scenes.py); nothing is downloaded. `yolov8n`, at half the width of the
-published one, is judged by COCO's box AP, `unet` and `vit` by mean IoU. Runs of
-several networks are put together by
+published one, is judged by COCO's box AP, `yolov8n_seg` by its mask AP, `unet`
+and `vit` by mean IoU. Runs of several networks are put together by
 
-  python -m fbq.experiments.bitq.collect runs/unet runs/yolo runs/vit
+  python -m fbq.experiments.bitq.collect --page=table3.html runs/unet runs/vit
 
 Full: seeds 0 and 1, meant for a GPU. `:unet,short`: one seed and shorter
 training; `:unet,smoke`: every stage for a few steps, minutes.
@@ -43,6 +43,12 @@ NETS = {
   "yolov8n": _Case(
     "yolov8",
     dict(width=0.125, classes=10),
+    dict(learning_rate=0.02, weight_decay=5e-4),
+    dict(learning_rate=2e-3),
+  ),
+  "yolov8n_seg": _Case(
+    "yolov8",
+    dict(width=0.125, classes=10, masks=True),
     dict(learning_rate=0.02, weight_decay=5e-4),
     dict(learning_rate=2e-3),
   ),

@@ -7,6 +7,8 @@ import pytest
 
 from fbq import nets
 from fbq.dense import average_precision, class_overlap, matching, overlaps
+from fbq.dense.assignment import Assigned
+from fbq.dense.mask_loss import mask_loss, masks_of
 from fbq.dense.objects import Objects
 from fbq.dense.suppression import Detections, detections
 from fbq.train.detection import detection
@@ -267,3 +269,83 @@ def test_classifiers_are_judged_as_ever():
   right = np.asarray(CLASSIFICATION.evidence(logits, np.array([1, 1, 1])))
   assert right.tolist() == [True, False, True]
   assert CLASSIFICATION.metric(right) == 2 / 3
+
+
+# ---- Masks
+
+
+def test_the_loss_of_masks_is_the_loop_over_pixels_that_answer():
+  random = np.random.default_rng(6)
+  count, pixels, objects, parts = 2, 9, 3, 4
+  coefficients = random.normal(size=(count, pixels, parts)).astype(np.float32)
+  prototypes = random.normal(size=(count, 4, 4, parts)).astype(np.float32)
+  boxes = boxes_of(random, count, objects) * np.float32(0.4)
+  masks = random.random((count, objects, 16, 16)) < 0.5
+  positive = random.random((count, pixels)) < 0.5
+  answers = random.integers(0, objects, (count, pixels))
+  scores = random.random((count, pixels, 1)) * positive[..., None]
+  target = Assigned(*map(jnp.asarray, (positive, answers, scores)))
+
+  losses = []
+  for i, a in np.argwhere(positive):
+    g = answers[i, a]
+    left, top, right, bottom = boxes[i, g]
+    inside = []
+    for y, x in np.ndindex(4, 4):
+      if left <= 4 * x + 2 <= right and top <= 4 * y + 2 <= bottom:
+        logit = float(coefficients[i, a] @ prototypes[i, y, x])
+        share = masks[i, g, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4].mean()
+        p = 1 / (1 + np.exp(-logit))
+        inside.append(-share * np.log(p) - (1 - share) * np.log(1 - p))
+    losses.append(np.mean(inside) if inside else 0.0)
+  found = mask_loss(coefficients, prototypes, target, boxes, masks)
+  assert float(found) == pytest.approx(7.5 * np.mean(losses), rel=1e-4)
+
+
+def test_masks_end_at_their_box():
+  coefficients = np.array([[1.0], [-1.0]], np.float32)
+  prototypes = np.ones((4, 4, 1), np.float32)
+  boxes = np.array([[2, 4, 6, 12], [0, 0, 16, 16]], np.float32)
+  found = np.asarray(masks_of(coefficients, prototypes, boxes, (16, 16)))
+  rows, columns = np.nonzero(found[0])
+  assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 11, 2, 5)
+  assert not found[1].any()
+
+
+def test_a_network_with_masks_is_judged_by_them():
+  net = nets.build(
+    "yolov8",
+    width=0.0625,
+    resolution=64,
+    classes=CLASSES,
+    in_channels=1,
+    masks=True,
+  )
+  task = detection(net)
+  assert task.metric_name == "mask AP"
+  box = np.array([8.0, 8.0, 40.0, 40.0])
+  outputs = perfect([(box, 1)])
+  for scale, side in (("p3", 8), ("p4", 4), ("p5", 2)):
+    outputs[f"{scale}.mask"] = np.ones((1, side, side, 32), np.float32)
+  # The upper half of the box: prototypes of 4 pixels
+  prototypes = np.full((1, 16, 16, 32), -1, np.float32)
+  prototypes[0, 2:6, 2:10] = 1
+  outputs["prototypes"] = prototypes
+  masks = np.zeros((1, 1, 64, 64), bool)
+  masks[0, 0, 8:24, 8:40] = True
+  truth = Objects(
+    box[None, None].astype(np.float32),
+    np.array([[1]], np.int32),
+    np.array([[True]]),
+    np.array([[False]]),
+    masks,
+  )
+  metric = lambda truth: task.metric(
+    jax.tree.map(np.asarray, task.evidence(outputs, truth))
+  )
+  assert metric(truth) > 0.85
+  lower = np.roll(masks, 16, 2)
+  assert metric(truth._replace(masks=lower)) == 0
+  good, parts = task.loss(outputs, truth)
+  assert task.loss(outputs, truth._replace(masks=lower))[0] > good
+  assert float(sum(parts.values())) == pytest.approx(float(good), rel=1e-5)

@@ -19,7 +19,7 @@ from fbq.lab.settings import ValidationShare
 from fbq.lab.task import Task, sized
 from fbq.nets.graph import Net
 from fbq.train import feed
-from fbq.train.detection import detection, is_detector
+from fbq.train.detection import detection, is_detector, tells_masks
 from fbq.train.segmentation import segmentation
 
 _BATCH = 96  # divides the 288 scenes of the test
@@ -123,7 +123,10 @@ def task(settings: ScenesSettings, net: Net) -> Task:
 def _asked(net: Net):
   """(objective, classes, truth of scenes) of what the network tells."""
   if is_detector(net):
-    objective, truth_of = detection(net), lambda made: made.objects
+    objective = detection(net)
+    boxes_alone = lambda made: made.objects._replace(masks=None)
+    with_masks = lambda made: made.objects
+    truth_of = with_masks if tells_masks(net) else boxes_alone
     classes = net.shapes["p3.class"][2]
     expected = scenes.CLASSES
   else:

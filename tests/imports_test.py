@@ -61,6 +61,7 @@ MAY_IMPORT = {
   "fbq.lab": (
     *METHOD,
     *("fbq.config", "fbq.config_words", "fbq.doors", "fbq.files"),
+    "fbq.dense",
     *(
       "fbq.norms",
       "fbq.schemes",

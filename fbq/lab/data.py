@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from fbq import doors
 from fbq.config import ConfigError, Settings, brought, require
 from fbq.data import DataError
-from fbq.lab import digits_data, file_data, scenes_data
+from fbq.lab import dense_data, digits_data, file_data, scenes_data
 from fbq.lab.task import Task, sized
 from fbq.nets.graph import Net
 from fbq.train.objective import CLASSIFICATION
@@ -82,5 +82,7 @@ def build(data: Settings, net: Net) -> Task:
 DIGITS = DataSet(digits_data.DigitsSettings, digits_data.task)
 CIFAR = DataSet(file_data.CifarSettings, file_data.task)
 IDX = DataSet(file_data.IdxSettings, file_data.task)
+COCO = DataSet(dense_data.CocoSettings, dense_data.coco_task)
+ADE20K = DataSet(dense_data.AdeSettings, dense_data.ade20k_task)
 SCENES = DataSet(scenes_data.ScenesSettings, scenes_data.task)
 IMAGENET = DataSet(file_data.ImageNetSettings, file_data.task)

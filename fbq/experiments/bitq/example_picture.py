@@ -23,11 +23,12 @@ def drawn(shown: tuple[Example, ...], names: dict[str, str]) -> str:
   height, width = len(shown), len(columns)
   figure = picture.new(2.1 * width, 2.2 * height + 0.2)
   grid = figure.subplots(height, width, squeeze=False)
-  for row, example in zip(grid, shown, strict=True):
+  for i, example in enumerate(shown):
+    row = grid[i]
     for axes, (heading, network) in zip(row, columns.items(), strict=True):
       told = example.networks[network] if network else example.truth
       _draw(axes, example.image.array, told)
-      if row is grid[0]:
+      if i == 0:
         picture.heading(axes, heading)
   return picture.svg(
     figure,

@@ -43,14 +43,14 @@ NETS = {
   "yolov8n": _Case(
     "yolov8",
     dict(width=0.125, classes=10),
-    dict(learning_rate=0.02, weight_decay=5e-4),
-    dict(learning_rate=2e-3),
+    dict(learning_rate=0.05, weight_decay=5e-4),
+    dict(learning_rate=5e-3),
   ),
   "yolov8n_seg": _Case(
     "yolov8",
     dict(width=0.125, classes=10, masks=True),
-    dict(learning_rate=0.02, weight_decay=5e-4),
-    dict(learning_rate=2e-3),
+    dict(learning_rate=0.05, weight_decay=5e-4),
+    dict(learning_rate=5e-3),
   ),
   "vit": _Case(
     "vit_segmenter",
@@ -59,11 +59,11 @@ NETS = {
     dict(learning_rate=2e-4, optimizer="adamw"),
   ),
 }
-# (seeds, float steps, batch, steps at given formats)
+# Seeds; steps and images of a step of float training and at given formats
 SIZES = {
-  "full": ((0, 1), 6000, 64, 200),
-  "short": ((0,), 1500, 32, 60),
-  "smoke": ((0,), 6, 4, 2),
+  "full": ((0, 1), (6000, 64), (100, 32)),
+  "short": ((0,), (2000, 32), (40, 32)),
+  "smoke": ((0,), (6, 4), (2, 4)),
 }
 # Those of table 3, and what has come since
 FORMATS = (
@@ -76,9 +76,12 @@ def get_config(words: str = "") -> ConfigDict:
   """Values that differ from the defaults; --settings lists all."""
   found = chosen(words, net=tuple(NETS), size=tuple(SIZES))
   case, size = NETS[found["net"]], found["size"]
-  seeds, trained, batch, tuned = SIZES[size]
+  seeds, trained, tuned = SIZES[size]
   smoke = size == "smoke"
-  stage = dict(batch_size=batch, warmup=0.1)
+
+  def stage(length, more):
+    return dict(steps=length[0], batch_size=length[1], warmup=0.1, **more)
+
   return configured(
     "bitq",
     seeds=seeds,
@@ -90,15 +93,15 @@ def get_config(words: str = "") -> ConfigDict:
     # Small beside the tensors of networks of this size, as in digits_bitq.py
     memory_bytes=8192,
     register_bytes=512,
-    calibration_images=96,
+    calibration_images=48 if smoke else 96,
     losses=dict(
       noise_images=4 if smoke else 16,
       measured_formats=2 if smoke else 4,
       held_out=4 if smoke else 48,
       assignments=2 if smoke else 24,
     ),
-    float_training={**stage, "steps": trained, **case.float_training},
-    qat={**stage, "steps": tuned, **case.qat},
-    checkpoint_every=2 if smoke else 200,
-    log_every=2 if smoke else 50,
+    float_training=stage(trained, case.float_training),
+    qat=stage(tuned, case.qat),
+    checkpoint_every=2 if smoke else 500,
+    log_every=2 if smoke else 100,
   )

@@ -22,7 +22,7 @@ from fbq.train import feed
 from fbq.train.detection import detection, is_detector, tells_masks
 from fbq.train.segmentation import segmentation
 
-_BATCH = 96  # divides the 288 scenes of the test
+_BATCH = 48  # divides the 288 scenes of the test
 
 
 class ScenesSettings(Settings):

@@ -143,7 +143,7 @@ def _blocks(results: BitQResults, settings) -> list[Block]:
   return [
     Answer(_answers(results)),
     Section(
-      "Accuracy over DRAM traffic",
+      f"Test {results.metric} over DRAM traffic",
       [
         Picture(drawn, "front.svg"),
         note(

@@ -37,6 +37,8 @@ def test_evidence_of_pixels_is_the_confusion_of_each_image():
   whole = class_overlap.confusion(truth, logits.argmax(-1), CLASSES)
   expected = class_overlap.class_overlap(whole).mean
   assert task.metric(found) == pytest.approx(expected)
+  pixels = (logits.argmax(-1) == truth)[truth != class_overlap.IGNORED].mean()
+  assert task.details(found)["pixel accuracy"] == pytest.approx(pixels)
 
   # Cross-entropy of the pixels that count, by numpy
   logits = logits.astype(float)
@@ -237,6 +239,7 @@ def test_a_detector_that_knows_finds_everything():
   evidence = jax.tree.map(np.asarray, jax.jit(task.evidence)(outputs, truth))
   assert task.metric(evidence) == 1.0
   assert task.metric(tuple(evidence)) == 1.0
+  assert task.details(evidence) == {"AP50": 1.0}
 
   # Another class, or a box elsewhere, is worse for the loss and the metric
   good, _ = task.loss(outputs, truth)

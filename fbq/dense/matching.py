@@ -100,7 +100,12 @@ def matches(
 
 
 def mean_precision(found: Matches) -> float:
-  """COCO's AP of `N` images, from 0 to 1; 0 if they have no objects.
+  """COCO's AP of `N` images, from 0 to 1; see `precisions`."""
+  return float(precisions(found).mean())
+
+
+def precisions(found: Matches) -> np.ndarray:
+  """float64 [T] AP of `N` images by threshold; 0 if they have no objects.
 
   Args:
     found: numpy arrays [N, ...], the matches of every image.
@@ -109,9 +114,9 @@ def mean_precision(found: Matches) -> float:
   is_found = found.scores > 0
   scores, classes = found.scores[is_found], found.classes[is_found]
   right, counted = found.right[is_found], found.counted[is_found]
-  precisions = [
+  of_class = [
     precision_of(scores[mine], right[mine], counted[mine], int(totals[c]))
     for c in np.flatnonzero(totals)
     for mine in [classes == c]
   ]
-  return float(np.mean(precisions)) if precisions else 0.0
+  return np.mean(of_class, 0) if of_class else np.zeros(len(THRESHOLDS))

@@ -63,6 +63,7 @@ class Judgement(NamedTuple):
       f"{self.test.objective.metric_name} "
       f"{self.validation.accuracy:.2%} in validation, "
       f"{self.test.accuracy:.2%} in test"
+      + "".join(f", {k} {v:.2%}" for k, v in self.test.details.items())
     )
 
 

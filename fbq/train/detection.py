@@ -150,6 +150,9 @@ def detection(net: Net) -> Objective:
     evidence,
     lambda found: matching.mean_precision(matching.Matches(*found)),
     predictions,
+    lambda found: {
+      "AP50": float(matching.precisions(matching.Matches(*found))[0])
+    },
   )
 
 

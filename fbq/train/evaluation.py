@@ -59,6 +59,11 @@ class Judged(NamedTuple):
     return self.objective.metric(self.evidence)
 
   @property
+  def details(self) -> dict[str, float]:
+    """What else is reported of a task, such as AP50."""
+    return dict(self.objective.details(self.evidence))
+
+  @property
   def error(self) -> float:
     """Standard error of the metric, clustered by source."""
     if self.objective is CLASSIFICATION:

@@ -33,6 +33,7 @@ class Objective(NamedTuple):
     metric: tree of numpy arrays [N, ...] of evidence -> number in [0, 1].
     predictions: (outputs) -> tree of arrays [B, ...]: what is told of images,
       for people and pictures.
+    details: like `metric`, {name: number in [0, 1]} of what else is reported.
   """
 
   metric_name: str
@@ -41,6 +42,7 @@ class Objective(NamedTuple):
   evidence: Callable[[Outputs, Truth], Any]
   metric: Callable[[Any], float]
   predictions: Callable[[Outputs], Any]
+  details: Callable[[Any], Mapping[str, float]] = lambda evidence: {}
 
 
 def softened_divergence(

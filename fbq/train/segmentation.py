@@ -42,9 +42,8 @@ def _confusion(logits, truth):
   return found.reshape(-1, classes, classes)
 
 
-def _mean_overlap(confusions: np.ndarray) -> float:
-  summed = np.sum(confusions, 0, dtype=np.int64)
-  return class_overlap.class_overlap(summed).mean
+def _overlap(confusions: np.ndarray) -> class_overlap.ClassOverlap:
+  return class_overlap.class_overlap(np.sum(confusions, 0, dtype=np.int64))
 
 
 def segmentation(resolution: int) -> Objective:
@@ -61,6 +60,7 @@ def segmentation(resolution: int) -> Objective:
     _loss,
     lambda *given: softened_divergence(*given).mean(),
     _confusion,
-    _mean_overlap,
+    lambda found: _overlap(found).mean,
     lambda logits: jnp.argmax(_enlarged(logits, whole), -1),
+    lambda found: {"pixel accuracy": _overlap(found).pixels},
   )

@@ -39,7 +39,7 @@ from fbq.report.blocks import (
   number,
   percents,
 )
-from fbq.report.means import Mean, mean
+from fbq.report.means import mean
 from fbq.report.run import Run
 from fbq.report.sentences import counted
 from fbq.train.log import Log
@@ -65,7 +65,7 @@ def write(results: BitQResults, run: Run, workdir: Path) -> None:
     ["python", "main.py", config, f"--workdir={workdir}_export"]
   )
   assumptions = [
-    f"The float network reads {_floats(results)} of the test images in %; "
+    f"{_floats(results)}; "
     f"every network then sees the same {results.steps} steps more, FP32 too. "
     f"{results.about_test}",
     "Networks are chosen by images of the validation split, on which nothing "
@@ -103,8 +103,17 @@ def tables(results: BitQResults) -> list[Table]:
   return [_networks(results), *itertools.chain(*found)]
 
 
-def _floats(results: BitQResults) -> Mean:
-  return mean([study.float_accuracy for study in results.studies])
+def _floats(results: BitQResults) -> str:
+  """What the float network reaches, over seeds."""
+  found = mean([study.float_accuracy for study in results.studies])
+  if results.metric == "accuracy":
+    return f"The float network reads {found} of the test images in %"
+  more = {
+    name: mean([study.float_details[name] for study in results.studies])
+    for name in results.studies[0].float_details
+  }
+  said = "".join(f", {name} {value}" for name, value in more.items())
+  return f"The float network has a test {results.metric} of {found} %{said}"
 
 
 def _answers(results: BitQResults) -> list[str]:

@@ -280,4 +280,5 @@ def _study(
     (len(mixed), agreement.spearman, float(error)),
     tuple(tops.tolist()),
     looked_at,
+    judged.test.details,
   )

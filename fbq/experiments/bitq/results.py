@@ -91,6 +91,7 @@ class SeedStudy:
       difference.
     tops: largest exponent of every activation, in the order of the sites.
     examples: test images with what networks tell of them; none of classifiers.
+    float_details: what else is known of the float network, such as AP50.
   """
 
   seed: int
@@ -103,6 +104,7 @@ class SeedStudy:
   mixed: tuple[int, float, float]
   tops: tuple[int, ...]
   examples: tuple[Example, ...] = ()
+  float_details: dict[str, float] = dataclasses.field(default_factory=dict)
 
   @functools.cached_property
   def by_name(self) -> dict[str, BlockNetwork]:

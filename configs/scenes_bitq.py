@@ -61,7 +61,7 @@ NETS = {
 }
 # Seeds; steps and images of a step of float training and at given formats
 SIZES = {
-  "full": ((0, 1), (6000, 64), (100, 32)),
+  "full": ((0, 1), (3000, 64), (100, 32)),
   "short": ((0,), (2000, 32), (40, 32)),
   "smoke": ((0,), (6, 4), (2, 4)),
 }

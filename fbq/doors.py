@@ -47,11 +47,14 @@ KNOWN: dict[str, dict[str, str]] = {
     "tflite": f"{_NETS}.from_tflite:net",
   },
   "data": {
+    "ade20k": "fbq.lab.data:ADE20K",
     "cifar10": "fbq.lab.data:CIFAR",
     "cifar100": "fbq.lab.data:CIFAR",
+    "coco": "fbq.lab.data:COCO",
     "digits": "fbq.lab.data:DIGITS",
     "idx": "fbq.lab.data:IDX",
     "imagenet": "fbq.lab.data:IMAGENET",
+    "scenes": "fbq.lab.data:SCENES",
   },
   "layout": {
     "fbq": "fbq.train.layouts:fbq",

@@ -100,7 +100,7 @@ def test_a_page_is_made_again_from_the_record_alone(tmp_path):
   assert kind is EXPERIMENT and loaded == found
   kind.write(loaded, about, path)
   text = (path / "report.html").read_text()
-  assert "src=" not in text and text.count("<svg") == 1
+  assert "src=" not in text and text.count("<svg") == 3
   assert "BitQ8: X 5, SE 3, BS 16 (b, seed 0) moves 37.50 % of what" in text
   assert "at 85.00 ±1.00 % test accuracy where FP32 has 90.00 ±1.00" in text
   assert "more than two standard errors apart" in text  # 5 points, each 0.5

@@ -20,6 +20,7 @@ from fbq.lab.judgement import Judgement
 from fbq.nets import Net, Node
 from fbq.schemes.block_float import BlockFloat
 from fbq.schemes.published_formats import GRID
+from fbq.train.objective import CLASSIFICATION
 from hwsim.bfp import bitq_format
 
 NET = Net(
@@ -98,6 +99,7 @@ class TableLab:
       test=self.held_out("test"),
       batch=COUNT,
       about_test="",
+      objective=CLASSIFICATION,
       steps=lambda stage: stage.steps,
     )
 
@@ -158,7 +160,9 @@ def found(tmp_path_factory):
   programs = types.SimpleNamespace(
     lab=lab,
     schemes={GRID: BlockFloat((4,))},
-    logits=lambda scheme: logits,
+    outputs=lambda scheme: logits,
+    evidence=CLASSIFICATION.evidence,
+    compare=None,
     trainer=lambda scheme: scheme,
   )
   return pipeline._study(settings, lab, programs, 7), lab

@@ -15,6 +15,8 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 NEEDS_FILES = {"cifar_free_bits", "export", "imagenet_bitq"}
 NEEDS_FILES |= {"compress", "imagenet_free_bits", "mlperf_kws"}
 NEEDS_FILES |= {"photos_lite0"}
+# Tables of a large network take seconds: tests/scenes_bitq_test.py
+NEEDS_FILES |= {"scenes_bitq"}
 FASHION = {name for name in NAMES if name.startswith("fashion")}
 
 

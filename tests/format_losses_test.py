@@ -139,7 +139,7 @@ def fake_judge(seen, images=4):
     return np.tile(np.array([loss @ gain, 0.0, 1.0]), (len(images), 1))
 
   return format_losses.FormatJudge(
-    NET, forward, {}, np.zeros((images, 6, 6, 2)), np.full(images, 2), 2
+    NET, forward, {}, np.zeros((images, 6, 6, 2)), 2
   )
 
 
@@ -167,7 +167,6 @@ def test_logits_that_are_not_finite_are_refused():
     lambda v, x, rows: np.full((len(x), 3), np.nan),
     {},
     np.zeros((2, 6, 6, 2)),
-    np.zeros(2, int),
     2,
   )
   with pytest.raises(ValueError, match="not finite"):

@@ -40,10 +40,11 @@ MAY_IMPORT = {
     *METHOD,
     *("fbq.schemes", "fbq.norms", "fbq.halves", "fbq.attention"),
   ),
-  "fbq.data": ("fbq.files", "fbq.backend"),
+  "fbq.data": ("fbq.files", "fbq.backend", "fbq.dense"),
   "fbq.train": (
     *METHOD,
     *("fbq.schemes", "fbq.norms", "fbq.model", "fbq.data", "fbq.files"),
+    "fbq.dense",
   ),
   "fbq.search": (*METHOD, "fbq.schemes"),
   "fbq.ptq": (
@@ -61,6 +62,7 @@ MAY_IMPORT = {
   "fbq.lab": (
     *METHOD,
     *("fbq.config", "fbq.config_words", "fbq.doors", "fbq.files"),
+    "fbq.dense",
     *(
       "fbq.norms",
       "fbq.schemes",

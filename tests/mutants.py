@@ -195,8 +195,8 @@ MUTANTS = (
   # ---- BitQ
   Mutant(
     "fbq/experiments/bitq/workbench.py",
-    "*(self.right(scheme, rows, split, variables) for split in splits),",
-    "*(self.right(scheme, rows, split) for split in splits),",
+    "*(self.judged(scheme, rows, split, variables) for split in splits),",
+    "*(self.judged(scheme, rows, split) for split in splits),",
     BITQ,
     "a float network judged for a trained one",
   ),

@@ -15,8 +15,8 @@ from fbq.schemes.block_float import BlockFloat, Data
 from fbq.schemes.fixed import Fixed
 from fbq.search import problem, sensitivity
 from fbq.train import steps
-from fbq.train.distillation import Distillation
 from fbq.train.evaluation import evaluator
+from fbq.train.objective import CLASSIFICATION
 
 FIVE, WIDE, HALF = jnp.ones(5), jnp.ones((3, 1)), jnp.float32(0.5)
 FOUR = jnp.int32(4)
@@ -86,7 +86,7 @@ def test_labels_are_one_number_for_each_image():
   with pytest.raises(AssertionError, match="shape"):
     sensitivity.compare(logits, logits[:, :1], np.zeros(4, int))
   with pytest.raises(AssertionError, match="shape"):
-    Distillation(0.5).loss(jnp.float32(1), jnp.ones((4, 3)), jnp.ones((4, 1)))
+    CLASSIFICATION.divergence(jnp.ones((4, 3)), jnp.ones((4, 1)), 1.0)
 
 
 def test_candidates_have_known_bits_for_every_site():

@@ -189,7 +189,7 @@ def draw(
     left=own[2] * (resolution - size),
     background=between(own[4], *d.background),
     contrast=contrast,
-    noise=d.noise * _bell(noise_key, (resolution, resolution)),
+    noise=d.noise * bell(noise_key, (resolution, resolution)),
     fragment_index=(index + step.astype(jnp.int32)) % source_count,
     fragment_scale=fragment_scale,
     fragment_top=start(other[6], first_row, rows),
@@ -213,15 +213,15 @@ def paint(
 def _paint(scene, images, resolution, difficulty):
   # The digit: interpolation along rows, then along columns
   ink = (
-    _weights(resolution, scene.top, scene.scale)
+    interpolation(resolution, scene.top, scene.scale)
     @ images[scene.index]
-    @ _weights(resolution, scene.left, scene.scale).T
+    @ interpolation(resolution, scene.left, scene.scale).T
   )
   canvas = ink * scene.contrast
 
   # Fragments, behind the digit: they show where there is no ink
   if difficulty.fragments:
-    weights = jax.vmap(_weights, in_axes=(None, 0, 0, 0, 0))
+    weights = jax.vmap(interpolation, in_axes=(None, 0, 0, 0, 0))
     down = weights(
       resolution,
       scene.fragment_top,
@@ -285,7 +285,7 @@ def render(
   return jax.vmap(one)(jax.random.split(key, len(indices)), indices)
 
 
-def _weights(resolution, start, scale, first=0, count=SOURCE):
+def interpolation(resolution, start, scale, first=0, count=SOURCE):
   """[R, 8]: bilinear weight of each source row in each canvas row.
 
   Pixel centres are at half units. Rows outside first .. first + count - 1, and
@@ -300,7 +300,7 @@ def _weights(resolution, start, scale, first=0, count=SOURCE):
   return jnp.where(shown[None, :], tent, 0)
 
 
-def _bell(key, shape):
+def bell(key, shape):
   """Noise of mean 0 and deviation 1: the sum of the four bytes of a draw.
 
   Within 1 % of a normal distribution's cumulative, bounded by 3.5 deviations,

@@ -28,7 +28,7 @@ def random_crop(
     DataError: the image cannot be decoded, or has pixels of more bits than can
       be told to be meant; `name` says which.
   """
-  image = _decoded(encoded, name)
+  image = decoded(encoded, name)
   image = image.crop(random_box(*image.size, random))
   image = image.resize((resolution, resolution), _bilinear())
   pixels = np.asarray(image)
@@ -64,7 +64,7 @@ def center_crop(
     DataError: the image cannot be decoded, or has pixels of more bits than can
       be told to be meant; `name` says which.
   """
-  image = _decoded(encoded, name)
+  image = decoded(encoded, name)
   width, height = image.size
   if width <= height:
     size = resize, int(resize * height / width)
@@ -104,7 +104,7 @@ def middle(
       f"image {name}: a network of {channels} channels reads no pictures; "
       "expected arrays (.npz) or raw inputs (.bin)"
     )
-  image = _decoded(encoded, name)
+  image = decoded(encoded, name)
   if image.size == (width, height):  # made for the network: nothing to cut
     share = 1.0
   scale = max(height / image.height, width / image.width) / share
@@ -122,10 +122,11 @@ def middle(
 
 def verify(encoded: bytes, name: str) -> None:
   """Raises DataError unless the image can be decoded as a whole."""
-  _decoded(encoded, name)
+  decoded(encoded, name)
 
 
-def _decoded(encoded, name):
+def decoded(encoded: bytes, name: str):
+  """The picture in RGB, of PIL; DataError if it cannot be decoded."""
   from PIL import Image  # An extra; matplotlib brings it too.
 
   try:

@@ -100,17 +100,32 @@ def _of_class(images, which, threshold) -> float:
     counted.append(is_counted)
     objects += int((~is_crowd).sum())
 
+  column = lambda parts: np.concatenate(parts)[:, None]
+  every = np.concatenate(scores), column(rights), column(counted)
+  return float(precision_of(*every, objects)[0])
+
+
+def precision_of(
+  scores: np.ndarray, right: np.ndarray, counted: np.ndarray, objects: int
+) -> np.ndarray:
+  """float64 [T] average precision of one class at `T` thresholds.
+
+  Args:
+    scores: [D] of all images, one image after the other.
+    right, counted: bool [D, T]: which find an object, which count at all.
+    objects: number of objects, one or more.
+  """
   # Of equal scores the first image comes first, as in pycocotools.
-  order = np.argsort(-np.concatenate(scores), kind="stable")
-  right, is_counted = (
-    np.concatenate(parts)[order] for parts in (rights, counted)
-  )
-  right = right[is_counted]
-  recall = np.cumsum(right) / objects
-  precision = np.cumsum(right) / np.arange(1, len(right) + 1)
-  precision = np.maximum.accumulate(precision[::-1])[::-1]
-  place = np.searchsorted(recall, _RECALLS)
-  return float(np.append(precision, 0.0)[place].mean())
+  order = np.argsort(-scores, kind="stable")
+  found = np.zeros(right.shape[1])
+  for t in range(len(found)):
+    hits = right[order, t][counted[order, t]]
+    recall = np.cumsum(hits) / objects
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    place = np.searchsorted(recall, _RECALLS)
+    found[t] = np.append(precision, 0.0)[place].mean()
+  return found
 
 
 def _matched(overlaps, is_crowd, threshold):

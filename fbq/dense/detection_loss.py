@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from fbq.dense import boxes
-from fbq.dense.assignment import assigned
+from fbq.dense.assignment import Assigned, assigned
 
 Array = jax.Array
 
@@ -44,6 +44,24 @@ def distance_loss(logits: Array, target: Array) -> Array:
   return jnp.mean(entropy(low) * (1 - above) + entropy(low + 1) * above, -1)
 
 
+def targets(
+  box_logits: Array,
+  class_logits: Array,
+  points: Array,
+  strides: Array,
+  truth: Array,
+  classes: Array,
+  is_object: Array,
+) -> Assigned:
+  """Which pixels of a batch answer for which objects, see `detection_loss`."""
+  found = boxes.around(points, boxes.distances(box_logits))
+  scale = strides[:, None]
+  return jax.vmap(assigned, (0, 0, None, 0, 0, 0))(
+    *(jax.nn.sigmoid(class_logits), found * scale, points * scale),
+    *(truth, classes, is_object),
+  )
+
+
 def detection_loss(
   box_logits: Array,
   class_logits: Array,
@@ -65,8 +83,8 @@ def detection_loss(
   """
   found = boxes.around(points, boxes.distances(box_logits))
   scale = strides[:, None]
-  target = jax.vmap(assigned, (0, 0, None, 0, 0, 0))(
-    *(jax.nn.sigmoid(class_logits), found * scale, points * scale),
+  target = targets(
+    *(box_logits, class_logits, points, strides),
     *(truth, classes, is_object),
   )
   total = jnp.maximum(target.scores.sum(), 1)

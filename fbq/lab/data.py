@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from fbq import doors
 from fbq.config import ConfigError, Settings, brought, require
 from fbq.data import DataError
-from fbq.lab import digits_data, file_data
+from fbq.lab import dense_data, digits_data, file_data, scenes_data
 from fbq.lab.task import Task, sized
 from fbq.nets.graph import Net
+from fbq.train.objective import CLASSIFICATION
 
 
 class DataSet(NamedTuple):
@@ -59,6 +60,8 @@ def build(data: Settings, net: Net) -> Task:
     raise
   except (ValueError, DataError, ModuleNotFoundError) as error:
     raise ConfigError(f"config.data: {error}") from error
+  if task.objective is not CLASSIFICATION:
+    return task  # made for the outputs of this network
   made = {n.name: net.shapes[n.name] for n in net.nodes if n.is_output}
   if [shape[:2] for shape in made.values()] != [(1, 1)]:
     raise ConfigError(
@@ -79,4 +82,7 @@ def build(data: Settings, net: Net) -> Task:
 DIGITS = DataSet(digits_data.DigitsSettings, digits_data.task)
 CIFAR = DataSet(file_data.CifarSettings, file_data.task)
 IDX = DataSet(file_data.IdxSettings, file_data.task)
+COCO = DataSet(dense_data.CocoSettings, dense_data.coco_task)
+ADE20K = DataSet(dense_data.AdeSettings, dense_data.ade20k_task)
+SCENES = DataSet(scenes_data.ScenesSettings, scenes_data.task)
 IMAGENET = DataSet(file_data.ImageNetSettings, file_data.task)

@@ -22,9 +22,11 @@ from fbq.config import ConfigError, Settings, brought
 from fbq.files import write_atomically
 from fbq.lab import workdir as workdir_lib
 from fbq.lab.lab import Lab
+from fbq.lab.settings import Training
 from fbq.report import run as run_lib
 from fbq.report.run import Run
 from fbq.train.log import Log
+from fbq.train.objective import CLASSIFICATION
 
 
 class Results(Protocol):
@@ -50,6 +52,7 @@ class Experiment(NamedTuple):
     results: class of the record, or a union of classes.
     write: (record, run, workdir): writes page and pictures.
     tell: (record, log): prints the answer.
+    any_task: whether it takes networks that are no classifiers.
   """
 
   settings: type[Settings]
@@ -58,6 +61,7 @@ class Experiment(NamedTuple):
   results: Any
   write: Callable[[Any, Run, Path], None]
   tell: Callable[[Any, Log], None]
+  any_task: bool = False
 
 
 def run(given: ConfigDict, directory: Path) -> str:
@@ -74,6 +78,7 @@ def run(given: ConfigDict, directory: Path) -> str:
   settings = config_lib.of(experiment.settings, given)
   lab = Lab(settings)
   experiment.check(settings, lab)
+  _check_task(experiment, settings, lab)
   lab.open(directory)
   if workdir_lib.is_finished(directory):
     lab.log.say(f"{directory} is finished: see {directory / 'report.html'}")
@@ -90,6 +95,18 @@ def run(given: ConfigDict, directory: Path) -> str:
   lab.log.say(f"Report: {directory / 'report.html'}")
   workdir_lib.finish(directory, results.summary())
   return workdir_lib.failure(directory)
+
+
+def _check_task(experiment: Experiment, settings: Any, lab: Lab) -> None:
+  """Raises ConfigError for a task that the experiment cannot judge."""
+  if experiment.any_task or not isinstance(settings, Training):
+    return
+  metric = lab.task.objective.metric_name
+  if metric != CLASSIFICATION.metric_name:
+    raise ConfigError(
+      f"config.data is judged by {metric}, expected classes of images; of "
+      "other tasks take experiment='bitq'"
+    )
 
 
 def _beginning(directory: Path) -> str:

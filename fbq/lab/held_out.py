@@ -20,8 +20,9 @@ class HeldOut:
   """One split that nothing is trained or calibrated on.
 
   Attributes:
-    batches: () -> (images, labels, weights) on the device, all of one shape:
-      every image once with weight 1, filled up with weight 0.
+    batches: () -> (images, truth, weights) on the device, all of one shape:
+      every image once with weight 1, filled up with weight 0. The truth of
+      classifiers is labels [B].
     sources: () -> int64 [N], which source each image was made from, in the
       order of `batches`; images of one source are not independent.
   """
@@ -35,15 +36,15 @@ class HeldOut:
     return len(self.sources())
 
   @functools.cached_property
-  def everything(self) -> tuple[jax.Array, jax.Array]:
-    """All images and labels at once, for what needs them in memory.
+  def everything(self) -> tuple[jax.Array, Any]:
+    """All images and their truth at once, for what needs them in memory.
 
     Raises:
       ConfigError: they take more than 8 GiB.
     """
     # The first batch tells the size of an image, before all are kept
     kept = []
-    for images, labels, weights in self.batches():
+    for images, truth, weights in self.batches():
       needed = 4 * math.prod(images.shape[1:]) * self.count
       if needed > _LARGEST:
         raise ConfigError(
@@ -52,9 +53,9 @@ class HeldOut:
           "smaller test set, or a smaller data.validation_share"
         )
       counted = np.asarray(weights) > 0
-      kept.append((images[counted], labels[counted]))
-    images, labels = zip(*kept, strict=True)
-    return jnp.concatenate(images), jnp.concatenate(labels)
+      rows = lambda x, counted=counted: x[counted]
+      kept.append(jax.tree.map(rows, (images, truth)))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept)
 
 
 def independent(count: int) -> np.ndarray:

@@ -130,8 +130,8 @@ class Lab:
     return other
 
   @property
-  def test(self) -> tuple[jax.Array, jax.Array]:
-    """All test images and labels at once, see `HeldOut.everything`."""
+  def test(self) -> tuple[jax.Array, Any]:
+    """All test images and their truth at once, see `HeldOut.everything`."""
     with self.clock.measure("data"):
       return self.task.test.everything
 
@@ -170,6 +170,7 @@ class Lab:
       stage.weight_decay,
       stage.warmup,
       stage.drops,
+      weights=stage.optimizer,
       **options,
     )
 
@@ -184,6 +185,7 @@ class Lab:
         distillation,
         smoothing,
         mesh,
+        self.task.objective,
       ),
       sample,
       count,
@@ -275,7 +277,7 @@ class Lab:
       keys: random keys of the start and of the batches.
     """
     model = Model(self.net)
-    right = evaluation.evaluator(model)
+    right = evaluation.evaluator(model, self.task.objective)
     if pretrained.is_given(self.settings):
       start, report = pretrained.load(self.settings, self.net)
       self.log.say(str(report))
@@ -326,8 +328,8 @@ class Lab:
 
   def calibration_set(
     self, key: jax.Array, count: int = 0
-  ) -> tuple[jax.Array, jax.Array]:
-    """`count` images and labels of the training split, as they are tested.
+  ) -> tuple[jax.Array, Any]:
+    """`count` images and truth of the training split, as they are tested.
 
     Args:
       key: random key of the choice.

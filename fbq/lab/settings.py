@@ -119,6 +119,9 @@ class Stage(Settings):
   "Peak rate of the weights."
   weight_decay: NotNegative = 0.0
   "Weight decay, added to the gradient of the weights."
+  optimizer: Literal["momentum", "adamw"] = "momentum"
+  "What moves the weights: Nesterov's momentum; or AdamW, whose decay is not \
+  part of the gradient, for transformers."
   warmup: BelowOne = 0.05
   "Share of the steps in which the rates rise from 0."
   drops: Annotated[

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,8 +21,9 @@ from fbq.data.resident import Pixels, Resident, whole
 from fbq.lab.held_out import HeldOut, independent
 from fbq.lab.settings import Stage, steps_of
 from fbq.train import feed, parallel
+from fbq.train.objective import CLASSIFICATION, Objective
 
-Images = tuple[jax.Array, jax.Array]
+Images = tuple[jax.Array, Any]  # with their truth
 
 _BATCH = 250
 DEVICE_BYTES = 2 * 10**9  # of training images that lie on a device
@@ -40,20 +42,21 @@ def lies_on_device(needed_bytes: int, limit: int) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """Images of one size with labels.
+  """Images of one size with what is to be told of them, and the task.
 
   Attributes:
     input_shape: (height, width, channels) of an image, numbers in [0, 1].
-    classes: number of classes.
+    classes: number of classes of images, pixels or objects.
     draws: (batch size, mesh or None) -> (sample, feed), how a training step
       comes by its batch, see `fbq.train.feed`.
-    calibration_set: (key, count) -> images and labels of the training split, as
+    calibration_set: (key, count) -> images and truth of the training split, as
       they are tested; none twice before all have come once.
     epoch: () -> images of an epoch.
     validation: split by which everything is chosen.
     test: split that is reported, and by which nothing is chosen.
     batch: images at a time of both.
     about_test: a sentence for reports.
+    objective: what networks are trained by and judged by.
   """
 
   input_shape: tuple[int, int, int]
@@ -65,6 +68,7 @@ class Task:
   test: HeldOut
   batch: int
   about_test: str
+  objective: Objective = CLASSIFICATION
 
   @functools.cached_property
   def train_count(self) -> int:

@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import chex
+import jax
 import numpy as np
 
 from fbq import block_formats
@@ -38,62 +38,74 @@ class FormatJudge:
   Attributes:
     net: the network.
     forward: compiled, (variables, images [B, ...], formats int32 [S, 3]) ->
-      logits [B, classes].
+      outputs, such as logits [B, classes].
     variables: params and batch_stats.
     images: [N, H, W, C], N a multiple of `batch`.
-    labels: int [N].
     batch: images at a time.
+    compare: (outputs of the reference, outputs), each batch by batch -> KL
+      divergence in nats, mean over images; by default of classifiers.
   """
 
   net: Net
   forward: Callable[[Any, Any, np.ndarray], Any]
   variables: Mapping[str, Any]
   images: Any
-  labels: np.ndarray
   batch: int
+  compare: Callable[[list[Any], list[Any]], float] | None = None
 
   def __post_init__(self):
     if not len(self.images) or len(self.images) % self.batch:
       raise ValueError(
         f"{len(self.images)} images, expected a multiple of {self.batch}"
       )
-    # Labels [N, 1] would be compared with every prediction, without a word.
-    chex.assert_shape(self.labels, (len(self.images),))
 
-  def logits(self, rows: np.ndarray) -> np.ndarray:
-    """float64 [N, classes] at formats int32 [S, 3].
-
-    Raises:
-      ValueError: logits that are not finite.
-    """
-    parts = [
+  def outputs(self, rows: np.ndarray) -> list[Any]:
+    """What the network tells at formats int32 [S, 3], batch by batch."""
+    return [
       self.forward(self.variables, self.images[i : i + self.batch], rows)
       for i in range(0, len(self.images), self.batch)
     ]
-    logits = np.concatenate([np.asarray(part, np.float64) for part in parts])
-    if not np.isfinite(logits).all():
-      raise ValueError(f"{self.net.name}: logits are not finite at {rows}")
-    return logits
 
 
-def reference(judge: FormatJudge) -> np.ndarray:
-  """Logits of the float network, by the same program."""
+def of_classes(reference: list[Any], logits: list[Any]) -> float:
+  """KL divergence of classifiers, in float64, of logits [B, classes]."""
+  first, second = (
+    np.concatenate([np.asarray(part, np.float64) for part in parts])
+    for parts in (reference, logits)
+  )
+  return sensitivity.compare(first, second, np.zeros(len(first), int)).kl
+
+
+def reference(judge: FormatJudge) -> list[Any]:
+  """Outputs of the float network, by the same program.
+
+  Raises:
+    ValueError: outputs that are not finite.
+  """
   fp32 = block_formats.uniform(judge.net, FP32)
-  return judge.logits(block_formats.to_array(judge.net, fp32))
+  outputs = judge.outputs(block_formats.to_array(judge.net, fp32))
+  if not all(np.isfinite(x).all() for x in jax.tree.leaves(outputs)):
+    raise ValueError(f"{judge.net.name}: outputs of floats are not finite")
+  return outputs
 
 
 def divergence(
-  judge: FormatJudge, reference: np.ndarray, formats: Formats
+  judge: FormatJudge, reference: list[Any], formats: Formats
 ) -> float:
-  """KL divergence of a network of the given formats from the float one."""
+  """KL divergence of a network of the given formats from the float one.
+
+  Raises:
+    ValueError: it is not finite.
+  """
   rows = block_formats.to_array(judge.net, formats)
-  return sensitivity.compare(
-    reference, judge.logits(rows), np.asarray(judge.labels)
-  ).kl
+  found = (judge.compare or of_classes)(reference, judge.outputs(rows))
+  if not np.isfinite(found):
+    raise ValueError(f"{judge.net.name}: outputs are not finite at {rows}")
+  return found
 
 
 def measured(
-  judge: FormatJudge, reference: np.ndarray, points: Sequence[SiteFormat]
+  judge: FormatJudge, reference: list[Any], points: Sequence[SiteFormat]
 ) -> dict[SiteFormat, float]:
   """{(site, format): KL} of the network with that tensor alone quantized."""
   fp32 = block_formats.uniform(judge.net, FP32)

@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import chex
 import jax
-import jax.numpy as jnp
 
 from fbq.model import Model
 from fbq.nets.graph import Net
@@ -28,31 +26,23 @@ class Distillation(NamedTuple):
   weight: float
   temperature: float = 1.0
 
-  def loss(self, cross_entropy: Array, student: Array, teacher: Array) -> Array:
+  def loss(self, task_loss: Array, divergence: Array) -> Array:
     """The loss [].
 
     Args:
-      cross_entropy: [], cross-entropy of the student with the labels.
-      student: logits [B, classes] of the network that is trained.
-      teacher: logits [B, classes] of the float network, a constant to
-        gradients.
+      task_loss: [], loss of the student by the truth, such as cross-entropy.
+      divergence: [], that of the student from the teacher, a constant to
+        gradients, softened by the temperature; see `Objective.divergence`.
     """
-    chex.assert_equal_shape([student, teacher])
-    targets = jax.nn.softmax(teacher / self.temperature)
-    softened = [
-      jax.nn.log_softmax(logits / self.temperature)
-      for logits in (teacher, student)
-    ]
-    divergence = jnp.sum(targets * (softened[0] - softened[1]), -1).mean()
-    return cross_entropy + self.weight * (
-      self.temperature**2 * divergence - cross_entropy
+    return task_loss + self.weight * (
+      self.temperature**2 * divergence - task_loss
     )
 
 
-def teacher_logits(
+def teacher_outputs(
   net: Net, variables: Mapping[str, Any], images: Array
-) -> Array:
-  """Logits [B, classes] of the float network as it is evaluated.
+) -> Any:
+  """Outputs of the float network as it is evaluated, such as logits.
 
   A constant to gradients. The pass takes a third of a float step.
 
@@ -61,5 +51,5 @@ def teacher_logits(
     variables: "params" and "batch_stats" of the model of `net`.
     images: [B, H, W, C].
   """
-  logits = Model(net).apply(variables, images, train=False)
-  return jax.lax.stop_gradient(jnp.asarray(logits))
+  outputs = Model(net).apply(variables, images, train=False)
+  return jax.lax.stop_gradient(outputs)

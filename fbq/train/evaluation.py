@@ -1,4 +1,4 @@
-"""Which held-out images a network classifies rightly, and with what error.
+"""What a network makes of held-out images, and with what error it is known.
 
 Images that were made from one source are right or wrong together, so errors are
 clustered by source. Two networks are compared on the same images, so what
@@ -7,14 +7,16 @@ counts is the error of their difference.
 
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fbq.model import Model
-from fbq.train.steps import Array, check_batch, compile_once
+from fbq.train.objective import CLASSIFICATION, Objective
+from fbq.train.steps import Array, check_images, compile_once
+
+_PARTS = 20  # into which sources are dealt, to leave out one at a time
 
 
 class Estimate(NamedTuple):
@@ -35,30 +37,70 @@ class Judged(NamedTuple):
   """What a network made of the images of a split.
 
   Attributes:
-    right: bool [N], whether each image was classified rightly.
+    evidence: tree of arrays [N, ...], see `fbq.train.objective`; of a
+      classifier bool [N], whether each image was classified rightly.
     sources: int [N], the source that each was made from.
+    objective: task that it was judged by.
   """
 
-  right: np.ndarray
+  evidence: Any
   sources: np.ndarray
+  objective: Objective = CLASSIFICATION
+
+  @property
+  def right(self) -> np.ndarray:
+    """bool [N], which images a classifier has right."""
+    assert self.objective is CLASSIFICATION, self.objective.metric_name
+    return self.evidence
 
   @property
   def accuracy(self) -> float:
-    """Share of the images that are right."""
-    return int(self.right.sum()) / len(self.right)
+    """Metric of the task, 0 to 1: of classifiers the share that is right."""
+    return self.objective.metric(self.evidence)
+
+  @property
+  def details(self) -> dict[str, float]:
+    """What else is reported of a task, such as AP50."""
+    return dict(self.objective.details(self.evidence))
 
   @property
   def error(self) -> float:
-    """Standard error of the accuracy, clustered by source."""
-    return clustered_error(self.right, self.sources)
+    """Standard error of the metric, clustered by source."""
+    if self.objective is CLASSIFICATION:
+      return clustered_error(self.right, self.sources)
+    return left_out_error(self._left_out())
 
   def loss_to(self, reference: Self) -> tuple[float, float]:
-    """(accuracy that the reference has more, its clustered standard error).
+    """(metric that the reference has more, its clustered standard error).
 
     Paired: both were judged on the same images.
     """
-    lost = reference.right.astype(float) - self.right
-    return float(lost.mean()), clustered_error(lost, self.sources)
+    if self.objective is CLASSIFICATION:
+      lost = reference.right.astype(float) - self.right
+      return float(lost.mean()), clustered_error(lost, self.sources)
+    lost = reference._left_out() - self._left_out()
+    return reference.accuracy - self.accuracy, left_out_error(lost)
+
+  def _left_out(self) -> np.ndarray:
+    """[G] metrics, each without the images of a part of the sources."""
+    _, places = np.unique(self.sources, return_inverse=True)
+    parts = places % min(_PARTS, places.max() + 1)
+    rest = lambda part: jax.tree.map(lambda x: x[parts != part], self.evidence)
+    metrics = [self.objective.metric(rest(p)) for p in range(parts.max() + 1)]
+    return np.array(metrics)
+
+
+def left_out_error(left_out: np.ndarray) -> float:
+  """Standard error of a number that is known without each of `G` parts.
+
+  The delete-a-group jackknife (Kott, J. Official Statistics 17, 2001, eq. 1);
+  NaN for a single part.
+  """
+  count = len(left_out)
+  if count < 2:
+    return math.nan
+  apart = left_out - left_out.mean()
+  return math.sqrt((count - 1) / count * (apart @ apart))
 
 
 def clustered_error(values: np.ndarray, clusters: np.ndarray) -> float:
@@ -115,17 +157,19 @@ def over_seeds(values: np.ndarray, sources: np.ndarray) -> Estimate:
   return Estimate(float(flat.mean()), math.sqrt(variance), freedom)
 
 
-def evaluator(model: Model) -> Callable[..., Array]:
-  """A compiled `right(variables, images, labels, data) -> bool [B]`.
+def evaluator(
+  model: Model, objective: Objective = CLASSIFICATION
+) -> Callable[..., Any]:
+  """A compiled `right(variables, images, truth, data) -> evidence [B, ...]`.
 
   Batch norms use their running statistics; `data` is what the model's scheme
-  takes, and nothing is drawn.
+  takes, and nothing is drawn. Of classifiers it says which images are right.
   """
 
-  def right(variables, images, labels, data=None):
-    check_batch(images, labels)
-    logits = model.apply(variables, images, train=False, data=data)
-    return jnp.argmax(jnp.asarray(logits), -1) == labels
+  def right(variables, images, truth, data=None):
+    check_images(images)
+    outputs = model.apply(variables, images, train=False, data=data)
+    return objective.evidence(outputs, truth)
 
   return compile_once(right)
 
@@ -135,21 +179,23 @@ def right_images(
   variables,
   batches: Iterable[tuple[Array, Array, Array]],
   data=None,
-) -> np.ndarray:
-  """bool [N]: which images are classified rightly, every image counted once.
+) -> Any:
+  """Evidence [N, ...] of every image, once; of classifiers which are right.
 
   Args:
     right: compiled function of `evaluator`.
     variables: variables of the model that `right` evaluates.
-    batches: (images, labels, weights) of one shape; what fills the last batch
+    batches: (images, truth, weights) of one shape; what fills the last batch
       has weight 0.
     data: data of the scheme.
   """
   # Fetched at the end: a device does not wait for the host between batches
   found = [
-    (right(variables, images, labels, data), weights)
-    for images, labels, weights in batches
+    (right(variables, images, truth, data), weights)
+    for images, truth, weights in batches
   ]
-  return np.concatenate(
-    [r[np.asarray(w) > 0] for r, w in jax.device_get(found)]
-  )
+  counted = [
+    jax.tree.map(lambda x, w=w: x[np.asarray(w) > 0], evidence)
+    for evidence, w in jax.device_get(found)
+  ]
+  return jax.tree.map(lambda *parts: np.concatenate(parts), *counted)

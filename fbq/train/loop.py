@@ -153,7 +153,8 @@ def _run(name, trainer, state, run, log, checkpoints) -> State:
       speed = meter.read()
       gates = gate_metrics.of(trainer.model, state.variables, run, n)
       log.write(name, n, speed, **metrics, **gates)
-      move(n, {key: metrics[key] for key in ("loss", "accuracy")}, speed)
+      shown = ("loss", "accuracy")
+      move(n, {key: metrics[key] for key in shown if key in metrics}, speed)
       kept = _copy(state)
       if n % trainer.checkpoint_every == 0 and n < trainer.steps:
         checkpoints.save(n, state, {})

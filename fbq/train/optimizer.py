@@ -20,6 +20,7 @@ def make(
   gate_learning_rate: float = 0.0,
   sums_gate_gradients: bool = False,
   range_rule: qat_rules.Rule = qat_rules.LOG_LSQ,
+  weights: str = "momentum",
 ) -> optax.GradientTransformation:
   """Nesterov's momentum for weights, Adam for gates, a rule for ranges.
 
@@ -42,6 +43,7 @@ def make(
       as in the Free Bits authors' code, which never clears them
       (docs/facts/quantization.md 3.6).
     range_rule: what the ranges follow; without ranges any.
+    weights: what the weights follow, "momentum" or "adamw".
 
   Returns:
     A transformation of {"params": .., "ranges": .., "gates": ..}, or of those
@@ -63,7 +65,9 @@ def make(
   # do for them.
   ranges = range_rule.optimizer or optax.sgd
   kinds: dict[Hashable, optax.GradientTransformation] = {
-    "params": optax.chain(
+    "params": optax.adamw(schedule(learning_rate), weight_decay=weight_decay)
+    if weights == "adamw"
+    else optax.chain(
       optax.add_decayed_weights(weight_decay),
       optax.sgd(schedule(learning_rate), momentum=0.9, nesterov=True),
     ),

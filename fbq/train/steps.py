@@ -18,11 +18,12 @@ from jax.sharding import Mesh
 from fbq import norms
 from fbq.model import Model
 from fbq.train import parallel
-from fbq.train.distillation import Distillation, teacher_logits
+from fbq.train.distillation import Distillation, teacher_outputs
+from fbq.train.objective import CLASSIFICATION, Objective
 from fbq.train.regularizers import Regularizer
 
 Array = jax.Array
-Batch = tuple[Array, Array]
+Batch = tuple[Array, Any]  # images and their truth
 Variables = Mapping[str, Any]
 
 
@@ -122,6 +123,7 @@ def train_step(
   distillation: Distillation | None = None,
   smoothing: float = 0.0,
   mesh: Mesh | None = None,
+  objective: Objective = CLASSIFICATION,
 ) -> Callable[..., tuple[State, Mapping[str, Array]]]:
   """A compiled `step(state, run, *given) -> (state, metrics)`.
 
@@ -137,7 +139,7 @@ def train_step(
     model: model of any scheme.
     optimizer: optimizer of {kind: variables} for the trained kinds.
     trained: collections that are trained.
-    sample: makes a batch (images, labels) from a key and `given`, jittable.
+    sample: makes a batch (images, truth) from a key and `given`, jittable.
     regularizer: from `fbq.train.regularizers`, added to the loss with the run's
       strength.
     distillation: how much the float network's answers count; None for not at
@@ -145,14 +147,15 @@ def train_step(
     smoothing: decay of averages of what is trained, in "smoothed"; 0 for none.
     mesh: mesh over which batches are spread, see `fbq.train.parallel`; state
       and run are `everywhere` on it. None is one device.
+    objective: task of the network; the truth of classifiers is labels [B].
 
   The state given is donated. A second trace is an error.
   """
 
   def loss_of(values, state, run, batch, noise_key):
-    images, labels = batch
-    check_batch(images, labels)
-    logits, updates = model.apply(
+    images, truth = batch
+    check_images(images)
+    outputs, updates = model.apply(
       {**state.variables, **values},
       images,
       train=True,
@@ -160,20 +163,18 @@ def train_step(
       mutable=["batch_stats", "averages"],
     )
 
-    # The labels, then the teacher, then the price of precision: each is added
+    # The truth, then the teacher, then the price of precision: each is added
     # to what was there, so a run without one pays nothing for it.
-    cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
-      logits, labels
-    ).mean()
-    loss = cross_entropy
+    task_loss, told = objective.loss(outputs, truth)
+    loss = task_loss
     if distillation is not None:
-      teacher = teacher_logits(model.net, run["teacher"], images)
-      loss = distillation.loss(cross_entropy, logits, teacher)
+      teacher = teacher_outputs(model.net, run["teacher"], images)
+      softened = teacher, outputs, distillation.temperature
+      loss = distillation.loss(task_loss, objective.divergence(*softened))
     if regularizer is not None:
       cost = regularizer({**state.variables, **values}, run, state.step)
       loss += run["strength"] * cost
-    accuracy = jnp.mean(jnp.argmax(logits, -1) == labels)
-    return loss, (cross_entropy, accuracy, {"batch_stats": {}, **updates})
+    return loss, (task_loss, told, {"batch_stats": {}, **updates})
 
   def step(state: State, run: Mapping[str, Array], *given):
     # Fresh keys from the number of the step, so a resumed run draws the same.
@@ -190,7 +191,7 @@ def train_step(
       values, state, run, batch, noise_key
     )
     (loss, aux), gradients = parallel.mean(found, model.axis_name)
-    cross_entropy, accuracy, seen = aux
+    task_loss, told, seen = aux
 
     # Variables that the forward pass moved (statistics, averages) come from it,
     # the trained ones from the optimizer.
@@ -212,11 +213,7 @@ def train_step(
       opt_state,
       jnp.where(is_bad, state.step, state.first_bad_step),
     )
-    return new, {
-      "loss": loss,
-      "cross_entropy": cross_entropy,
-      "accuracy": accuracy,
-    }
+    return new, {"loss": loss, "cross_entropy": task_loss, **told}
 
   placed = {} if mesh is None else {"out_shardings": parallel.everywhere(mesh)}
   return compile_once(step, donate_argnums=0, **placed)
@@ -240,13 +237,6 @@ def inputs_of(model, run, step, noise_key, batch: int) -> dict[str, Any]:
   return inputs
 
 
-def check_batch(images: Array, *of_images: Array) -> None:
-  """Raises AssertionError unless images are [B, H, W, C] and all else is [B].
-
-  Labels [B, 1] would be compared with every prediction, without a word.
-  """
+def check_images(images: Array) -> None:
+  """Raises AssertionError unless images are [B, H, W, C]."""
   chex.assert_rank(images, 4)
-  for array in of_images:
-    chex.assert_shape(
-      array, (len(images),), custom_message="labels, one for each image"
-    )

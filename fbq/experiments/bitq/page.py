@@ -5,7 +5,13 @@ import itertools
 import shlex
 from pathlib import Path
 
-from fbq.experiments.bitq import pictures, word_section
+from fbq.experiments.bitq import (
+  curves,
+  example_picture,
+  pictures,
+  table3,
+  word_section,
+)
 from fbq.experiments.bitq.block_network import BlockNetwork
 from fbq.experiments.bitq.results import (
   BitQResults,
@@ -14,10 +20,10 @@ from fbq.experiments.bitq.results import (
 )
 from fbq.experiments.bitq.word_section import (
   KIB,
-  TEST,
   error_of,
   in_percent,
   plain,
+  test_column,
   untrained,
 )
 from fbq.report import cells, page
@@ -33,7 +39,7 @@ from fbq.report.blocks import (
   number,
   percents,
 )
-from fbq.report.means import Mean, mean
+from fbq.report.means import mean
 from fbq.report.run import Run
 from fbq.report.sentences import counted
 from fbq.train.log import Log
@@ -59,7 +65,7 @@ def write(results: BitQResults, run: Run, workdir: Path) -> None:
     ["python", "main.py", config, f"--workdir={workdir}_export"]
   )
   assumptions = [
-    f"The float network reads {_floats(results)} of the test images in %; "
+    f"{_floats(results)}; "
     f"every network then sees the same {results.steps} steps more, FP32 too. "
     f"{results.about_test}",
     "Networks are chosen by images of the validation split, on which nothing "
@@ -97,8 +103,17 @@ def tables(results: BitQResults) -> list[Table]:
   return [_networks(results), *itertools.chain(*found)]
 
 
-def _floats(results: BitQResults) -> Mean:
-  return mean([study.float_accuracy for study in results.studies])
+def _floats(results: BitQResults) -> str:
+  """What the float network reaches, over seeds."""
+  found = mean([study.float_accuracy for study in results.studies])
+  if results.metric == "accuracy":
+    return f"The float network reads {found} of the test images in %"
+  more = {
+    name: mean([study.float_details[name] for study in results.studies])
+    for name in results.studies[0].float_details
+  }
+  said = "".join(f", {name} {value}" for name, value in more.items())
+  return f"The float network has a test {results.metric} of {found} %{said}"
 
 
 def _answers(results: BitQResults) -> list[str]:
@@ -116,7 +131,7 @@ def _answers(results: BitQResults) -> list[str]:
       f"{word.name}: {found.words} ({found.name}, seed "
       f"{results.studies[0].seed}) moves {moved} % of what FP32 moves and "
       f"takes {energy} % of its energy, at {results.test(role)} % test "
-      f"accuracy where FP32 has {results.test('FP32')} %, "
+      f"{results.metric} where FP32 has {results.test('FP32')} %, "
       f"{'more' if apart else 'less'} than two standard errors apart (alpha = "
       f"{results.alpha:g}; {error_of(results)})."
     )
@@ -133,11 +148,11 @@ def _energy_share(network: BlockNetwork, fp32: BlockNetwork) -> float:
 
 def _blocks(results: BitQResults, settings) -> list[Block]:
   first = results.studies[0]
-  drawn, told = pictures.front(first)
+  drawn, told = pictures.front(first, results.metric)
   return [
     Answer(_answers(results)),
     Section(
-      "Accuracy over DRAM traffic",
+      f"Test {results.metric} over DRAM traffic",
       [
         Picture(drawn, "front.svg"),
         note(
@@ -161,12 +176,39 @@ def _blocks(results: BitQResults, settings) -> list[Block]:
         ),
       ],
     ),
+    *([told_section(results)] if first.examples else []),
+    Section("Beside table 3", [table3.table([results]), note(table3.NOTE)]),
+    Section(
+      "Energy, as in figure 5",
+      [Picture(curves.energy(results), "energy.svg"), note(curves.FIGURE_5)],
+    ),
+    Section(
+      "Sensitivity to alpha, as in figure 6",
+      [Picture(curves.alphas(results), "alphas.svg"), note(curves.FIGURE_6)],
+    ),
     *(word_section.section(results, i) for i in range(len(first.words))),
     Section(
       "How losses were predicted",
       [Text(_predictions(study, settings)) for study in results.studies],
     ),
   ]
+
+
+def told_section(results: BitQResults) -> Section:
+  """What networks tell of test images, as in the paper's figure 4."""
+  study = results.studies[0]
+  names = {"FP32": "FP32", **study.recommended}
+  drawn = example_picture.drawn(study.examples, names)
+  return Section(
+    "What networks tell, as in figure 4",
+    [
+      Picture(drawn, "examples.svg"),
+      note(
+        f"{results.network}, seed {study.seed}: the first test images, and "
+        "what the recommended networks tell of them."
+      ),
+    ],
+  )
 
 
 def _predictions(study: SeedStudy, settings) -> str:
@@ -214,7 +256,7 @@ def _networks(results: BitQResults, builder: str = "") -> Table:
       Column("energy, µJ", "bar", "{:.1f}"),
       over(lambda n, _: 1e6 * n.moves.joules),
     ),
-    (TEST, lambda role: in_percent(results.test(role))),
+    (test_column(results), lambda role: in_percent(results.test(role))),
     (percents("below\nFP32"), lambda role: in_percent(results.lost(role))),
     (percents("untrained\n%"), lambda role: untrained(results, role)),
     *([beside] if builder in _TABLE_3 else []),

@@ -16,8 +16,8 @@ _COLORS = picture.BLUE, picture.GREEN, picture.PURPLE, picture.SKY
 SHOWN = 6  # points of accuracy below the best
 
 
-def front(study: SeedStudy) -> tuple[str, str]:
-  """(SVG of test accuracy over DRAM traffic with predicted fronts, a note).
+def front(study: SeedStudy, metric: str = "accuracy") -> tuple[str, str]:
+  """(SVG of the test metric over DRAM traffic with predicted fronts, a note).
 
   Networks far below the best one are in the table only, which the note says.
   """
@@ -86,7 +86,7 @@ def front(study: SeedStudy) -> tuple[str, str]:
     lambda x, _: f"{x:g}" if f"{x:e}"[0] in "25" else ""
   )
   axes.set_xlabel("DRAM traffic of an image, KiB")
-  axes.set_ylabel("test accuracy (%)")
+  axes.set_ylabel(f"test {metric} (%)")
   picture.legend(figure, axes, 4, "lower center")
 
   # Names last, as they need to know where everything else is
@@ -100,7 +100,7 @@ def front(study: SeedStudy) -> tuple[str, str]:
   unnamed = labels.place(axes, named, list(zip(xs, ys, strict=True)))
   svg = picture.svg(
     figure,
-    "Test accuracy over DRAM traffic of every trained network; the table has "
+    f"Test {metric} over DRAM traffic of every trained network; the table has "
     "the same numbers.",
   )
   far = [n.name for n in trained if n not in near]

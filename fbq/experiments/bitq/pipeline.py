@@ -17,6 +17,7 @@ from fbq.experiments.bitq import choices, results
 from fbq.experiments.bitq.block_network import BlockNetwork, best_of
 from fbq.experiments.bitq.choices import shown
 from fbq.experiments.bitq.config import BitQ, movement
+from fbq.experiments.bitq.examples import Example, examples
 from fbq.experiments.bitq.workbench import Programs, Workbench
 from fbq.files import write_atomically
 from fbq.lab.calibration import activations
@@ -33,6 +34,7 @@ from fbq.schemes.published_formats import (
 from fbq.search import bitq, block_noise, format_losses, predicted_losses
 from fbq.search.predicted_losses import KINDS, FormatLosses, kind_of
 from fbq.train.evaluation import Judged
+from fbq.train.objective import CLASSIFICATION
 from hwsim.bfp import Memories, network_traffic
 
 
@@ -51,6 +53,7 @@ def run(settings: BitQ, lab: Lab) -> results.BitQResults:
     settings.alpha,
     programs.schemes[GRID],
     tuple(_study(settings, lab, programs, seed) for seed in settings.seeds),
+    lab.task.objective.metric_name,
   )
 
 
@@ -60,6 +63,7 @@ def _study(
   """All of it from the float network of one seed."""
   net, words, measure = lab.net, settings.words, lab.clock.measure
   sites, schemes = net.workload.sites, programs.schemes
+  metric = lab.task.objective.metric_name
   memories = Memories(8 * settings.memory_bytes, 8 * settings.register_bytes)
   keys = jax.random.split(jax.random.key(seed), 4)
 
@@ -96,12 +100,14 @@ def _study(
 
   # From here on whole networks are costed and trained, each once
   found: dict[str, BlockNetwork] = {}
+  candidates_of: dict[str, BlockCandidate] = {}
   after_training: dict[str, Judged] = {}  # on test images
   (lab.workdir / "precision").mkdir(exist_ok=True)
 
   def confirm(c: BlockCandidate) -> BlockNetwork:
     if c.name in found:
       return found[c.name]
+    candidates_of[c.name] = c
     with measure("data movement of networks"):
       traffic = network_traffic(net.workload, c.formats, memories)
     is_searched = all(f in lost.divergence[s] for s, f in c.formats.items())
@@ -131,7 +137,7 @@ def _study(
     )
     told = "not trained, priced only"
     if known:
-      told = f"test accuracy {network.percent:.2f} %"
+      told = f"test {metric} {network.percent:.2f} %"
     lab.log.say(f"{c.name}: {network.moves.kib:,.1f} KiB, {told}")
     return network
 
@@ -177,16 +183,16 @@ def _study(
     )
   every = sum(uniform.values(), [])
   accuracy, *accuracies = (
-    bench.right(
+    bench.judged(
       GRID, block_formats.to_array(net, n.formats), lab.task.validation
-    ).mean()
+    ).accuracy
     for n in (fp32, *every)
   )
   untrained = format_losses.scale(
     [lost.of(n.formats) for n in every], [accuracy - a for a in accuracies]
   )
   lab.log.say(
-    "points of accuracy that a hundredth of a nat costs after training: "
+    f"points of {metric} that a hundredth of a nat costs after training: "
     + ", ".join(f"{scale:.2f} of {kind}" for kind, scale in scales.items())
     + f"; {untrained:.2f} before"
   )
@@ -255,6 +261,14 @@ def _study(
   )
   error = np.median(np.abs(agreement.predicted - agreement.measured))
 
+  # ---- What the networks tell of a few test images, beside FP32
+  looked_at: tuple[Example, ...] = ()
+  if lab.task.objective is not CLASSIFICATION:
+    images, truth, _ = next(lab.task.test.batches())
+    named = dict.fromkeys(("FP32", *(word.recommended for word in chosen)))
+    outputs = {name: bench.told(candidates_of[name], images) for name in named}
+    looked_at = examples(lab.task, images, truth, outputs)
+
   return results.SeedStudy(
     seed,
     judged.test.accuracy,
@@ -265,4 +279,6 @@ def _study(
     lost.passes,
     (len(mixed), agreement.spearman, float(error)),
     tuple(tops.tolist()),
+    looked_at,
+    judged.test.details,
   )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from fbq.config import require
 from fbq.experiments.bitq.block_network import BlockNetwork, Movement
+from fbq.experiments.bitq.examples import Example
 from fbq.lab.block_point import TrainedFormats
 from fbq.report.means import Mean, mean
 from fbq.schemes.block_float import BlockFloat
@@ -89,6 +90,8 @@ class SeedStudy:
       correlation of predicted and measured losses of accuracy, and the median
       difference.
     tops: largest exponent of every activation, in the order of the sites.
+    examples: test images with what networks tell of them; none of classifiers.
+    float_details: what else is known of the float network, such as AP50.
   """
 
   seed: int
@@ -100,6 +103,8 @@ class SeedStudy:
   passes: int
   mixed: tuple[int, float, float]
   tops: tuple[int, ...]
+  examples: tuple[Example, ...] = ()
+  float_details: dict[str, float] = dataclasses.field(default_factory=dict)
 
   @functools.cached_property
   def by_name(self) -> dict[str, BlockNetwork]:
@@ -142,6 +147,7 @@ class BitQResults:
     alpha: weight of movement for which networks are recommended.
     grid: scheme in which searched formats are trained.
     studies: the same study for every seed.
+    metric: what networks are judged by; "accuracy" wherever one is named.
   """
 
   network: str
@@ -150,6 +156,7 @@ class BitQResults:
   alpha: float
   grid: BlockFloat
   studies: tuple[SeedStudy, ...]
+  metric: str = "accuracy"
 
   def over_seeds(
     self, role: str, value: Callable[[BlockNetwork, BlockNetwork], float]

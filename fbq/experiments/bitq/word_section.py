@@ -22,7 +22,6 @@ from fbq.report.sentences import counted
 from hwsim.bfp import BlockFormat
 
 KIB = number("DRAM\nKiB", "{:,.1f}")
-TEST = percents("test accuracy\n%")
 # Table 4 of arXiv 2409.17093, ResNet-18, by bits: (top-1 in percent, joules) of
 # BitQ, without QAT, data movement, trade-off. Where the paper contradicts
 # itself, docs/facts/bitq.md 5 says.
@@ -40,6 +39,11 @@ def error_of(results: BitQResults) -> str:
   return f"seeds {', '.join(map(str, seeds))}; ± is their standard error"
 
 
+def test_column(results: BitQResults) -> Column:
+  """Of what networks are judged by, on the test images."""
+  return percents(f"test {results.metric}\n%")
+
+
 def plain(found: Mean) -> Cell:
   """A mean of any unit, with the standard error over several seeds."""
   return Cell(found.value, error=found.error)
@@ -51,7 +55,7 @@ def in_percent(found: Mean | None) -> Cell:
 
 
 def untrained(results: BitQResults, role: str) -> Cell:
-  """Test accuracy of the float network's weights, or a dash."""
+  """Test metric of the float network's weights, or a dash."""
   shares = [study.by_role[role].untrained_test for study in results.studies]
   known = [share for share in shares if share is not None]
   return in_percent(mean(known) if known else None)
@@ -179,7 +183,7 @@ def _sensitivity(results: BitQResults, index: int) -> Table:
     (number("predicted\nobjective", scale), over(predicted)),
     (number("measured\nobjective", scale), measured(optimum)),
     (
-      TEST,
+      test_column(results),
       lambda alpha: in_percent(results.test(at_alpha(first.name, alpha))),
     ),
     (
@@ -215,7 +219,7 @@ def _ablation(results: BitQResults, word: WordResults) -> Table:
   group, energy = "table 4, ResNet-18", number("energy\nµJ", "{:.1f}")
   beside = number("%", "{:.2f}", group), number("J", "{:.3f}", group)
   return Table(
-    [Column("eq. 1"), TEST, KIB, energy, *beside],
+    [Column("eq. 1"), test_column(results), KIB, energy, *beside],
     rows,
     label=f"{word.name}: ablation at alpha = {results.alpha:g}",
   )

@@ -23,9 +23,10 @@ from fbq.schemes.published_formats import (
 )
 from fbq.search.format_losses import FormatJudge
 from fbq.train import steps
-from fbq.train.evaluation import right_images
+from fbq.train.evaluation import Judged, right_images
+from fbq.train.objective import CLASSIFICATION
 
-Images = tuple[jax.Array, jax.Array]
+Images = tuple[jax.Array, Any]  # with their truth
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,12 +48,31 @@ class Programs:
     return Model(self.lab.net, known[scheme])
 
   @functools.lru_cache(maxsize=8)  # noqa: B019  lives as long as the process
-  def logits(self, scheme: str):
-    """Compiled (variables, images, `Data`) -> logits."""
+  def outputs(self, scheme: str):
+    """Compiled (variables, images, `Data`) -> outputs, such as logits."""
     model = self.model(scheme)
     return steps.compile_once(
       lambda v, x, d: model.apply(v, x, train=False, data=d)
     )
+
+  @functools.cached_property
+  def evidence(self):
+    """Compiled (outputs, truth) -> evidence of every image of a batch."""
+    return steps.compile_once(self.lab.task.objective.evidence)
+
+  @functools.cached_property
+  def compare(self):
+    """How much outputs diverge, see `FormatJudge`; None for classifiers."""
+    objective = self.lab.task.objective
+    if objective is CLASSIFICATION:
+      return None
+    found = jax.jit(lambda *both: objective.divergence(*both, 1.0))
+
+    def compare(reference, outputs):
+      parts = map(found, reference, outputs)
+      return float(np.mean(jax.device_get(list(parts))))
+
+    return compare
 
   @functools.lru_cache(maxsize=8)  # noqa: B019
   def trainer(self, scheme: str):
@@ -69,7 +89,7 @@ class TrainedCandidate(NamedTuple):
 
   Attributes:
     training: name of the training.
-    untrained_test: test accuracy of the float network's weights in its formats.
+    untrained_test: test metric of the float network's weights in its formats.
     judged: how it was judged after training.
   """
 
@@ -97,9 +117,9 @@ class Workbench:
   key: jax.Array
 
   def forward(self, scheme: str):
-    """(variables, images, rows int32 [S, 3]) -> logits."""
-    logits, tops = self.programs.logits(scheme), jnp.asarray(self.tops)
-    return lambda v, x, rows: logits(
+    """(variables, images, rows int32 [S, 3]) -> outputs."""
+    outputs, tops = self.programs.outputs(scheme), jnp.asarray(self.tops)
+    return lambda v, x, rows: outputs(
       v, x, Data(jnp.asarray(rows, jnp.int32), tops)
     )
 
@@ -110,14 +130,14 @@ class Workbench:
       self.forward(scheme),
       self.variables,
       images[0],
-      np.asarray(images[1]),
       self.programs.lab.task.batch,
+      self.programs.compare,
     )
 
-  def right(
+  def judged(
     self, scheme: str, rows: np.ndarray, split: HeldOut, variables=None
-  ) -> np.ndarray:
-    """bool [N]: which images of a split a network of formats has right.
+  ) -> Judged:
+    """What a network of formats makes of the images of a split.
 
     Args:
       scheme: name of the scheme.
@@ -125,15 +145,14 @@ class Workbench:
       split: images, batch by batch, as they can be many.
       variables: variables of the network; None: of the float network.
     """
-    forward = self.forward(scheme)
+    forward, evidence = self.forward(scheme), self.programs.evidence
 
-    def right(variables, images, labels, rows):
-      return np.asarray(forward(variables, images, rows)).argmax(
-        -1
-      ) == np.asarray(labels)
+    def right(variables, images, truth, rows):
+      return evidence(forward(variables, images, rows), truth)
 
     given = self.variables if variables is None else variables
-    return right_images(right, given, split.batches(), rows)
+    found = right_images(right, given, split.batches(), rows)
+    return Judged(found, split.sources(), self.programs.lab.task.objective)
 
   def trained(self, candidate: BlockCandidate) -> TrainedCandidate | None:
     """A candidate after training; None of what is only priced."""
@@ -141,13 +160,27 @@ class Workbench:
     if scheme == NOT_TRAINED:
       return None
     with lab.clock.measure("evaluation without training"):
-      untrained = self.right(scheme, rows, lab.task.test)
+      untrained = self.judged(scheme, rows, lab.task.test)
+
+    name, _, results = self._train(candidate)
+    return TrainedCandidate(
+      name, untrained.accuracy, Judgement.restored(lab.task, results)
+    )
+
+  def told(self, candidate: BlockCandidate, images: jax.Array) -> Any:
+    """Outputs of a candidate after its training, which is done."""
+    _, variables, _ = self._train(candidate)
+    return self.forward(candidate.scheme)(variables, images, candidate.rows)
+
+  def _train(self, candidate: BlockCandidate):
+    """(name, variables, results) of a training; what is done is read."""
+    lab, scheme, rows = self.programs.lab, candidate.scheme, candidate.rows
 
     # Named by what is trained, so that equal rows are trained once
     digest = hashlib.sha256(rows.tobytes()).hexdigest()[:10]
     name = f"seed{self.seed}-qat-{scheme}-{digest}"
     splits = lab.task.validation, lab.task.test
-    _, results = lab.run(
+    variables, results = lab.run(
       name,
       "quantization-aware training",
       self.programs.trainer(scheme),
@@ -160,11 +193,8 @@ class Workbench:
           kind: self.variables[kind] for kind in ("params", "batch_stats")
         },
       },
-      lambda variables: Judgement.of(
-        lab.task,
-        *(self.right(scheme, rows, split, variables) for split in splits),
+      lambda variables: Judgement(
+        *(self.judged(scheme, rows, split, variables) for split in splits)
       ).results(),
     )
-    return TrainedCandidate(
-      name, float(untrained.mean()), Judgement.restored(lab.task, results)
-    )
+    return name, variables, results

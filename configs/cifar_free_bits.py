@@ -53,7 +53,12 @@ def get_config(words: str = "") -> ConfigDict:
       batch_size=128,
       learning_rate=1e-3,
       warmup=0.0,
-      aim=dict(targets=(0.8, 0.9), bracket=(1e-3, 1.0), searches=4),
+      aim=dict(
+        targets=(0.8, 0.9),
+        bracket=(1e-3, 1.0),
+        searches=2,
+        at_once=3,  # as many as four rounds of one tell apart, in two programs
+      ),
       # At the authors' rates gates need 2,500 steps from 8 bits to 4.
       gate_learning_rate=0.03,
     ),

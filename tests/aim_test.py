@@ -45,6 +45,16 @@ def test_a_search_counts_for_all_targets():
   assert [f.target for f in found] == [0.75, 0.625, 0.875]
 
 
+def test_several_at_once_divide_by_as_many_and_one():
+  law = Law(falling)
+  # 0.001, 0.01, 0.1, 1, 10: from 0.875 at 0.01 to 0.75 at 0.1 lies 0.8; then
+  # at 0.0178, 0.0316 and 0.0562 are 0.844, 0.8125 and 0.781.
+  (found,) = aim.strengths(law, [0.8], (1e-3, 10.0), 2, 0.015, at_once=3)
+  assert law.asked == [[0.01, 0.1, 1.0], [0.0178, 0.0316, 0.0562]]
+  assert found.strength == 0.0316 and found.is_met
+  assert found.share == pytest.approx(0.8125, abs=1e-3)
+
+
 def test_what_another_seed_came_to_is_tried_first():
   law = Law(falling)
   found = aim.strengths(

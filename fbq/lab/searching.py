@@ -107,6 +107,7 @@ def search(
     aim.tolerance,
     aim.at_most,
     first,
+    aim.at_once,
   )
   return [
     ended[one.strength]._replace(asked=f"{one.target:.0%}", is_met=one.is_met)

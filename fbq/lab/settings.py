@@ -148,7 +148,10 @@ class Aim(Settings):
   bracket: Bracket = (1e-4, 1e2)
   "Strengths between which those of all targets lie."
   searches: int = Field(8, ge=1, le=50)
-  "Most searches for a target; every search counts for all targets."
+  "Most rounds of searches for a target; every search counts for all targets."
+  at_once: int = Field(1, ge=1, le=64)
+  "Searches for a target in a round. More than one pay where they train as one \
+  program: on a GPU or TPU."
   tolerance: Share = 0.01
   "Distance from a target at which it is met."
 

@@ -2,7 +2,8 @@
 
 What a search costs falls with the strength of its penalty, but for noise: it is
 known of a strength only after a search. So strengths are halved, in logarithms,
-and every search counts for all targets. A search that noise made too cheap
+or divided by more where several searches cost no more than one, and every
+search counts for all targets. A search that noise made too cheap
 hides the strengths above it: where costs jump, these are tried as well.
 """
 
@@ -38,6 +39,7 @@ def strengths(
   tolerance: float,
   at_most: bool = False,
   first: Sequence[float] = (),
+  at_once: int = 1,
 ) -> list[Found]:
   """The strength for each target.
 
@@ -47,12 +49,13 @@ def strengths(
     targets: shares that are asked for.
     bracket: strengths between which the answers lie, above 0 and rising; its
       ends are not tried.
-    searches: rounds, so the most new searches for one target.
+    searches: rounds, each of at most `at_once` new searches for a target.
     tolerance: distance of a share from its target at which it is met.
     at_most: whether a share above its target is not good enough: a point for a
       budget.
     first: strengths that are tried before any is halved, as those that another
       seed came to; a round as well.
+    at_once: strengths that a target tries in a round, evenly between two.
   """
   known: dict[float, float] = {}  # strength -> share
   if first:
@@ -63,7 +66,8 @@ def strengths(
       strength
       for target in targets
       if not _closest(known, target, tolerance, at_most).is_met
-      and (strength := _middle(known, target, bracket)) not in known
+      for strength in _between(*_gap(known, target, bracket), at_once)
+      if strength not in known
     )
     if not wanted:
       break
@@ -71,10 +75,10 @@ def strengths(
   return [_closest(known, target, tolerance, at_most) for target in targets]
 
 
-def _middle(known, target, bracket) -> float:
-  """Between the weakest search within a target and the one before it.
+def _gap(known, target, bracket) -> tuple[float, float]:
+  """The weakest search within a target and the one before it.
 
-  Or in the widest gap of those above, where these two are close to each other
+  Or the widest gap of those above, where these two are close to each other
   and still make up most of all differences that were seen: such a jump may be
   noise, and then no halving leads out of it.
   """
@@ -89,8 +93,13 @@ def _middle(known, target, bracket) -> float:
     is_narrow = _NARROWER * _width((low, high)) < _width(widest)
     if is_narrow and jump > seen / 2:
       low, high = widest
-  # In three digits, so that a strength can name its search.
-  return float(f"{math.sqrt(low * high):.3g}")
+  return low, high
+
+
+def _between(low, high, count) -> list[float]:
+  """`count` strengths of equal ratios; in three digits, as they name runs."""
+  steps = (step / (count + 1) for step in range(1, count + 1))
+  return [float(f"{low ** (1 - step) * high**step:.3g}") for step in steps]
 
 
 def _width(gap) -> float:

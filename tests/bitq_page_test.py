@@ -103,7 +103,7 @@ def test_a_page_is_made_again_from_the_record_alone(tmp_path):
   assert "src=" not in text and text.count("<svg") == 3
   assert "BitQ8: X 5, SE 3, BS 16 (b, seed 0) moves 37.50 % of what" in text
   assert "at 85.00 ±1.00 % test accuracy where FP32 has 90.00 ±1.00" in text
-  assert "more than two standard errors apart" in text  # 5 points, each 0.5
+  assert ", apart at 95 % (alpha" in text  # 5 points, error 0.5
   assert ">69.71<" in text and ">68.29<" in text  # BitQ8, FlexBlock in table 3
   (path / "report.html").unlink()
   kind.write(*experiment.load(path)[1:], path)
@@ -159,14 +159,14 @@ def test_runs_of_several_seeds_are_collected(tmp_path):
     collect.read([paths[0], paths[0]])
 
 
-def test_less_than_two_standard_errors_are_said():
+def test_what_is_not_told_apart_is_said():
   near = bitq_cases.typical()
   networks = near.networks[0], *(network(n, 80, 0.9) for n in "ab")
   found = bitq_cases.record(bitq_cases.study(networks, near.words))
   lines = []
   log = type("Log", (), {"say": lines.append, "console": Silent()})
   EXPERIMENT.tell(found, log)
-  assert len(lines) == 2 and all("less than two" in line for line in lines)
+  assert len(lines) == 2 and all(", not told apart" in line for line in lines)
 
 
 class Silent:

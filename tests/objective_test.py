@@ -11,6 +11,7 @@ from fbq.dense.assignment import Assigned
 from fbq.dense.mask_loss import mask_loss, masks_of
 from fbq.dense.objects import Objects
 from fbq.dense.suppression import Detections, detections
+from fbq.experiments.bitq import workbench
 from fbq.train.detection import detection
 from fbq.train.evaluation import Judged, left_out_error
 from fbq.train.objective import CLASSIFICATION
@@ -119,6 +120,16 @@ def test_suppression_is_the_loop_over_pairs():
     told = zip(found.scores, found.pixels, found.classes, strict=True)
     for one, other in zip(list(told)[:count], expected, strict=True):
       assert one == pytest.approx(other)
+
+
+def test_crowded_images_keep_their_objects():
+  # 70 boxes apart from each other, 20 pixels telling each
+  corners = 20.0 * np.stack(np.divmod(np.arange(70), 10), -1)
+  boxes = np.repeat(np.concatenate([corners, corners + 16], -1), 20, 0)
+  scores = np.zeros((1400, CLASSES), np.float32)
+  scores[:, 1] = np.linspace(0.9, 0.1, 1400)
+  found = detections(scores, boxes.astype(np.float32))
+  assert int((found.scores > 0).sum()) == 70
 
 
 def random_set(random, images=12):
@@ -268,6 +279,26 @@ def test_divergence_is_none_from_itself_and_minds_seen_boxes_alone():
   assert float(task.divergence(outputs, unseen, 1.0)) < 1e-5
 
 
+def test_small_divergences_are_not_lost_in_their_sums():
+  random = np.random.default_rng(0)
+  outputs = {
+    name: random.normal(size=x.shape).astype(np.float32)
+    for name, x in perfect([]).items()
+  }
+  noise = {n: random.normal(size=x.shape) for n, x in outputs.items()}
+  compare = workbench.divergence_of(detection(NET))
+
+  def at(size):
+    near = {
+      n: x.astype(np.float64) + size * noise[n] for n, x in outputs.items()
+    }
+    return compare([outputs], [near])
+
+  # Second order in what differs
+  assert at(1e-4) == pytest.approx(1e-2 * at(1e-3), rel=1e-2)
+  assert at(0.0) == 0
+
+
 def test_classifiers_are_judged_as_ever():
   logits = np.array([[0, 1.0], [2, 1], [0, 3]], np.float32)
   right = np.asarray(CLASSIFICATION.evidence(logits, np.array([1, 1, 1])))
@@ -352,4 +383,14 @@ def test_a_network_with_masks_is_judged_by_them():
   assert metric(truth._replace(masks=lower)) == 0
   good, parts = task.loss(outputs, truth)
   assert task.loss(outputs, truth._replace(masks=lower))[0] > good
+
+  # Masks alone differ: sure of every pixel, or half and half, so by log 2 for
+  # each pixel of the scales, as much as it sees something.
+  blank = {**outputs, "prototypes": np.zeros_like(prototypes)}
+  diverged = float(task.divergence(outputs, blank, 1.0))
+  seen = sum(
+    float(jax.nn.sigmoid(outputs[f"{scale}.class"] - 4.6).max(-1).sum())
+    for scale in ("p3", "p4", "p5")
+  )
+  assert diverged == pytest.approx(seen * np.log(2), rel=1e-3)
   assert float(sum(parts.values())) == pytest.approx(float(good), rel=1e-5)

@@ -30,6 +30,19 @@ class Mean(NamedTuple):
     return f"{self}" + f" ({self.count}/{seeds})" * (self.count < seeds)
 
   @property
+  def is_told_from_zero(self) -> bool:
+    """Whether a test at 5 % tells it from 0: Student's, over seeds.
+
+    Of one seed by two errors, where an error is known.
+    """
+    if self.count == 1:
+      return abs(self.value) > 2 * self.error
+    from scipy import special
+
+    errors = special.stdtrit(self.count - 1, 0.975)
+    return abs(self.value) > float(errors) * self.error
+
+  @property
   def cell(self) -> Cell:
     """A cell of a table of percents or points."""
     return Cell(100 * self.value, error=100 * self.error)

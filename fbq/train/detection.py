@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fbq import backend
 from fbq.dense import boxes, matching, suppression
 from fbq.dense.detection_loss import detection_loss, targets
 from fbq.dense.mask_loss import mask_loss, masks_of
@@ -75,7 +76,9 @@ def detection(net: Net) -> Objective:
 
   The divergence is that of all classes, as probabilities of being there or not,
   and that of each pixel's distances, as much as the reference sees something
-  there. Distributions of distances of empty pixels mean nothing.
+  there. Distributions of distances of empty pixels mean nothing. Of masks it is
+  that of being in the mask or not, a mean over the pixels of the prototypes,
+  for the pixels in which the reference sees most.
 
   Args:
     net: network with the outputs `SCALE.box` and `SCALE.class`, and
@@ -107,22 +110,28 @@ def detection(net: Net) -> Objective:
 
   def divergence(reference, outputs, temperature):
     first, second = read(reference), read(outputs)
-    both = [
-      jnp.stack([x, jnp.zeros_like(x)], -1)
-      for x in (first.classes, second.classes)
-    ]
-    of_classes = softened_divergence(*both, temperature).sum(-1)
+    of_classes = _of_shares(first.classes, second.classes, temperature).sum(-1)
     split = lambda x: x.reshape(*x.shape[:-1], 4, BINS)
     of_sides = softened_divergence(
       split(first.box), split(second.box), temperature
     ).sum(-1)
     seen = jax.nn.sigmoid(first.classes).max(-1)
-    return (of_classes + seen * of_sides).sum(1).mean()
+    found = (of_classes + seen * of_sides).sum(1)
+    if has_masks:
+      weights, rows = jax.lax.top_k(seen, min(suppression.MOST, seen.shape[1]))
+      masks = (_mask_logits(told, rows) for told in (reference, outputs))
+      of_masks = _of_shares(*masks, temperature).mean(-1)
+      found += (weights * of_masks).sum(1)
+    return found.mean()
 
   def predictions(outputs):
     told = read(outputs)
+    height, width = image
+    inside = jnp.clip(
+      _decoded(told), 0, jnp.array([width, height, width, height])
+    )
     found = jax.vmap(suppression.detections)(
-      jax.nn.sigmoid(told.classes), _decoded(told)
+      jax.nn.sigmoid(told.classes), inside
     )
     if not has_masks:
       return found
@@ -143,17 +152,43 @@ def detection(net: Net) -> Objective:
     truth = truth if has_masks else truth._replace(masks=None)
     return jax.vmap(match)(predictions(outputs), truth)
 
+  # What is judged has all digits on every backend; the loss need not.
+  def exactly(function):
+    @functools.wraps(function)
+    def call(*given):
+      with backend.products(exact=True):
+        return function(*given)
+
+    return call
+
   return Objective(
     "mask AP" if has_masks else "box AP",
     loss,
-    divergence,
-    evidence,
+    exactly(divergence),
+    exactly(evidence),
     lambda found: matching.mean_precision(matching.Matches(*found)),
-    predictions,
+    exactly(predictions),
     lambda found: {
       "AP50": float(matching.precisions(matching.Matches(*found))[0])
     },
   )
+
+
+def _of_shares(reference: Array, logits: Array, temperature: float) -> Array:
+  """[...] KL divergence of being there or not, of logits [...]."""
+  both = (jnp.stack([x, jnp.zeros_like(x)], -1) for x in (reference, logits))
+  return softened_divergence(*both, temperature)
+
+
+def _mask_logits(outputs: Outputs, rows: Array) -> Array:
+  """[B, K, P]: what some pixels' masks are before they are cut, `rows` [B, K].
+
+  `P` is the number of the prototypes' pixels.
+  """
+  own = jnp.take_along_axis(_rows(outputs, "mask"), rows[..., None], 1)
+  prototypes = outputs["prototypes"]
+  flat = prototypes.reshape(len(prototypes), -1, prototypes.shape[-1])
+  return jnp.einsum("bkc,bpc->bkp", own, flat)
 
 
 def _read(net: Net, outputs: Outputs) -> _Told:

@@ -68,6 +68,7 @@ def networks(runs: Sequence[BitQResults]) -> Table:
     rows,
     ("network", lambda row: f"{row[0].network}, {row[1]}"),
     (KIB, lambda row: plain(row[0].over_seeds(row[1], kib))),
+    ("test metric", lambda row: row[0].metric),
     (percents("test\n%"), lambda row: in_percent(row[0].test(row[1]))),
     (percents("below\nFP32"), lambda row: in_percent(row[0].lost(row[1]))),
     label="Networks side by side",

@@ -7,8 +7,8 @@ FIGURE_5 = (
   "Eq. 8, means over seeds, as shares of FP32's. The paper tells of BitQ16 "
   "0.48, 0.38, 0.42, 0.67 and of BitQ8 0.18, 0.13, 0.17, 0.15 (classification, "
   "detection, instance and semantic segmentation), read as shares: what it "
-  "calls savings of 0.52 and 0.82, and so on. Two thirds of FP32's energy are "
-  "out of reach of 16 bits without further traffic."
+  "calls savings of 0.52 and 0.82, and so on. 0.67 is more than 16 bits in "
+  "place of 32 take by themselves."
 )
 FIGURE_6 = (
   "Predicted optima, trained; means over seeds. The paper finds the same "
@@ -19,7 +19,7 @@ _COLOURS = picture.BLUE, picture.VERMILION, picture.GREEN, picture.PURPLE
 
 
 def energy(results: BitQResults) -> str:
-  """SVG: energy of published formats, uniform ones and BitQ beside FP32."""
+  """SVG: energy of published formats and BitQ beside FP32."""
   study = results.studies[0]
   roles = [n.name for n in study.networks if n.family == "published"]
   roles += [f"{word.name} recommended" for word in study.words]

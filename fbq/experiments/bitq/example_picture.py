@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fbq.dense.class_overlap import IGNORED
 from fbq.experiments.bitq.examples import Example, Told
 from fbq.report import picture
 
@@ -77,9 +78,10 @@ def _colour(kind: int) -> str:
 
 
 def _tinted(classes: np.ndarray) -> np.ndarray:
-  """RGBA of a class map, clear where it is 0."""
+  """RGBA of a class map, clear where it is 0 or counts for nothing."""
   from matplotlib.colors import to_rgba
 
   table = [(0, 0, 0, 0), *(to_rgba(c, 0.65) for c in _COLOURS)]
-  shown = np.where(classes > 0, (classes.astype(int) - 1) % len(_COLOURS), -1)
+  counted = (classes > 0) & (classes != IGNORED)
+  shown = np.where(counted, (classes.astype(int) - 1) % len(_COLOURS), -1)
   return np.array(table)[shown + 1]

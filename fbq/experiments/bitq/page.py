@@ -43,6 +43,7 @@ from fbq.report.means import mean
 from fbq.report.run import Run
 from fbq.report.sentences import counted
 from fbq.train.log import Log
+from fbq.train.objective import CLASSIFICATION
 
 # Table 3 of arXiv 2409.17093, top-1 on ImageNet in percent, by what builds the
 # network: of our network or word that stands for a column. Which modes it ran,
@@ -64,6 +65,7 @@ def write(results: BitQResults, run: Run, workdir: Path) -> None:
   export = shlex.join(
     ["python", "main.py", config, f"--workdir={workdir}_export"]
   )
+  then = (export, "The network recommended for the shortest word, packed:")
   assumptions = [
     f"{_floats(results)}; "
     f"every network then sees the same {results.steps} steps more, FP32 too. "
@@ -84,7 +86,7 @@ def write(results: BitQResults, run: Run, workdir: Path) -> None:
     dataclasses.replace(
       run,
       assumptions=assumptions,
-      next=(export, "The network recommended for the shortest word, packed:"),
+      next=then if results.metric == CLASSIFICATION.metric_name else None,
     ),
   )
 
@@ -126,14 +128,13 @@ def _answers(results: BitQResults) -> list[str]:
     )
     lost, found = results.lost(role), results.studies[0].by_role[role]
     assert lost is not None  # recommended is what was trained
-    apart = abs(lost.value) > 2 * lost.error
+    apart = "apart" if lost.is_told_from_zero else "not told apart"
     sentences.append(
       f"{word.name}: {found.words} ({found.name}, seed "
       f"{results.studies[0].seed}) moves {moved} % of what FP32 moves and "
       f"takes {energy} % of its energy, at {results.test(role)} % test "
       f"{results.metric} where FP32 has {results.test('FP32')} %, "
-      f"{'more' if apart else 'less'} than two standard errors apart (alpha = "
-      f"{results.alpha:g}; {error_of(results)})."
+      f"{apart} at 95 % (alpha = {results.alpha:g}; {error_of(results)})."
     )
   return sentences
 
@@ -217,10 +218,10 @@ def _predictions(study: SeedStudy, settings) -> str:
     f"Seed {study.seed}. {study.losses.capitalize()}. "
     f"{counted(study.passes, 'pass', 'passes')} over "
     f"{settings['calibration_images']} images in all. A hundredth of a nat "
-    f"costs {scales['weights']:.2f} points of accuracy for weights and "
+    f"costs {scales['weights']:.2f} points for weights and "
     f"{scales['activations']:.2f} for activations "
     f"({scales['untrained']:.2f} without training). For the {mixed} mixed "
-    "networks that were trained, predicted and measured loss of accuracy have "
+    "networks that were trained, predicted and measured loss have "
     f"a rank correlation of {spearman:.2f}; half are within "
     f"{100 * error:.2f} points."
   )

@@ -95,9 +95,10 @@ def section(results: BitQResults, index: int) -> Section:
         [
           _sensitivity(results, index),
           note(
-            f"Of {error_of(results)}. Objective: eq. 1 with accuracies of the "
-            "validation split against FP32 trained as long. The paper finds "
-            "the same result from 0.05 to 3 at 16 bits, and 0.15 to 1.5 at 8."
+            f"Of {error_of(results)}. Objective: eq. 1 with what the "
+            "validation split tells against FP32 trained as long. The paper "
+            "finds the same result from 0.05 to 3 at 16 bits, and 0.15 to "
+            "1.5 at 8."
           ),
         ],
       ),

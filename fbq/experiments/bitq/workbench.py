@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -24,9 +24,28 @@ from fbq.schemes.published_formats import (
 from fbq.search.format_losses import FormatJudge
 from fbq.train import steps
 from fbq.train.evaluation import Judged, right_images
-from fbq.train.objective import CLASSIFICATION
+from fbq.train.objective import CLASSIFICATION, Objective
 
 Images = tuple[jax.Array, Any]  # with their truth
+
+
+def divergence_of(objective: Objective) -> Callable[[list, list], float]:
+  """(outputs of the reference by batch, outputs) -> mean divergence, >= 0.
+
+  In float64: what nearly equal outputs diverge by is what is left of sums of
+  which float32 has seven digits.
+  """
+  found = jax.jit(lambda *both: objective.divergence(*both, 1.0))
+
+  def compare(reference, outputs):
+    with jax.enable_x64(True):
+      parts = [
+        found(*jax.tree.map(lambda x: np.asarray(x, np.float64), both))
+        for both in zip(reference, outputs, strict=True)
+      ]
+      return max(0.0, float(np.mean(jax.device_get(parts))))
+
+  return compare
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,15 +83,7 @@ class Programs:
   def compare(self):
     """How much outputs diverge, see `FormatJudge`; None for classifiers."""
     objective = self.lab.task.objective
-    if objective is CLASSIFICATION:
-      return None
-    found = jax.jit(lambda *both: objective.divergence(*both, 1.0))
-
-    def compare(reference, outputs):
-      parts = map(found, reference, outputs)
-      return float(np.mean(jax.device_get(list(parts))))
-
-    return compare
+    return None if objective is CLASSIFICATION else divergence_of(objective)
 
   @functools.lru_cache(maxsize=8)  # noqa: B019
   def trainer(self, scheme: str):

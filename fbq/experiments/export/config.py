@@ -10,6 +10,7 @@ from fbq.files import user_path
 from fbq.lab import finished, trained_point
 from fbq.lab.block_point import BlockResults
 from fbq.lab.lab import Lab
+from fbq.train.objective import CLASSIFICATION
 
 
 class Export(Settings):
@@ -37,6 +38,11 @@ def check(settings: Export, lab: Lab) -> None:
   del lab  # the one of the run that is exported has network and data
   run = finished.read(user_path(settings.source))
   if isinstance(run.results, BlockResults):
+    if run.lab.task.objective is not CLASSIFICATION:
+      raise ConfigError(
+        f"config.source: {run.lab.net.name!r} is judged by "
+        f"{run.lab.task.objective.metric_name}; only classifiers are exported"
+      )
     run.results.deployable(settings.point)
     return
   trained_point.find(run, settings.point)

@@ -135,6 +135,6 @@ class TrainedNetworks:
     if gain.value <= 0:
       return f"{text} No other rule tried is better."
     text += f" {name} is {gain} points better"
-    if gain.value < 2 * gain.error:
-      text += ", less than two standard errors"
+    if gain.count > 1 and not gain.is_told_from_zero:
+      text += ", not told apart at 95 %"
     return f"{text}."

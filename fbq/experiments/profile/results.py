@@ -233,6 +233,7 @@ def answer(profile: Profile) -> str:
   )
   if best.name not in (low, f"{low}+FB"):
     sentence += f" Fastest is {best.name}: {best.change:+.1%}."
+  sentence += _holds(profile)
   within = [i for i in profile.intervals if i.name == f"{low}+FB"]
   for found in within:
     sentence += (
@@ -240,7 +241,7 @@ def answer(profile: Profile) -> str:
       f"bits by {found.change_median:+.1%} ({found.change_low:+.1%} to "
       f"{found.change_high:+.1%}) in the middle (90 %) of draws."
     )
-  return sentence + _holds(profile)
+  return sentence
 
 
 def _holds(profile: Profile) -> str:

@@ -55,12 +55,16 @@ def interval(
     central, central_eight: its cycles and those of 8/8 on the target itself.
     cycles, eight: int64[H], the same in `H` draws.
   """
+  median, low, high = np.quantile(cycles, _SHARES, method="inverted_cdf")
+  change_median, change_low, change_high = np.quantile(
+    cycles / eight - 1, _SHARES
+  )
   return Interval(
     name,
     central,
-    *np.quantile(cycles, _SHARES, method="inverted_cdf").tolist(),
+    *(int(median), int(low), int(high)),
     central / central_eight - 1,
-    *np.quantile(cycles / eight - 1, _SHARES).tolist(),
+    *(float(change_median), float(change_low), float(change_high)),
   )
 
 

@@ -12,7 +12,7 @@ from configs import design_space
 from fbq import config as config_lib
 from fbq import nets, precision
 from fbq.config import ConfigError
-from fbq.experiments.design_space import EXPERIMENT, pipeline, results
+from fbq.experiments.design_space import EXPERIMENT, pipeline
 from fbq.experiments.design_space.config import DesignSpace
 from fbq.lab import experiment
 from fbq.lab.lab import Lab
@@ -152,11 +152,12 @@ def test_intervals_are_those_of_one_draw_at_a_time(space):
     return np.array([total_cycles(t, NET.workload, bits) for t in tables])
 
   found = {i.name: i for i in space.doubt.intervals}
+  upper = dict(zip(found, space.doubt.uppers, strict=True))
   eight = total(precision.uniform(NET, 8))
   for name, bits in (("8/8", precision.uniform(NET, 8)), ("4/4+FB", raised)):
     own = np.sort(total(bits))
     assert found[name].low == own[0] and found[name].high == own[-1]
-    assert found[name].upper == own[8]  # the ninth of twelve
+    assert upper[name] == own[8]  # the ninth of twelve
     assert found[name].median == own[5]
     changes = np.quantile(total(bits) / eight - 1, (0.5, 0.05, 0.95))
     assert found[name].change_median == pytest.approx(changes[0])
@@ -176,11 +177,11 @@ def test_intervals_are_those_of_one_draw_at_a_time(space):
     assert sum(share for _, share in choice.others) == pytest.approx(1 - same)
 
   # Careful passes promise no more than they keep; the exact one is the best
-  best = min(i.upper for i in space.doubt.intervals if i.name.startswith("4/4"))
+  best = min(most for name, most in upper.items() if name.startswith("4/4"))
   assert not space.doubt.exact_fails and not space.doubt.exact_gap
-  assert found["4/4 careful, exact"].upper == best
-  careful = found["4/4+FB, careful"].upper
-  assert careful <= found["4/4+FB"].upper
+  assert upper["4/4 careful, exact"] == best
+  careful = upper["4/4+FB, careful"]
+  assert careful <= upper["4/4+FB"]
   assert careful <= quantile.upper(total(start), QUANTILE)
 
 
@@ -192,7 +193,7 @@ def test_the_page_says_where_and_why_the_target_is_not_in_the_middle(
   assert outside and any(
     not i.low <= i.central <= i.high for i in doubt.intervals
   )
-  said = results.why_outside(doubt)
+  said = doubt.why_outside
   assert said.endswith(f"for {', '.join(outside)}.")
   assert "dma_command_cycles (its low)" in said
   assert "l3_setup_cycles" not in said  # in the middle of its range
@@ -203,9 +204,8 @@ def test_the_page_says_where_and_why_the_target_is_not_in_the_middle(
   inside = doubt.intervals[0]._replace(
     central=doubt.intervals[0].median, change=doubt.intervals[0].change_median
   )
-  assert "all within" in results.why_outside(
-    doubt._replace(intervals=(inside,))
-  )
+  calm = doubt._replace(intervals=(inside,))
+  assert "all within" in calm.why_outside
 
 
 def test_ne16_has_designs_and_intervals_at_its_own_precisions(tmp_path):

@@ -16,14 +16,20 @@ from fbq import config as config_lib
 from fbq import nets
 from fbq.config import ConfigError
 from fbq.experiments.profile import EXPERIMENT, pipeline, published
-from fbq.experiments.profile.config import Profiling, compared
+from fbq.experiments.profile.config import Profiling, compared, has_ranges
 from fbq.experiments.profile.plateaus import plateaus
 from fbq.lab import causes, experiment
 from fbq.lab.lab import Lab
 from fbq.report import __main__ as report_again
 from hwsim import latency_io, ne16
 from hwsim.ne16.kernels import mode_of
-from hwsim.pulp import TARGETS, XPULP_V2, XPULPNN_V1, simulate
+from hwsim.pulp import (
+  TARGETS,
+  XPULP_V2,
+  XPULPNN_V1,
+  XPULPNN_V1_ISS,
+  simulate,
+)
 from hwsim.pulp.roofline import least_bytes, peak_macs_per_cycle
 from hwsim.workload import Layer
 
@@ -47,7 +53,7 @@ MINE = dataclasses.replace(XPULPNN_V1, name="mine", tile_cycles=0)
 
 def config(arguments="net=ds_cnn", **changes):
   made = get_config(arguments)
-  made.l2_sweep_bytes = (0, 40_000)
+  made.l2_sweep_bytes, made.draws = (0, 40_000), 0
   made.update(changes)
   return made
 
@@ -414,7 +420,9 @@ def test_plateaus_join_neighbours_whose_changes_are_alike():
 @pytest.fixture(scope="module")
 def on_ne16(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("profile") / "ne16"
-  made = config("net=ds_cnn,target=gap9_ne16", l2_sweep_bytes=(-1_300_000, 0))
+  made = config(
+    "net=ds_cnn,target=gap9_ne16", l2_sweep_bytes=(-1_300_000, 0), draws=7
+  )
   experiment.run(made, workdir)
   return workdir
 
@@ -442,6 +450,37 @@ def test_ne16_is_profiled_alone_at_its_own_precisions(on_ne16):
   assert result["networks"][0]["cycles"] == table.cycles[:, 0, -1, 0].sum()
   assert result["networks"][3]["cycles"] == table.cycles[:, 0, 0, 0].sum()
   assert len(result["l2_budgets"]) == 2
+
+
+def test_ne16_is_told_with_its_interval(on_ne16):
+  result = json.loads((on_ne16 / "result.json").read_text())
+  intervals = {each["name"]: each for each in result["intervals"]}
+  assert [*intervals] == ["8/8", "8/4", "8/4+FB", "8/2", "8/2+FB"]
+  workload = nets.ds_cnn().workload
+  constants, _ = ne16.doubt.draws(ne16.GAP9_NE16, 7, 0)
+  drawn = ne16.many.latency_tables(workload, constants).cycles
+  eight = sorted(drawn[:, :, 0, -1, 0].sum(axis=1).tolist())
+  two = drawn[:, :, 0, 0, 0].sum(axis=1)
+  found = intervals["8/8"]
+  assert [found["low"], found["median"], found["high"]] == [
+    *(eight[0], eight[3], eight[-1])
+  ]
+  assert intervals["8/2"]["change_median"] == pytest.approx(
+    np.median(two / drawn[:, :, 0, -1, 0].sum(axis=1) - 1)
+  )
+  for name, each in intervals.items():
+    [own] = [n for n in result["networks"] if n["name"] == name]
+    assert each["central"] == own["cycles"]
+  page = (on_ne16 / "report.html").read_text()
+  assert "Within all that is assumed of gap9_ne16" in page
+  assert "job_setup_cycles (its low)" in page
+
+
+def test_a_target_without_ranges_has_no_intervals():
+  assert has_ranges(XPULPNN_V1)
+  assert not has_ranges(XPULPNN_V1_ISS)
+  analytic = dataclasses.replace(ne16.GAP9_NE16, engine="analytic")
+  assert not has_ranges(analytic)
 
 
 def test_the_page_of_ne16_tells_what_its_facts_say(on_ne16):

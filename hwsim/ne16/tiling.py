@@ -50,7 +50,7 @@ def tile_l1(
   takes = _estimate(layer, tiles, weight_bits, out_bytes, target)
   takes = np.where(fits, takes, np.inf)
   best = np.where(fits[:, 0], 0, np.argmin(takes, axis=1))
-  return Tile(*(size[best] for size in tiles)), fits.any(axis=1)
+  return Tile(*(size[best] for size in tiles)), np.any(fits, axis=1)
 
 
 @functools.lru_cache(maxsize=1_000)

@@ -119,7 +119,8 @@ def l3_cycles(
   and where its tiles fit L1."""
   whole, last = divmod(layer.out_channels, channels)
   slices = [channels] * whole + [last] * bool(last)
-  runs, arriving, fits = {}, {}, True
+  runs, arriving = {}, {}
+  fits = np.ones(len(target.norm_bits), bool)
   for n in set(slices):
     inputs = n if layer.op == "depthwise" else layer.in_channels
     part = dataclasses.replace(layer, in_channels=inputs, out_channels=n)
@@ -131,13 +132,13 @@ def l3_cycles(
 
   # While a slice runs the next one comes
   total = arriving[slices[0]]
-  parts = [0, 0, 0]
   for n, after in zip(slices, (*slices[1:], None), strict=True):
-    run = runs[n]
-    total = total + np.maximum(run.total, arriving.get(after, 0))
-    own = run.compute, run.dma, run.overhead
-    parts = [a + b for a, b in zip(parts, own, strict=True)]
-  return LayerCycles(total, *parts, total - sum(parts), 0 * total), fits
+    total = total + np.maximum(runs[n].total, arriving.get(after, 0))
+  compute = sum(runs[n].compute for n in slices)
+  dma = sum(runs[n].dma for n in slices)
+  overhead = sum(runs[n].overhead for n in slices)
+  l3 = total - compute - dma - overhead
+  return LayerCycles(total, compute, dma, overhead, l3, 0 * total), fits
 
 
 def l2_cycles(

@@ -10,11 +10,11 @@ from fbq.experiments.design_space.config import DesignSpace, uniforms
 from fbq.experiments.design_space.results import (
   Choice,
   Doubt,
-  Interval,
   Order,
   Worth,
 )
 from fbq.files import user_path
+from fbq.lab.intervals import interval
 from fbq.lab.lab import Lab
 from fbq.search import problem, quantile, terms
 from fbq.search.free_bits import free_bits
@@ -23,8 +23,6 @@ from hwsim.latency_table import Ladder
 from hwsim.pulp import slopes
 from hwsim.pulp.many import network_cycles
 from hwsim.targets import Target, family, ladder_of, latency_table
-
-_SHARES = 0.5, 0.05, 0.95  # of the draws: median, low, high
 
 
 def doubt_of(
@@ -97,7 +95,11 @@ def doubt_of(
     settings.draws,
     settings.quantile,
     tuple(
-      _interval(name, middle, totals, settings.quantile) for name in networks
+      interval(name, middle[name], middle["8/8"], totals[name], totals["8/8"])
+      for name in networks
+    ),
+    tuple(
+      int(quantile.upper(totals[name], settings.quantile)) for name in networks
     ),
     _worths(timed, lab, target, raised, at_ends),
     tuple(
@@ -158,19 +160,6 @@ def _given(
   except (ValueError, OSError) as error:
     raise ConfigError(f"config.precisions: {error}") from error
   return found
-
-
-def _interval(name, middle, totals, share) -> Interval:
-  cycles, eight = totals[name], totals["8/8"]
-  change = cycles / eight - 1
-  return Interval(
-    name,
-    middle[name],
-    *np.quantile(cycles, _SHARES, method="inverted_cdf").tolist(),
-    middle[name] / middle["8/8"] - 1,
-    *np.quantile(change, _SHARES).tolist(),
-    int(quantile.upper(cycles, share)),
-  )
 
 
 def _worths(timed, lab, target, raised, at_ends) -> tuple[Worth, ...]:

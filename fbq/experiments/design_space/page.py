@@ -10,6 +10,7 @@ from fbq.experiments.design_space.results import (
   Doubt,
   Space,
 )
+from fbq.lab import intervals
 from fbq.report import blocks, cells, page
 from fbq.report.blocks import Column, number
 from fbq.report.run import Run
@@ -173,7 +174,7 @@ def _doubt(space: Space, doubt: Doubt) -> blocks.Section:
         "them up to the middle; changes are "
         f"taken within each draw. {careful}"
       ),
-      blocks.note(results.why_outside(doubt)),
+      blocks.note(doubt.why_outside),
       blocks.Section(
         "Networks in order",
         [
@@ -209,18 +210,11 @@ def _doubt(space: Space, doubt: Doubt) -> blocks.Section:
 
 
 def _intervals(doubt: Doubt) -> blocks.Table:
+  upper = number(f"in {doubt.quantile:.0%}\nof draws")
   return blocks.Table.of(
-    doubt.intervals,
-    ("network", lambda i: i.name),
-    (number("cycles on\nthe target"), lambda i: i.central),
-    (number("middle"), lambda i: i.median),
-    (number("low"), lambda i: i.low),
-    (number("high"), lambda i: i.high),
-    (number("vs 8/8\n%", _PERCENT), lambda i: 100 * i.change),
-    (number("middle\n%", _PERCENT), lambda i: 100 * i.change_median),
-    (number("low\n%", _PERCENT), lambda i: 100 * i.change_low),
-    (number("high\n%", _PERCENT), lambda i: 100 * i.change_high),
-    (number(f"in {doubt.quantile:.0%}\nof draws"), lambda i: i.upper),
+    list(zip(doubt.intervals, doubt.uppers, strict=True)),
+    *intervals.columns(lambda row: row[0]),
+    (upper, lambda row: row[1]),
     label="cycles and their intervals",
   )
 

@@ -8,6 +8,8 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from fbq.lab.intervals import Interval, why_outside
+
 SURE = 0.9  # share of draws from which a choice counts as sure
 
 
@@ -52,39 +54,6 @@ class Front(NamedTuple):
   name: str
   cycles: tuple[int, ...]
   harm: tuple[float, ...]
-
-
-class Interval(NamedTuple):
-  """A network in all draws.
-
-  Attributes:
-    central: cycles on the target itself.
-    median: cycles that half of the draws do not exceed.
-    low, high: between which 90 % of the draws are.
-    change: change of `central` against 8/8, as a fraction.
-    change_median: median of the changes within each draw.
-    change_low, change_high: between which 90 % of these are.
-    upper: the quantile of the settings.
-  """
-
-  name: str
-  central: int
-  median: int
-  low: int
-  high: int
-  change: float
-  change_median: float
-  change_low: float
-  change_high: float
-  upper: int
-
-  @property
-  def holds_central(self) -> bool:
-    """Whether both numbers of the target itself lie within their intervals."""
-    return (
-      self.low <= self.central <= self.high
-      and self.change_low <= self.change <= self.change_high
-    )
 
 
 class Worth(NamedTuple):
@@ -147,6 +116,7 @@ class Doubt(NamedTuple):
     draws: how many.
     quantile: share of the careful passes.
     intervals: of the networks.
+    uppers: the quantile of each.
     worths: assumptions, what is worth most first.
     choices: of every free tensor.
     orders: of networks that are neighbours by cycles.
@@ -158,11 +128,17 @@ class Doubt(NamedTuple):
   draws: int
   quantile: float
   intervals: tuple[Interval, ...]
+  uppers: tuple[int, ...]
   worths: tuple[Worth, ...]
   choices: tuple[Choice, ...]
   orders: tuple[Order, ...]
   exact_gap: float
   exact_fails: str
+
+  @property
+  def why_outside(self) -> str:
+    """Why the target's own numbers need not lie in the middle, in words."""
+    return why_outside(self.intervals, [w for w in self.worths if w.swing])
 
   @property
   def sure(self) -> int:
@@ -277,25 +253,6 @@ def named(space: Space, design: Design) -> str:
 def shown(value: int | float | str) -> str:
   """A value of a field for people."""
   return value if isinstance(value, str) else f"{value:,}"
-
-
-def why_outside(doubt: Doubt) -> str:
-  """Why the target's own numbers need not lie in the middle, in words."""
-  ends = [w for w in doubt.worths if w.end and w.swing]
-  if not ends:
-    return "The target stands at no end of a range that matters."
-  ranges = ", ".join(f"{w.name} (its {w.end})" for w in ends)
-  outside = [i.name for i in doubt.intervals if not i.holds_central]
-  said = (
-    "A range goes from what one source says to what another does, and the "
-    f"target takes one of the two for {ranges}: draws go one way from it, and "
-    "the middle of the draws is not the target. "
-  )
-  if not outside:
-    return said + "Its own numbers are all within their intervals."
-  return said + (
-    f"So its own numbers lie outside of an interval for {', '.join(outside)}."
-  )
 
 
 def answer(space: Space) -> list[str]:

@@ -5,11 +5,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fbq.config import ConfigError, Settings, brought
+from fbq.config import ConfigError, Seed, Settings, brought
 from fbq.lab.lab import Lab
 from fbq.lab.settings import NetSettings
 from hwsim import pulp
-from hwsim.targets import Target, get_target, ladder_of, simulate
+from hwsim.targets import Target, family, get_target, ladder_of, simulate
 from hwsim.workload import Workload
 
 # Enough of the precisions to find out whether every one fits: the widest, the
@@ -34,6 +34,11 @@ class Profiling(Settings):
     tuple(range(-80_000, 164_000, 4_000))
   )
   "Changes of the L2 left to tensors that are tried, in bytes."
+  draws: int = Field(100, ge=0, le=100_000)
+  "Draws of all that is assumed of the target, within the ranges of the \
+  doubt.py of its family; 0: no intervals."
+  seed: Seed = 0
+  "Seed of the draws."
 
 
 def compared(settings: Profiling) -> tuple[Target, list[Target]]:
@@ -66,6 +71,15 @@ def check(settings: Profiling, lab: Lab) -> None:
     )
     hint = f" This network runs with {overrides}" if sizes else ""
     raise ConfigError(f"{error}.{hint}") from error
+
+
+def has_ranges(target: Target) -> bool:
+  """Whether ranges are told of how the target is timed."""
+  try:
+    family(target).doubt.assumptions(target)
+  except ValueError:
+    return False
+  return True
 
 
 def check_fits(workload: Workload, target: Target) -> None:

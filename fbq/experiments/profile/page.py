@@ -7,6 +7,7 @@ from fbq.experiments.profile import pictures, results
 from fbq.experiments.profile.plateaus import Plateau, plateaus
 from fbq.experiments.profile.published import PUBLISHED
 from fbq.experiments.profile.results import Cost, Profile, short
+from fbq.lab import intervals
 from fbq.report import blocks, cells, page
 from fbq.report.run import Run
 from fbq.train.log import Log
@@ -72,6 +73,7 @@ def content(profile: Profile) -> list[blocks.Block]:
         _networks(profile, published),
       ],
     ),
+    *([_intervals(profile)] if profile.why_outside else []),
     *([_published(profile)] if profile.variants else []),
     blocks.Section(
       "What is said of NE16, on this network"
@@ -166,6 +168,29 @@ def _networks(profile: Profile, published: bool) -> blocks.Table:
     profile.wholes,
     *columns,
     marks=lambda w: "like" if w.target == profile.target else "",
+  )
+
+
+def _intervals(profile: Profile) -> blocks.Section:
+  """The networks in draws of what is assumed, and what stands at an end."""
+  parts: list[blocks.Block] = []
+  if profile.intervals:
+    parts = [
+      blocks.Table.of(
+        profile.intervals,
+        *intervals.columns(),
+        label="cycles and their intervals",
+      ),
+      blocks.note(
+        "Every draw takes each assumption from its range (the doubt.py of the "
+        "target's family), all values alike. 90 % of the draws lie between low "
+        "and high; changes are taken within each draw. configs/design_space.py "
+        "tells what each assumption is worth."
+      ),
+    ]
+  return blocks.Section(
+    f"Within all that is assumed of {short(profile.target)}",
+    [*parts, blocks.note(profile.why_outside)],
   )
 
 

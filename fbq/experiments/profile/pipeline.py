@@ -22,6 +22,7 @@ from fbq.experiments.profile.results import (
   short,
 )
 from fbq.lab.causes import why
+from fbq.lab.intervals import Interval, interval, why_outside
 from fbq.lab.lab import Lab
 from fbq.nets.graph import Net
 from fbq.search.free_bits import free_bits
@@ -31,7 +32,13 @@ from hwsim.ne16 import roofline as ne16_roofline
 from hwsim.ne16.kernels import mode_of
 from hwsim.pulp import many
 from hwsim.pulp.roofline import least_bytes, peak_macs_per_cycle
-from hwsim.targets import Target, ladder_of, latency_table, simulate
+from hwsim.targets import (
+  Target,
+  family,
+  ladder_of,
+  latency_table,
+  simulate,
+)
 from hwsim.workload import Layer, Workload
 
 _simulate = functools.lru_cache(maxsize=100_000)(simulate)
@@ -82,6 +89,12 @@ def run(settings: Profiling, lab: Lab) -> Profile:
       net, target, [s for s in sorted(sizes) if 0 < s <= target.l2_bytes]
     )
 
+  # ---- Within all that is assumed of the target
+  intervals, outside = (), ""
+  if settings.draws and config.has_ranges(target):
+    with lab.clock.measure("draws"):
+      intervals, outside = _intervals(net, target, own, settings)
+
   return Profile(
     network=net.name,
     target=target.name,
@@ -103,6 +116,8 @@ def run(settings: Profiling, lab: Lab) -> Profile:
       for op in ("conv", "depthwise")
     },
     constants=dataclasses.asdict(target),
+    intervals=intervals,
+    why_outside=outside,
   )
 
 
@@ -246,6 +261,37 @@ def wholes(net: Net, target: Target) -> list[Whole]:
 def _cycles(net: Net, target: Target) -> dict[str, int]:
   """Cycles of every network."""
   return {whole.name: whole.cycles for whole in wholes(net, target)}
+
+
+# ---- What is assumed
+
+
+def _intervals(
+  net: Net,
+  target: Target,
+  own: Mapping[str, Sequence[Cost]],
+  settings: Profiling,
+) -> tuple[tuple[Interval, ...], str]:
+  """Every network in draws of what is assumed, and why some are outside.
+
+  None where a layer does not fit in some draw.
+  """
+  room, ladder, work = family(target), ladder_of(target), net.workload
+  constants, _ = room.doubt.draws(target, settings.draws, settings.seed)
+  tables = room.many.latency_tables(work, constants)
+  if not tables.fits_at_8.all():
+    return (), "A layer does not fit in every draw of what is assumed."
+  table = latency_table(work, target).for_output_bits(8)
+  drawn = {
+    name: many.network_cycles(tables.cycles, work, bits, 8, ladder)
+    for name, bits in _assignments(net, table, target).items()
+  }
+  central = {name: sum(c.cycles for c in rows) for name, rows in own.items()}
+  found = tuple(
+    interval(name, central[name], central["8/8"], cycles, drawn["8/8"])
+    for name, cycles in drawn.items()
+  )
+  return found, why_outside(found, room.doubt.assumptions(target))
 
 
 # ---- L2

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fbq.experiments.profile.plateaus import plateaus
 from fbq.experiments.profile.published import Variant
+from fbq.lab.intervals import Interval
 
 PARTS = ("compute", "waiting", "dma", "overhead", "l3")
 
@@ -118,6 +119,9 @@ class Profile:
     peaks: MAC/cycle of inner loops by "conv" or "depthwise", then by name of a
       uniform network.
     constants: fields of the target.
+    intervals: networks in draws of what is assumed of the target; none where no
+      ranges are told of it.
+    why_outside: why its own cycles may lie outside of them, in words.
   """
 
   network: str
@@ -134,6 +138,8 @@ class Profile:
   l2_bytes: int
   peaks: dict[str, dict[str, float]]
   constants: dict[str, int | float | str]
+  intervals: tuple[Interval, ...] = ()
+  why_outside: str = ""
 
   @functools.cached_property
   def at_8(self) -> Mapping[tuple, Cost]:
@@ -198,6 +204,7 @@ class Profile:
         {"claim": claim, "numbers": numbers}
         for claim, _, numbers in statements(self)
       ],
+      "intervals": [each._asdict() for each in self.intervals],
       "published": [variant._asdict() for variant in self.variants],
       "l2_budgets": [
         {"bytes": size, "is_default": size == self.l2_bytes, **cycles}
@@ -226,7 +233,15 @@ def answer(profile: Profile) -> str:
   )
   if best.name not in (low, f"{low}+FB"):
     sentence += f" Fastest is {best.name}: {best.change:+.1%}."
-  return sentence + _holds(profile)
+  sentence += _holds(profile)
+  within = [i for i in profile.intervals if i.name == f"{low}+FB"]
+  for found in within:
+    sentence += (
+      f" Within all that is assumed of the hardware {found.name} changes 8 "
+      f"bits by {found.change_median:+.1%} ({found.change_low:+.1%} to "
+      f"{found.change_high:+.1%}) in the middle (90 %) of draws."
+    )
+  return sentence
 
 
 def _holds(profile: Profile) -> str:

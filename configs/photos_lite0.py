@@ -12,9 +12,10 @@ judge. There are no labels: **what is told is agreement with the float network,
 not ImageNet accuracy**, and so few photographs tell it with the errors that
 stand beside.
 
-`:short` takes 2.4 minutes of processor time; the whole was not run. Obtained
-with it on 2026-11-26 (jax 0.10.2), 48 crops of 6 photographs that calibrated
-nothing, agreement in percent and its error by photograph, KL in nats:
+Obtained with `:short` on 2026-11-26 (jax 0.10.2), when AdaRound was not among
+its methods and least squares chose the bits by tensor; the whole was not run to
+its end. 48 crops of 6 photographs that calibrated nothing, agreement in percent
+and its error by photograph, KL in nats:
 
   8-bit weights, min/max                  81.2 +- 9.5    0.039
   8-bit weights, least squares, biases    95.8 +- 2.6    0.021

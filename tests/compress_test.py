@@ -362,3 +362,26 @@ def test_a_float_network_no_better_than_one_class_is_doubted():
   [same] = pipeline._doubts(constant, None)
   assert "gives 100% of the inputs one class" in same
   assert pipeline._doubts(constant, right)  # 25 %, as any class always
+
+
+def test_what_a_black_border_changes_is_told(files):
+  pair = ((0.5,) * 3, (0.25,) * 3)
+  settings, lab = settings_of(files, normalization=pair, border="black")
+  found = subject.of(settings)
+  assert not lab.net.image_zero
+  net, variables = found.in_file
+  x = found.test.images
+  black, file = (
+    np.asarray(Model(n).apply(v, x, False), np.float64)
+    for n, v in ((found.net, found.variables), (net, variables))
+  )
+  p, q = (
+    np.exp(z - np.logaddexp.reduce(z, -1, keepdims=True)) for z in (file, black)
+  )
+  kl = np.mean(np.sum(p * np.log(p / q), -1))
+  same = np.mean(black.argmax(-1) == file.argmax(-1))
+  [said] = pipeline._border(found, black)
+  assert f"leaves {same:.1%} of the inputs" in said
+  assert f"at {kl:.2g} nats" in said and "(128, 128, 128)" in said
+  plain, _ = settings_of(files, normalization=pair)
+  assert not pipeline._border(subject.of(plain), file)

@@ -1,6 +1,7 @@
 """Images whose padding is a colour: in floating point and in integers."""
 
 import dataclasses
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -116,13 +117,23 @@ def test_integers_onnx_and_files_have_it_too(tmp_path):
   np.testing.assert_array_equal(integer.integer_apply(again, codes), expected)
 
 
-def test_kernels_that_pad_with_0_are_not_given_it(tmp_path):
+def test_kernels_that_pad_with_0_are_not_given_it():
   network = lowering.lower(NET, variables(NET), BITS)
   with pytest.raises(lowering.UnsupportedError, match=r"zero \(211, 5\)"):
     dory_limits.check_supported(network, XPULPNN_V1)
-  codes = np.zeros((1, 6, 5, 2), np.uint8)
-  with pytest.raises(lowering.UnsupportedError, match=r"zero \(211, 5\)"):
-    c_code.write(network, tmp_path, codes)
+
+
+def test_c_pads_with_it(tmp_path):
+  """It checks itself on golden logits of the integer network."""
+  network = lowering.lower(NET, variables(NET), BITS)
+  codes = np.asarray(integer.quantize_images(jnp.asarray(images(NET)[:3])))
+  c_code.write(network, tmp_path, codes)
+  text = (tmp_path / "network.c").read_text()
+  assert "image_zero[] = {211, 5}" in text
+  assert c_code.check(tmp_path) == bool(shutil.which("cc"))
+  black = lowering.lower(BLACK, variables(NET), BITS)
+  c_code.write(black, tmp_path / "black", codes)
+  assert "image_zero" not in (tmp_path / "black/network.c").read_text()
 
 
 def test_adaround_reads_what_the_first_layer_reads():

@@ -83,6 +83,32 @@ def test_pixels_are_split_and_normalized_before_the_file(tmp_path):
   )
 
 
+def test_a_black_border_changes_pixels_at_the_border_alone(tmp_path):
+  path = written(tmp_path)
+  x = np.random.default_rng(0).integers(0, 256, (40, 6, 5, 3), np.uint8)
+  np.savez(tmp_path / "x.npz", x=x)
+  pair = ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+  black, file = (
+    build(path, tmp_path / "x.npz", normalization=pair, border=border)
+    for border in ("black", "file")
+  )
+  assert not black.net.image_zero and file.in_file is None
+  assert black.in_file[0] == file.net and file.net.image_zero == (128, 102, 76)
+
+  def made(subject):
+    """What the first layer makes, before its ReLU."""
+    _, seen = Model(subject.net).apply(
+      subject.variables, x[:4] / np.float32(255), False,
+      mutable=["intermediates"],
+    )  # fmt: skip
+    return np.asarray(seen["intermediates"]["conv1"][0])
+
+  inside, off = (slice(None), slice(1, -1), slice(1, -1)), made(black)
+  expected = made(file)
+  np.testing.assert_allclose(off[inside], expected[inside], atol=0.02)
+  assert np.abs(off - expected)[:, 0].max() > 0.1
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_numbers_of_any_range_become_images(tmp_path, bias):
   path = written(tmp_path, bias)

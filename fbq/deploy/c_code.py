@@ -21,7 +21,6 @@ import numpy as np
 from fbq import ops
 from fbq.deploy import c_arena, integer, packing
 from fbq.deploy.integer import IntegerNet
-from fbq.deploy.lowering import UnsupportedError
 from fbq.files import user_path, write_atomically
 from fbq.nets.graph import INPUT
 from hwsim import proxies
@@ -56,17 +55,8 @@ def write(network: IntegerNet, directory: Path, images: np.ndarray) -> CSizes:
     network: network in integers.
     directory: directory that is written to; made if need be.
     images: codes [B, H, W, C] of the golden images.
-
-  Raises:
-    UnsupportedError: the network pads its image with other than black.
   """
   import jinja2
-
-  if network.net.image_zero:
-    raise UnsupportedError(
-      f"no C for {network.net.name}: its image has zero "
-      f"{network.net.image_zero}, and kernels pad with code 0"
-    )
 
   # Undefined names are errors, as everywhere in templates here
   environment = jinja2.Environment(
@@ -142,6 +132,7 @@ def _values(network) -> tuple[dict[str, Any], CSizes]:
     **sizes._asdict(),
     **memory,
     "name": net.name,
+    "image_zero": list(net.image_zero or ()),
     "width": width,
     "input_shape": "x".join(map(str, net.input_shape)),
     "classes": net.shapes[last][2],

@@ -94,7 +94,10 @@ def _problems(network, part, target) -> Iterator[str]:
   if part.node.op in ("avg_pool", "max_pool"):
     yield from _pool(network, part)
   if INPUT in part.node.inputs and (zero := network.net.image_zero):
-    yield f"reads an image with zero {zero}, and kernels pad with code 0"
+    yield (
+      f"reads an image with zero {zero}, and kernels pad with code 0: of a "
+      "network out of a file, compress it with border='black'"
+    )
   if part.node.clip:
     yield from _clip(network, part)
   yield from _bytes(part)

@@ -40,6 +40,10 @@ class FromFile(Settings):
   normalization: Normalization = ()
   "(mean, std) by channel of pixels before the file, as (x - mean) / std; (): \
   it reads images in [0, 1], or integers."
+  border: Literal["file", "black"] = "file"
+  "What lies around images: 'file', the colour that is 0 behind the \
+  normalization, as in the file, or 'black', which is all that DORY and TFLite \
+  have."
   calibration_images: int = Field(128, ge=8, le=10**6)
   "Inputs that ranges, roundings and harm are found by; half of all at most."
   held_images: int = Field(1000, ge=8, le=10**6)
@@ -73,6 +77,8 @@ class Subject(NamedTuple):
     validation: what everything is chosen by.
     test: what is reported, and nothing is chosen by.
     notes: sentences about the file.
+    in_file: (network, variables) whose images have the border of the file;
+      None where they are these.
   """
 
   net: Net
@@ -82,6 +88,7 @@ class Subject(NamedTuple):
   validation: Part
   test: Part
   notes: tuple[str, ...]
+  in_file: tuple[Net, dict[str, Any]] | None = None
 
   @property
   def has_labels(self) -> bool:
@@ -132,6 +139,10 @@ def build(settings: FromFile) -> Subject:
   parts = _split(given, reported, settings.calibration_images, settings.seed)
   scale = _scale_of(found, parts[0], settings.normalization)
   net, variables, ranges = _for_images(found, scale)
+  in_file = None
+  if settings.border == "black" and net.image_zero:
+    in_file = net, variables
+    net, variables, ranges = _for_images(found, scale, black=True)
   calibrated, validation, reported = (
     Part(_images(part, found, scale), part.labels) for part in parts
   )
@@ -153,6 +164,7 @@ def build(settings: FromFile) -> Subject:
   return Subject(
     *(net, variables, ranges, calibrated.images, validation, reported),
     (*found.notes, reads),
+    in_file,
   )
 
 
@@ -229,9 +241,11 @@ def _images(part: Inputs, found: Imported, scale: _Scale) -> np.ndarray:
   return ((x - scale.low) / scale.width).clip(0, 1).astype(np.float32)
 
 
-def _for_images(found: Imported, scale: _Scale):
+def _for_images(found: Imported, scale: _Scale, black: bool = False):
   """(net, variables, ranges) of a file's network for images in [0, 1]."""
   made = found.for_images(scale.mean, scale.std)
+  if black:
+    made = made._replace(net=dataclasses.replace(made.net, image_zero=()))
   net, variables = made.net, dict.fromkeys(KINDS, {}) | made.variables
   if not (made.mean.any() or (made.std != 1).any()):
     return net, variables, made.ranges

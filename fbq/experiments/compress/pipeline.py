@@ -59,7 +59,7 @@ def run(settings: Compress, lab: Lab) -> Compressed:
   validation, test = rounded_point.labelled(subject, *in_float[1:])
   lab.adopt(lab.net, rounded_point.task_of(lab.net, validation, test))
   labels = validation.labels if subject.has_labels else None
-  doubts = _doubts(in_float[1], labels)
+  doubts = _doubts(in_float[1], labels) + _border(subject, in_float[2])
   for doubt in doubts:
     lab.log.say(f"warning: {doubt}")
 
@@ -190,6 +190,23 @@ def _doubts(logits: np.ndarray, labels: np.ndarray | None) -> list[str]:
   return [
     f"the float network gives {most:.0%} of the inputs one class, which any "
     f"network can agree with. {cure}, or give other inputs."
+  ]
+
+
+def _border(subject: Subject, logits: np.ndarray) -> list[str]:
+  """What another border of images than the file's changes of the network."""
+  if subject.in_file is None:
+    return []
+  net, variables = subject.in_file
+  forward = jax.jit(lambda x: Model(net).apply(variables, x, False))
+  given = in_batches(forward, subject.test.images, 32)
+  found = sensitivity.compare(given, logits, given.argmax(-1))
+  same = np.mean(given.argmax(-1) == logits.argmax(-1))
+  return [
+    f"images have a black border, where the file has {net.image_zero}: that "
+    f"alone leaves {same:.1%} of the inputs that are reported their class, at "
+    f"{found.kl:.2g} nats from the file's network in float; all else is "
+    "compared with the float network that has this border."
   ]
 
 

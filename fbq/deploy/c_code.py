@@ -64,8 +64,8 @@ def write(network: IntegerNet, directory: Path, images: np.ndarray) -> CSizes:
 
   if network.net.image_zero:
     raise UnsupportedError(
-      f"no C for {network.net.name}: its image has zero "
-      f"{network.net.image_zero}, and kernels pad with code 0"
+      f"the image of {network.net.name} is padded with "
+      f"{', '.join(map(str, network.net.image_zero))}, and C pads with 0"
     )
 
   # Undefined names are errors, as everywhere in templates here

@@ -188,7 +188,9 @@ def test_designs_that_are_all_alike_are_one_number(space):
     space, designs=tuple(own._replace(values=d.values) for d in space.designs)
   )
   told = results.answer(alike)[1]
-  assert told.startswith("On all ") and "same precisions are best" in told
+  assert (
+    told.startswith("It takes as many") and "same precisions are best" in told
+  )
   assert said.startswith("Over the ") and " best on " in said
 
 

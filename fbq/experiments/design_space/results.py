@@ -274,7 +274,7 @@ def answer(space: Space) -> list[str]:
       f"{len(running):,} of {counted(len(space.designs), 'design')} it runs on"
     )
     spread = (
-      f"On all {over} it takes as many"
+      f"It takes as many on each of the {over}"
       if first.best == last.best
       else f"Over the {over} that is {first.best:,} ({named(space, first)}) to "
       f"{last.best:,} ({named(space, last)})"

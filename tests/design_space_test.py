@@ -12,7 +12,7 @@ from configs import design_space
 from fbq import config as config_lib
 from fbq import nets, precision
 from fbq.config import ConfigError
-from fbq.experiments.design_space import EXPERIMENT, pipeline
+from fbq.experiments.design_space import EXPERIMENT, pipeline, results
 from fbq.experiments.design_space.config import DesignSpace
 from fbq.lab import experiment
 from fbq.lab.lab import Lab
@@ -252,6 +252,19 @@ def test_ne16_has_designs_and_intervals_at_its_own_precisions(tmp_path):
     a.name for a in ne16.doubt.assumptions(ne16.GAP9_NE16)
   }
   assert [*space.levels] == ["8/8", "8/4", "8/2"]
+
+
+def test_designs_that_are_all_alike_are_one_number(space):
+  said = results.answer(space)[1]
+  own = next(d for d in space.running if not space.differing(d))
+  alike = dataclasses.replace(
+    space, designs=tuple(own._replace(values=d.values) for d in space.designs)
+  )
+  told = results.answer(alike)[1]
+  assert (
+    told.startswith("It takes as many") and "same precisions are best" in told
+  )
+  assert said.startswith("Over the ") and " best on " in said
 
 
 def test_orders_tell_equal_networks_once(space):

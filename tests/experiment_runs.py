@@ -99,10 +99,10 @@ def start(
   return Run(program, [*arguments, *more], environment)
 
 
-def run(*args, **options):
+def run(*args, timeout=900, **options):
   """(exit status, what was printed)."""
   process = start(*args, **options)
-  output, _ = process.communicate(timeout=900)
+  output, _ = process.communicate(timeout)
   return process.returncode, output
 
 

@@ -27,6 +27,7 @@ from fbq.deploy import (
   onnx_qdq,
   tflite_run,
 )
+from fbq.experiments.export import page
 from fbq.experiments.export.pipeline import Attempts
 from fbq.lab import experiment, finished, trained_point
 from fbq.train.log import Log
@@ -240,6 +241,19 @@ def test_the_page_is_made_again_from_the_record_alone(exported):
   kind, results, run = experiment.load(exported)
   kind.write(results, run, exported)
   assert path.read_bytes() == before
+
+
+def test_a_class_that_rounded_biases_turn_is_told(exported):
+  """Where codes are proven, nothing else tells integers from float64."""
+  _, results, _ = experiment.load(exported)
+  assert "biases" not in page.statements(results)[1]
+  written = dataclasses.replace(
+    results.written, same_exact_class=results.images - 1
+  )
+  widths = {**results.widths, results.requantization_bits: written}
+  told = page.statements(dataclasses.replace(results, widths=widths))
+  assert told[0].startswith(f"{results.images - 1} of {results.images} ")
+  assert told[1].startswith("Of 1 image ") and "biases" in told[1]
 
 
 def test_a_finished_export_is_left_alone_and_belongs_to_its_run(

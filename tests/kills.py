@@ -41,6 +41,7 @@ def kill(folder: pathlib.Path, name: str, kills: int, seed: int) -> list[str]:
       config=CONFIGS / f"{name}.py",
       program="tests/killed.py",
       moment=f"after:{seconds}",
+      timeout=None,  # others may have the machine
     )
 
   # ---- Left alone twice: the first run compiles, and may differ by its times
@@ -71,6 +72,9 @@ def kill(folder: pathlib.Path, name: str, kills: int, seed: int) -> list[str]:
       if status == -signal.SIGKILL:
         stages[where(workdir, whole)] += 1
         half_written += bool(unfinished(workdir))
+        print(
+          f"{name}: kill {stages.total()}, {where(workdir, whole)}", flush=True
+        )
       elif status:
         faults.append(f"does not go on after {where(workdir, whole)}: {output}")
         break

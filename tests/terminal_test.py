@@ -141,6 +141,12 @@ def test_ctrl_c_ends_in_a_line_that_says_how_to_go_on(capsys):
   assert "give the same command again" in capsys.readouterr().err
 
 
+def test_a_change_is_more_or_less_and_never_negative():
+  assert sentences.more_or_less(-0.17, "cycles") == "17.0% fewer cycles"
+  assert sentences.more_or_less(-0.524) == "52.4% less"
+  assert sentences.more_or_less(0.0541) == "5.4% more"
+
+
 @pytest.mark.parametrize(
   "value, lost, below",
   [

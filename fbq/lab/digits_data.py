@@ -96,6 +96,7 @@ def task(settings: DigitsSettings, net: Net) -> Task:
     held_out("test", counts[2]),
     _BATCH,
     f"Trained on {counts[0]:,} source digits, chosen by {counts[1]:,} others, "
-    f"tested on {counts[2]:,} more; of these two, {renders} renders each, "
+    f"tested on {counts[2]:,} more; of these two, "
+    f"{renders} render{'s' if renders > 1 else ''} each, "
     "which are not independent: errors are clustered by source.",
   )

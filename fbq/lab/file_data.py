@@ -179,6 +179,6 @@ def task(settings: _Held, net: Net) -> Task:
     held_out("test", 2),
     batch,
     f"Tested on the test split of {given['name']}, each image counted once; "
-    f"{settings.validation_share:.3g} of its training images are held out of "
+    f"{settings.validation_share:.1%} of its training images are held out of "
     "training, to choose by.",
   )

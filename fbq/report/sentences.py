@@ -20,6 +20,18 @@ def counted(count: int, noun: str, plural: str = "") -> str:
   return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
+def more_or_less(change: float, noun: str = "") -> str:
+  """A relative change in words: '17.0% fewer cycles', or '5.4% more cycles'.
+
+  Args:
+    change: share of what it is compared with, below 0 where it is less.
+    noun: what is counted; without it "less" stands for "fewer".
+  """
+  few = "fewer" if noun else "less"
+  words = [f"{abs(change):.1%}", "more" if change > 0 else few, noun]
+  return " ".join(filter(None, words))
+
+
 def points_lost(loss: Mean, what: str = "") -> str:
   """A loss in words: 'loses 0.50 ±0.10 points', or 'gains' where it is below 0.
 

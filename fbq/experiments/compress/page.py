@@ -69,8 +69,9 @@ def answer(results: Compressed) -> str:
   return (
     f"Give the tensors of {found.network} the bits of {point.name}: on "
     f"{found.target} an input then takes {point.cycles:,} cycles, "
-    f"{-best.cycles_saved:+.1%} against {eight.name}, and its weights "
-    f"{point.weight_bytes / 1e3:.1f} kB, not {eight.weight_bytes / 1e3:.1f}; "
+    f"{sentences.more_or_less(-best.cycles_saved)} than {eight.name}, and "
+    f"its weights {point.weight_bytes / 1e3:.1f} kB, not "
+    f"{eight.weight_bytes / 1e3:.1f}; "
     f"{same}."
   )
 

@@ -46,7 +46,7 @@ def heat(space: Space) -> str:
       )
       if len(across) * len(up) <= _LETTERS:
         axes.text(
-          *(i, j, f"{design.fastest / 1e6:.1f}"),
+          *(i, j, f"{design.fastest / 1e6:.3g}"),
           ha="center",
           va="center",
           fontsize=8,
@@ -66,7 +66,7 @@ def heat(space: Space) -> str:
   axes.set_ylabel(names[1] if len(names) > 1 else "")
   picture.heading(
     axes,
-    f"million cycles of the best assignment: {low:.1f} (pale) to {high:.1f}; "
+    f"million cycles of the best assignment: {low:.3g} (pale) to {high:.3g}; "
     "empty: a layer does not fit",
   )
   return picture.svg(

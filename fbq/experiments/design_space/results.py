@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fbq.lab.intervals import Interval, why_outside
+from fbq.report.sentences import counted, more_or_less
 
 SURE = 0.9  # share of draws from which a choice counts as sure
 
@@ -261,16 +262,26 @@ def answer(space: Space) -> list[str]:
   said = [
     f"The fastest assignment of {space.network} nowhere below "
     f"{space.least_bits} bits takes {own.best:,} cycles on {space.target}, "
-    f"{own.change:+.1%} against 8 bits."
+    f"{more_or_less(own.change)} than 8 bits."
   ]
   if running:
     first, last = running[0], running[-1]
     differ = sum(space.differing(design) > 0 for design in running)
-    said.append(
-      f"Over {len(running):,} of {len(space.designs):,} designs on which it "
-      f"runs that is {first.best:,} ({named(space, first)}) to {last.best:,} "
-      f"({named(space, last)}); on {differ:,} other precisions are best."
+    over = (
+      f"{len(running):,} of {counted(len(space.designs), 'design')} it runs on"
     )
+    spread = (
+      f"It takes as many on each of the {over}"
+      if first.best == last.best
+      else f"Over the {over} that is {first.best:,} ({named(space, first)}) to "
+      f"{last.best:,} ({named(space, last)})"
+    )
+    others = (
+      f"other precisions are best on {differ:,}"
+      if differ
+      else "the same precisions are best on all"
+    )
+    said.append(f"{spread}; {others}.")
   if space.doubt is not None:
     best = next(i for i in space.doubt.intervals if i.name.endswith("+FB"))
     said.append(

@@ -53,7 +53,7 @@ def write(results: Exported, run: Run, workdir: Path) -> None:
   """Writes report.html."""
   is_integer = isinstance(results, IntegerExport)
   form = "integers" if is_integer else "block floating point"
-  answer, *more = _statements(results)
+  answer, *more = statements(results)
   blocks: list[Block] = [Answer([answer], list(map(Text, more)))]
   if results.failed:
     failures = [
@@ -73,10 +73,10 @@ def tell(results: Exported, log: Log) -> None:
   """Prints what was found of every layer, and the answer."""
   if isinstance(results, IntegerExport) and results.written:
     log.console.print(cells.printed(_layers(results)))
-  log.say(" ".join(_statements(results)))
+  log.say(" ".join(statements(results)))
 
 
-def _statements(results: Exported) -> list[str]:
+def statements(results: Exported) -> list[str]:
   """How faithful the files are: the answer, and what it rests on."""
   if isinstance(results, BlockExport):
     if results.failed:
@@ -99,6 +99,11 @@ def _statements(results: Exported) -> list[str]:
       f"{results.made} network predicts in float64, with {bits}-bit "
       f"requantization, and {same:,} that which it predicts in float32."
     ]
+    if less := results.images - exact:
+      answers.append(
+        f"Of {counted(less, 'image')} two logits are less than a step of the "
+        "sums apart, to which the biases of integer logits are rounded."
+      )
   return [
     *answers,
     f"{found.total('equal_channels'):,} of {found.total('channels'):,} "

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fbq.experiments.measure import choice, pictures
 from fbq.experiments.measure.results import Chosen, Measured
-from fbq.report import cells, page
+from fbq.report import cells, page, sentences
 from fbq.report.blocks import (
   Answer,
   Block,
@@ -61,7 +61,7 @@ def answers(results: Measured) -> list[str]:
   return [
     f"With {fastest.float_layers} of {len(results.layers)} layers in float, "
     f"the fastest network that was predicted takes {_ms(fastest)}, "
-    f"{_change(fastest, eight)} against {_ms(eight)} in int8 throughout, and "
+    f"{_change(fastest, eight)} than the {_ms(eight)} of int8 throughout, and "
     f"its logits have {_noise(fastest, eight)} the noise.",
     f"In the time of int8, {_ms(precise)}, {precise.float_layers} layers fit "
     f"in float, with {_noise(precise, eight)} the noise.",
@@ -115,7 +115,7 @@ def _ms(row: Chosen) -> str:
 
 
 def _change(row, eight) -> str:
-  return f"{100 * (row.measured_us / eight.measured_us - 1):+.1f} %"
+  return sentences.more_or_less(row.measured_us / eight.measured_us - 1)
 
 
 def _noise(row, eight) -> str:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from fbq.experiments.profile.plateaus import plateaus
 from fbq.experiments.profile.published import Variant
 from fbq.lab.intervals import Interval
+from fbq.report.sentences import counted, more_or_less
 
 PARTS = ("compute", "waiting", "dma", "overhead", "l3")
 
@@ -228,11 +229,12 @@ def answer(profile: Profile) -> str:
     f"At 8 bits everywhere an image takes {eight.cycles:,} cycles on "
     f"{short(profile.target)}: {eight.cycles / clock * 1e3:,.1f} ms at "
     f"{clock / 1e6:g} MHz, {macs / eight.cycles:.2f} MAC/cycle. "
-    f"{low} changes that by {four.change:+.1%}, and by {free.change:+.1%} once "
-    f"Free Bits has raised {free.raised} layers."
+    f"{low} takes {more_or_less(four.change)}, and "
+    f"{more_or_less(free.change)} than 8 bits once Free Bits has raised "
+    f"{counted(free.raised, 'layer')}."
   )
   if best.name not in (low, f"{low}+FB"):
-    sentence += f" Fastest is {best.name}: {best.change:+.1%}."
+    sentence += f" Fastest is {best.name}: {more_or_less(best.change)}."
   sentence += _holds(profile)
   within = [i for i in profile.intervals if i.name == f"{low}+FB"]
   for found in within:

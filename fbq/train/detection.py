@@ -103,7 +103,7 @@ def detection(net: Net) -> Objective:
         truth.boxes,
         truth.masks,
       )
-    return sum(parts.values()), parts
+    return sum(parts.values(), jnp.float32(0)), parts
 
   def divergence(reference, outputs, temperature):
     first, second = read(reference), read(outputs)
@@ -111,7 +111,7 @@ def detection(net: Net) -> Objective:
       jnp.stack([x, jnp.zeros_like(x)], -1)
       for x in (first.classes, second.classes)
     ]
-    of_classes = softened_divergence(*both, temperature).sum(-1)
+    of_classes = softened_divergence(both[0], both[1], temperature).sum(-1)
     split = lambda x: x.reshape(*x.shape[:-1], 4, BINS)
     of_sides = softened_divergence(
       split(first.box), split(second.box), temperature
@@ -128,8 +128,9 @@ def detection(net: Net) -> Objective:
       return found
     own = jax.vmap(lambda x, rows: x[rows])
     chosen = own(_rows(outputs, "mask"), found.pixels)
-    masks = jax.vmap(lambda *of_one: masks_of(*of_one, image))
-    return Masked(found, masks(chosen, outputs["prototypes"], found.boxes))
+    masks = jax.vmap(masks_of, in_axes=(0, 0, 0, None))
+    prototypes = outputs["prototypes"]
+    return Masked(found, masks(chosen, prototypes, found.boxes, image))
 
   def evidence(outputs, truth: Objects):
     def match(found, objects):

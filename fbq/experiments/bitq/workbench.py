@@ -66,7 +66,7 @@ class Programs:
     objective = self.lab.task.objective
     if objective is CLASSIFICATION:
       return None
-    found = jax.jit(lambda *both: objective.divergence(*both, 1.0))
+    found = jax.jit(lambda x, y: objective.divergence(x, y, 1.0))
 
     def compare(reference, outputs):
       parts = map(found, reference, outputs)

@@ -118,7 +118,7 @@ def _told(found: Any, i: int) -> Told:
   rows = np.flatnonzero(detected.scores[i] >= _SURE)
   boxes = tuple(
     Box(
-      _edges(detected.boxes[i, d]),
+      _edges(np.asarray(detected.boxes[i, d])),
       int(detected.classes[i, d]),
       round(float(detected.scores[i, d]), 3),
     )

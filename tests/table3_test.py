@@ -80,7 +80,7 @@ def test_examples_hold_what_is_sure_and_what_is_true():
   masks[0, 0, 3:6, 2:9], masks[0, 1, 5:12, 2:9] = True, True
   told = examples._told(Masked(detections([0.9, 0.5, 0.1]), masks), 0)
   assert [box.kind for box in told.boxes] == [0, 1]
-  assert told.boxes[0][:4] == (2, 3, 9, 12)
+  assert told.boxes[0].edges == (2, 3, 9, 12)
   numbers = told.masks.array
   assert numbers[3, 4] == 1 and numbers[5, 4] == 1 and numbers[8, 4] == 2
   assert numbers[0, 0] == 0
@@ -97,7 +97,7 @@ def test_examples_are_drawn_from_the_record(kind):
   np.testing.assert_array_equal(grid.array.ravel(), np.arange(256))
   classes = examples.Grid.of(np.full((16, 16), 3))
   told = (
-    examples.Told((examples.Box(2, 3, 9, 12, 7, 0.5),))
+    examples.Told((examples.Box((2, 3, 9, 12), 7, 0.5),))
     if kind == "boxes"
     else examples.Told(classes=classes)
   )

@@ -111,9 +111,9 @@ def precisions(found: Matches) -> np.ndarray:
     found: numpy arrays [N, ...], the matches of every image.
   """
   totals = np.sum(found.objects, 0)
-  is_found = found.scores > 0
-  scores, classes = found.scores[is_found], found.classes[is_found]
-  right, counted = found.right[is_found], found.counted[is_found]
+  is_found = np.asarray(found.scores) > 0
+  columns = found.scores, found.classes, found.right, found.counted
+  scores, classes, right, counted = (np.asarray(x)[is_found] for x in columns)
   of_class = [
     precision_of(scores[mine], right[mine], counted[mine], int(totals[c]))
     for c in np.flatnonzero(totals)

@@ -106,7 +106,7 @@ def detection(net: Net) -> Objective:
         truth.boxes,
         truth.masks,
       )
-    return sum(parts.values()), parts
+    return sum(parts.values(), jnp.float32(0)), parts
 
   def divergence(reference, outputs, temperature):
     first, second = read(reference), read(outputs)
@@ -119,8 +119,8 @@ def detection(net: Net) -> Objective:
     found = (of_classes + seen * of_sides).sum(1)
     if has_masks:
       weights, rows = jax.lax.top_k(seen, min(suppression.MOST, seen.shape[1]))
-      masks = (_mask_logits(told, rows) for told in (reference, outputs))
-      of_masks = _of_shares(*masks, temperature).mean(-1)
+      masks = [_mask_logits(told, rows) for told in (reference, outputs)]
+      of_masks = _of_shares(masks[0], masks[1], temperature).mean(-1)
       found += (weights * of_masks).sum(1)
     return found.mean()
 
@@ -137,8 +137,9 @@ def detection(net: Net) -> Objective:
       return found
     own = jax.vmap(lambda x, rows: x[rows])
     chosen = own(_rows(outputs, "mask"), found.pixels)
-    masks = jax.vmap(lambda *of_one: masks_of(*of_one, image))
-    return Masked(found, masks(chosen, outputs["prototypes"], found.boxes))
+    masks = jax.vmap(masks_of, in_axes=(0, 0, 0, None))
+    prototypes = outputs["prototypes"]
+    return Masked(found, masks(chosen, prototypes, found.boxes, image))
 
   def evidence(outputs, truth: Objects):
     def match(found, objects):
@@ -176,8 +177,8 @@ def detection(net: Net) -> Objective:
 
 def _of_shares(reference: Array, logits: Array, temperature: float) -> Array:
   """[...] KL divergence of being there or not, of logits [...]."""
-  both = (jnp.stack([x, jnp.zeros_like(x)], -1) for x in (reference, logits))
-  return softened_divergence(*both, temperature)
+  both = [jnp.stack([x, jnp.zeros_like(x)], -1) for x in (reference, logits)]
+  return softened_divergence(both[0], both[1], temperature)
 
 
 def _mask_logits(outputs: Outputs, rows: Array) -> Array:

@@ -55,6 +55,13 @@ def softened_divergence(
   return jnp.sum(targets * (softened[0] - softened[1]), -1)
 
 
+def mean_divergence(
+  reference: Array, logits: Array, temperature: float
+) -> Array:
+  """[] mean of `softened_divergence` over images, and pixels if there are."""
+  return softened_divergence(reference, logits, temperature).mean()
+
+
 def _class_loss(logits, labels):
   check_labels(logits, labels)
   loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
@@ -83,7 +90,7 @@ def _share(right) -> float:
 CLASSIFICATION = Objective(
   "accuracy",
   _class_loss,
-  lambda *given: softened_divergence(*given).mean(),
+  mean_divergence,
   _is_right,
   _share,
   lambda logits: jnp.argmax(logits, -1),

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from fbq.dense import class_overlap
-from fbq.train.objective import Objective, softened_divergence
+from fbq.train.objective import Objective, mean_divergence
 
 Array = jax.Array
 
@@ -43,7 +43,8 @@ def _confusion(logits, truth):
 
 
 def _overlap(confusions: np.ndarray) -> class_overlap.ClassOverlap:
-  return class_overlap.class_overlap(np.sum(confusions, 0, dtype=np.int64))
+  summed = np.asarray(np.sum(confusions, 0, dtype=np.int64))
+  return class_overlap.class_overlap(summed)
 
 
 def segmentation(resolution: int) -> Objective:
@@ -58,7 +59,7 @@ def segmentation(resolution: int) -> Objective:
   return Objective(
     "mIoU",
     _loss,
-    lambda *given: softened_divergence(*given).mean(),
+    mean_divergence,
     _confusion,
     lambda found: _overlap(found).mean,
     lambda logits: jnp.argmax(_enlarged(logits, whole), -1),

@@ -51,7 +51,7 @@ def _draw(axes, image: np.ndarray, told: Told) -> None:
     axes.imshow(_tinted(kinds[told.masks.array]), interpolation="nearest")
   for box in told.boxes:
     colour = _colour(box.kind)
-    left, top, right, bottom = (edge - 0.5 for edge in box[:4])
+    left, top, right, bottom = (edge - 0.5 for edge in box.edges)
     (line,) = axes.plot(
       [left, right, right, left, left],
       [top, top, bottom, bottom, top],

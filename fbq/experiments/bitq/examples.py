@@ -34,12 +34,9 @@ class Grid(NamedTuple):
 
 
 class Box(NamedTuple):
-  """A detection; lengths in pixels."""
+  """A detection: left, top, right and bottom in pixels, class, score."""
 
-  left: float
-  top: float
-  right: float
-  bottom: float
+  edges: tuple[float, float, float, float]
   kind: int
   score: float
 
@@ -104,10 +101,14 @@ def _true(truth: Any, i: int) -> Told:
     return Told(classes=Grid.of(truth[i]))
   rows = np.flatnonzero(truth.is_object[i])
   boxes = (
-    Box(*map(float, truth.boxes[i, g]), int(truth.classes[i, g]), 1.0)
-    for g in rows
+    Box(_edges(truth.boxes[i, g]), int(truth.classes[i, g]), 1.0) for g in rows
   )
   return Told(tuple(boxes))
+
+
+def _edges(box: np.ndarray) -> tuple[float, float, float, float]:
+  left, top, right, bottom = (round(float(x), 2) for x in box)
+  return left, top, right, bottom
 
 
 def _told(found: Any, i: int) -> Told:
@@ -117,7 +118,7 @@ def _told(found: Any, i: int) -> Told:
   rows = np.flatnonzero(detected.scores[i] >= _SURE)
   boxes = tuple(
     Box(
-      *(round(float(x), 2) for x in detected.boxes[i, d]),
+      _edges(np.asarray(detected.boxes[i, d])),
       int(detected.classes[i, d]),
       round(float(detected.scores[i, d]), 3),
     )

@@ -143,9 +143,8 @@ def _cell(run: BitQResults, heading: str, uniform: Mapping[str, str]) -> Cell:
 def _mean_of(runs: Sequence[BitQResults], uniform: Mapping[str, str]):
   def value(heading):
     found = [_value(run, heading, uniform) for run in runs]
-    if any(one is None for one in found):
-      return None
-    return 100 * geometric_mean([one.value for one in found])
+    known = [one.value for one in found if one is not None]
+    return 100 * geometric_mean(known) if len(known) == len(found) else None
 
   return value
 

@@ -35,7 +35,7 @@ def divergence_of(objective: Objective) -> Callable[[list, list], float]:
   In float64: what nearly equal outputs diverge by is what is left of sums of
   which float32 has seven digits.
   """
-  found = jax.jit(lambda *both: objective.divergence(*both, 1.0))
+  found = jax.jit(lambda x, y: objective.divergence(x, y, 1.0))
 
   def compare(reference, outputs):
     with jax.enable_x64(True):

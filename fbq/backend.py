@@ -29,18 +29,19 @@ def is_cpu() -> bool:
 
 
 def is_one_nvidia_gpu() -> bool:
-  """Whether what is traced here will run on a single GPU of NVIDIA's.
+  """Whether what is traced here will run on a single NVIDIA GPU.
 
-  Its kernels of our own (`fbq.depthwise`) are not split over devices.
+  Kernels of our own (`fbq.depthwise`) are not split over devices; those that
+  compile them have compute capability 8.0, Ampere, or more.
   """
   if _PLATFORM.value:
     return _PLATFORM.value == "cuda"
-  kinds = [device.device_kind for device in jax.devices()]
-  return (
-    jax.default_backend() == "gpu"
-    and len(kinds) == 1
-    and ("NVIDIA" in kinds[0])
-  )
+  if jax.default_backend() != "gpu" or jax.device_count() > 1:
+    return False
+  (device,) = jax.devices()
+  if "NVIDIA" not in device.device_kind:
+    return False
+  return float(device.compute_capability) >= 8.0
 
 
 def products(exact: bool) -> AbstractContextManager[None]:

@@ -9,6 +9,9 @@ A row of a map is one run of W C numbers, whatever the channels are. Maps are
 made in blocks of a row, so neighbouring threads read neighbouring numbers and a
 tap is an offset; the taps' weights stay in registers over several rows. Sums
 are in float32, in one order, so that a run repeats bit for bit.
+
+Each of the three is linear in both of its operands. That is its rule for
+forward derivatives, so gradients can be pushed forward, as Hessians need.
 """
 
 import functools
@@ -49,6 +52,44 @@ def convolve(
     interpret: runs on any backend, slowly.
     x, kernel: float, what `takes` takes.
   """
+  return _map(stride, sides, interpret, x, kernel)
+
+
+def _forward(stride, sides, interpret, x, kernel):
+  return _map(stride, sides, interpret, x, kernel), (x, kernel)
+
+
+def _backward(stride, sides, interpret, residuals, g):
+  x, kernel = residuals
+  how = stride, sides, interpret
+  return (
+    _input_gradient(*how, x.shape, g, kernel),
+    _kernel_gradient(*how, kernel.shape, x, g),
+  )
+
+
+convolve.defvjp(_forward, _backward)
+
+
+def _bilinear(static: int):
+  """A function of `static` settings and two arrays, linear in each."""
+
+  def made(function):
+    own = jax.custom_jvp(function, nondiff_argnums=tuple(range(static)))
+
+    @own.defjvp
+    def pushed(*given):
+      *settings, (a, b), (da, db) = given
+      return own(*settings, a, b), own(*settings, da, b) + own(*settings, a, db)
+
+    return own
+
+  return made
+
+
+@_bilinear(3)
+def _map(stride, sides, interpret, x, kernel):
+  """What `convolve` gives."""
   batch, height, width, channels = x.shape
   rows, columns = kernel.shape[:2]
   top, bottom, left, right = sides
@@ -68,12 +109,9 @@ def convolve(
   return _map_of(shape, x, kernel, row_of, column_of, interpret)
 
 
-def _forward(stride, sides, interpret, x, kernel):
-  return convolve(stride, sides, interpret, x, kernel), (x, kernel)
-
-
-def _backward(stride, sides, interpret, residuals, g):
-  x, kernel = residuals
+@_bilinear(4)
+def _input_gradient(stride, sides, interpret, shape, g, kernel):
+  """Of what is read, of this shape."""
   top, _, left, _ = sides
   _, out_height, out_width, _ = g.shape
 
@@ -85,18 +123,14 @@ def _backward(stride, sides, interpret, residuals, g):
     exists = (place >= 0) & (output < size) & (output * stride == place)
     return output, exists
 
-  of_input = _map_of(
-    x.shape,
+  return _map_of(
+    shape,
     g,
     kernel,
     lambda row, tap: source(row + top - tap, out_height),
     lambda column, tap: source(column + left - tap, out_width),
     interpret,
   )
-  return of_input, _kernel_gradient(stride, top, left, interpret, x, kernel, g)
-
-
-convolve.defvjp(_forward, _backward)
 
 
 def _map_of(
@@ -164,11 +198,13 @@ def _map_of(
   return made.reshape(shape)
 
 
-def _kernel_gradient(stride, top, left, interpret, x, kernel, g):
+@_bilinear(4)
+def _kernel_gradient(stride, sides, interpret, shape, x, g):
   """[h, w, 1, C]: sums over some columns of `ROWS` rows, then of all."""
+  top, _, left, _ = sides
   batch, height, width, channels = x.shape
   _, out_height, out_width, _ = g.shape
-  rows, columns = kernel.shape[:2]
+  rows, columns = shape[:2]
   taps = rows * columns
   # A block of columns and channels, both powers of two
   most = 1024 if taps <= 9 else 256
@@ -225,8 +261,7 @@ def _kernel_gradient(stride, top, left, interpret, x, kernel, g):
     interpret=interpret,
     compiler_params=triton.CompilerParams(num_warps=WARPS),
   )(x.reshape(-1), g.reshape(-1))
-  total = sums.reshape(parts * blocks, *kernel.shape).sum(0)
-  return total.astype(kernel.dtype)
+  return sums.reshape(parts * blocks, *shape).sum(0).astype(x.dtype)
 
 
 def _read(ref, start, offset, seen):

@@ -89,6 +89,33 @@ def test_several_models_at_once_are_each_alone():
       np.testing.assert_array_equal(ours[i], expected)
 
 
+def test_gradients_are_pushed_forward_as_hessians_need():
+  x, kernel = operands((1, 4, 4, 2), 3)
+
+  def hessian_product(convolve):
+    loss = lambda given: (convolve(*given) ** 3).sum()
+    given = x, kernel
+    return jax.jvp(jax.grad(loss), (given,), (given,))[1]
+
+  ours = hessian_product(
+    functools.partial(depthwise.convolve, 1, (1,) * 4, True)
+  )
+  theirs = hessian_product(functools.partial(library, 1, (1,) * 4))
+  for actual, expected in zip(ours, theirs, strict=True):
+    largest = float(jnp.abs(expected).max())
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-6 * largest)
+
+
+def test_a_hessian_lowers_for_a_gpu():
+  x, kernel = operands((1, 4, 4, 2), 3)
+  loss = lambda k, x: (ops.depthwise(x, k, 2, 1) ** 3).sum()
+  product = jax.jit(
+    lambda k, x: jax.jvp(lambda k: jax.grad(loss)(k, x), (k,), (k,))[1]
+  )
+  with backend.written_for("cuda"):
+    assert "triton" in lowered(product, kernel, x).as_text()
+
+
 @pytest.mark.parametrize(
   ("platform", "dtype", "size", "is_own"),
   [

@@ -126,7 +126,7 @@ def test_each_assumption_moves_what_it_is_about():
   low, high = at_ends("input and output kept in L1, share", one)[:, 0, 3]
   assert (low, high) == (at_5, at_5 - 78)
   low, high = at_ends("dma_command_cycles", one)[:, 0, 3]
-  assert (low, high) == (at_5 - 3 * 9, at_5 + 3 * 15)
+  assert (low, high) == (at_5 - 3 * 9, at_5 + 3 * 358)
 
   # The pool runs on the cores, the job at stride 1
   pool = pulp.simulate(one.layers[1], 8, 8, 32, GAP9_NE16.cores).total
@@ -143,6 +143,27 @@ def test_jobs_at_stride_2_take_down_to_half():
   low, high = at_ends("jobs at stride 2, times", two)[:, 0, 6]
   assert high == own.total
   assert low == own.total - own.compute + round(own.compute / 2)
+
+
+def test_linear_jobs_have_a_range_of_their_own():
+  layer = Layer("fc", "linear", 288, 10)
+  net = chain("linear", [layer])
+  own = ne16.simulate(layer, 8, 8, 32, GAP9_NE16)
+  low, high = at_ends("jobs of linear layers, times", net)[:, 0, 6]
+  assert low == own.total
+  assert high == own.total - own.compute + round(3.5 * own.compute)
+  others = at_ends("jobs of each mode, times", net)[:, 0, 6]
+  assert others.tolist() == [own.total] * 2
+
+
+@pytest.mark.parametrize("size", [14_000, 28_000, 64_000, 128_000])
+def test_no_draw_has_more_l1_than_there_is(size):
+  target = dataclasses.replace(GAP9_NE16, l1_bytes=size)
+  given = {each.name: each for each in doubt.assumptions(target)}
+  each = given["l1_budget_bytes"]
+  assert 0 < each.low <= target.l1_budget_bytes <= each.high < size
+  if size == 128_000:
+    assert (each.low, each.high) == (90_000, 119_808)
 
 
 def test_the_analytic_engine_has_no_ranges():

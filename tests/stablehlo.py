@@ -22,8 +22,8 @@ def lowered(function, *arguments, platform="cuda"):
     arguments: arrays or their shapes.
     platform: name of the platform.
   """
-  traced = function.trace(*arguments)
   with _on_a_gpu() if platform == "cuda" else contextlib.nullcontext():
+    traced = function.trace(*arguments)
     return traced.lower(lowering_platforms=(platform,))
 
 
@@ -48,7 +48,7 @@ def products_of_strided_slices(program: jax.stages.Lowered) -> list[str]:
     str(operation)
     for operation in operations
     if operation.name == "stablehlo.dot_general"
-    and any(_is_sliced(v, functions, calls, set()) for v in operation.operands)
+    and any(_is_sliced(v, functions, calls) for v in operation.operands)
   ]
 
 
@@ -64,15 +64,24 @@ def _text(operation, name):
   return str(operation.attributes[name]).strip('@"')
 
 
-def _is_sliced(value, functions, calls, seen) -> bool:
+def _is_sliced(value, functions, calls) -> bool:
   """Whether a strided slice is behind a value, with no product between."""
-  if value in seen:
-    return False
-  seen.add(value)
-  follow = lambda values: any(
-    _is_sliced(v, functions, calls, seen) for v in values
-  )
+  left, seen = [value], set()
+  while left:
+    value = left.pop()
+    if value in seen:
+      continue
+    seen.add(value)
+    made = None if hasattr(value, "arg_number") else value.owner
+    if made is not None and made.name == "stablehlo.slice":
+      if any(int(stride) != 1 for stride in made.attributes["strides"]):
+        return True
+    left += _behind(value, functions, calls)
+  return False
 
+
+def _behind(value, functions, calls) -> list:
+  """What a value is made of."""
   # An argument of a function or of a loop's body: what it is called with.
   if hasattr(value, "arg_number"):
     owner = value.owner.owner
@@ -81,23 +90,16 @@ def _is_sliced(value, functions, calls, seen) -> bool:
     if owner.name == "func.func":
       readers = calls.get(_text(owner, "sym_name"), [])
     number = value.arg_number
-    return follow(
-      reader.operands[number]
-      for reader in readers
-      if number < len(reader.operands)
-    )
+    return [r.operands[number] for r in readers if number < len(r.operands)]
 
   made = value.owner
-  if made.name == "stablehlo.slice":
-    strides = [int(s) for s in made.attributes["strides"]]
-    return any(s != 1 for s in strides) or follow(made.operands)
   if made.name == "func.call":
     body = functions[_text(made, "callee")].regions[0].blocks[0]
-    return follow([_end(body).operands[value.result_number]])
+    return [_end(body).operands[value.result_number]]
   if made.name in _ENDS:
-    return False
+    return []
   inner = [v for r in made.regions for b in r for v in _end(b).operands]
-  return follow([*made.operands, *inner])
+  return [*made.operands, *inner]
 
 
 def _end(block):

@@ -15,14 +15,14 @@ from hwsim.pulp.doubt import Assumption, drawn
 # Field, low, high, step, source; the cores have the same
 _FIELDS = (
   (
-    *("dma_command_cycles", 3, 27, 1),
-    "12 as on PULP; there 2.5 were measured on GVSOC, and 27 in MATCH's first "
-    "model (docs/facts/pulp.md, correction 2, 3)",
+    *("dma_command_cycles", 3, 370, 1),
+    "12 as on PULP; there 2.5 were measured on GVSOC (docs/facts/pulp.md, "
+    "correction 2); MATCH's GAP9 has 550 + 370 a transfer (3): 370 with each, "
+    "550 with the tile",
   ),
   (
-    *("tile_cycles", 389, 920, 1),
-    "400 as on PULP, where 389 were measured; MATCH's GAP9 has 550 + 370 a "
-    "transfer (3)",
+    *("tile_cycles", 389, 550, 1),
+    "400 as on PULP, where 389 were measured; MATCH's 550 (3)",
   ),
   (
     *("layer_start_cycles", 500, 2_000, 1),
@@ -88,12 +88,13 @@ def _memories(target) -> list[Assumption]:
     return Assumption(name, own, low, high, source, apply, 4)
 
   by_others = target.l2_bytes - 160_000
+  l1_by_match = max(target.l1_bytes - 38_000, target.l1_bytes // 2)
   return [
     of(
       "l1_budget_bytes",
-      *(90_000, 119_808),
-      "MATCH 90 kB, DORY 92,700, GreenWaves 115,712 and 119,808 with smaller "
-      "stacks (3)",
+      *(l1_by_match, max(target.l1_bytes - 8_192, l1_by_match)),
+      "of 128 kB MATCH leaves 90, DORY 92.7, GreenWaves 115,712 and 119,808 "
+      "bytes with smaller stacks (3); half at the least",
     ),
     of(
       "l2_budget_bytes",
@@ -107,10 +108,16 @@ def _memories(target) -> list[Assumption]:
 def _own() -> list[Assumption]:
   """What is assumed of NE16's jobs, of the cores and of the software."""
 
+  linear = MODES.index("linear")
+
   def jobs(constants, factors):
-    return constants._replace(
-      job_times=constants.job_times * np.reshape(factors, (-1, len(MODES)))
-    )
+    factors = np.insert(np.reshape(factors, (-1, len(MODES) - 1)), linear, 1, 1)
+    return constants._replace(job_times=constants.job_times * factors)
+
+  def linear_jobs(constants, factors):
+    times = np.ones((np.size(factors), len(MODES)))
+    times[:, linear] = factors
+    return constants._replace(job_times=constants.job_times * times)
 
   def of(name):
     def apply(constants, value):
@@ -133,9 +140,17 @@ def _own() -> list[Assumption]:
       "jobs of each mode, times",
       *(1.0, 1.0, 1.26),
       "GVSOC's state machine, without conflicts in L1; the formula of DORY, "
-      "PLiNIO and MATCH is 5 to 26 % above it (2.3); every mode by itself",
+      "PLiNIO and MATCH is 5 to 26 % above it (2.3); 3x3, depthwise and 1x1 "
+      "each by itself",
       jobs,
-      size=len(MODES),
+      size=len(MODES) - 1,
+    ),
+    Assumption(
+      "jobs of linear layers, times",
+      *(1.0, 1.0, 3.5),
+      "GVSOC's state machine; the formula has 3.5 times as many cycles at 8 "
+      "bits (2.3)",
+      linear_jobs,
     ),
     Assumption(
       "jobs at stride 2, times",
@@ -176,7 +191,7 @@ def draws(
     seed: of the random numbers.
 
   Returns:
-    (constants, {name: [count] or [count, 4]}).
+    (constants, {name: [count] or [count, 3]}).
   """
   values = drawn(assumptions(target), count, seed)
   return stacked(target, values), values

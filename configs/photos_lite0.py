@@ -67,7 +67,7 @@ def get_config(words: str = "") -> ConfigDict:
       batch=8 if few else 16,
     ),
     weight_bits=(8, 6, 4) if few else (8, 6, 5, 4, 3, 2),
-    mixed_by="adaround",
+    mixed_by="least_squares" if few else "adaround",
     rounding_steps=200 if few else 400,
     # GAP9's L2 holds no input and output of 112x112x96 together.
     targets={"gap9_ne16": {"l2_bytes": 2_000_000}, "xpulpnn_v2": {}},

@@ -306,10 +306,12 @@ def _assumptions(settings: Ladder, note: str) -> tuple[str, ...]:
     "that judge, so its score is flattered.",
     "Bytes are those of packed weights, without biases. Cycles are simulated.",
   ]
-  if settings.mixed_by == "adaround":
+  if "adaround" in settings.methods:
     said.append(
       "AdaRound runs on second moments of what each layer reads, once for a "
       "layer and all its bits; every network takes of each layer what was "
-      "rounded at its bits, and has its biases corrected in one pass."
+      "rounded at its bits, and has its biases corrected in one pass. Its "
+      "codes reach one further below zero than those of other methods: four "
+      "levels at 2 bits, where they have three."
     )
   return (*said, note) if note else tuple(said)

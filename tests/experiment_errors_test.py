@@ -51,7 +51,7 @@ def config_with(changes):
 WRONG = [
   ({"serach": 3}, r"config\.serach is no setting; did you mean 'search'\?"),
   ({"search.step": 3}, r"config\.search\.step is .*did you mean 'steps'\?"),
-  ({"zzz": 3}, r"config\.zzz is no setting\. Known: experiment, net, data"),
+  ({"zzz": 3}, r"config\.zzz is no setting\. Known: net, float_checkpoint"),
   ({"search.steps": 0}, r"config\.search\.steps is 0, expected a number of"),
   ({"search.steps": 10**30}, r"search\.steps is 10+, expected a number of st"),
   ({"search.steps": 2.5}, r"search\.steps is 2\.5 \(float\), expected a num"),
@@ -65,7 +65,7 @@ WRONG = [
   ({"data.test_seed": 2**40}, r"config\.data\.test_seed is 1099511627776"),
   ({"data.name": "mnist"}, r"config\.data\.name: data 'mnist' is not known"),
   ({"data.name": "no.such:set"}, "data 'no.such:set' cannot be loaded: No mod"),
-  ({"data.name": 3}, r"config\.data\.name is 3, expected one of cifar10"),
+  ({"data.name": 3}, r"config\.data\.name is 3, expected one of ade20k"),
   ({"data.difficulty": {"blur": 1}}, r"unknown settings \['blur'\].*'noise'"),
   ({"data.difficulty": {"noise": -1}}, "noise is -1, expected"),
   ({"rules": [("conv9.weight", 4)]}, r"'conv9\.weight' matches no tensor"),

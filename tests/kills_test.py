@@ -26,7 +26,8 @@ def test_a_run_that_ends_otherwise_is_told(
 ):
   """On a stand-in for runs, which remembers how long it has worked."""
 
-  def run(cache, workdir, *more, config, program, moment):
+  def run(cache, workdir, *more, config, program, moment, timeout):
+    assert timeout is None  # however long others have the machine
     stage = workdir / "checkpoints" / "train"
     stage.mkdir(parents=True, exist_ok=True)
     state = workdir / ".lock"  # what no comparison reads

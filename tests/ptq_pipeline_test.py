@@ -18,6 +18,7 @@ from fbq.experiments.ptq.tables import recipes, tables
 from fbq.lab.held_out import HeldOut, independent
 from fbq.lab.judgement import Judgement
 from fbq.train.log import Stopwatch
+from fbq.train.objective import CLASSIFICATION
 
 COUNT, CLASSES, SURE = 40, 4, 3.0
 FLOAT = {3: 0.95, 5: 0.85}
@@ -78,7 +79,9 @@ class TableLab:
       ),
       lambda: independent(COUNT),
     )
-    self.task = types.SimpleNamespace(validation=split, test=split, batch=COUNT)
+    self.task = types.SimpleNamespace(
+      validation=split, test=split, batch=COUNT, objective=CLASSIFICATION
+    )
 
   def float_network(self, name, keys):
     seed = {"seed3-float": 3, "seed5-float": 5}[name]

@@ -18,6 +18,7 @@ from fbq.lab.held_out import HeldOut, independent
 from fbq.lab.judgement import Judgement
 from fbq.lab.lab import Lab
 from fbq.nets import Net, Node
+from fbq.train.objective import CLASSIFICATION
 
 NET = Net(
   "two-layers",
@@ -69,6 +70,7 @@ class TableLab(Lab):
         validation=split,
         test=split,
         about_test="",
+        objective=CLASSIFICATION,
         steps=lambda stage: stage.steps,
       ),
     }

@@ -17,6 +17,7 @@ from fbq.lab.judgement import Judgement
 from fbq.lab.lab import Lab
 from fbq.nets import Net, Node
 from fbq.nets.graph import INPUT
+from fbq.train.objective import CLASSIFICATION
 from hwsim.latency_table import LatencyTable
 
 SITES = ("conv.weight", "conv.out", "fc.weight")
@@ -111,6 +112,7 @@ class TableLab(Lab):
         validation=held_out("validation"),
         test=held_out("test"),
         about_test="About the test.",
+        objective=CLASSIFICATION,
       ),
     }
 

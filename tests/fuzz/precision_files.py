@@ -66,7 +66,7 @@ def wrong_formats(path, found):
   if set(found) != set(NET.workload.sites):
     return "the sites are not those of the network"
   kinds = {tuple(type(value) for value in one) for one in found.values()}
-  expected = {(int, int, int, bool, int, str)}
+  expected = {(int, int, int, bool, int, str, str)}
   return f"types {kinds}" if kinds != expected else ""
 
 

@@ -19,7 +19,7 @@ from fbq import config as config_lib
 from fbq.lab.lab import Lab
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
-SLOWEST_SECONDS = 2.0
+SLOWEST_SECONDS = 2.0  # of processor time
 # Of other types, too large, not finite, empty, or what no file can hold.
 ODD: tuple[Any, ...] = (
   *(None, True, False, 0, -1, 1, 2, 3, 7, 10**9, 10**30, -(10**30)),

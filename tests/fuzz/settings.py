@@ -74,7 +74,7 @@ def mutated(settings: dict, draw: random.Random) -> tuple[dict, tuple, Any]:
   return changed, path, value
 
 
-def outcome(settings: dict) -> str:
+def outcome(settings: dict, slowest: float = SLOWEST_SECONDS) -> str:
   """ "accepted", or the line that refuses the settings.
 
   Raises:
@@ -93,7 +93,7 @@ def outcome(settings: dict) -> str:
   seconds = time.process_time() - start
   assert "\n" not in said and said, f"not one line: {said!r}"
   assert len(said) < 2000, f"{len(said)} letters: {said[:200]!r}..."
-  assert seconds < SLOWEST_SECONDS, f"{seconds:.1f} s: {said[:200]!r}"
+  assert seconds < slowest, f"{seconds:.1f} s: {said[:200]!r}"
   return said
 
 
@@ -115,7 +115,8 @@ def run(seed: int, count: int) -> Counter:
   draw = random.Random(seed)
   configs = configurations()
   for name, settings in configs.items():
-    assert outcome(settings) == "accepted", name
+    # The first loads what all need
+    assert outcome(settings, slowest=60) == "accepted", name
   counts: Counter = Counter()
   for _ in range(count):
     name = draw.choice(list(configs))

@@ -10,7 +10,7 @@ import numpy as np
 from hwsim.ne16.kernels import MODES
 from hwsim.ne16.many import joined
 from hwsim.ne16.target import Constants, Target
-from hwsim.pulp.doubt import Assumption, drawn
+from hwsim.pulp.doubt import Assumption, drawn, ends_of
 
 # Field, low, high, step, source; the cores have the same
 _FIELDS = (
@@ -202,12 +202,10 @@ def ends(target: Target) -> dict[str, Constants]:
 
   Where every mode has a value of its own all are at the same end.
   """
-  found = {}
-  for each in assumptions(target):
-    pair = np.array([each.low, each.high])
-    values = pair if each.size == 1 else np.tile(pair[:, None], each.size)
-    found[each.name] = stacked(target, {each.name: values})
-  return found
+  return {
+    name: stacked(target, {name: values})
+    for name, values in ends_of(assumptions(target)).items()
+  }
 
 
 def stacked(target: Target, values: dict[str, np.ndarray]) -> Constants:

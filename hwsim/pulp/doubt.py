@@ -371,17 +371,24 @@ def drawn(
   return values
 
 
+def ends_of(found: Sequence[Assumption]) -> dict[str, np.ndarray]:
+  """{name: [2] or [2, size], the low and the high end of its range}."""
+  pairs = [(each, np.array([each.low, each.high])) for each in found]
+  return {
+    each.name: pair if each.size == 1 else np.tile(pair[:, None], each.size)
+    for each, pair in pairs
+  }
+
+
 def ends(target: Target) -> dict[str, Constants]:
   """{name: constants [2] at the low and the high end of that range alone}.
 
   Where every precision has a value of its own all are at the same end.
   """
-  found = {}
-  for each in assumptions(target):
-    pair = np.array([each.low, each.high])
-    values = pair if each.size == 1 else np.tile(pair[:, None], each.size)
-    found[each.name] = stacked(target, {each.name: values})
-  return found
+  return {
+    name: stacked(target, {name: values})
+    for name, values in ends_of(assumptions(target)).items()
+  }
 
 
 def stacked(target: Target, values: Mapping[str, np.ndarray]) -> Constants:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from fbq import attention, backend, halves, norms, ops
 from fbq.nets.graph import INPUT, Net, Node
-from fbq.schemes.scheme import Call, Quantizer, Scheme
+from fbq.schemes.scheme import Call, IntegerQuantizer, Quantizer, Scheme
 
 Array = jax.Array
 _SMOOTH = {
@@ -269,7 +269,7 @@ class Model(nn.Module):
       nn.initializers.normal((2.0 / summed) ** 0.5),
       (*(() if node.op == "linear" else window), inputs, layer.out_channels),
     )
-    unit = 1.0
+    unit, whole = 1.0, kernel
     if quantizer is not None:
       if self.compute_dtype != halves.FLOAT32:
         unit = quantizer.weight_unit(kernel, node)
@@ -294,9 +294,13 @@ class Model(nn.Module):
 
     # Bias and layer scale come after the multiplication, in this order.
     if node.bias:
-      x = x + self.param(
+      bias = self.param(
         f"{node.name}_bias", nn.initializers.zeros, (layer.out_channels,)
       )
+      if node.is_output and isinstance(quantizer, IntegerQuantizer):
+        x = quantizer.output(x, bias, whole, node)
+      else:
+        x = x + bias
     if node.layer_scale:
       start = nn.initializers.constant(node.layer_scale)
       x = x * self.param(f"{node.name}_scale", start, (layer.out_channels,))

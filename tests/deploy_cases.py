@@ -176,8 +176,12 @@ def exact(net, variables, bits, images):
       kernel = params[f"{node.name}_kernel"]
       step, ends = grid(f"{node.name}.weight", True)
       weight = np.clip(np.rint(kernel.astype(np.float64) / step), *ends)
-      value = combine(node, inputs, weight) * (step * scales[0])
-      if node.bias:
+      unit = step * scales[0]
+      value = combine(node, inputs, weight)
+      if node.is_output:  # sums and bias of integers
+        value = value + np.rint(params[f"{node.name}_bias"] / unit)
+      value = value * unit
+      if node.bias and not node.is_output:
         value = value + params[f"{node.name}_bias"]
       if node.norm:
         norm, stat = params[f"{node.name}_norm"], stats[f"{node.name}_norm"]

@@ -70,3 +70,25 @@ def test_layers_are_compared_given_the_same_codes(width):
       right = in_float64.argmax(-1)
       np.testing.assert_array_equal(report.exact_classes, right)
   assert report.images == 4
+
+
+def test_logits_tie_where_the_integers_do():
+  """Float32 noise, or a bias in finer steps, would choose between equals."""
+  found = dict(variables(MIX))
+  ties = 0
+  for bits in assignments(MIX, 4, seed=1):
+    bits |= {"fc.weight": 2, "e.out": 4}
+    network = lowering.lower(MIX, found, bits, 64)
+    report = faithful.compare(network, found, images(MIX, 300))
+    for layer in report.layers:
+      assert layer.float_noise == 0  # else codes differ, not ties
+    codes = faithful.trained_codes(
+      MIX, found, precision.to_array(MIX, bits), images(MIX, 300)
+    )
+    logits = integer.integer_apply(network, codes["input"])
+    top = np.sort(logits, axis=-1)
+    ties += np.sum(top[:, -1] == top[:, -2])
+    assert report.same_class == report.same_exact_class == 300
+    steps = network.steps["fc"]
+    np.testing.assert_allclose(codes["fc"], logits * steps, rtol=1e-6)
+  assert ties > 10

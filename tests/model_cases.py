@@ -149,11 +149,12 @@ def interpret(net, variables, bits, images):
       norm, stat = params[f"{node.name}_norm"], stats[f"{node.name}_norm"]
       slope = norm["scale"] / np.sqrt(stat["var"] + 1e-5)
       value = (value - stat["mean"]) * slope + norm["bias"]
+    site = net.site_of[node.name]
+    if site is None:  # integers' bias is one
+      unit = step * weight_step
+      return (sums + np.rint(params[f"{node.name}_bias"] / unit)) * unit
     if node.bias:
       value = value + params[f"{node.name}_bias"]
-    site = net.site_of[node.name]
-    if site is None:
-      return value
     signed, range_ = net.is_signed[site], ranges[net.step_site[site]]
     if signed and not net.is_signed[net.step_site[site]]:
       range_ = range_ / 255 * 128  # adders have 8 bits

@@ -185,10 +185,11 @@ def compare(
     error = np.abs(logits - np.asarray(trained[last])).max()
     logit_error = max(logit_error, float(error))
 
-    # Biases of logits are rounded to steps of the sums, not in float64
+    # Biases of logits are in steps of the sums in either: `schemes.fixed`
     part, affine = network.layers[last], network.affine[last]
-    exact = (np.asarray(found[last], np.int64) - part["bias"]) * affine.slope
-    exact_classes.append((exact + affine.offset).argmax(-1))
+    exact = np.asarray(found[last], np.int64) - part["bias"]
+    exact = exact + np.rint(affine.offset / affine.slope)
+    exact_classes.append((exact * affine.slope).argmax(-1))
 
     classes.append(logits.argmax(-1))
     trained_classes.append(np.asarray(trained[last]).argmax(-1))

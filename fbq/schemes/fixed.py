@@ -8,7 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from fbq.nets.graph import INPUT_SITE
+from fbq.nets.graph import INPUT_SITE, Node
 from fbq.quantizers import affine, extremes, qat_rules, shared_steps, uniform
 from fbq.quantizers.qat_rules import Rule
 from fbq.schemes import ranges
@@ -181,6 +181,9 @@ class _FixedLearnedQuantizer(NamedTuple):
     signed = self.call.net.is_signed[site]
     return uniform.step(self.ranges[site], self.bits[site], signed)
 
+  def output(self, sums, bias, kernel, node):
+    return _output(self, sums, bias, kernel, node)
+
   def _quantize(self, x, range_, bits, signed, numbers):
     count = numbers // range_.size
     return self.scheme.rule.quantize(x, range_, bits, signed, count)
@@ -256,12 +259,40 @@ class _FixedMinMaxQuantizer(NamedTuple):
       return affine.grid(low, high, bits, "affine").step
     return uniform.step(self._range(site), bits, signed)
 
+  def output(self, sums, bias, kernel, node):
+    return _output(self, sums, bias, kernel, node)
+
   def _range(self, site):
     if site == INPUT_SITE:
       return jnp.float32(1.0)
     return (
       self.shared[site] if site in self.shared else largest(self.ends[site])
     )
+
+
+def _output(
+  quantizer: _FixedLearnedQuantizer | _FixedMinMaxQuantizer,
+  sums: Array,
+  bias: Array,
+  kernel: Array,
+  node: Node,
+) -> Array:
+  """`sums + bias`; outside of training both in steps of the sums.
+
+  So logits tie where the integers' do. Exact below sums of 2^24 codes.
+  """
+  call, form = quantizer.call, quantizer.scheme.form
+  site = call.net.site_of[node.inputs[0]]
+  if call.train or site is None or form.quantizes != "both":
+    return sums + bias
+  weight_unit = quantizer.weight_unit(kernel, node).reshape(-1)
+  unit = weight_unit * quantizer.activation_unit(site)
+  codes = jnp.round(sums / unit) + jnp.round(bias / unit)
+  # Rounding has no slope: gradients are those of what was rounded
+  exact = sums + bias
+  return jax.lax.stop_gradient(codes * unit) + (
+    exact - jax.lax.stop_gradient(exact)
+  )
 
 
 def largest(ends: Array) -> Array:

@@ -5,7 +5,7 @@ stands in the variables of the module, what changes from run to run is data.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -64,6 +64,21 @@ class Quantizer(Protocol):
 
   def activation_unit(self, site: str) -> Array | float:
     """Step [] that a quantized tensor's numbers are multiples of, likewise."""
+    ...
+
+
+@runtime_checkable
+class IntegerQuantizer(Quantizer, Protocol):
+  """Quantizes the tensors of a network that integers will compute."""
+
+  def output(
+    self, sums: Array, bias: Array, kernel: Array, node: Node
+  ) -> Array:
+    """An output [B, ..., O] of its layer's products, summed, and a bias [O].
+
+    Integers add one in steps of the sums, and so must what judges them: at 2
+    and 4 bits such a step is not small.
+    """
     ...
 
 

@@ -14,6 +14,10 @@ from fbq import ops
 from fbq.nets.graph import Net, Node
 
 _DAMPING = 0.01  # of the mean of the diagonal
+# The same for weights that mend what is read: the share that mends best what it
+# was not found by. Of EfficientNet-Lite0 on 16 crops 0.01 for all layers keeps
+# the class of 71 % of other photographs at 8 bits, 0.3 of 96 %.
+_MENDING = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 ROUNDED = ("conv", "depthwise", "linear")  # operators whose inputs are seen
 
 
@@ -92,12 +96,14 @@ def moments(
   Least squares of || W x - V q ||^2 over V, x what it reads in the float
   network and q in the quantized one (asymmetric reconstruction: AdaRound, arXiv
   2004.10568, eq. 25), with means taken off where a bias or a batch norm behind
-  the layer takes them.
+  the layer takes them. V is drawn to W as strongly as makes it mend either half
+  of the places best, having been found by the other: few inputs would be
+  learned by heart.
 
   Args:
     node: the layer.
     kernel: its weights in float.
-    read: [N, taps, C], q of every place.
+    read: [N, taps, C], q of every place, in the order of images.
     in_float: [N, taps, C], x of the same places.
   """
   q, x = grouped(node, read), grouped(node, in_float)
@@ -107,29 +113,66 @@ def moments(
     q, x = q - mean[:, None], x - mean_in_float[:, None]
 
   # Sums over places; what no input tells does not move the weights.
-  count = q.shape[1]
+  count, size = q.shape[1], q.shape[2]
   inputs = np.matmul(q.transpose(0, 2, 1), q) / count
-  across = np.matmul(q.transpose(0, 2, 1), x) / count
-  size = inputs.shape[-1]
-  level = np.trace(inputs, axis1=1, axis2=2)[:, None, None] / size
-  damping = (_DAMPING * level + 1e-12) * np.eye(size)
   weights = columns_of(node, kernel)
-  target = np.linalg.solve(
-    (inputs + damping).astype(np.float64),
-    ((across + damping) @ weights).astype(np.float64),
-  )
+  target = weights + _mending(q, x, weights, takes_mean)
 
   lacking = np.zeros(kernel.shape[-1])
   if takes_mean:
     lacking = np.einsum("gn,gno->go", mean_in_float, weights).reshape(-1)
     lacking = lacking - np.einsum("gn,gno->go", mean, target).reshape(-1)
   return Moments(
-    (inputs + damping).astype(np.float32),
+    (inputs + _damping(inputs, _DAMPING)).astype(np.float32),
     target.astype(np.float32),
     lacking.astype(np.float32),
     mean.astype(np.float32),
     (q / np.sqrt(count)).astype(np.float32) if 2 * count < size else None,
   )
+
+
+def _mending(q, x, weights, takes_mean) -> np.ndarray:
+  """[G, n, O]: what weights get to mend what is read; 0 if that mends nothing.
+
+  Args:
+    q, x: [G, N, n], what is read and what should be.
+    weights: [G, n, O].
+    takes_mean: whether means are another's to mend.
+  """
+  if q.shape[1] < 2:
+    return np.zeros_like(weights)
+
+  def parts(q, x):
+    """Moments of what is read, and with what outputs lack [G, n, O]."""
+    if takes_mean:
+      q, x = (y - y.mean(axis=1, keepdims=True) for y in (q, x))
+    turned = q.transpose(0, 2, 1)
+    lacking = np.matmul(turned, np.matmul(x - q, weights))
+    return np.matmul(turned, q) / q.shape[1], lacking / q.shape[1]
+
+  def found_by(inputs, lacking, share):
+    return np.linalg.solve(inputs + _damping(inputs, share), lacking)
+
+  # By how much the squared error of one half falls
+  middle = q.shape[1] // 2
+  halves = [parts(q[:, at], x[:, at]) for at in np.s_[:middle, middle:]]
+  gains = np.zeros(len(_MENDING))
+  for by, (inputs, lacking) in zip(halves, halves[::-1], strict=True):
+    for i, share in enumerate(_MENDING):
+      more = found_by(*by, share)
+      gains[i] += np.sum(more * (2.0 * lacking - np.matmul(inputs, more)))
+  best = int(np.argmax(gains))
+  if gains[best] <= 0:
+    return np.zeros_like(weights)
+  inputs, lacking = parts(q, x)
+  return found_by(inputs.astype(np.float64), lacking, _MENDING[best])
+
+
+def _damping(inputs, share) -> np.ndarray:
+  """[G, n, n]: a share of the mean of the diagonal, on the diagonal."""
+  size = inputs.shape[-1]
+  level = np.trace(inputs, axis1=1, axis2=2)[:, None, None] / size
+  return (share * level + 1e-12) * np.eye(size, dtype=inputs.dtype)
 
 
 def grouped(node: Node, patches: np.ndarray) -> np.ndarray:

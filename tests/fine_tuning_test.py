@@ -101,8 +101,10 @@ def test_a_step_distills_and_smooths():
     smoothed = state.variables["smoothed"]["params"]["a_kernel"]
     np.testing.assert_allclose(smoothed, mean, rtol=1e-5)
   assert np.abs(mean - now).max() > 1e-4
-  student, _ = model.apply(before, IMAGES, True, mutable=["batch_stats"])
-  teacher = model.apply(start, IMAGES, False)
+  student, _ = jax.jit(
+    lambda v: model.apply(v, IMAGES, True, mutable=["batch_stats"])
+  )(before)
+  teacher = jax.jit(lambda v: model.apply(v, IMAGES, False))(start)
   divergence = CLASSIFICATION.divergence(teacher, student, 2.0)
   expected = rule.loss(metrics["cross_entropy"], divergence)
   assert float(metrics["loss"]) == pytest.approx(float(expected), rel=1e-4)

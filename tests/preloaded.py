@@ -7,6 +7,7 @@ JAX, whose threads a fork would lack.
 
 import importlib
 
+import compiling
 import jax
 import numpy as np
 
@@ -36,6 +37,7 @@ def trace():
     table._compiled().trace(sizes, bits, constants, False)
 
 
+compiling.share_contexts()  # made by a fork, when it first needs one
 for module in MODULES:
   importlib.import_module(module)
 trace()

@@ -18,21 +18,16 @@ digits      the digits demo, programs not compiled before
 import argparse
 import datetime
 import functools
-import importlib
-import inspect
 import itertools
 import json
-import pathlib
 import statistics
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-ROOT = pathlib.Path(__file__).parents[1]
+from benchmarks import accelerator_golden, accelerator_runs
+
 TINY = dict(builder="tests.configs.tiny:separable", channels=4)
-# Test modules that hold quantizers against the authors' numbers.
-GOLDEN = ("bayesian_bits_test", "gates_test", "learned_ranges_test")
 
 
 def machine(directory, tiny):
@@ -202,60 +197,6 @@ def points(directory, tiny):
   return found
 
 
-def golden(directory, tiny):
-  """The golden tests, which here measure where they would compare.
-
-  Small, the first case of each: the suite runs all of them anyway.
-  """
-  del directory
-  import numpy as np
-  import pytest
-
-  found = {}
-  for module_name in GOLDEN:
-    module = importlib.import_module(module_name)
-    largest, failed = [0.0], 0
-
-    def measure(actual, expected, rtol=1e-5, largest=largest):
-      del rtol
-      expected = np.asarray(expected)
-      scale = max(np.abs(expected).max(), 1e-6)
-      largest.append(float(np.abs(np.asarray(actual) - expected).max() / scale))
-
-    module.close = measure
-    for name, test in inspect.getmembers(module, inspect.isfunction):
-      if name.startswith("test_") and "golden" in name:
-        for arguments in _cases(test)[: 1 if tiny else None]:
-          try:
-            test(**arguments)
-          except pytest.skip.Exception:
-            pass
-          except AssertionError:  # of what is compared exactly
-            failed += 1
-    found[f"{module_name}: deviation"] = max(largest)
-    found[f"{module_name}: comparisons"] = len(largest) - 1
-    found[f"{module_name}: not exact"] = failed
-  return found
-
-
-def _cases(test):
-  """Arguments of every case of a test, from its marks."""
-  cases = [{}]
-  for mark in getattr(test, "pytestmark", ()):
-    names, values = mark.args
-    names = (
-      [n.strip() for n in names.split(",")]
-      if (isinstance(names, str))
-      else names
-    )
-    cases = [
-      case | dict(zip(names, value if len(names) > 1 else [value], strict=True))
-      for case in cases
-      for value in values
-    ]
-  return cases
-
-
 def hwsim(directory, tiny):
   del directory
   import numpy as np
@@ -283,73 +224,17 @@ def hwsim(directory, tiny):
   }
 
 
-def cifar(directory, tiny, number=1):
-  words = ":tiny" if tiny else ""
-  return _whole_run(
-    f"--config=benchmarks/cifar_form.py{words}",
-    f"--config.data.directory={directory}/cifar_files",
-    workdir=f"{directory}/cifar{number}",
-    cache=f"{directory}/cifar_programs",
-  )
-
-
-def cifar_again(directory, tiny):
-  return cifar(directory, tiny, 2)
-
-
-def digits(directory, tiny):
-  config = "tests/configs/tiny.py" if tiny else "configs/digits_free_bits.py"
-  return _whole_run(
-    f"--config={config}",
-    workdir=f"{directory}/digits",
-    cache=f"{directory}/digits_programs",
-  )
-
-
-def _whole_run(*flags, workdir, cache):
-  """Seconds of main.py, and what its metrics tell of each kind of stage."""
-  start = time.perf_counter()
-  done = subprocess.run(
-    [
-      *(sys.executable, "main.py", *flags, f"--workdir={workdir}"),
-      f"--compilation_cache={cache}",
-    ],
-    cwd=ROOT,
-    stdout=sys.stderr,
-  )
-  if done.returncode:
-    sys.exit(done.returncode)  # it has said why
-  found = {"run: seconds": time.perf_counter() - start}
-  speeds = {}
-  for line in (pathlib.Path(workdir) / "metrics.jsonl").open():
-    entry = json.loads(line)
-    kind = "-".join(entry["stage"].split("-")[: 2 if "fine" in line else 1])
-    speeds.setdefault(kind, []).append(entry["speed"])
-  for kind, told in speeds.items():
-    for name in ("images_per_second", "waiting"):
-      values = [speed[name] for speed in told if name in speed]
-      if values:
-        found[f"{kind}: {name}"] = statistics.median(values)
-    # Of runs trained together each tells what all have taken.
-    compiling = max(speed.get("compile_seconds", 0) for speed in told)
-    found[f"{kind}: compile_seconds"] = compiling
-  result = json.loads((pathlib.Path(workdir) / "result.json").read_text())
-  if "float_accuracy" in result:
-    found["float accuracy"] = result["float_accuracy"]
-  return found
-
-
 PARTS = {
   "machine": machine,
   "images": images,
   "peer": peer,
   "depthwise": depthwise,
   "points": points,
-  "golden": golden,
+  "golden": accelerator_golden.golden,
   "hwsim": hwsim,
-  "cifar": cifar,
-  "cifar again": cifar_again,
-  "digits": digits,
+  "cifar": accelerator_runs.cifar,
+  "cifar again": accelerator_runs.cifar_again,
+  "digits": accelerator_runs.digits,
 }
 
 

@@ -16,7 +16,7 @@ class Latency(NamedTuple):
 
   Attributes:
     central: on the target itself, which is at an end of several ranges
-      (`hwsim.pulp.doubt.Assumption.end`): draws go one way from it, so that it
+      (`hwsim.assumption.Assumption.end`): draws go one way from it, so that it
       may lie outside of the interval, which is around the median.
     median: least cycles that half of the draws do not exceed.
     low, high: between which the wanted share of the draws is.

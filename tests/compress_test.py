@@ -14,7 +14,7 @@ from configs import export as export_config
 from fbq import config as config_lib
 from fbq import precision
 from fbq.config import ConfigError
-from fbq.experiments.compress import budgets, pipeline
+from fbq.experiments.compress import budgets, judging, stages
 from fbq.experiments.compress.config import Compress
 from fbq.lab import experiment, points, rounded_point, subject, trained_point
 from fbq.lab.finished import read as read_finished
@@ -109,7 +109,7 @@ def test_a_run_that_was_stopped_ends_with_the_same(
   files, finished, tmp_path, monkeypatch
 ):
   """In the second layer's rounding, then at the second point."""
-  makes, own = [0], pipeline.rounded_layers.layer_inputs.moments
+  makes, own = [0], stages.rounded_layers.layer_inputs.moments
 
   def dying(*arguments):
     makes[0] += 1
@@ -117,7 +117,7 @@ def test_a_run_that_was_stopped_ends_with_the_same(
       raise KeyboardInterrupt
     return own(*arguments)
 
-  monkeypatch.setattr(pipeline.rounded_layers.layer_inputs, "moments", dying)
+  monkeypatch.setattr(stages.rounded_layers.layer_inputs, "moments", dying)
   with pytest.raises(KeyboardInterrupt):
     experiment.run(given(files), tmp_path)
   assert [p.name for p in (tmp_path / "rounded").iterdir()] == ["conv1.npz"]
@@ -242,14 +242,14 @@ def test_variables_are_kept_bit_for_bit():
 def test_each_layer_is_rounded_once_for_all_points(
   files, tmp_path, monkeypatch
 ):
-  solved, own = [], pipeline.rounded_layers.moment_rounding.round_columns
+  solved, own = [], stages.rounded_layers.moment_rounding.round_columns
 
   def counted(*arguments):
     solved.append(arguments[3])
     return own(*arguments)
 
   monkeypatch.setattr(
-    pipeline.rounded_layers.moment_rounding, "round_columns", counted
+    stages.rounded_layers.moment_rounding, "round_columns", counted
   )
   config = given(files, "labelled.npz", target="gap9_ne16", cost="flash")
   tmp_path, folder = tmp_path / "run", tmp_path
@@ -354,14 +354,14 @@ def test_a_float_network_no_better_than_one_class_is_doubted():
   """With labels by accuracy, without by how often it says one class."""
   logits = np.eye(4)[np.arange(40) % 4]
   right = np.arange(40) % 4
-  assert not pipeline._doubts(logits, right)
-  assert not pipeline._doubts(logits, None)
-  [wrong] = pipeline._doubts(logits, (right + 1) % 4)
+  assert not judging.doubts(logits, right)
+  assert not judging.doubts(logits, None)
+  [wrong] = judging.doubts(logits, (right + 1) % 4)
   assert "is right for 0.0% of the inputs" in wrong
   constant = np.tile(np.eye(4)[0], (40, 1))
-  [same] = pipeline._doubts(constant, None)
+  [same] = judging.doubts(constant, None)
   assert "gives 100% of the inputs one class" in same
-  assert pipeline._doubts(constant, right)  # 25 %, as any class always
+  assert judging.doubts(constant, right)  # 25 %, as any class always
 
 
 def test_what_a_black_border_changes_is_told(files):
@@ -380,8 +380,8 @@ def test_what_a_black_border_changes_is_told(files):
   )
   kl = np.mean(np.sum(p * np.log(p / q), -1))
   same = np.mean(black.argmax(-1) == file.argmax(-1))
-  [said] = pipeline._border(found, black)
+  [said] = judging.border(found, black)
   assert f"leaves {same:.1%} of the inputs" in said
   assert f"at {kl:.2g} nats" in said and "(128, 128, 128)" in said
   plain, _ = settings_of(files, normalization=pair)
-  assert not pipeline._border(subject.of(plain), file)
+  assert not judging.border(subject.of(plain), file)

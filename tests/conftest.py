@@ -27,6 +27,11 @@ def cache(tmp_path_factory):
   return root / "programs"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_context():
+  compiling.share_contexts()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def small_heap():
   """Objects that outlive a file of tests are no longer looked at.

@@ -43,8 +43,10 @@ def test_ciou_and_its_gradient():
   random = np.random.default_rng(0)
   first, second = (random_boxes(random, 40) for _ in range(2))
   second[:20] = first[:20] + random.uniform(-1, 1, (20, 4))
-  found = boxes.complete_iou(first, second)
-  gradient = jax.grad(lambda a: boxes.complete_iou(a, second).sum())(first)
+  found = np.asarray(jax.jit(boxes.complete_iou)(first, second))
+  gradient = np.asarray(
+    jax.jit(jax.grad(lambda a: boxes.complete_iou(a, second).sum()))(first)
+  )
   for a, b, value, g in zip(first, second, found, gradient, strict=True):
     a, b = np.float64(a), np.float64(b)
     expected, weight = numpy_ciou(a, b)
@@ -74,9 +76,10 @@ def test_distances_and_their_loss():
         total -= above * np.log(shares[low + 1])
     return total / 4
 
-  found, gradient = jax.value_and_grad(
-    lambda x: distance_loss(x, target).sum()
+  found, gradient = jax.jit(
+    jax.value_and_grad(lambda x: distance_loss(x, target).sum())
   )(logits)
+  gradient = np.asarray(gradient)
   assert abs(found - loss(logits)) < 1e-4
   for place in [(0, 0), (0, 7), (2, 13), (5, 19)]:
     step = np.zeros(logits.shape)

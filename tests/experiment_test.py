@@ -143,36 +143,6 @@ def kill_in_fine_tuning(cache, workdir):
   assert process.returncode == -signal.SIGKILL, output
 
 
-def test_a_run_of_two_seeds_goes_on_in_the_second(cache, tmp_path):
-  """What is left of seed 3 after its float training, bit for bit."""
-  options = [
-    "--config.seeds=(0,3)",
-    "--config.search.locked=(True,)",
-    "--config.uniform_baselines=(8,)",
-  ]
-  whole = tmp_path / "whole"
-  status, output = experiment_runs.run(cache, whole, *options)
-  assert status == 0, output
-  expected = experiment_runs.numbers(whole)
-  trained = {path.name for path in (whole / "checkpoints").iterdir()}
-  later = {n for n in trained if n.startswith("seed3-")} - {"seed3-float"}
-  assert "float" in trained and len(later) >= 3
-  for name in later:
-    shutil.rmtree(whole / "checkpoints" / name)
-  for name in ("result.json", "results.json", "results.csv", "report.html"):
-    (whole / name).unlink()
-  status, output = experiment_runs.run(cache, whole, *options)
-  assert status == 0, output
-  found = experiment_runs.numbers(whole)
-  assert found.keys() == expected.keys()
-  assert not [name for name in expected if found[name] != expected[name]]
-  with (whole / "results.csv").open(newline="") as file:
-    [eight] = [row for row in csv.DictReader(file) if row["name"] == "8/8"]
-  both = [float(eight[f"accuracy:seed{seed}"]) for seed in (0, 3)]
-  assert float(eight["accuracy"]) == pytest.approx(sum(both) / 2)
-  assert both[0] != both[1]
-
-
 def test_a_damaged_checkpoint_stops_the_run_by_name(cache, finished, tmp_path):
   workdir = shutil.copytree(finished, tmp_path / "copy")
   (workdir / "result.json").unlink()
@@ -188,25 +158,36 @@ def test_a_damaged_checkpoint_stops_the_run_by_name(cache, finished, tmp_path):
   assert not (workdir / "result.json").exists()
 
 
-def test_resnet8_and_one_trace_of_each_step(cache, tmp_path):
-  """Adders, and two strengths and seven assignments that share programs."""
-  workdir = tmp_path / "resnet8"
+RESNET8 = (
+  "--config.net.builder=resnet8",
+  "--config.net.arguments={'width':0.125,'resolution':8,'in_channels':1}",
+  "--config.seeds=(0,3)",
+  "--config.search.strengths=(0.01, 30.0)",
+  "--config.search.locked=(True,)",
+  "--config.float_training.steps=4",
+  "--config.search.steps=2",
+  "--config.fine_tuning.steps=2",
+  "--config.rules=(('stage1.conv1.weight', 4),)",
+)
+
+
+@pytest.fixture(scope="module")
+def two_seeds(cache, tmp_path_factory):
+  """(workdir, what was printed) of a run of a network with adders."""
+  workdir = tmp_path_factory.mktemp("resnet8") / "run"
   status, output = experiment_runs.run(
-    cache,
-    workdir,
-    "--config.net.builder=resnet8",
-    "--config.net.arguments={'width':0.125,'resolution':8,'in_channels':1}",
-    "--config.search.strengths=(0.01, 30.0)",
-    "--config.search.locked=(True,)",
-    "--config.float_training.steps=4",
-    "--config.search.steps=2",
-    "--config.fine_tuning.steps=2",
-    "--config.rules=(('stage1.conv1.weight', 4),)",
-    tells_compiles=True,
+    cache, workdir, *RESNET8, tells_compiles=True
   )
   assert status == 0, output
-  for name, count in (("step", 3), ("right", 2)):
-    # A step for each of float training, search and fine-tuning.
+  return workdir, output
+
+
+def test_resnet8_and_one_trace_of_each_step(two_seeds):
+  """Adders; two seeds, strengths and many assignments that share programs."""
+  workdir, output = two_seeds
+  # A step for each of float training, search and fine-tuning; an evaluation of
+  # the float network for each seed.
+  for name, count in (("step", 3), ("right", 3)):
     traced = re.findall(rf"Finished tracing {name} for jit", output)
     assert len(traced) == count
   stages = {line["stage"] for line in experiment_runs.metrics(workdir)}
@@ -224,3 +205,29 @@ def test_resnet8_and_one_trace_of_each_step(cache, tmp_path):
   assert ruled["4-4"] and not ruled["8-8"]
   result = json.loads((workdir / "result.json").read_text())
   assert ruled[result["recommended"].replace("/", "-")]
+
+
+def test_a_run_of_two_seeds_goes_on_in_the_second(cache, two_seeds):
+  """What is left of seed 3 after its float training, bit for bit."""
+  whole, _ = two_seeds
+  expected = experiment_runs.numbers(whole)
+  trained = {path.name for path in (whole / "checkpoints").iterdir()}
+  later = {n for n in trained if n.startswith("seed3-")} - {"seed3-float"}
+  assert "float" in trained and len(later) >= 3
+  for name in later:
+    shutil.rmtree(whole / "checkpoints" / name)
+  for name in ("result.json", "results.json", "results.csv", "report.html"):
+    (whole / name).unlink()
+  status, output = experiment_runs.run(cache, whole, *RESNET8)
+  assert status == 0, output
+  found = experiment_runs.numbers(whole)
+  assert found.keys() == expected.keys()
+  assert not [name for name in expected if found[name] != expected[name]]
+  with (whole / "results.csv").open(newline="") as file:
+    rows = list(csv.DictReader(file))
+  both = [
+    [float(row[f"accuracy:seed{seed}"]) for seed in (0, 3)] for row in rows
+  ]
+  for row, accuracies in zip(rows, both, strict=True):
+    assert float(row["accuracy"]) == pytest.approx(sum(accuracies) / 2)
+  assert any(first != second for first, second in both)

@@ -20,6 +20,7 @@ from fbq.lab import calibration, fine_tuning
 from fbq.lab.fine_tuning import Recipe
 from fbq.lab.settings import Qat
 from fbq.model import Model
+from fbq.nets import Net, Node
 from fbq.quantizers import qat_rules
 from fbq.schemes.fixed import Fixed, Form
 from fbq.train import many, steps
@@ -28,9 +29,13 @@ from fbq.train.objective import CLASSIFICATION
 from tests.configs import tiny
 
 KINDS = ("params", "batch_stats")
-START = {kind: calibrated()[kind] for kind in KINDS}
 LABELS = jnp.arange(len(IMAGES)) % 3
 BITS = jnp.asarray(precision.to_array(NET, MIXED))
+
+
+def start_of_all():
+  """Variables of the float network; made when they are asked for, in 2 s."""
+  return {kind: calibrated()[kind] for kind in KINDS}
 
 
 @functools.cache
@@ -38,7 +43,7 @@ def tensors():
   """Activations by site, as `stages.activations` gives them."""
   _, seen = jax.jit(
     lambda v: Model(NET).apply(v, IMAGES, False, mutable=["intermediates"])
-  )(START)
+  )(start_of_all())
   return {
     site: np.asarray(seen["intermediates"][site.removesuffix(".out")][0])
     for site in NET.is_signed
@@ -74,7 +79,7 @@ def test_distillation_is_the_divergence_of_softened_answers():
 
 def test_a_step_distills_and_smooths():
   """Averages by numpy; a teacher that says nothing new changes the loss."""
-  model, rule = Model(NET), Distillation(0.5, 2.0)
+  model, rule, start = Model(NET), Distillation(0.5, 2.0), start_of_all()
   optimizer, decay = optax.sgd(0.1), 0.8
   step = steps.train_step(
     model,
@@ -84,9 +89,9 @@ def test_a_step_distills_and_smooths():
     distillation=rule,
     smoothing=decay,
   )
-  state = steps.initial_state(START, ("params",), optimizer, True)
-  run = {"key": jax.random.key(0), "teacher": START}
-  mean = np.asarray(START["params"]["a_kernel"])
+  state = steps.initial_state(start, ("params",), optimizer, True)
+  run = {"key": jax.random.key(0), "teacher": start}
+  mean = np.asarray(start["params"]["a_kernel"])
   for _ in range(3):
     before = state.variables["params"], state.variables["batch_stats"]
     before = jax.tree.map(np.asarray, dict(zip(KINDS, before, strict=True)))
@@ -96,8 +101,10 @@ def test_a_step_distills_and_smooths():
     smoothed = state.variables["smoothed"]["params"]["a_kernel"]
     np.testing.assert_allclose(smoothed, mean, rtol=1e-5)
   assert np.abs(mean - now).max() > 1e-4
-  student, _ = model.apply(before, IMAGES, True, mutable=["batch_stats"])
-  teacher = model.apply(START, IMAGES, False)
+  student, _ = jax.jit(
+    lambda v: model.apply(v, IMAGES, True, mutable=["batch_stats"])
+  )(before)
+  teacher = jax.jit(lambda v: model.apply(v, IMAGES, False))(start)
   divergence = CLASSIFICATION.divergence(teacher, student, 2.0)
   expected = rule.loss(metrics["cross_entropy"], divergence)
   assert float(metrics["loss"]) == pytest.approx(float(expected), rel=1e-4)
@@ -123,7 +130,8 @@ def test_settings_of_recipes():
 
 
 def test_starts_are_of_what_a_recipe_quantizes():
-  start = functools.partial(fine_tuning.starts, NET, START, tensors())
+  variables = start_of_all()
+  start = functools.partial(fine_tuning.starts, NET, variables, tensors())
   known = start(Recipe())
   assert start(Recipe(), known) is known
   assert start(Recipe(Fixed(qat_rules.LSQ)), known) is not known
@@ -137,8 +145,8 @@ def test_starts_are_of_what_a_recipe_quantizes():
   layer = start(Recipe(Fixed(qat_rules.LSQ, Form(per_channel=False))))
   assert layer["a.weight"][4].shape == () != known["a.weight"][4].shape
   folded = start(Recipe(norm=norms.CORRECT))
-  slope = START["params"]["a_norm"]["scale"] / np.sqrt(
-    START["batch_stats"]["a_norm"]["var"] + 1e-5
+  slope = variables["params"]["a_norm"]["scale"] / np.sqrt(
+    variables["batch_stats"]["a_norm"]["var"] + 1e-5
   )
   np.testing.assert_allclose(
     folded["a.weight"][8], known["a.weight"][8] * np.abs(slope), rtol=1e-3
@@ -150,9 +158,10 @@ def test_starts_are_of_what_a_recipe_quantizes():
 
 def learned(recipe):
   """Variables as training by a recipe starts."""
-  starts = fine_tuning.starts(NET, START, tensors(), recipe)
+  variables = start_of_all()
+  starts = fine_tuning.starts(NET, variables, tensors(), recipe)
   ranges = {s: jnp.asarray(by[MIXED[s]]) for s, by in starts.items()}
-  return {**START, recipe.scheme.collection: ranges}
+  return {**variables, recipe.scheme.collection: ranges}
 
 
 @pytest.mark.parametrize(
@@ -192,13 +201,26 @@ def test_what_has_no_integer_form_is_refused(form):
 # ---- several assignments as one program --------------------------------------
 
 
+def convolution():
+  """Two layers with weights: what is tested is not the network."""
+  conv = dict(norm=True, activation="relu")
+  nodes = (
+    Node("conv", "conv", ("input",), 8, (3, 3), 2, 1, **conv),
+    Node("pool", "avg_pool", ("conv",), kernel=None),
+    Node("fc", "linear", ("pool",), 10, bias=True, is_output=True),
+  )
+  return Net("convolution", (8, 8, 1), nodes)
+
+
 def test_assignments_together_end_as_each_alone(tmp_path, monkeypatch):
   """In chunks of two and one, and each is left as if trained alone.
 
   They differ by the order of sums, which 8 steps amplify: 1e-3 of the largest
   weight. Each is told what its own weights are worth.
   """
-  settings, lab = lab_cases.checked(tiny.get_config())
+  config = tiny.get_config()
+  config.net = dict(builder=f"{__name__}:convolution", arguments={})
+  settings, lab = lab_cases.checked(config)
   start = calibration.initial_variables(Model(lab.net), jax.random.key(3))
   images, _ = lab.calibration_set(jax.random.key(1))
   ranges, _ = calibration.calibrate(lab.net, start, images)
@@ -223,7 +245,7 @@ def test_assignments_together_end_as_each_alone(tmp_path, monkeypatch):
     assert also_told.results() == tuner.judge(b, bits).results()
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
       assert np.abs(x - y).max() <= 1e-3 * max(1.0, np.abs(x).max())
-  kernels = [v["params"]["pw_kernel"] for v, _ in together]
+  kernels = [v["params"]["conv_kernel"] for v, _ in together]
   assert np.abs(kernels[0] - kernels[2]).max() > 1e-3
 
   # Nothing is left to train: not by the other way, and not where a run was

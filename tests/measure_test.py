@@ -16,8 +16,8 @@ pytest.importorskip("onnxruntime", reason=REASON)
 
 from fbq import nets, precision  # noqa: E402
 from fbq.config import ConfigError  # noqa: E402
-from fbq.deploy import onnx_mixed, onnx_timing  # noqa: E402
-from fbq.deploy.onnx_mixed import LADDER  # noqa: E402
+from fbq.deploy import mixed_layers, onnx_mixed, onnx_timing  # noqa: E402
+from fbq.deploy.mixed_layers import LADDER  # noqa: E402
 from fbq.deploy.onnx_timing import Part, Timed, Whole  # noqa: E402
 from fbq.experiments.measure import (  # noqa: E402
   choice,
@@ -116,7 +116,7 @@ def fake_time(net, seed=0, noise=0.0, quiet=True):
         own = kernels(net, seed)[node.name, kind_of(net, bits, node)]
         parts[part] = (own - NODE_NS) * jitter()
         count[part] = 1
-      for tensor, layer, way in onnx_mixed.conversions(net, bits):
+      for tensor, layer, way in mixed_layers.conversions(net, bits):
         reader = layer if layer != tensor else "next"
         part = Part(tensor, reader)
         own = moves(net, seed)[tensor, way] - NODE_NS
@@ -170,7 +170,7 @@ def test_what_everything_takes_is_found_from_mixtures(known):
   met = {
     (tensor, way)
     for bits in every(BRANCHES)
-    for tensor, _, way in onnx_mixed.conversions(BRANCHES, bits)
+    for tensor, _, way in mixed_layers.conversions(BRANCHES, bits)
   }
   for what in met:
     assert costs.moves[what] == pytest.approx(moves(BRANCHES)[what]), what

@@ -247,27 +247,26 @@ def test_a_detector_that_knows_finds_everything():
   np.testing.assert_allclose(
     sorted(found.boxes[0, :2].tolist()), [b for b, _ in placed], atol=1e-3
   )
-  evidence = jax.tree.map(np.asarray, jax.jit(task.evidence)(outputs, truth))
+  evidence_of, loss_of = jax.jit(task.evidence), jax.jit(task.loss)
+  evidence = jax.tree.map(np.asarray, evidence_of(outputs, truth))
   assert task.metric(evidence) == 1.0
   assert task.metric(tuple(evidence)) == 1.0
   assert task.details(evidence) == {"AP50": 1.0}
 
   # Another class, or a box elsewhere, is worse for the loss and the metric
-  good, _ = task.loss(outputs, truth)
+  good, _ = loss_of(outputs, truth)
   wrong = truth._replace(classes=np.array([[1, 2, 0]], np.int32))
-  assert task.loss(outputs, wrong)[0] > good
-  evidence = jax.tree.map(np.asarray, task.evidence(outputs, wrong))
+  assert loss_of(outputs, wrong)[0] > good
+  evidence = jax.tree.map(np.asarray, evidence_of(outputs, wrong))
   assert task.metric(evidence) == 0.5
   moved = truth._replace(boxes=boxes + np.float32(8))
-  assert task.loss(outputs, moved)[0] > good
+  assert loss_of(outputs, moved)[0] > good
 
 
 def test_divergence_is_none_from_itself_and_minds_seen_boxes_alone():
-  task = detection(NET)
+  diverge = jax.jit(detection(NET).divergence)
   outputs = perfect([(np.array([4.0, 6.0, 30.0, 40.0]), 0)])
-  assert float(task.divergence(outputs, outputs, 1.0)) == pytest.approx(
-    0, abs=1e-5
-  )
+  assert float(diverge(outputs, outputs, 1.0)) == pytest.approx(0, abs=1e-5)
   seen, unseen = dict(outputs), dict(outputs)
   box = outputs["p3.box"].copy()
   box[0, 2, 2] += np.tile(np.arange(16, dtype=np.float32), 4)
@@ -275,8 +274,8 @@ def test_divergence_is_none_from_itself_and_minds_seen_boxes_alone():
   box = outputs["p3.box"].copy()
   box[0, 7, 7] += np.tile(np.arange(16, dtype=np.float32), 4)
   unseen["p3.box"] = box
-  assert float(task.divergence(outputs, seen, 1.0)) > 1e-3
-  assert float(task.divergence(outputs, unseen, 1.0)) < 1e-5
+  assert float(diverge(outputs, seen, 1.0)) > 1e-3
+  assert float(diverge(outputs, unseen, 1.0)) < 1e-5
 
 
 def test_small_divergences_are_not_lost_in_their_sums():
@@ -375,19 +374,20 @@ def test_a_network_with_masks_is_judged_by_them():
     np.array([[False]]),
     masks,
   )
+  evidence_of, loss_of = jax.jit(task.evidence), jax.jit(task.loss)
   metric = lambda truth: task.metric(
-    jax.tree.map(np.asarray, task.evidence(outputs, truth))
+    jax.tree.map(np.asarray, evidence_of(outputs, truth))
   )
   assert metric(truth) > 0.85
   lower = np.roll(masks, 16, 2)
   assert metric(truth._replace(masks=lower)) == 0
-  good, parts = task.loss(outputs, truth)
-  assert task.loss(outputs, truth._replace(masks=lower))[0] > good
+  good, parts = loss_of(outputs, truth)
+  assert loss_of(outputs, truth._replace(masks=lower))[0] > good
 
   # Masks alone differ: sure of every pixel, or half and half, so by log 2 for
   # each pixel of the scales, as much as it sees something.
   blank = {**outputs, "prototypes": np.zeros_like(prototypes)}
-  diverged = float(task.divergence(outputs, blank, 1.0))
+  diverged = float(jax.jit(task.divergence)(outputs, blank, 1.0))
   seen = sum(
     float(jax.nn.sigmoid(outputs[f"{scale}.class"] - 4.6).max(-1).sum())
     for scale in ("p3", "p4", "p5")

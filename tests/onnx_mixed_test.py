@@ -11,7 +11,7 @@ onnx = pytest.importorskip("onnx", reason=REASON)
 pytest.importorskip("onnxruntime", reason=REASON)
 
 from fbq import nets, precision  # noqa: E402
-from fbq.deploy import onnx_mixed, onnx_timing  # noqa: E402
+from fbq.deploy import mixed_layers, onnx_mixed, onnx_timing  # noqa: E402
 from fbq.nets import Node  # noqa: E402
 from fbq.nets.graph import INPUT  # noqa: E402
 
@@ -125,7 +125,7 @@ def test_every_layer_computes_what_its_kind_says(name):
     for node in network.net.nodes:
       expected = oracle(network, bits, node, tensors)
       found = tensors[node.name]
-      kind = onnx_mixed.is_integer(network.net, bits, node)
+      kind = mixed_layers.is_integer(network.net, bits, node)
       where = f"{node.name} {'int' if kind else 'float'} {bits}"
       if found.dtype == np.uint8:
         wanted = codes(network, node.name, expected)
@@ -159,7 +159,7 @@ def test_the_runtime_computes_each_layer_in_its_kind(tmp_path):
       part = parts[node.name]
       if part.tensor or node.op_type in ("Relu", "Flatten"):
         continue
-      kind = onnx_mixed.is_integer(
+      kind = mixed_layers.is_integer(
         network.net, bits, network.net.node[part.layer]
       )
       computes = node.op_type.startswith(("QLinear", "MatMulNBits"))
@@ -192,19 +192,19 @@ def test_conversions_are_told_by_tensor_and_layer():
     fixes_adders=False,
   )
   bits = precision.uniform(net, 8) | {"a.weight": 32, "fc.weight": 4}
-  assert onnx_mixed.conversions(net, bits) == [
+  assert mixed_layers.conversions(net, bits) == [
     ("input", "a", False),
     ("a", "a", True),
     ("pool", "fc", False),
   ]
-  assert onnx_mixed.weight_bytes(net, bits) == 4 * 4 + 4 + 2
-  assert not onnx_mixed.conversions(net, precision.uniform(net, 8))
+  assert mixed_layers.weight_bytes(net, bits) == 4 * 4 + 4 + 2
+  assert not mixed_layers.conversions(net, precision.uniform(net, 8))
 
 
 def test_layers_that_cannot_be_written_are_named():
   wrong = nets.build("convnext", resolution=32, classes=10)
   with pytest.raises(ValueError, match="cannot be measured"):
-    onnx_mixed.check_supported(wrong)
+    mixed_layers.check_supported(wrong)
   black = dataclasses.replace(MIX, image_zero=(3, 4))
   with pytest.raises(ValueError, match="one number for all colours"):
-    onnx_mixed.check_supported(black)
+    mixed_layers.check_supported(black)

@@ -93,10 +93,7 @@ report = {
   "differences": {},
 }
 
-# 4 devices, and 8 with a look at the program.
-mesh = mesh_of(4)
-ended = repeated(step_for(mesh), *on_mesh(mesh, run))
-report["differences"][4] = difference(plain, ended)
+# 8 devices, with a look at the program.
 mesh = mesh_of(8)
 program = step_for(mesh).lower(*on_mesh(mesh, run)).compile()
 ended = repeated(program, *on_mesh(mesh, run))
@@ -199,9 +196,9 @@ def report():
   return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_2_4_and_8_devices_give_the_numbers_of_1(report):
+def test_2_and_8_devices_give_the_numbers_of_1(report):
   assert report["devices"] == 8 and report["learned"] > 0.01
-  assert report["differences"].keys() == {"2", "4", "8"}
+  assert report["differences"].keys() == {"2", "8"}
   assert max(report["differences"].values()) < TOLERANCE
   assert "all-reduce" in report["collectives"]
 

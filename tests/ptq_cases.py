@@ -30,10 +30,18 @@ def images(net):
 
 def variables(net, seed=0):
   """Random, none of which a default hides: of a spread of a factor of 20."""
-  random = np.random.default_rng(seed)
   shapes = jax.eval_shape(
     lambda key: Model(net).init(key, images(net), False), jax.random.key(0)
   )
+  return filled(shapes, seed)
+
+
+def filled(shapes, seed=0):
+  """Such numbers for the params and batch_stats of a tree of shapes.
+
+  No initializer is compiled, of which a large network has hundreds.
+  """
+  random = np.random.default_rng(seed)
 
   def fill(path, leaf):
     name = jax.tree_util.keystr(path)
@@ -44,10 +52,10 @@ def variables(net, seed=0):
       return np.exp(random.uniform(-0.7, 0.7, leaf.shape))
     return random.normal(0, 0.2, leaf.shape)
 
-  filled = jax.tree_util.tree_map_with_path(fill, shapes)
-  filled = jax.tree.map(lambda x: x.astype(np.float32), filled)
+  made = jax.tree_util.tree_map_with_path(fill, shapes)
+  made = jax.tree.map(lambda x: x.astype(np.float32), made)
   return {
-    kind: filled[kind] for kind in ("params", "batch_stats") if kind in filled
+    kind: made[kind] for kind in ("params", "batch_stats") if kind in made
   }
 
 

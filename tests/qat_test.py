@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shutil
 import signal
 
 import experiment_runs
@@ -41,6 +42,11 @@ def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(
     traced = re.findall(rf"Finished tracing {name} for jit", output)
     assert len(traced) == count
 
+  # Killed in its last stage: those before it are found as they were left.
+  shutil.copytree(whole, killed)
+  shutil.rmtree(killed / "checkpoints/seed3-lsq")
+  for name in ("result.json", "results.json", "results.csv", "report.html"):
+    (killed / name).unlink()
   status, output = experiment_runs.run(
     cache,
     killed,

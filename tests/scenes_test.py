@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fbq.data import digits, scenes
+from fbq.data import digits, scene_draw, scenes
 
-EASY = scenes.Difficulty(noise=0.0, texture=0.0, fragments=0, objects=(3, 3))
+EASY = scene_draw.Difficulty(
+  noise=0.0, texture=0.0, fragments=0, objects=(3, 3)
+)
 DIGITS = digits.load(0, 0.2)
 
 
@@ -69,7 +71,7 @@ def test_splits_share_no_source_image_and_groups_no_digit():
 
 def test_a_batch_is_a_function_of_its_key():
   batch = lambda seed: scenes.train_batch(
-    jax.random.key(seed), DIGITS, 4, 32, scenes.Difficulty()
+    jax.random.key(seed), DIGITS, 4, 32, scene_draw.Difficulty()
   )
   first, again, other = batch(0), batch(0), batch(1)
   np.testing.assert_array_equal(first.images, again.images)
@@ -84,7 +86,7 @@ def test_digits_keep_apart_where_there_is_room():
   unit = np.random.default_rng(0).random((2, 2, 12)).astype(np.float32)
   size = np.array([8.0, 8.0], np.float32)
   top, left = map(
-    np.asarray, scenes._places(jnp.asarray(unit), size, size, 2, 40)
+    np.asarray, scene_draw._places(jnp.asarray(unit), size, size, 2, 40)
   )
   apart = max(abs(top[0] - top[1]), abs(left[0] - left[1]))
   assert apart >= 8
@@ -102,6 +104,6 @@ def test_digits_keep_apart_where_there_is_room():
 )
 def test_impossible_scenes_are_refused(field, value, message):
   with pytest.raises(ValueError, match=f"difficulty: {field} is .*{message}"):
-    scenes.Difficulty(**{field: value})
+    scene_draw.Difficulty(**{field: value})
   with pytest.raises(ValueError, match="unknown settings"):
-    scenes.Difficulty.from_config({"nose": 1})
+    scene_draw.Difficulty.from_config({"nose": 1})

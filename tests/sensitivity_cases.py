@@ -1,5 +1,6 @@
 """The tiny network, calibrated at every precision, and a judge of it."""
 
+import jax
 import model_cases
 import numpy as np
 
@@ -14,7 +15,9 @@ LABELS = np.array([0, 1, 2, 0, 1, 2, 1, 1])
 VARIABLES = {
   kind: model_cases.calibrated()[kind] for kind in ("params", "batch_stats")
 }
-SEEN = Model(NET).apply(VARIABLES, IMAGES, False, mutable="intermediates")
+SEEN = jax.jit(
+  lambda v: Model(NET).apply(v, IMAGES, False, mutable="intermediates")
+)(VARIABLES)
 FLOAT_LOGITS = SEEN[0]
 TENSORS = {
   site: np.asarray(SEEN[1]["intermediates"][site.split(".")[0]][0])

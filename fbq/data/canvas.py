@@ -7,19 +7,19 @@ is separable: two small matrix products per digit and no gather per pixel.
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fbq import backend
+from fbq.data.drawing import Drawing
 
 SOURCE = 8  # rows and columns of a source image
 
 
 @dataclasses.dataclass(frozen=True)
-class Difficulty:
+class Difficulty(Drawing):
   """What makes a canvas hard to read; static and hashable.
 
   Ranges are (low, high), drawn uniformly for every canvas. Grey levels are in
@@ -51,35 +51,19 @@ class Difficulty:
 
   def __post_init__(self):
     # Ranges first: what is compared below has to be two numbers each
-    limits = {
-      "size": (0.1, 1.0),
-      "background": (0.0, 1.0),
-      "contrast": (0.0, 1.0),
-      "fragment_size": (0.1, 1.0),
-      "fragment_rows": (1, SOURCE - 1),
-      "fragment_contrast": (0.0, 1.0),
-    }
-    for field, (least, most) in limits.items():
-      given = getattr(self, field)
-      # Lists come out of configuration files; a tuple can be hashed.
-      pair = tuple(given) if isinstance(given, (list, tuple)) else (given,)
-      if len(pair) != 2 or not all(map(_is_finite, pair)):
-        raise ValueError(
-          f"difficulty: {field} is {given!r}, expected two numbers (low, high)"
-        )
-      if not least <= pair[0] <= pair[1] <= most:
-        raise ValueError(
-          f"difficulty: {field} is {given!r}, expected "
-          f"{least} <= low <= high <= {most}"
-        )
-      object.__setattr__(self, field, pair)
+    self._check_ranges(
+      {
+        "size": (0.1, 1.0),
+        "background": (0.0, 1.0),
+        "contrast": (0.0, 1.0),
+        "fragment_size": (0.1, 1.0),
+        "fragment_rows": (1, SOURCE - 1),
+        "fragment_contrast": (0.0, 1.0),
+      }
+    )
+    self._check_whole("fragment_rows")
 
     # Each alone within its limits, but no digit could be read
-    if not all(isinstance(rows, int) for rows in self.fragment_rows):
-      raise ValueError(
-        f"difficulty: fragment_rows is {self.fragment_rows}, expected whole "
-        "numbers"
-      )
     if self.contrast[0] == 0:
       raise ValueError(
         f"difficulty: contrast is {self.contrast}; a digit of contrast 0 cannot"
@@ -90,33 +74,8 @@ class Difficulty:
         f"difficulty: background up to {self.background[1]} and contrast up to "
         f"{self.contrast[1]} exceed white (1); lower one of them"
       )
-
-    # Single numbers
-    if not _is_finite(self.noise) or not 0 <= self.noise <= 1:
-      raise ValueError(
-        f"difficulty: noise is {self.noise!r}, expected a standard deviation "
-        "in [0, 1]"
-      )
-    if not isinstance(self.fragments, int) or not 0 <= self.fragments <= 64:
-      raise ValueError(
-        f"difficulty: fragments is {self.fragments!r}, expected a whole number "
-        "from 0 to 64"
-      )
-
-  @classmethod
-  def from_config(cls, values: Mapping) -> "Difficulty":
-    """The difficulty that differs from the default in the given fields.
-
-    Raises:
-      ValueError: a key is not a field, or a value is impossible.
-    """
-    fields = [field.name for field in dataclasses.fields(cls)]
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-      raise ValueError(
-        f"difficulty: unknown settings {unknown}, expected some of {fields}"
-      )
-    return cls(**values)
+    self._check_grey("noise")
+    self._check_count("fragments")
 
 
 class Scene(NamedTuple):
@@ -310,7 +269,3 @@ def bell(key, shape):
   total = (bits & 255) + (bits >> 8 & 255) + (bits >> 16 & 255) + (bits >> 24)
   deviation = math.sqrt(4 * (256**2 - 1) / 12)
   return (total.astype(jnp.float32) - 2 * 255) / deviation
-
-
-def _is_finite(value):
-  return isinstance(value, (int, float)) and math.isfinite(value)

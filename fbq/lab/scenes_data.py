@@ -4,19 +4,15 @@ What the network tells decides what it is asked: boxes if it has the outputs of
 YOLOv8, a class map if its output has the classes of pixels.
 """
 
-import functools
 from typing import Any, Literal, Self
 
-import jax
-import jax.numpy as jnp
 import pydantic
 from pydantic import Field
 
-from fbq.config import ConfigError, Seed, Settings
-from fbq.data import canvas, digits, order, scenes
-from fbq.lab.held_out import HeldOut
-from fbq.lab.settings import ValidationShare
-from fbq.lab.task import Task, sized
+from fbq.config import ConfigError
+from fbq.data import canvas, digits, scene_draw, scenes
+from fbq.lab.drawn_digits import DrawnDigits, held_out, resolution_of, source
+from fbq.lab.task import Task
 from fbq.nets.graph import Net
 from fbq.train import feed
 from fbq.train.detection import detection, is_detector, tells_masks
@@ -25,27 +21,20 @@ from fbq.train.segmentation import segmentation
 _BATCH = 48  # divides the 288 scenes of the test
 
 
-class ScenesSettings(Settings):
+class ScenesSettings(DrawnDigits):
   """Several handwritten digits on textured canvases; nothing is downloaded."""
 
   name: Literal["scenes"] = "scenes"
   "Data set."
-  validation_share: ValidationShare = 0.2
-  "Share of the 1,437 source images that are not for testing which is held out \
-  of training, to choose by."
-  split_seed: Seed = 0
-  "Seed of the split by source image."
-  test_seed: Seed = 0
-  "Seed of the scenes of validation and test."
   renders_per_test_group: int = Field(4, ge=1, le=1000)
   "Scenes of validation and test made of each group of source images."
   difficulty: dict[str, Any] = {}
-  "What differs from the default of `fbq.data.scenes.Difficulty`."
+  "What differs from the default of `fbq.data.scene_draw.Difficulty`."
 
   @pydantic.model_validator(mode="after")
   def _is_possible(self) -> Self:
     digits.counts(self.validation_share)
-    scenes.Difficulty.from_config(self.difficulty)
+    scene_draw.Difficulty.from_config(self.difficulty)
     return self
 
 
@@ -55,18 +44,10 @@ def task(settings: ScenesSettings, net: Net) -> Task:
   Raises:
     ConfigError: a network of other images, or of other outputs.
   """
-  resolution = net.input_shape[0]
-  least = 2 * canvas.SOURCE
-  if net.input_shape[1:] != (resolution, 1) or resolution < least:
-    raise ConfigError(
-      f"config.net reads images of {sized(net.input_shape)}, expected square "
-      f"grey ones of {least} pixels or more (in_channels=1)"
-    )
+  resolution = resolution_of(net, 2 * canvas.SOURCE)
   objective, classes, truth_of = _asked(net)
-  difficulty = scenes.Difficulty.from_config(settings.difficulty)
-  load = functools.cache(
-    lambda: digits.load(settings.split_seed, settings.validation_share)
-  )
+  difficulty = scene_draw.Difficulty.from_config(settings.difficulty)
+  load = source(settings)
   counts = digits.counts(settings.validation_share)
   renders = settings.renders_per_test_group
 
@@ -80,24 +61,15 @@ def task(settings: ScenesSettings, net: Net) -> Task:
 
     return sample, feed.nothing
 
-  def held_out(split, count):
-    @functools.cache
-    def rendered():
-      seed = settings.test_seed
+  def split_of(split, count):
+    def draw():
       made = scenes.held_out(
-        load(), split, resolution, difficulty, renders, seed
+        load(), split, resolution, difficulty, renders, settings.test_seed
       )
       return made.images, truth_of(made)
 
-    def batches():
-      everything = rendered()
-      total = len(everything[0])
-      for step in range(order.evaluation_steps(total, _BATCH)):
-        rows, weights = order.evaluation_rows(total, step, _BATCH)
-        images, truth = jax.tree.map(lambda x, rows=rows: x[rows], everything)
-        yield images, truth, jnp.asarray(weights)
-
-    return HeldOut(batches, lambda: scenes.sources(count, difficulty, renders))
+    sources = lambda: scenes.sources(count, difficulty, renders)
+    return held_out(draw, _BATCH, sources)
 
   def calibration_set(key, count):
     made = scenes.calibration_set(key, load(), count, resolution, difficulty)
@@ -109,8 +81,8 @@ def task(settings: ScenesSettings, net: Net) -> Task:
     draws,
     calibration_set,
     lambda: counts[0],
-    held_out("validation", counts[1]),
-    held_out("test", counts[2]),
+    split_of("validation", counts[1]),
+    split_of("test", counts[2]),
     _BATCH,
     f"Scenes of {counts[0]:,} source digits to train on, of {counts[1]:,} "
     f"others to choose by and of {counts[2]:,} more to test on; of these two, "

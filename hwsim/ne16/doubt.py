@@ -7,10 +7,10 @@ nothing here; they are shown beside.
 
 import numpy as np
 
+from hwsim.assumption import Assumption, drawn, ends_of
 from hwsim.ne16.kernels import MODES
 from hwsim.ne16.many import joined
 from hwsim.ne16.target import Constants, Target
-from hwsim.pulp.doubt import Assumption, drawn, ends_of
 
 # Field, low, high, step, source; the cores have the same
 _FIELDS = (
@@ -183,16 +183,7 @@ def _own() -> list[Assumption]:
 def draws(
   target: Target, count: int, seed: int = 0
 ) -> tuple[Constants, dict[str, np.ndarray]]:
-  """Constants of `count` draws, each with a first axis, and what was drawn.
-
-  Args:
-    target: the target, whose own values are not among the draws.
-    count: how many draws.
-    seed: of the random numbers.
-
-  Returns:
-    (constants, {name: [count] or [count, 3]}).
-  """
+  """(constants [count], {name: [count] or [count, 3]}), as of PULP clusters."""
   values = drawn(assumptions(target), count, seed)
   return stacked(target, values), values
 

@@ -9,9 +9,8 @@ together. What runs on the cores takes the compiled programs of
 `hwsim.pulp.many`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-import jax
 import numpy as np
 
 from hwsim import pulp
@@ -19,18 +18,13 @@ from hwsim.latency_table import BITS, Ladder
 from hwsim.ne16.kernels import mode_of
 from hwsim.ne16.target import GAP9_NE16, Constants, Target
 from hwsim.ne16.timeline import layer_cycles
-from hwsim.pulp.many import Tables
+from hwsim.pulp.many import Tables, joined
 from hwsim.workload import Layer, Workload
 
 
 def stack(targets: Sequence[Target]) -> Constants:
   """The constants of `H` targets: each an array with a first axis [H]."""
   return joined(target.constants for target in targets)
-
-
-def joined(parts: Iterable[Constants]) -> Constants:
-  """Constants with a first axis each, one behind the other."""
-  return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
 
 def latency_tables(workload: Workload, constants: Constants) -> Tables:

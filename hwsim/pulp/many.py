@@ -11,7 +11,7 @@ in chunks of one size, so that each program is compiled once.
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -27,6 +27,8 @@ from hwsim.pulp import geometry, table, timeline
 from hwsim.pulp.geometry import Geometry
 from hwsim.pulp.target import Constants, Target
 from hwsim.workload import Layer, Workload
+
+T = TypeVar("T")
 
 # What decides how a layer is cut
 MEMORIES = (
@@ -58,8 +60,8 @@ def stack(targets: Sequence[Target]) -> Constants:
   )
 
 
-def joined(parts: Iterable[Constants]) -> Constants:
-  """Constants with a first axis each, one behind the other."""
+def joined(parts: Iterable[T]) -> T:
+  """Constants of a family with a first axis each, one behind the other."""
   return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
 

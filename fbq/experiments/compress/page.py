@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from fbq.experiments.compress import chosen_by, pictures
+from fbq.experiments.compress.pictures import AXES
 from fbq.experiments.compress.results import Compressed
 from fbq.report import (
   blocks,
   cells,
   page,
-  picture,
   points_page,
   points_tables,
   records,
@@ -17,13 +18,6 @@ from fbq.report.assignments import Assignments
 from fbq.report.records import Point
 from fbq.report.run import Run
 from fbq.train.log import Log
-
-# What budgets are of -> (heading, order, unit, name of the axis)
-_AXES = {
-  "cycles": ("cycles", "fastest", 1e6, "cycles per input (millions)"),
-  "weight_bytes": ("flash", "smallest", 1e3, "weights (kB)"),
-  "peak_activation_bytes": ("L2", "leanest", 1e3, "activations at once (kB)"),
-}
 
 
 def write(results: Compressed, run: Run, workdir: Path) -> None:
@@ -84,7 +78,7 @@ def _why(results: Compressed) -> str:
 def _blocks(results: Compressed) -> list[blocks.Block]:
   found = results.assignments
   best = found.best.point
-  over, order, *_ = _AXES[found.cost]
+  over, order, *_ = AXES[found.cost]
   return [
     blocks.Answer(
       [answer(results)],
@@ -98,7 +92,7 @@ def _blocks(results: Compressed) -> list[blocks.Block]:
     blocks.Section(
       f"How far from the float network, over {over}",
       [
-        blocks.Picture(_picture(results), "front.svg"),
+        blocks.Picture(pictures.front(results), "front.svg"),
         blocks.note(
           "KL divergence in nats of class probabilities on the inputs that "
           "chose, the mean over inputs. Squares: the same bits everywhere; the "
@@ -113,7 +107,7 @@ def _blocks(results: Compressed) -> list[blocks.Block]:
       "layers",
     ),
     _integers(results),
-    _chosen_by(results),
+    chosen_by.section(results),
     blocks.Section(
       "Every other assignment",
       [
@@ -220,58 +214,7 @@ def _table(results: Compressed) -> blocks.Table:
       lambda p: ", ".join(f"{k} {v}" for k, v in p.detail.items()),
     ),
     marks=lambda p: "best" if p == best.point else "",
-    label=f"assignments, {_AXES[found.cost][1]} first",
-  )
-
-
-def _picture(results: Compressed) -> str:
-  figure = picture.new(9, 4.6)
-  axes = figure.subplots()
-  picture.bare(axes, "both")
-  found = results.assignments
-  best = found.best.point
-  _, _, scale, name = _AXES[found.cost]
-  styles = (
-    ("search", "o", picture.BLUE, "chosen exactly under a budget"),
-    ("baseline", "s", picture.SOFT, "the same bits everywhere"),
-  )
-
-  def place(p):  # On a logarithmic axis 0 has no place
-    cost = records.cost_of(p, found.cost) / scale
-    return cost, max(results.closeness[p.name].validation_kl, 1e-6)
-
-  for kind, marker, color, label in styles:
-    group = [p for p in found.points if p.kind == kind]
-    if group:
-      xs, ys = zip(*map(place, group), strict=True)
-      [line] = axes.plot(
-        xs, ys, marker, color=color, markersize=7, label=label, zorder=3
-      )
-      picture.title(line, [_said(results, p) for p in group])
-  [star] = axes.plot(
-    *place(best),
-    "*",
-    color=picture.AMBER,
-    markeredgecolor=picture.INK,
-    markersize=16,
-    label="recommended",
-    zorder=4,
-  )
-  picture.title(star, [f"recommended: {_said(results, best)}"])
-  axes.set_yscale("log")
-  axes.set_xlabel(name)
-  axes.set_ylabel("KL divergence from float (nats)")
-  picture.heading(axes, f"{found.network} on {found.target}")
-  picture.legend(figure, axes, 3, "lower center")
-  return picture.svg(figure, f"KL divergence from float over {name}")
-
-
-def _said(results: Compressed, point: Point) -> str:
-  close = results.closeness[point.name]
-  return (
-    f"{point.name}: {point.cycles:,} cycles, "
-    f"{point.weight_bytes / 1e3:.1f} kB, {close.kl:.2g} nats, "
-    f"{close.agreement:.2%} of float's classes"
+    label=f"assignments, {AXES[found.cost][1]} first",
   )
 
 
@@ -296,72 +239,3 @@ def _integers(results: Compressed) -> blocks.Section:
       blocks.Text(reason, lead=f"No {part}:") for part, reason in why.items()
     ]
   return blocks.Section("In integers", parts)
-
-
-def _chosen_by(results: Compressed) -> blocks.Section:
-  bits = sorted({b for by_bits in results.harm.values() for b in by_bits})
-  correlation = (
-    "not defined here"
-    if results.correlation is None
-    else f"{results.correlation:.2f}"
-  )
-  rounded = [row for row in results.roundings if row.error is not None]
-  parts: list[blocks.Block] = [
-    blocks.Text(
-      "Harm is the KL divergence in nats that a precision of one tensor alone "
-      f"causes on {results.calibration_images:,} calibration inputs, all "
-      f"others at 8 bits: {results.passes} passes. Under each budget the "
-      "assignment of least sum is found exactly. That is the best network as "
-      "far as harms add up: the rank correlation of the sums with the "
-      f"divergence that the assignments came to is {correlation}."
-    ),
-    blocks.Details(
-      "Harm of every precision of every tensor",
-      [
-        blocks.Table(
-          [
-            blocks.Column("tensor"),
-            *(blocks.number(f"{b} bits", "{:.2g}") for b in bits),
-          ],
-          [
-            [site, *(by_bits.get(b) for b in bits)]
-            for site, by_bits in results.harm.items()
-          ],
-          label="harm",
-        )
-      ],
-    ),
-  ]
-  if rounded:
-    parts.append(_roundings(rounded))
-  if results.notes:
-    parts.append(blocks.Bullets(results.notes))
-  return blocks.Section("What they were chosen by", parts)
-
-
-def _roundings(rows) -> blocks.Details:
-  """What rounding for the outputs saves of their error."""
-  bits = sorted({row.bits for row in rows})
-  layers = list(dict.fromkeys(row.layer for row in rows))
-  share = {
-    (row.layer, row.bits): row.error / row.nearest_error
-    for row in rows
-    if row.nearest_error
-  }
-  return blocks.Details(
-    "What AdaRound leaves of each layer's error",
-    [
-      blocks.Table(
-        [
-          blocks.Column("layer"),
-          *(blocks.number(f"{b} bits", "{:.2f}") for b in bits),
-        ],
-        [[name, *(share.get((name, b)) for b in bits)] for name in layers],
-        label="error of outputs as a share of that of rounding to the nearest",
-      ),
-      blocks.note(
-        "Squared error of the layer's outputs over that of rounding to the "
-        "nearest in the same ranges, the mean left out, which the bias takes."
-      ),
-    ],
-  )

@@ -10,33 +10,22 @@ that was stopped goes on from the layer or the point it was at.
 import dataclasses
 from collections.abc import Mapping
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from fbq import precision
-from fbq.experiments.compress import budgets, integers
+from fbq.experiments.compress import budgets, integers, judging, stages
 from fbq.experiments.compress.config import Compress
 from fbq.experiments.compress.results import (
-  Closeness,
   Compressed,
   LayerRounding,
 )
 from fbq.lab import over_seeds, points, rounded_point
 from fbq.lab import subject as subject_lib
-from fbq.lab.held_out import independent
-from fbq.lab.judgement import Judgement
-from fbq.lab.kept import KeptNumbers, kept_arrays
 from fbq.lab.lab import Lab
-from fbq.lab.rounded_judge import RoundedJudge, in_batches
+from fbq.lab.rounded_judge import RoundedJudge
 from fbq.lab.subject import Subject
-from fbq.model import Model
-from fbq.ptq import calibration, one_pass, rounded_layers
-from fbq.ptq.rounded_layers import MOST_BITS, RoundedLayer
+from fbq.ptq.rounded_layers import RoundedLayer
 from fbq.report.records import Cost
-from fbq.schemes.fixed import Fixed
-from fbq.search import problem, sensitivity, value
-from fbq.train.evaluation import Judged
+from fbq.search import value
 from hwsim import latency_io
 
 # What budgets are of -> what of the recommended point is to be least
@@ -55,11 +44,13 @@ def run(settings: Compress, lab: Lab) -> Compressed:
   with lab.clock.measure("inputs"):
     subject = subject_lib.of(settings)
     rounded_point.refuse_changed(lab.workdir, subject)
-  in_float = _in_float(lab, subject)
+  in_float = stages.in_float(lab, subject)
   validation, test = rounded_point.labelled(subject, *in_float[1:])
   lab.adopt(lab.net, rounded_point.task_of(lab.net, validation, test))
   labels = validation.labels if subject.has_labels else None
-  doubts = _doubts(in_float[1], labels) + _border(subject, in_float[2])
+  doubts = judging.doubts(in_float[1], labels) + judging.border(
+    subject, in_float[2]
+  )
   for doubt in doubts:
     lab.log.say(f"warning: {doubt}")
 
@@ -74,12 +65,12 @@ def run(settings: Compress, lab: Lab) -> Compressed:
   ]
   batches = [x for x in batches if len(x) == len(batches[0])]
   with lab.clock.measure("calibration"):
-    ranges = _ranges(settings, lab, subject, batches)
+    ranges = stages.ranges(settings, lab, subject, batches)
 
   # ---- Every layer at every precision of weights, each once
   ladder = lab.ladder.weights
   with lab.clock.measure("rounding"):
-    layers = _round(settings, lab, subject, ranges, batches)
+    layers = stages.round_layers(settings, lab, subject, ranges, batches)
   judge = RoundedJudge(
     lab.net,
     subject.variables,
@@ -93,7 +84,7 @@ def run(settings: Compress, lab: Lab) -> Compressed:
 
   # ---- What every precision of every tensor harms, alone
   with lab.clock.measure("sensitivities"):
-    harm, passes = _harm(lab, judge)
+    harm, passes = stages.harm(lab, judge)
 
   # ---- The exact choice under every budget, and uniform networks beside
   with lab.clock.measure("exact choice"):
@@ -104,13 +95,15 @@ def run(settings: Compress, lab: Lab) -> Compressed:
 
   # ---- Each different one with its means set right, and judged
   with lab.clock.measure("points"):
-    logits = _points(settings, lab, subject, judge, found, validation, test)
+    logits = stages.logits_of_points(
+      settings, lab, subject, judge, found, validation, test
+    )
   judged = {
-    name: _judgement([v, t], (validation, test))
+    name: judging.judgement([v, t], (validation, test))
     for name, (v, t) in logits.items()
   }
   closeness = {
-    name: _closeness(in_float[1:], both) for name, both in logits.items()
+    name: judging.closeness(in_float[1:], both) for name, both in logits.items()
   }
   for name in found:
     lab.log.say(
@@ -124,11 +117,11 @@ def run(settings: Compress, lab: Lab) -> Compressed:
     for name, most in plan.budgets.items()
   }
   for name, assignment in found.items():
-    if broken := _broken(plan, assignment):
+    if broken := judging.broken(plan, assignment):
       details[name] = {**details.get(name, {}), "breaks": broken}
   one = over_seeds.OneSeed(
     settings.seed,
-    _judgement(in_float[1:], (validation, test)),
+    judging.judgement(in_float[1:], (validation, test)),
     found,
     judged,
     details,
@@ -157,7 +150,7 @@ def run(settings: Compress, lab: Lab) -> Compressed:
     passes,
     len(subject.calibration),
     tuple(_roundings(layers, ladder)),
-    _correlation(lab, harm, found, closeness),
+    judging.correlation(lab, harm, found, closeness),
     {
       name: budgets.microjoules_of(settings, lab, point.cycles)
       for name, point in kept.items()
@@ -166,250 +159,6 @@ def run(settings: Compress, lab: Lab) -> Compressed:
     made,
     subject.notes,
   )
-
-
-# ---- What is kept in the workdir
-
-
-def _doubts(logits: np.ndarray, labels: np.ndarray | None) -> list[str]:
-  """What makes the float network itself doubtful on these inputs."""
-  said = logits.argmax(-1)
-  most = np.bincount(said).max() / len(said)
-  cure = "Check normalization and the order of channels"
-  if labels is not None:
-    right = np.mean(said == labels)
-    if right > np.bincount(labels).max() / len(labels):
-      return []
-    return [
-      f"the float network is right for {right:.1%} of the inputs, no more than "
-      f"one class always. {cure}, and how labels are numbered: nothing that "
-      "follows tells what fewer bits cost."
-    ]
-  if most <= 0.95:
-    return []
-  return [
-    f"the float network gives {most:.0%} of the inputs one class, which any "
-    f"network can agree with. {cure}, or give other inputs."
-  ]
-
-
-def _border(subject: Subject, logits: np.ndarray) -> list[str]:
-  """What another border of images than the file's changes of the network."""
-  if subject.in_file is None:
-    return []
-  net, variables = subject.in_file
-  forward = jax.jit(lambda x: Model(net).apply(variables, x, False))
-  given = in_batches(forward, subject.test.images, 32)
-  found = sensitivity.compare(given, logits, given.argmax(-1))
-  same = np.mean(given.argmax(-1) == logits.argmax(-1))
-  return [
-    f"images have a black border, where the file has {net.image_zero}: that "
-    f"alone leaves {same:.1%} of the inputs that are reported their class, at "
-    f"{found.kl:.2g} nats from the file's network in float; all else is "
-    "compared with the float network that has this border."
-  ]
-
-
-def _in_float(lab: Lab, subject: Subject) -> list[np.ndarray]:
-  """Logits of the float network: calibration, validation, test."""
-  parts = {
-    "calibration": subject.calibration,
-    "validation": subject.validation.images,
-    "test": subject.test.images,
-  }
-
-  def make():
-    forward = jax.jit(lambda v, x: Model(lab.net).apply(v, x, False))
-    run = lambda x: forward(subject.variables, x)
-    return {name: in_batches(run, x, 32) for name, x in parts.items()}
-
-  stored = kept_arrays(lab.workdir / rounded_point.FLOAT, make)
-  return [stored[name] for name in parts]
-
-
-def _ranges(settings, lab: Lab, subject: Subject, batches):
-  """{site: {bits: range}} of activations; bits are those of the hardware."""
-  bits = sorted({*lab.ladder.activations, MOST_BITS})
-
-  def make():
-    given = subject.ranges if settings.ranges == "file" else {}
-    seen = {}
-    if settings.ranges != "file":
-      observe = calibration.observer(lab.net)
-      seen = calibration.calibrate(observe, subject.variables, batches)
-    rule = settings.ranges
-    found = calibration.ranges(
-      lab.net, seen, bits, rule, settings.percent, given
-    )
-    return {
-      f"{site}|{b}": range_
-      for site, by_bits in found.items()
-      for b, range_ in by_bits.items()
-    }
-
-  found: dict[str, dict[int, np.ndarray]] = {}
-  for key, range_ in kept_arrays(
-    lab.workdir / "calibration/ranges.npz", make
-  ).items():
-    site, _, b = key.partition("|")
-    found.setdefault(site, {})[int(b)] = range_
-  return found
-
-
-def _round(
-  settings, lab: Lab, subject: Subject, ranges, batches
-) -> dict[str, RoundedLayer]:
-  """{layer: its weights at every precision}, each layer kept when it is done.
-
-  Layers behind those that are kept are rounded for the same inputs.
-  """
-  net, params = lab.net, subject.variables["params"]
-  nodes = [node for node in net.nodes if node.has_weights]
-  ladder = lab.ladder.weights
-  if settings.weights == "nearest":
-    return {
-      node.name: rounded_layers.nearest(
-        node, np.asarray(params[f"{node.name}_kernel"]), ladder
-      )
-      for node in nodes
-    }
-
-  with lab.log.bar(f"rounding of {net.name}", len(nodes), 0) as move:
-    done = 0
-
-    def kept(name, make):
-      nonlocal done
-      path = lab.workdir / "rounded" / f"{name}.npz"
-      found = kept_arrays(path, lambda: make()._asdict())
-      done += 1
-      move(done, {})
-      return RoundedLayer(**found)
-
-    return rounded_layers.round_layers(
-      net,
-      subject.variables,
-      ranges,
-      ladder,
-      batches,
-      settings.rounding_steps,
-      kept,
-    )
-
-
-def _harm(lab: Lab, judge: RoundedJudge):
-  """({site: {bits: KL}}, forward passes), each site kept when it is done."""
-  stored = KeptNumbers(lab.workdir / "sensitivities.json")
-  count, done = len(lab.net.workload.sites), 0
-  with lab.log.bar(f"sensitivities of {lab.net.name}", count, 0) as move:
-
-    def kept(site, make):
-      nonlocal done
-      found = stored.of(
-        site, lambda: {b: change._asdict() for b, change in make().items()}
-      )
-      done += 1
-      move(done, {})
-      return {
-        int(b): sensitivity.OutputChange(**change)
-        for b, change in found.items()
-      }
-
-    found = sensitivity.sensitivities(judge, ladder=lab.ladder, kept=kept)
-  return found.of("kl"), found.passes
-
-
-def _points(
-  settings, lab: Lab, subject: Subject, judge: RoundedJudge, found, *parts
-) -> dict[str, list[np.ndarray]]:
-  """{name: logits of each part}; each different assignment once."""
-  result: dict[str, list[np.ndarray]] = {}
-  with lab.log.bar(f"points of {lab.net.name}", len(found), 0) as move:
-    for number, (name, assignment) in enumerate(found.items(), 1):
-
-      def make(assignment=assignment):
-        at = _variables(settings, lab, subject, judge, assignment)
-        return rounded_point.packed(at, assignment) | {
-          f"logits{i}": judge.logits(assignment, at, part.images)
-          for i, part in enumerate(parts)
-        }
-
-      digest = points.digest(lab.net, assignment)
-      path = rounded_point.path_of(lab.workdir, digest)
-      stored = kept_arrays(path, make)
-      result[name] = [stored[f"logits{i}"] for i in range(len(parts))]
-      move(number, {})
-  return result
-
-
-def _variables(settings, lab: Lab, subject, judge, assignment):
-  """Variables of an assignment, with its means set right."""
-  at = judge.at(assignment)
-  if not settings.correct:
-    return at
-  return one_pass.correct(
-    lab.net,
-    Fixed(),
-    at,
-    subject.variables,
-    jnp.asarray(subject.calibration),
-    jnp.asarray(judge.bits(assignment)),
-  )
-
-
-# ---- How points are judged
-
-
-def _judgement(logits, parts) -> Judgement:
-  return Judgement(
-    *(
-      Judged(
-        found.argmax(-1) == np.asarray(part.labels),
-        independent(len(found)),
-      )
-      for found, part in zip(logits, parts, strict=True)
-    )
-  )
-
-
-def _closeness(in_float, logits) -> Closeness:
-  """KL divergence and agreement, in validation and test."""
-  kl = [
-    sensitivity.compare(reference, found, reference.argmax(-1)).kl
-    for reference, found in zip(in_float, logits, strict=True)
-  ]
-  same = logits[1].argmax(-1) == in_float[1].argmax(-1)
-  return Closeness(kl[1], float(same.mean()), kl[0])
-
-
-def _broken(plan: budgets.Plan, assignment: precision.Precision) -> str:
-  """What of the limits and bounds an assignment does not keep."""
-  costs = problem.evaluate(plan.problem, assignment).costs
-  broken = [
-    f"the limit on {name}"
-    for name, most in plan.problem.limits.items()
-    if costs[name][0] > most
-  ]
-  allowed = zip(plan.problem.groups, plan.problem.allowed, strict=True)
-  if any(assignment[s] not in bits for group, bits in allowed for s in group):
-    broken.append("bounds")
-  return ", ".join(broken)
-
-
-def _correlation(lab: Lab, harm, found, closeness) -> float | None:
-  """Rank correlation of the sum of harms with what points came to."""
-  from scipy import stats
-
-  different = {
-    points.digest(lab.net, bits): (
-      sum(harm[site][b] for site, b in bits.items()),
-      closeness[name].validation_kl,
-    )
-    for name, bits in found.items()
-  }
-  sums, divergences = zip(*different.values(), strict=True)
-  if len(set(sums)) < 3 or len(set(divergences)) < 3:
-    return None
-  return float(stats.spearmanr(sums, divergences).statistic)
 
 
 def _roundings(layers: Mapping[str, RoundedLayer], ladder):

@@ -61,7 +61,7 @@ class Worth(NamedTuple):
   """What an assumption is worth.
 
   Attributes:
-    name, center, low, high, source: as `hwsim.pulp.doubt.Assumption`.
+    name, center, low, high, source: as `hwsim.assumption.Assumption`.
     slope: change of the best network's cycles over the range by the derivative;
       None for memories, and on NE16, whose simulator is not derived.
     swing: the same as simulated at both ends, all else being as it is.

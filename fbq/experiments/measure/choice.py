@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from fbq import precision
-from fbq.deploy.onnx_mixed import FLOAT, LADDER
+from fbq.deploy.mixed_layers import FLOAT, LADDER
 from fbq.experiments.measure import table
 from fbq.experiments.measure.table import Costs
 from fbq.nets.graph import Net

@@ -6,7 +6,7 @@ import importlib.util
 from pydantic import Field
 
 from fbq.config import ConfigError, Seed
-from fbq.deploy import onnx_mixed
+from fbq.deploy import mixed_layers
 from fbq.experiments.measure import inputs
 from fbq.lab.lab import Lab
 from fbq.lab.settings import FloatNet
@@ -55,7 +55,7 @@ def check(settings: Measuring, lab: Lab) -> None:
       "pip install 'fbq[deploy]'"
     )
   try:
-    onnx_mixed.check_supported(lab.net)
+    mixed_layers.check_supported(lab.net)
   except ValueError as error:
     raise ConfigError(f"config.net: {error}") from error
   inputs.pictures(settings, lab.net)

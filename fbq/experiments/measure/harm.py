@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from fbq import precision
-from fbq.deploy import onnx_mixed, onnx_timing
-from fbq.deploy.onnx_mixed import LADDER, FloatNet
+from fbq.deploy import mixed_layers, onnx_mixed, onnx_timing
+from fbq.deploy.mixed_layers import LADDER
+from fbq.deploy.onnx_mixed import FloatNet
 from fbq.nets.graph import INPUT
 
 Progress = Callable[[int, int], None]
@@ -22,7 +23,7 @@ def choices(network: FloatNet) -> dict[str, tuple[int, ...]]:
     layer = site.removesuffix(".weight")
     linear = layer != site and net.node[layer].op == "linear"
     rungs = LADDER.weights if linear else LADDER.activations
-    found[site] = tuple(bits for bits in rungs if bits < onnx_mixed.FLOAT)
+    found[site] = tuple(bits for bits in rungs if bits < mixed_layers.FLOAT)
   return found
 
 
@@ -54,7 +55,7 @@ def measure(
     images: uint8 [B, C, H, W].
     progress: told how many sites are done, and how many there are.
   """
-  float_ = precision.uniform(network.net, onnx_mixed.FLOAT)
+  float_ = precision.uniform(network.net, mixed_layers.FLOAT)
   expected = logits(network, float_, images)
   found = {}
   tried = choices(network)
@@ -62,6 +63,6 @@ def measure(
     found[site] = {
       bits: noise(logits(network, float_ | {site: bits}, images), expected)
       for bits in rungs
-    } | {onnx_mixed.FLOAT: 0.0}
+    } | {mixed_layers.FLOAT: 0.0}
     progress(i + 1, len(tried))
   return found

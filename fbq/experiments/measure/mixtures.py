@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from fbq import precision
-from fbq.deploy import onnx_mixed
+from fbq.deploy import mixed_layers
 from fbq.nets.graph import Net
 
 _CANDIDATES = 20  # of which the one that shows most that is new is taken
@@ -18,7 +18,7 @@ _CANDIDATES = 20  # of which the one that shows most that is new is taken
 
 def uniform(net: Net) -> dict[str, dict[str, int]]:
   """The uniform networks: integers, float, and float with 4-bit weights."""
-  float_ = precision.uniform(net, onnx_mixed.FLOAT)
+  float_ = precision.uniform(net, mixed_layers.FLOAT)
   weights = [site for site in net.workload.sites if site.endswith(".weight")]
   return {
     "int8": precision.uniform(net, 8),
@@ -53,7 +53,7 @@ def one_way(net: Net, bits: Mapping[str, int]) -> dict[tuple[str, bool], int]:
   Without tensors that are converted forth and back.
   """
   counts: dict[tuple[str, bool], int] = {}
-  for tensor, _, to_integers in onnx_mixed.conversions(net, bits):
+  for tensor, _, to_integers in mixed_layers.conversions(net, bits):
     counts[tensor, to_integers] = counts.get((tensor, to_integers), 0) + 1
   return {
     (tensor, way): count
@@ -67,7 +67,7 @@ def _random(net: Net, random: np.random.Generator) -> dict[str, int]:
   bits = precision.uniform(net, 8)
   for node in net.nodes:
     if node.has_weights:
-      bits[f"{node.name}.weight"] = int(random.choice((8, onnx_mixed.FLOAT)))
+      bits[f"{node.name}.weight"] = int(random.choice((8, mixed_layers.FLOAT)))
   for site, wanted in _wanted(net, bits):
     if site not in net.fixed_bits:
       bits[site] = int(random.choice(sorted(wanted)))
@@ -82,7 +82,7 @@ def _wanted(net, bits) -> Iterator[tuple[str, set[int]]]:
   wanted: dict[str, set[int]] = {}
   for node in net.nodes:
     sites = [net.site_of[name] for name in (*node.inputs, node.name)]
-    both = {8, onnx_mixed.FLOAT}
+    both = {8, mixed_layers.FLOAT}
     own = {bits[f"{node.name}.weight"]} if node.has_weights else both
     for site in sites:
       if site is not None:

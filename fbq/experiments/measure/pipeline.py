@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fbq.deploy import onnx_mixed, onnx_timing
+from fbq.deploy import mixed_layers, onnx_mixed, onnx_timing
 from fbq.deploy.onnx_timing import Part, Timed, Whole
 from fbq.experiments.measure import (
   choice,
@@ -91,7 +91,7 @@ def run(
     found = choice.chosen(net, latency, choosing)
   (workdir / "precision").mkdir(exist_ok=True)
   for name, bits in found.items():
-    text = to_json(net, bits, onnx_mixed.LADDER)
+    text = to_json(net, bits, mixed_layers.LADDER)
     write_atomically(workdir / "precision" / f"{_file_of(name)}.json", text)
 
   # ---- What was chosen, built and timed whole, in turn
@@ -183,8 +183,8 @@ def _chosen(net, costs, name, bits, width, whole, at) -> Chosen:
     integer_layers=kinds.count(8),
     float_layers=kinds.count(32),
     four_bit_layers=kinds.count(4),
-    conversions=len(onnx_mixed.conversions(net, bits)),
-    weight_bytes=onnx_mixed.weight_bytes(net, bits),
+    conversions=len(mixed_layers.conversions(net, bits)),
+    weight_bytes=mixed_layers.weight_bytes(net, bits),
     noise=0.0,
   )
 

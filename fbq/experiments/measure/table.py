@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fbq.deploy import onnx_mixed
-from fbq.deploy.onnx_mixed import LADDER
+from fbq.deploy import mixed_layers
+from fbq.deploy.mixed_layers import LADDER
 from fbq.deploy.onnx_timing import Timed, Whole
 from fbq.experiments.measure.mixtures import one_way
 from fbq.nets.graph import Net
@@ -45,7 +45,7 @@ def kind_of(net: Net, bits: Bits, layer: str) -> int:
   node = net.node[layer]
   if node.has_weights:
     return bits[f"{layer}.weight"]
-  return 8 if onnx_mixed.is_integer(net, bits, node) else onnx_mixed.FLOAT
+  return 8 if mixed_layers.is_integer(net, bits, node) else mixed_layers.FLOAT
 
 
 def costs_of(
@@ -116,7 +116,7 @@ def _moves(net, mixtures, found, kernels) -> dict[tuple[str, bool], float]:
 
 def _converted(net, bits) -> set[str]:
   """Tensors that some layer converts."""
-  return {tensor for tensor, _, _ in onnx_mixed.conversions(net, bits)}
+  return {tensor for tensor, _, _ in mixed_layers.conversions(net, bits)}
 
 
 def percentile_of(wholes: Sequence[Whole]) -> int:
@@ -177,7 +177,7 @@ def predicted_ns(net: Net, costs: Costs, bits: Bits) -> float:
   )
   moves = (
     costs.moves[tensor, way]
-    for tensor, _, way in onnx_mixed.conversions(net, bits)
+    for tensor, _, way in mixed_layers.conversions(net, bits)
   )
   return sum(layers) + sum(moves)
 

@@ -4,9 +4,10 @@ import dataclasses
 from pathlib import Path
 
 from fbq.experiments.profile import pictures, results
+from fbq.experiments.profile.costs import Cost, short
 from fbq.experiments.profile.plateaus import Plateau, plateaus
 from fbq.experiments.profile.published import PUBLISHED
-from fbq.experiments.profile.results import Cost, Profile, short
+from fbq.experiments.profile.results import Profile
 from fbq.lab import intervals
 from fbq.report import blocks, cells, page
 from fbq.report.run import Run

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fbq.experiments.profile.results import Cost, Profile, short
+from fbq.experiments.profile.costs import Cost, short
+from fbq.experiments.profile.results import Profile
 from fbq.report import picture
 
 _COLORS = (picture.BLUE, picture.AMBER, picture.GREEN)

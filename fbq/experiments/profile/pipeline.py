@@ -14,13 +14,8 @@ import numpy as np
 from fbq import nets, precision
 from fbq.experiments.profile import config, published
 from fbq.experiments.profile.config import Profiling
-from fbq.experiments.profile.results import (
-  Cost,
-  Gain,
-  Profile,
-  Whole,
-  short,
-)
+from fbq.experiments.profile.costs import Cost, Gain, Whole, short
+from fbq.experiments.profile.results import Profile
 from fbq.lab.causes import why
 from fbq.lab.intervals import Interval, interval, why_outside
 from fbq.lab.lab import Lab

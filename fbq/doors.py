@@ -21,6 +21,7 @@ _RULES = "fbq.quantizers.qat_rules"
 #   layout       a function (net) -> {node: its module in a checkpoint}, see
 #                `fbq.train.layouts.layout_of`
 #   target       one of `hwsim.targets.Target`
+#   mx_target    `hwsim.mx.Target`, whose unit multiplies blocks
 #   rule         `fbq.quantizers.qat_rules.Rule`
 #   strategy     `fbq.lab.strategies.Search`, `Valuation` or `Order`
 KNOWN: dict[str, dict[str, str]] = {
@@ -75,6 +76,10 @@ KNOWN: dict[str, dict[str, str]] = {
       *("kl-exact", "loss-exact", "free-bits-tensors", "by-macs", "random"),
     )
   },
+  "mx_target": {
+    "mxdotp": "hwsim.mx:MXDOTP",
+    "vmxdotp": "hwsim.mx:VMXDOTP",
+  },
   "target": {
     "gap9_ne16": "hwsim.ne16:GAP9_NE16",
     "xpulp_v2": "hwsim.pulp:XPULP_V2",
@@ -89,6 +94,7 @@ KNOWN: dict[str, dict[str, str]] = {
 _CLASSES = {
   "data": "fbq.lab.data:DataSet",
   "experiment": "fbq.lab.experiment:Experiment",
+  "mx_target": "hwsim.mx:Target",
   "rule": f"{_RULES}:Rule",
   "target": "hwsim.targets:Target",
 }

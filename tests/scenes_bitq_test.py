@@ -13,7 +13,7 @@ from fbq.lab import experiment
 
 CONFIG = "tests/configs/tiny_scenes.py"
 # A single block size: tables of all formats take seconds
-WORDS = {"BitQ8": dict(bits=8, exponent_bits=(2, 3), block_sizes=(16,))}
+WORDS = {"BitQ8": dict(bits=8, exponent_bits=(2, 3, 4), block_sizes=(16,))}
 
 
 @pytest.fixture(scope="module")

@@ -37,10 +37,10 @@ KNOWN: dict[str, dict[str, str]] = {
     **{
       name: f"{_NETS}:{name}"
       for name in (
-        *("convnext", "ds_cnn", "efficientnet_lite0", "googlenet"),
+        *("convnext", "ds_cnn", "efficientnet_lite0", "fcn", "googlenet"),
         *("inception_v3", "mobilenet_v1", "mobilenet_v2", "nasnet_mobile"),
         *("resnet8", "resnet18", "resnet50", "resnet50_v2"),
-        *("resnet152", "resnet152_v2", "unet", "vgg9"),
+        *("resnet152", "resnet152_v2", "ssd", "unet", "vgg9"),
         *("vit", "vit_segmenter", "yolov8"),
       )
     },

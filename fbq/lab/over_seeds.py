@@ -92,6 +92,7 @@ def assignments(
     clock_hertz=costs.target.frequency_hz if costs.target else None,
     assumptions=tuple(_assumptions(lab, seeds)),
     warnings=tuple(text for one in seeds for text in one.warnings),
+    metric=task.objective.metric_name,
   )
 
 

@@ -124,17 +124,12 @@ def comparison(
     pairs = zip(
       jax.tree.leaves(reference), jax.tree.leaves(outputs), strict=True
     )
-    squares = np.array(
-      [
-        [
-          np.sum(np.square(y - x, dtype=np.float64)),
-          np.sum(np.square(x)),
-          x.size,
-        ]
-        for x, y in pairs
-      ]
-    ).sum(0)
-    noise, signal, numbers = map(float, squares)
+    noise = signal = numbers = 0.0
+    for before, after in pairs:
+      before, after = np.float64(before), np.float64(after)
+      noise += float(np.sum((after - before) ** 2))
+      signal += float(np.sum(before**2))
+      numbers += before.size
     if noise == 0:
       return NO_CHANGE
     count = len(jax.tree.leaves(reference)[0])

@@ -31,7 +31,9 @@ def get_config(words: str = "") -> ConfigDict:
     difficulty=dict(objects=(1, 2), fragments=1),
   )
   config.float_training.optimizer = "adamw"
-  if not is_exact:
+  if is_exact:
+    config.budgets = (1.0,)
+  else:
     config.search.aim.targets = (0.6,)
     config.search.locked = (False,)
   config.uniform_baselines = (8, 2)

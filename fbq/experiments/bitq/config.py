@@ -223,14 +223,19 @@ def check(settings: BitQ, lab: Lab) -> None:
   widths = getattr(word, field)
   expected = "two or more for the shortest word, to measure what noise costs"
   require(len(widths) >= 2, f"words.{name}.{field}", widths, expected)
-  several = {f for word in settings.words.values() for f in word.grid}
+  several: set[BlockFormat] = set()
+  for name, word in settings.words.items():
+    try:
+      several.update(word.grid)
+    except ValueError as error:
+      raise ConfigError(f"config.words.{name}: {error}") from error
+    _check_unit(name, word, cluster)
   measured = settings.losses.measured_formats
   expected = f"less than the {len(several)} formats of words: some are held out"
   require(
     measured < len(several), "losses.measured_formats", measured, expected
   )
   for name, word in settings.words.items():
-    _check_unit(name, word, cluster)
     try:
       cost_table(word, lab.net.workload, settings.memory_bytes, cluster)
     except (ValueError, OverflowError) as error:

@@ -12,8 +12,9 @@ YOLOv8 concatenates and enlarges, U-Net too, the transformer multiplies
 activations, so that those have cycles only where a board was measured
 (`--config.target= --config.measured_latency=FILE`).
 
-Full: three seeds, meant for a GPU; not run. `:short`: one seed. `:smoke`: every
-stage for a few steps, minutes. configs/scenes_exact.py has the same words.
+Full: three seeds, meant for a GPU. `:short`: one seed. `:smoke`: every stage
+for a few steps, minutes; it alone has been run (fcn, to the end), so what the
+others reach is not known. configs/scenes_exact.py has the same words.
 """
 
 from typing import Any, NamedTuple

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.hwsim import mobilenet_v1, report
 from configs import digits_bitq
 from fbq import config
-from fbq.experiments.bitq.config import BitQ, movement
+from fbq.experiments.bitq.config import BitQ, cost_table
 from fbq.lab import networks
 from fbq.search import bitq, exact, milp
 from fbq.search.problem import SIZE, make
@@ -102,7 +102,7 @@ def formats(name):
   settings = config.of(BitQ, digits_bitq.get_config(name))
   net = networks.build(settings.net).workload
   word = settings.words["BitQ8"]
-  table = movement(word, net, settings.memory_bytes)
+  table = cost_table(word, net, settings.memory_bytes)
   random = np.random.default_rng(0)
   losses = {
     site: {

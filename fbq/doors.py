@@ -21,6 +21,7 @@ _RULES = "fbq.quantizers.qat_rules"
 #   layout       a function (net) -> {node: its module in a checkpoint}, see
 #                `fbq.train.layouts.layout_of`
 #   target       one of `hwsim.targets.Target`
+#   mx_target    `hwsim.mx.Target`, whose unit multiplies blocks
 #   rule         `fbq.quantizers.qat_rules.Rule`
 #   strategy     `fbq.lab.strategies.Search`, `Valuation` or `Order`
 KNOWN: dict[str, dict[str, str]] = {
@@ -36,10 +37,10 @@ KNOWN: dict[str, dict[str, str]] = {
     **{
       name: f"{_NETS}:{name}"
       for name in (
-        *("convnext", "ds_cnn", "efficientnet_lite0", "googlenet"),
+        *("convnext", "ds_cnn", "efficientnet_lite0", "fcn", "googlenet"),
         *("inception_v3", "mobilenet_v1", "mobilenet_v2", "nasnet_mobile"),
         *("resnet8", "resnet18", "resnet50", "resnet50_v2"),
-        *("resnet152", "resnet152_v2", "unet", "vgg9"),
+        *("resnet152", "resnet152_v2", "ssd", "unet", "vgg9"),
         *("vit", "vit_segmenter", "yolov8"),
       )
     },
@@ -75,6 +76,10 @@ KNOWN: dict[str, dict[str, str]] = {
       *("kl-exact", "loss-exact", "free-bits-tensors", "by-macs", "random"),
     )
   },
+  "mx_target": {
+    "mxdotp": "hwsim.mx:MXDOTP",
+    "vmxdotp": "hwsim.mx:VMXDOTP",
+  },
   "target": {
     "gap9_ne16": "hwsim.ne16:GAP9_NE16",
     "xpulp_v2": "hwsim.pulp:XPULP_V2",
@@ -89,6 +94,7 @@ KNOWN: dict[str, dict[str, str]] = {
 _CLASSES = {
   "data": "fbq.lab.data:DataSet",
   "experiment": "fbq.lab.experiment:Experiment",
+  "mx_target": "hwsim.mx:Target",
   "rule": f"{_RULES}:Rule",
   "target": "hwsim.targets:Target",
 }

@@ -10,7 +10,9 @@ from fbq.files import write_atomically
 from launch import manifest
 from launch.manifest import Point, SweepError
 
-COST, VALUE = "cycles", "accuracy"
+COST = "cycles"
+# What a sweep's networks are judged by, the first that a row has
+VALUES = ("accuracy", "box_AP", "mask_AP", "mIoU")
 
 
 def collect(sweep: Path, points: Sequence[Point], by: str | None = None) -> str:
@@ -44,7 +46,8 @@ def collect(sweep: Path, points: Sequence[Point], by: str | None = None) -> str:
   write_atomically(sweep / "results.csv", out.getvalue())
 
   done, files = len({row["point"] for row in rows}), "results.csv"
-  if any(row.get(COST) and row.get(VALUE) for row in rows):
+  value = _value_of(rows)
+  if any(row.get(COST) and row.get(value) for row in rows):
     write_atomically(sweep / "front.svg", front(rows, by))
     files += " and front.svg"
   return f"{sweep}: {files} of {done} of {len(points)} points, {len(rows)} rows"
@@ -59,18 +62,20 @@ def front(rows: Sequence[dict[str, str]], by: str | None = None) -> str:
   from fbq.report import picture
   from fbq.search import pareto
 
-  rows = [row for row in rows if row.get(COST) and row.get(VALUE)]
+  metric = _value_of(rows)
+  said_metric = metric.replace("_", " ")
+  rows = [row for row in rows if row.get(COST) and row.get(metric)]
   if by and not any(by in row for row in rows):
     raise SweepError(f"--by={by}: no row has this column")
   figure = picture.new(9, 6)
   axes = figure.add_subplot(
     xlabel="cycles per image (millions), fewer is faster",
-    ylabel="test accuracy (%)",
+    ylabel=f"test {said_metric} (%)",
   )
   picture.bare(axes, "both")
   cost = [float(row[COST]) / 1e6 for row in rows]
-  value = [float(row[VALUE]) * 100 for row in rows]
-  told = ("point", "config.", "name", COST, VALUE)  # where the mouse rests
+  value = [float(row[metric]) * 100 for row in rows]
+  told = ("point", "config.", "name", COST, metric)  # where the mouse rests
   said = [
     ", ".join(f"{k} {v}" for k, v in row.items() if k.startswith(told))
     for row in rows
@@ -88,7 +93,15 @@ def front(rows: Sequence[dict[str, str]], by: str | None = None) -> str:
   label = "front of all: nothing faster is as accurate"
   axes.step(*zip(*ends, strict=True), "k", where="post", label=label)
   picture.legend(figure, axes, 3, "lower center")
-  return picture.svg(figure, "Test accuracy over cycles of all assignments.")
+  return picture.svg(
+    figure, f"Test {said_metric} over cycles of all assignments."
+  )
+
+
+def _value_of(rows: Sequence[dict[str, str]]) -> str:
+  """The column of what networks are judged by."""
+  known = {name for row in rows for name, text in row.items() if text}
+  return next((name for name in VALUES if name in known), VALUES[0])
 
 
 def _results(workdir):

@@ -143,6 +143,12 @@ def test_configurations_are_sound(net):
   assert grids == [48, 40]
 
 
+def test_elements_are_chosen_by_the_word_mx():
+  settings, _ = lab_cases.checked(digits_bitq.get_config("resnet8,mx"))
+  assert settings.cluster.name == "vmxdotp"
+  assert len(settings.words["MX"].grid) == 5
+
+
 @pytest.mark.parametrize("words", ["resnet9", "net=", "resnet8,resnet18"])
 def test_a_wrong_word_after_the_colon_is_named(words):
   with pytest.raises(ConfigError, match="after the config's colon"):

@@ -5,11 +5,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from microscaling_test import by_definition
 from model_cases import NET
 
+from fbq.quantizers import microscaling
+from fbq.schemes import published_formats
 from fbq.schemes.block_float import BlockFloat
+from fbq.schemes.microscaling import Microscaling, rows_of
 from fbq.search import block_noise, format_losses
-from hwsim.bfp.formats import bitq_format
+from hwsim.bfp.formats import FP32, bitq_format
 
 RANDOM = np.random.default_rng(0)
 WEIGHTS = {
@@ -28,6 +32,10 @@ TENSORS = {
   for site in ACTIVATIONS
 }
 FORMATS = [(3, 8, 4), (5, 2, 1), (2, 3, 4)]
+ELEMENTS = {
+  name: published_formats.priced(microscaling.Format(name, 4))
+  for name in ("E4M3", "E2M3", "E2M1")
+}
 
 
 def tile(site, size):
@@ -57,6 +65,34 @@ def test_noise_is_the_squared_error_of_each_format():
       zeroed = np.mean(y[x != 0] == 0)
       np.testing.assert_allclose(noise.squared[i], squared, rtol=1e-5)
       np.testing.assert_allclose(noise.zeroed[i], zeroed, rtol=1e-5)
+
+
+def test_noise_of_elements_is_that_of_their_definition():
+  """FP32 has none, whatever stands beside it."""
+  scheme = Microscaling((4,), has_floats=True)
+  net_rows = lambda f: rows_of(NET, dict.fromkeys(NET.workload.sites, f))
+  rows = [tuple(net_rows(f)[0].tolist()) for f in (*ELEMENTS.values(), FP32)]
+  found = block_noise.noises(NET, WEIGHTS, TENSORS, rows, scheme)
+  for site, noise in found.items():
+    is_weight = site.endswith("weight")
+    x = WEIGHTS[f"{site[:-7]}_kernel"] if is_weight else TENSORS[site]
+    if not is_weight and site != "input.out" and not NET.is_signed[site]:
+      x = np.maximum(x, 0)
+    whole = tuple(size or 1 for size in tile(site, 4))
+    for i, name in enumerate(ELEMENTS):
+      y = by_definition(x, name, whole)
+      squared = np.sum((y.astype(np.float64) - x) ** 2)
+      squared /= 1 if is_weight else len(x)
+      np.testing.assert_allclose(noise.squared[i], squared, rtol=1e-5)
+    assert noise.squared[-1] == noise.zeroed[-1] == 0
+
+
+def test_rows_of_other_formats_are_refused():
+  nvfp4 = published_formats.priced(microscaling.FORMATS["NVFP4"])
+  for wrong in (bitq_format(8, 3, 4), nvfp4):
+    formats = dict.fromkeys(NET.workload.sites, wrong)
+    with pytest.raises(ValueError, match="expected FP32 or an element of"):
+      rows_of(NET, formats)
 
 
 def test_tops_are_those_of_activations_after_their_relu():

@@ -7,13 +7,13 @@ import experiment_runs
 import lab_cases
 import pytest
 
-from configs import digits_free_bits, scenes_bitq
+from configs import digits_qat, scenes_bitq
 from fbq.config import ConfigError
 from fbq.lab import experiment
 
 CONFIG = "tests/configs/tiny_scenes.py"
 # A single block size: tables of all formats take seconds
-WORDS = {"BitQ8": dict(bits=8, exponent_bits=(2, 3), block_sizes=(16,))}
+WORDS = {"BitQ8": dict(bits=8, exponent_bits=(2, 3, 4), block_sizes=(16,))}
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +77,13 @@ def test_networks_that_do_not_fit_are_refused(change, message):
     lab_cases.checked(config)
 
 
-def test_classifiers_and_searches_of_classifiers_are_told_apart(tmp_path):
+def test_classifiers_and_methods_for_classifiers_are_told_apart(tmp_path):
   config = scenes_bitq.get_config("unet")
   config.net.builder = "resnet8"
   config.net.arguments = dict(resolution=32, classes=10, in_channels=1)
   with pytest.raises(ConfigError, match="expected a map of classes or"):
     lab_cases.checked(config)
-  config = digits_free_bits.get_config()
+  config = digits_qat.get_config()
   config.data = dict(name="scenes")
   config.net = dict(builder="tests.configs.tiny_scenes:segmenter", arguments={})
   with pytest.raises(ConfigError, match="judged by mIoU, expected classes"):

@@ -105,7 +105,7 @@ def _check_task(experiment: Experiment, settings: Any, lab: Lab) -> None:
   if metric != CLASSIFICATION.metric_name:
     raise ConfigError(
       f"config.data is judged by {metric}, expected classes of images; of "
-      "other tasks take experiment='bitq'"
+      "other tasks take experiment='bitq', 'exact' or 'free_bits'"
     )
 
 

@@ -157,7 +157,7 @@ class FineTuner:
 
   @functools.cached_property
   def _right(self):
-    return evaluation.evaluator(self.model)
+    return evaluation.evaluator(self.model, self.lab.task.objective)
 
   def start(
     self, variables: Mapping[str, Any], starts: Ranges, assignment

@@ -91,8 +91,25 @@ def assignments(
     confidence=settings.confidence,
     clock_hertz=costs.target.frequency_hz if costs.target else None,
     assumptions=tuple(_assumptions(lab, seeds)),
-    warnings=tuple(text for one in seeds for text in one.warnings),
+    warnings=(
+      *(text for one in seeds for text in one.warnings),
+      *_too_bad(reference, settings.tolerance),
+    ),
+    metric=task.objective.metric_name,
   )
+
+
+def _too_bad(reference: Sequence[Judgement], tolerance: float) -> list[str]:
+  """A sentence where the reference is so bad that nothing could lose more."""
+  reached = statistics.fmean(one.validation.accuracy for one in reference)
+  if reached > tolerance:
+    return []
+  metric = reference[0].validation.objective.metric_name
+  return [
+    f"{REFERENCE} itself has a {metric} of {reached:.2%} in validation, no "
+    f"more than the {tolerance:.2%} that may be lost: whatever is recommended "
+    "means nothing. Train longer."
+  ]
 
 
 def _points(lab: Lab, seeds: Sequence[OneSeed], parents, uniform):

@@ -27,17 +27,15 @@ def scores(
 
 def _score(judged, reference) -> Score:
   """Paired: all were judged on the same images."""
+  metric, loss = evaluation.compared(judged, reference)
   sources = judged[0].sources
-  right = np.stack([one.right for one in judged]).astype(float)
-  lost = np.stack([one.right for one in reference]) - right
-  accuracy = evaluation.over_seeds(right, sources)
-  loss = evaluation.over_seeds(lost, sources)
+  different = len(np.unique(sources))
   return Score(
-    accuracy=accuracy.value,
-    error=accuracy.error,
+    accuracy=metric.value,
+    error=metric.error,
     loss=loss.value,
     loss_error=loss.error,
     freedom=loss.freedom,
-    sources=len(np.unique(sources)),
-    renders=right.size / len(np.unique(sources)),
+    sources=different,
+    renders=len(judged) * len(sources) / different,
   )

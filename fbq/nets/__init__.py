@@ -14,6 +14,7 @@ from fbq.nets.graph import Net, Node
 from fbq.nets.inception import inception_v3
 from fbq.nets.mobilenet import mobilenet_v1, mobilenet_v2
 from fbq.nets.nasnet import nasnet_mobile
+from fbq.nets.one_way import fcn, ssd
 from fbq.nets.resnet import resnet8, resnet18, resnet50, resnet152
 from fbq.nets.resnet_v2 import resnet50_v2, resnet152_v2
 from fbq.nets.unet import unet
@@ -25,6 +26,7 @@ BUILDERS = {
   "convnext": convnext,
   "ds_cnn": ds_cnn,
   "efficientnet_lite0": efficientnet_lite0,
+  "fcn": fcn,
   "googlenet": googlenet,
   "inception_v3": inception_v3,
   "mobilenet_v1": mobilenet_v1,
@@ -36,6 +38,7 @@ BUILDERS = {
   "resnet50_v2": resnet50_v2,
   "resnet152": resnet152,
   "resnet152_v2": resnet152_v2,
+  "ssd": ssd,
   "unet": unet,
   "vgg9": vgg9,
   "vit": vit,
@@ -51,6 +54,7 @@ __all__ = [
   "convnext",
   "ds_cnn",
   "efficientnet_lite0",
+  "fcn",
   "googlenet",
   "inception_v3",
   "mobilenet_v1",
@@ -62,6 +66,7 @@ __all__ = [
   "resnet50_v2",
   "resnet152",
   "resnet152_v2",
+  "ssd",
   "unet",
   "vgg9",
   "vit",

@@ -1,4 +1,8 @@
-"""The record of an experiment that ends in a front of accuracy over cycles."""
+"""The record of an experiment that ends in a front of its metric over cycles.
+
+Fields and sentences about "accuracy" are about the metric that the record
+names: box AP, mask AP or mIoU of networks that are no classifiers.
+"""
 
 import collections
 from collections.abc import Iterator, Sequence
@@ -46,6 +50,7 @@ class Assignments:
     assumptions: sentences about what the numbers rest on.
     warnings: sentences about what went wrong.
     cost: what of the recommended point is to be least.
+    metric: what networks are judged by, as tables show it.
 
   Raises:
     ValueError: a number is impossible, or points do not fit together.
@@ -70,6 +75,7 @@ class Assignments:
   assumptions: tuple[str, ...]
   warnings: tuple[str, ...] = ()
   cost: Cost = "cycles"
+  metric: str = "accuracy"
 
   def __post_init__(self):
     names = [n for point in self.points for n in (point.name, *point.aliases)]
@@ -105,6 +111,11 @@ class Assignments:
     )
 
   @property
+  def _key(self) -> str:
+    """The metric as the name of a column."""
+    return self.metric.replace(" ", "_")
+
+  @property
   def by_name(self) -> dict[str, Point]:
     """Points by name and alias."""
     return {n: p for p in self.points for n in (p.name, *p.aliases)}
@@ -112,20 +123,23 @@ class Assignments:
   def table(self) -> Iterator[Sequence[Any]]:
     """Rows of results.csv, the headings first; the fastest point first.
 
-    "accuracy" and what follows it are of the test, "validation_accuracy" and so
-    on what was chosen by. Numbers are written in full, aliases joined by
-    spaces; a detail that a point does not have is an empty cell.
+    "accuracy", or "mIoU" and so on, and what follows it are of the test,
+    "validation_accuracy" and so on what was chosen by. Numbers are written in
+    full, aliases joined by spaces; a detail that a point does not have is an
+    empty cell.
     """
     details = dict.fromkeys(key for p in self.points for key in p.detail)
     sites = list(self.points[0].precision)
     seeds = self.seeds if len(self.seeds) > 1 else ()
+    scores = self._key, *_SCORE[1:]
+    of_seed = "cycles", self._key, f"validation_{self._key}"
     yield [
       *_COLUMNS,
-      *_SCORE,
-      *(f"validation_{name}" for name in _SCORE),
+      *scores,
+      *(f"validation_{name}" for name in scores),
       *_COSTS,
       "on_front",
-      *(f"{name}:seed{s}" for s in seeds for name in _OF_SEED),
+      *(f"{name}:seed{s}" for s in seeds for name in of_seed),
       *(f"detail:{key}" for key in details),
       *(f"bits:{site}" for site in sites),
     ]
@@ -144,17 +158,17 @@ class Assignments:
       ]
 
   def summary(self) -> dict[str, Any]:
-    """What result.json says; accuracies are of the test, but as named."""
-    best = self.best
+    """What result.json says; metrics are of the test, but as named."""
+    best, key = self.best, self._key
     return {
       "recommended": best.point.name,
-      "recommended_accuracy": best.point.test.accuracy,
+      f"recommended_{key}": best.point.test.accuracy,
       "cycles_saved": best.cycles_saved,
-      "float_accuracy": self.float_test.accuracy,
+      f"float_{key}": self.float_test.accuracy,
       "points": {
         p.name: {
-          "accuracy": p.test.accuracy,
-          "validation_accuracy": p.validation.accuracy,
+          key: p.test.accuracy,
+          f"validation_{key}": p.validation.accuracy,
           "cycles": p.cycles,
         }
         for p in self.points
@@ -163,10 +177,7 @@ class Assignments:
     }
 
 
-_OF_SEED = ("cycles", "accuracy", "validation_accuracy")
-
-
 def _numbers(one: SeedPoint) -> tuple[int, str, str]:
-  """Values of `_OF_SEED`."""
+  """What a seed made of a point: cycles, and the metric in both splits."""
   test, validation = one.test.accuracy, one.validation.accuracy
   return one.cycles, repr(test), repr(validation)

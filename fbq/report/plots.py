@@ -82,7 +82,7 @@ def front(results: Assignments) -> Front:
   # Words: all else is drawn, then the names of what the answer is about
   picture.heading(axes, f"{results.network} on {results.target}")
   axes.set_xlabel("cycles per image (millions), fewer is faster")
-  axes.set_ylabel("validation accuracy (%)")
+  axes.set_ylabel(f"validation {results.metric} (%)")
   if outside:
     _overview(panels[1], results, window, outside)
   picture.legend(figure, axes, 4 if outside else 3, "lower center")
@@ -102,8 +102,8 @@ def front(results: Assignments) -> Front:
   return Front(
     picture.svg(
       figure,
-      "Validation accuracy over cycles per image of every assignment; the "
-      "table has the same numbers, and those of the test.",
+      f"Validation {results.metric} over cycles per image of every assignment; "
+      "the table has the same numbers, and those of the test.",
     ),
     _note(outside, unnamed),
   )

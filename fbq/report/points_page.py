@@ -22,7 +22,7 @@ def heading(results: Assignments) -> tuple[str, str]:
   return (
     f"{results.network} on {results.target}",
     "Which precision should each tensor of this network have, so that it runs "
-    f"fastest on {results.target} at the accuracy I need?",
+    f"fastest on {results.target} at the {results.metric} I need?",
   )
 
 
@@ -34,7 +34,9 @@ def about(results: Assignments, run: Run, workdir: Path) -> Run:
   return dataclasses.replace(
     run,
     assumptions=results.assumptions,
-    next=(export, "To lower the recommended assignment to integers:"),
+    next=(export, "To lower the recommended assignment to integers:")
+    if results.metric == "accuracy"
+    else None,
   )
 
 
@@ -60,7 +62,8 @@ def content(results: Assignments) -> list[blocks.Block]:
     sentences.bits_in_words(point.precision),
     f"{point.weight_bytes / 1e3:.1f} kB of weights, which are "
     f"{reference.weight_bytes / 1e3:.1f} at {reference.name}",
-    f"the float network has {results.float_test.accuracy:.2%}",
+    f"the float network has {results.float_test.accuracy:.2%}"
+    + (f" {results.metric}" if results.metric != "accuracy" else ""),
   ]
   if results.clock_hertz:
     milliseconds = point.cycles / results.clock_hertz * 1e3
@@ -79,7 +82,7 @@ def content(results: Assignments) -> list[blocks.Block]:
     *(blocks.Text(text, lead="Warning:") for text in results.warnings),
     blocks.note(_about_errors(results)),
     blocks.Section(
-      "Accuracy in validation over cycles",
+      f"{_title(results.metric)} in validation over cycles",
       [
         blocks.Picture(drawn.svg, "front.svg"),
         blocks.note(drawn.note),
@@ -145,7 +148,8 @@ def _strips(results: Assignments) -> list[blocks.Block]:
 
 
 def _answer(results):
-  return sentences.answer(results.best, results.network, results.target)
+  named = results.network, results.target, results.metric
+  return sentences.answer(results.best, *named)
 
 
 def _about_errors(results: Assignments) -> str:
@@ -163,3 +167,8 @@ def _about_errors(results: Assignments) -> str:
     f"{results.reference} is measured on the same images, so its error is that "
     f"of the difference.{only}"
   )
+
+
+def _title(metric: str) -> str:
+  """A metric at the start of a title; mIoU stays mIoU."""
+  return metric.capitalize() if metric.islower() else metric

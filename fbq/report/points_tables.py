@@ -38,6 +38,8 @@ def results_table(results, columns=None):
     told += [f"{key} {value}" for key, value in point.detail.items()]
     return ", ".join(told)
 
+  # Of classifiers the title of the page says what it is
+  named = "" if results.metric == "accuracy" else f" {results.metric}"
   told = [
     (blocks.Column("mark", "sign"), mark),
     ("assignment", name),
@@ -51,7 +53,7 @@ def results_table(results, columns=None):
       lambda p: lost(p, p.validation),
     ),
     (
-      blocks.number("test\n%", "{:.2f}"),
+      blocks.number(f"test{named}\n%", "{:.2f}"),
       lambda p: _percents(p.test.accuracy, p.test.error),
     ),
     (

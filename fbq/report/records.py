@@ -29,10 +29,10 @@ Precision = Annotated[dict[str, PositiveInt], Field(min_length=1)]
 
 @dataclass(frozen=True)
 class Score:
-  """How well networks classify one split, and what they lose to a reference.
+  """How well networks do on one split, and what they lose to a reference.
 
   Attributes:
-    accuracy: mean over seeds.
+    accuracy: mean over seeds, of classifiers; else their metric.
     error: its standard error, clustered by source image and seed.
     loss: accuracy that the reference has more, on the same images.
     loss_error: standard error of that difference.
@@ -57,6 +57,8 @@ class Score:
     lose, less those that gain, as loss and error tell them), nor than what none
     of so many sources can exclude, -log(1 - confidence) / sources: where no
     image differs the error is 0, and yet a loss is possible. All is the most.
+    Of a metric that is no share of images, the count is that of as many right
+    and wrong images as would have this error.
     """
     from scipy import special
 

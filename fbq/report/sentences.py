@@ -69,15 +69,17 @@ def bits_in_words(precision: Mapping[str, int]) -> str:
   return "; ".join(said)
 
 
-def answer(best: Recommendation, network: str, target: str) -> str:
-  """The answer in plain words; accuracies are those of the test."""
+def answer(
+  best: Recommendation, network: str, target: str, metric: str = "accuracy"
+) -> str:
+  """The answer in plain words; numbers of the metric are those of the test."""
   point, reference = best.point, best.reference
   if best.is_reference:
     return (
       f"Keep {reference.name} in every tensor of {network} on {target}: of the "
       f"{counted(best.others, 'other assignment')} none is faster and "
       f"{_sure(best)}; it takes {reference.cycles:,} cycles per image, at "
-      f"{reference.test.accuracy:.2%} test accuracy."
+      f"{reference.test.accuracy:.2%} test {metric}."
     )
   loss = 100 * point.test.loss
   side = "below" if loss > 0 else "above"
@@ -94,7 +96,7 @@ def answer(best: Recommendation, network: str, target: str) -> str:
     f"Give the tensors of {network} the bits of {point.name}: on {target} an "
     f"image then takes {point.cycles:,} cycles, {abs(best.cycles_saved):.1%} "
     f"{fewer} than {reference.name} ({best.speedup:.2f}x as fast), at "
-    f"{point.test.accuracy:.2%} test accuracy, {distance} "
+    f"{point.test.accuracy:.2%} test {metric}, {distance} "
     f"{reference.name}{breaks}."
   )
 

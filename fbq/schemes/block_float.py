@@ -64,6 +64,13 @@ class BlockFloat:
     del step
     return Data(run["formats"], run["tops"])
 
+  def rounded(self, x, row, axis, over, top):
+    """`x` in the format of a row [3]; for the rest see `bfp.quantize`."""
+    format_ = bfp.Format(*row)
+    return bfp.quantize(
+      x, format_, axis, over, top, self.rounding, sizes=self.sizes
+    )
+
   def quantizer(self, call: Call) -> "_BlockFloatQuantizer":
     place = check_data(call)
     return _BlockFloatQuantizer(self, call, place)

@@ -14,18 +14,45 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fbq.nets.graph import Node
+from fbq import block_formats
+from fbq.nets.graph import Net, Node
 from fbq.quantizers import microscaling, nvfp4
 from fbq.schemes.block_float import Data, check_data, weight_axes
 from fbq.schemes.scheme import Call
+from hwsim.bfp.formats import FP32, BlockFormat
 
 Array = jax.Array
+FLOAT_ROW = (25, 8, 1)  # of FP32, as in `block_formats.to_array`
 
 
 def row_of(format_: microscaling.Format) -> tuple[int, int, int]:
   """What `Microscaling` takes of a site of this format; see its docstring."""
   coding = microscaling.CODINGS[format_.element]
   return coding.bits, coding.exponent_bits, format_.block_size
+
+
+def rows_of(net: Net, formats: Mapping[str, BlockFormat]) -> np.ndarray:
+  """int32 [S, 3], what `Microscaling` takes of an assignment.
+
+  Raises:
+    ValueError: a site has no format, or neither FP32 nor an element of OCP MX
+      with scales that are powers of two.
+  """
+  block_formats.check_formats(net, formats)
+  rows = []
+  for site in net.workload.sites:
+    f = formats[site]
+    if f == FP32:
+      rows.append(FLOAT_ROW)
+      continue
+    if f.element not in microscaling.CODINGS or f.scale:
+      raise ValueError(
+        f"{net.name}: {site!r} has format {tuple(f)}, expected FP32 or an "
+        f"element of {', '.join(microscaling.CODINGS)} and E8M0 scales"
+      )
+    coding = microscaling.CODINGS[f.element]
+    rows.append((coding.bits, coding.exponent_bits, f.block_size))
+  return np.array(rows, np.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +71,23 @@ class Microscaling:
   Attributes:
     sizes: the one block size.
     scale: "E8M0" or "E4M3", see `microscaling.Format`.
+    has_floats: whether `FLOAT_ROW` leaves a tensor as it is, so that single
+      tensors can be tried; else it gives NaN.
   """
 
   sizes: tuple[int] = (32,)
   scale: str = "E8M0"
+  has_floats: bool = False
+
+  @property
+  def spans_kernel(self) -> bool:
+    """See `BlockFloat`: taps of a kernel never share a scale."""
+    return False
+
+  @property
+  def window(self) -> int:
+    """See `BlockFloat`: nor do pixels."""
+    return 1
 
   def noise(self, key: Array, batch: int) -> None:
     del key, batch
@@ -55,6 +95,14 @@ class Microscaling:
   def data(self, run: Mapping[str, Array], step: Array) -> Data:
     del step
     return Data(run["formats"], run["tops"])
+
+  def rounded(self, x, row, axis, over=None, top=None):
+    """`x` in the format of a row [3], with E8M0 scales along `axis`."""
+    del over, top  # no tap and no pixel shares a scale, and no tensor does
+    bits, exponent_bits, _ = row
+    element = _element(bits, exponent_bits)
+    y = microscaling.quantize(x, element, self.sizes[0], axis)
+    return jnp.where(bits == FLOAT_ROW[0], x, y) if self.has_floats else y
 
   def quantizer(self, call: Call) -> "_MicroscalingQuantizer":
     place = check_data(call)
@@ -96,9 +144,8 @@ class _MicroscalingQuantizer(NamedTuple):
   def _quantize(self, x, site, axis, t):
     if self._is_nvfp4:
       return nvfp4.quantize(x, axis, tensor_scale=t)
-    bits, exponent_bits, _ = self.call.data.formats[self.place[site]]
-    element = _element(bits, exponent_bits)
-    return microscaling.quantize(x, element, self.scheme.sizes[0], axis)
+    row = self.call.data.formats[self.place[site]]
+    return self.scheme.rounded(x, row, axis)
 
 
 def _element(bits, exponent_bits) -> microscaling.Element:

@@ -17,11 +17,12 @@ from fbq import block_formats
 from fbq.nets.graph import Net
 from fbq.quantizers import microscaling
 from fbq.schemes.block_float import BlockFloat
-from fbq.schemes.microscaling import Microscaling, row_of
+from fbq.schemes.microscaling import Microscaling, row_of, rows_of
 from hwsim.bfp.formats import FP32, BlockFormat, block_format
 
 GRID, VECTORS, WINDOWS, SAMPLES = "grid", "vectors", "windows", "samples"
 MICROSCALING, NVFP4 = "microscaling", "nvfp4"
+ELEMENTS = "elements"  # searched microscaling formats
 NOT_TRAINED = "not trained"
 MICROSCALING_SCHEMES = {
   MICROSCALING: Microscaling(),
@@ -111,8 +112,15 @@ def of_formats(
     name, family, word, formats: see `BlockCandidate`.
     **more: its other attributes.
   """
-  rows = block_formats.to_array(net, formats)
+  rows = rows_in(more.get("scheme", GRID))(net, formats)
   return BlockCandidate(name, family, word, formats, rows, **more)
+
+
+def rows_in(
+  scheme: str,
+) -> Callable[[Net, Mapping[str, BlockFormat]], np.ndarray]:
+  """(net, formats) -> rows that the scheme of this name takes."""
+  return rows_of if scheme == ELEMENTS else block_formats.to_array
 
 
 def published(

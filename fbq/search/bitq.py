@@ -52,8 +52,8 @@ class FormatChoice:
     workload: the network.
     groups: sites that share one format: activations that adders join, every
       other site alone.
-    options: per group, positions of its formats in the movement table: those
-      that no other one beats in bits and loss at once.
+    options: per group, positions of its formats in the movement table: where
+      movement is what counts, those that no other one beats in bits and loss.
     losses: per group, float64 losses of its options.
     table: data movement of every layer at every format.
     largest: movement in units of the table if every tensor has the widest
@@ -76,7 +76,8 @@ def make(
   The operands of an addition and their sum share one format, as BFP adders
   need no alignment then. A format that another one of its group beats in loss
   and the bits of every tensor is left out: movement never falls as bits rise,
-  so no optimum needs it.
+  so no optimum needs it. Cycles do fall where more bits have a unit, so of a
+  table of those every format stays.
 
   Args:
     workload: `L` layers.
@@ -127,7 +128,7 @@ def make(
     for f, loss in sums.items():
       bits = [f.activation_bits(shape) for shape in stored]
       rows.append((f, [*bits, f.weight_bits(layer)] if layer else bits, loss))
-    kept = _unbeaten(rows)
+    kept = _unbeaten(rows) if table.follows_bits else list(sums)
     options.append(tuple(known.index(f) for f in kept))
     group_losses.append(np.array([sums[f] for f in kept]))
 

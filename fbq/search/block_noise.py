@@ -11,6 +11,7 @@ import numpy as np
 from fbq.nets.graph import INPUT_SITE, Net
 from fbq.quantizers import bfp
 from fbq.schemes.block_float import BlockFloat, weight_axes, window_axes
+from fbq.schemes.microscaling import Microscaling
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -46,7 +47,7 @@ def noises(
   params: Mapping[str, Any],
   tensors: Tensors,
   formats: Sequence[tuple[int, int, int]],
-  scheme: BlockFloat,
+  scheme: BlockFloat | Microscaling,
 ) -> dict[str, Noise]:
   """What every format does to every tensor of a network.
 
@@ -55,7 +56,7 @@ def noises(
     params: parameters of the model of `net`.
     tensors: activation site -> values [N, ...] before its ReLU and quantizer,
       of the image too.
-    formats: (X, SE, block size) of each of `F` formats.
+    formats: (X, SE, block size) of each of `F` formats, rows of the scheme.
     scheme: scheme that says along what blocks run and how they round.
   """
   # Said before any tensor is quantized.
@@ -86,7 +87,7 @@ def noises(
     # One compiled program for each shape: formats are data, so a loop over them
     # compiles nothing.
     top = _top(x)
-    geometry = (axis, tuple(over.items()), scheme.rounding, scheme.sizes)
+    geometry = (scheme, axis, tuple(over.items()))
     pairs = [
       _compare(*geometry, x, top, np.array(f, np.int32)) for f in formats
     ]
@@ -103,12 +104,10 @@ def _after_relu(net, tensors, site):
 _top = jax.jit(bfp.top_exponent)  # else ten small programs for every shape
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _compare(axis, over, rounding, sizes, x, top, format_):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _compare(scheme, axis, over, x, top, format_):
   """(squared error, share that becomes zero) of one format int32 [3]."""
-  y = bfp.quantize(
-    x, bfp.Format(*format_), axis, dict(over), top, rounding, sizes=sizes
-  )
+  y = scheme.rounded(x, format_, axis, dict(over), top)
   some = x != 0
   lost = jnp.sum(some & (y == 0)) / jnp.maximum(jnp.sum(some), 1)
   return jnp.sum(jnp.square(y - x)), lost

@@ -44,6 +44,7 @@ class FormatJudge:
     batch: images at a time.
     compare: (outputs of the reference, outputs), each batch by batch -> KL
       divergence in nats, mean over images; by default of classifiers.
+    rows_of: (net, formats) -> rows that `forward` takes.
   """
 
   net: Net
@@ -52,6 +53,7 @@ class FormatJudge:
   images: Any
   batch: int
   compare: Callable[[list[Any], list[Any]], float] | None = None
+  rows_of: Callable[[Net, Formats], np.ndarray] = block_formats.to_array
 
   def __post_init__(self):
     if not len(self.images) or len(self.images) % self.batch:
@@ -83,7 +85,7 @@ def reference(judge: FormatJudge) -> list[Any]:
     ValueError: outputs that are not finite.
   """
   fp32 = block_formats.uniform(judge.net, FP32)
-  outputs = judge.outputs(block_formats.to_array(judge.net, fp32))
+  outputs = judge.outputs(judge.rows_of(judge.net, fp32))
   if not all(np.isfinite(x).all() for x in jax.tree.leaves(outputs)):
     raise ValueError(f"{judge.net.name}: outputs of floats are not finite")
   return outputs
@@ -97,7 +99,7 @@ def divergence(
   Raises:
     ValueError: it is not finite.
   """
-  rows = block_formats.to_array(judge.net, formats)
+  rows = judge.rows_of(judge.net, formats)
   found = (judge.compare or of_classes)(reference, judge.outputs(rows))
   if not np.isfinite(found):
     raise ValueError(f"{judge.net.name}: outputs are not finite at {rows}")

@@ -95,24 +95,10 @@ class Judge:
     Raises:
       ValueError: no range at these bits, or logits that are not finite.
     """
-    # Sites that share a step have one range, at their owner.
-    sites = self.net.workload.sites
-    ranged = [
-      site
-      for site in sites
-      if site == self.net.step_site.get(site, site) != INPUT_SITE
-    ]
-    lacking = [
-      (site, bits[site])
-      for site in ranged
-      if bits[site] not in self.ranges.get(site, {})
-    ]
-    if lacking:
-      raise ValueError(f"no ranges for (site, bits) {lacking[:5]}")
-
     # Ranges and bits are data: every assignment runs in the program that was
     # compiled for the first.
-    ranges = {site: self._ranges[site][bits[site]] for site in ranged}
+    sites = self.net.workload.sites
+    ranges = ranges_of(self.net, self._ranges, bits)
     variables = {**self.variables, "ranges": ranges}
     array = jnp.array([bits[site] for site in sites], jnp.int32)
     parts = [self.forward(variables, x, array) for x, _, _ in self.batches()]
@@ -127,6 +113,30 @@ class Judge:
         f"({len(bad)} images in all) at bits {dict(bits)}"
       )
     return logits
+
+
+def ranges_of(
+  net: Net, ranges: Mapping[str, Mapping[int, Any]], bits: Mapping[str, int]
+) -> dict[str, Any]:
+  """{site: its range at its bits}, of the sites that own one.
+
+  Raises:
+    ValueError: no range at these bits.
+  """
+  # Sites that share a step have one range, at their owner.
+  ranged = [
+    site
+    for site in net.workload.sites
+    if site == net.step_site.get(site, site) != INPUT_SITE
+  ]
+  lacking = [
+    (site, bits[site])
+    for site in ranged
+    if bits[site] not in ranges.get(site, {})
+  ]
+  if lacking:
+    raise ValueError(f"no ranges for (site, bits) {lacking[:5]}")
+  return {site: ranges[site][bits[site]] for site in ranged}
 
 
 def _check_data(net, images, labels, batch):

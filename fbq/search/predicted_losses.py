@@ -118,7 +118,8 @@ def measure(
   formats = _formats(grids)
   random = np.random.default_rng(seed)
   sites = judge.net.workload.sites
-  rows = [(f.element_bits, f.exponent_bits, f.block_size) for f in formats]
+  one = lambda f: judge.rows_of(judge.net, dict.fromkeys(sites, f))[0]
+  rows = [tuple(one(f).tolist()) for f in formats]
   noise = {site: n.squared for site, n in noises(rows).items()}
   reference = format_losses.reference(judge)
 

@@ -6,7 +6,7 @@ serves all: precisions and ranges are data.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import chex
 import numpy as np
@@ -16,15 +16,15 @@ from hwsim.latency_table import PULP_LADDER, Ladder
 
 
 class Judge(Protocol):
-  """Gives logits of assignments, as `fbq.search.judge.Judge` does."""
+  """Gives outputs of assignments, as `fbq.search.judge.Judge` does logits."""
 
   @property
   def net(self) -> Net: ...
 
   @property
-  def labels(self) -> np.ndarray: ...
+  def labels(self) -> Any: ...
 
-  def logits(self, bits: Mapping[str, int]) -> np.ndarray: ...
+  def logits(self, bits: Mapping[str, int]) -> Any: ...
 
 
 class OutputChange(NamedTuple):
@@ -52,12 +52,13 @@ class Sensitivities(NamedTuple):
 
   Attributes:
     changes: {site: {bits: change}}; fixed sites have their own bits only.
-    reference: logits [N, classes] of the network compared with.
+    reference: outputs, such as logits [N, classes], of the network compared
+      with.
     passes: forward passes over the calibration set that were made.
   """
 
   changes: dict[str, dict[int, OutputChange]]
-  reference: np.ndarray
+  reference: Any
   passes: int
 
   def of(self, metric: str) -> dict[str, dict[int, float]]:
@@ -75,6 +76,7 @@ def sensitivities(
   kept: Callable[[str, Callable[[], Changes]], Changes] = (
     lambda site, make: make()
   ),
+  compared: Callable[[Any, Any], OutputChange] | None = None,
 ) -> Sensitivities:
   """OutputChange of the outputs when one free site alone has `b` bits, for all.
 
@@ -106,11 +108,16 @@ def sensitivities(
     others: bits of the free sites that are not tried.
     ladder: precisions to try, of activations and of weights.
     kept: (name of a site, makes its changes) -> the changes, for what resumes.
+    compared: (outputs of the reference, outputs) -> the change; by default that
+      of classifiers, `compare`.
   """
   # Fixed sites keep their bits, as they would when deployed.
   net = judge.net
   base = {s: net.fixed_bits.get(s, others) for s in net.workload.sites}
   reference = judge.logits(base)
+  change_of = compared or (
+    lambda before, after: compare(before, after, judge.labels)
+  )
 
   # One pass for each site and precision; what the reference has is no change
   # and costs none.
@@ -118,7 +125,7 @@ def sensitivities(
     if site in net.fixed_bits:
       return {net.fixed_bits[site]: NO_CHANGE}
     return {
-      b: compare(reference, judge.logits({**base, site: b}), judge.labels)
+      b: change_of(reference, judge.logits({**base, site: b}))
       if b != others
       else NO_CHANGE
       for b in ladder.of(site)

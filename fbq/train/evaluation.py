@@ -5,8 +5,10 @@ clustered by source. Two networks are compared on the same images, so what
 counts is the error of their difference.
 """
 
+import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -33,7 +35,8 @@ class Estimate(NamedTuple):
   freedom: int
 
 
-class Judged(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judged:
   """What a network made of the images of a split.
 
   Attributes:
@@ -68,7 +71,7 @@ class Judged(NamedTuple):
     """Standard error of the metric, clustered by source."""
     if self.objective is CLASSIFICATION:
       return clustered_error(self.right, self.sources)
-    return left_out_error(self._left_out())
+    return left_out_error(self.left_out)
 
   def loss_to(self, reference: Self) -> tuple[float, float]:
     """(metric that the reference has more, its clustered standard error).
@@ -78,10 +81,11 @@ class Judged(NamedTuple):
     if self.objective is CLASSIFICATION:
       lost = reference.right.astype(float) - self.right
       return float(lost.mean()), clustered_error(lost, self.sources)
-    lost = reference._left_out() - self._left_out()
+    lost = reference.left_out - self.left_out
     return reference.accuracy - self.accuracy, left_out_error(lost)
 
-  def _left_out(self) -> np.ndarray:
+  @functools.cached_property
+  def left_out(self) -> np.ndarray:
     """[G] metrics, each without the images of a part of the sources."""
     _, places = np.unique(self.sources, return_inverse=True)
     parts = places % min(_PARTS, places.max() + 1)
@@ -155,6 +159,45 @@ def over_seeds(values: np.ndarray, sources: np.ndarray) -> Estimate:
     variance += max(more, 0.0)
     freedom = min(freedom, seeds - 1)
   return Estimate(float(flat.mean()), math.sqrt(variance), freedom)
+
+
+def compared(
+  judged: Sequence[Judged], reference: Sequence[Judged]
+) -> tuple[Estimate, Estimate]:
+  """(metric, metric that the reference has more), means over seeds.
+
+  Paired: all were judged on the same images. Where the metric is no mean over
+  images errors are those of leaving out parts of the sources, of all seeds at
+  once; that of seeds is added as in `over_seeds`:
+
+    V = V(by source) + V(by seed) - V(by both), but V(by source) at least
+
+  Args:
+    judged: a network of each seed.
+    reference: what it is compared with, of the same seeds.
+  """
+  first = judged[0]
+  if first.objective is CLASSIFICATION:
+    right = np.stack([one.right for one in judged]).astype(float)
+    lost = np.stack([one.right for one in reference]) - right
+    return over_seeds(right, first.sources), over_seeds(lost, first.sources)
+  own = np.array([one.accuracy for one in judged])
+  without = np.stack([one.left_out for one in judged])
+  more = np.array([one.accuracy for one in reference]) - own
+  lost = np.stack([one.left_out for one in reference]) - without
+  return _left_out_over_seeds(own, without), _left_out_over_seeds(more, lost)
+
+
+def _left_out_over_seeds(values: np.ndarray, left_out: np.ndarray) -> Estimate:
+  """Mean over seeds of numbers [S] that are known without each part [S, G]."""
+  seeds, parts = left_out.shape
+  variance = left_out_error(left_out.mean(0)) ** 2
+  freedom = max(1, parts - 1)
+  if seeds > 1:
+    both = sum(left_out_error(one) ** 2 for one in left_out) / seeds**2
+    variance += max(values.var(ddof=1) / seeds - both, 0.0)
+    freedom = min(freedom, seeds - 1)
+  return Estimate(float(values.mean()), math.sqrt(variance), freedom)
 
 
 def evaluator(

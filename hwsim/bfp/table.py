@@ -38,6 +38,8 @@ class MovementTable:
     weights: formats of weights.
     units: int64[L, I, W, O], in units of 1 / `per_bit` bits; read-only.
     per_bit: units in a bit.
+    follows_bits: whether no layer ever costs less as the bits of a tensor rise;
+      so it is of movement, not of cycles.
   """
 
   memory_bits: int
@@ -46,6 +48,7 @@ class MovementTable:
   weights: tuple[BlockFormat, ...]
   units: np.ndarray
   per_bit: int
+  follows_bits: bool = True
 
   def __post_init__(self):
     a, w = len(self.activations), len(self.weights)

@@ -1,6 +1,13 @@
 """Cycles of MX block formats on clusters whose dot-product unit takes them."""
 
-from hwsim.mx.cycles import Cost, cycle_table, layer_cost, network_costs
+from hwsim.mx.cycles import (
+  Cost,
+  cycle_table,
+  layer_cost,
+  network_costs,
+  network_cycles,
+  takes,
+)
 from hwsim.mx.target import MXDOTP, TARGETS, VMXDOTP, Target
 
 __all__ = [
@@ -12,4 +19,6 @@ __all__ = [
   "cycle_table",
   "layer_cost",
   "network_costs",
+  "network_cycles",
+  "takes",
 ]

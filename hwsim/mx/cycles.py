@@ -29,6 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hwsim.bfp.formats import FP32, BlockFormat
+from hwsim.bfp.scoring import encode, score
 from hwsim.bfp.table import MovementTable, movement_table
 from hwsim.mx.target import Target
 from hwsim.workload import Layer, Workload
@@ -121,8 +122,28 @@ def cycle_table(
     moved.activations,
     moved.weights,
     cycles,
-    1,
+    per_bit=1,
+    follows_bits=False,
   )
+
+
+def network_cycles(
+  workload: Workload, formats: Mapping[str, BlockFormat], target: Target
+) -> int:
+  """Cycles of a whole network, one layer after the other.
+
+  Args:
+    workload: names the sites.
+    formats: format of every site, whether the unit takes it or not.
+    target: the cluster.
+
+  Raises:
+    ValueError: not even tiles of one element fit; names the layer.
+  """
+  known = sorted(set(formats.values()))
+  table = cycle_table(workload, known, target)
+  row = [known.index(formats[site]) for site in workload.sites]
+  return int(score(table, encode(table, workload, np.array([row])))[0])
 
 
 def network_costs(
@@ -143,13 +164,20 @@ def network_costs(
   return found
 
 
+def takes(format_: BlockFormat, target: Target) -> bool:
+  """Whether the unit multiplies two tensors that both have a format."""
+  return (
+    format_.element in dict(target.unit)
+    and not format_.scale
+    and not format_.block_size % target.granule
+  )
+
+
 def _fits(layer, inputs, weights, target) -> bool:
   """Whether the unit takes the products of a layer."""
-  is_known = inputs.element == weights.element in dict(target.unit)
-  sizes = (inputs.block_size, weights.block_size)
   return (
-    is_known
-    and not (inputs.scale or weights.scale)
+    inputs.element == weights.element
     and layer.op != "depthwise"
-    and not any(size % target.granule for size in sizes)
+    and takes(inputs, target)
+    and takes(weights, target)
   )

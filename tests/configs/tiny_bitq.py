@@ -1,17 +1,35 @@
 """Block formats from start to end in seconds, for tests.
 
 python main.py --config=tests/configs/tiny_bitq.py --workdir=runs/tiny
+
+`:cycles` chooses among elements of OCP MX, by cycles of a cluster.
 """
 
 from ml_collections import ConfigDict
 
-from fbq.config import configured
+from fbq.config import chosen, configured
 from fbq.nets import Net, Node
 from fbq.nets.graph import INPUT
 
+WORDS = dict(
+  movement=dict(
+    Long=dict(bits=16, exponent_bits=(2, 6), block_sizes=(1, 8)),
+    Short=dict(bits=8, exponent_bits=(2, 4, 6), block_sizes=(1, 8)),
+  ),
+  cycles=dict(
+    MX=dict(
+      bits=8,
+      exponent_bits=(8,),
+      block_sizes=(8,),
+      elements=("E4M3", "E5M2", "E2M3", "E2M1"),
+    )
+  ),
+)
 
-def get_config() -> ConfigDict:
+
+def get_config(words: str = "") -> ConfigDict:
   """Values for a tiny network."""
+  found = chosen(words, cost=("movement", "cycles"))
   net = dict(builder="tests.configs.tiny_bitq:residual", arguments={})
   stage = dict(batch_size=8, learning_rate=1e-2)
   return configured(
@@ -22,10 +40,8 @@ def get_config() -> ConfigDict:
       renders_per_test_image=1,
       difficulty=dict(fragments=0),
     ),
-    words=dict(
-      Long=dict(bits=16, exponent_bits=(2, 6), block_sizes=(1, 8)),
-      Short=dict(bits=8, exponent_bits=(2, 4, 6), block_sizes=(1, 8)),
-    ),
+    words=WORDS[found["cost"]],
+    cost=found["cost"],
     published=("BSFP",),
     alphas=(0.0, 0.2, 3.0),
     memory_bytes=512,

@@ -30,6 +30,44 @@ class Movement(NamedTuple):
     return self.dram_bits / 8192
 
 
+class Weighed(NamedTuple):
+  """What eq. 1 weighs beside the loss, for the reader.
+
+  Attributes:
+    name: what it is.
+    unit: its unit.
+    per_unit: how many of what `BlockNetwork.weighed` counts are one.
+    title: of a column.
+    axis: of a picture.
+  """
+
+  name: str
+  unit: str
+  per_unit: float
+  title: str
+  axis: str
+
+
+MOVEMENT = Weighed(
+  name="data movement",
+  unit="KiB",
+  per_unit=8192,
+  title="DRAM\nKiB",
+  axis="DRAM traffic of an image, KiB",
+)
+
+
+def cycles_on(cluster: str) -> Weighed:
+  """Cycles of a cluster of this name."""
+  return Weighed(
+    name="cycles",
+    unit="kcycles",
+    per_unit=1000,
+    title="kcycles",
+    axis=f"thousand cycles of an image on {cluster}",
+  )
+
+
 @pydantic.dataclasses.dataclass(frozen=True)
 class BlockNetwork:
   """A network of block formats, trained and costed.
@@ -45,6 +83,7 @@ class BlockNetwork:
     untrained_test: accuracy of the float network's weights in these formats.
     divergence: predicted KL from the float network, in nats; None outside of
       the searched formats.
+    cycles: of an image, where eq. 1 weighs them; else None.
   """
 
   name: str
@@ -63,6 +102,12 @@ class BlockNetwork:
   lost_error: float | None = None
   untrained_test: Fraction | None = None
   divergence: float | None = None
+  cycles: int | None = None
+
+  @property
+  def weighed(self) -> float:
+    """What eq. 1 weighs: cycles where they are known, else DRAM bits."""
+    return self.moves.dram_bits if self.cycles is None else self.cycles
 
   @property
   def percent(self) -> float:
@@ -81,21 +126,22 @@ class BlockNetwork:
     sizes = [f[:3] for f in self.formats.values()]
     spans = [sorted({min(v), max(v)}) for v in zip(*sizes, strict=True)]
     shown = ["-".join(map(str, span)) for span in spans]
-    return self.text or "X {}, SE {}, BS {}".format(*shown)
+    said = "X {}, SE {}, BS {}".format(*shown)
+    elements = sorted({f.element for f in self.formats.values() if f.element})
+    return self.text or ", ".join([*elements, said])
 
 
 def objective(
   network: BlockNetwork, fp32: BlockNetwork, largest_bits: float, alpha: float
 ) -> float:
-  """Eq. 1 with what was measured: accuracy lost + alpha movement / largest.
+  """Eq. 1 with what was measured: accuracy lost + alpha cost / largest.
 
   Args:
     network: trained network.
     fp32: FP32 after the same training.
     largest_bits, alpha: see `WordResults` and `BitQResults`.
   """
-  moved = network.moves.dram_bits / largest_bits
-  return network.drop(fp32) + alpha * moved
+  return network.drop(fp32) + alpha * network.weighed / largest_bits
 
 
 def best_of(
@@ -104,6 +150,7 @@ def best_of(
   largest_bits: float,
   alpha: float,
 ) -> BlockNetwork:
-  """The one of least `objective`; of equals the one that moves less."""
+  """The one of least `objective`; of equals the cheaper, that moves less."""
   eq_1 = lambda n: objective(n, fp32, largest_bits, alpha)
-  return min(networks, key=lambda n: (eq_1(n), n.moves.dram_bits, n.name))
+  cost = lambda n: (n.weighed, n.moves.dram_bits, n.name)
+  return min(networks, key=lambda n: (eq_1(n), *cost(n)))

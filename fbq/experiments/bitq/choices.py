@@ -26,7 +26,12 @@ _NO_TRADE_OFF = 1e-9  # alpha that only decides between equal losses
 
 
 def uniform(word: Word) -> list[BlockFormat]:
-  """Formats with blocks of 16 or so: all SE, only the ends of long words."""
+  """Formats with blocks of 16 or so: all SE, only the ends of long words.
+
+  Of elements all there are.
+  """
+  if word.elements:
+    return sorted(word.grid)
   sizes = sorted(word.block_sizes)
   size = min(sizes, key=lambda s: abs(s - 16))
   same = sorted(f for f in word.grid if f.block_size == size)
@@ -36,16 +41,19 @@ def uniform(word: Word) -> list[BlockFormat]:
 
 
 def shown(format_: BlockFormat) -> str:
-  """<SE, BS>, as the paper writes a format of a word."""
+  """<SE, BS>, as the paper writes a format of a word; or its element."""
+  if format_.element:
+    return format_.element
   return f"<{format_.exponent_bits}, {format_.block_size}>"
 
 
 def front(
   choice: bitq.FormatChoice, resolution: float
 ) -> tuple[tuple[tuple[float, float], ...], float]:
-  """((bits moved, loss) of the front, cheapest first), its error as a share.
+  """((cost, loss) of the front, cheapest first), its error as a share.
 
-  The resolution, a share of the largest movement, is doubled as long as there
+  The cost is bits moved, or cycles, as the table of the choice has it. The
+  resolution, a share of the largest, is doubled as long as there
   is too much between two points.
   """
   try:
@@ -58,20 +66,24 @@ def front(
 
 
 def ablations(
-  trained: bitq.FormatChoice, untrained: bitq.FormatChoice, alpha: float
+  trained: bitq.FormatChoice,
+  untrained: bitq.FormatChoice,
+  alpha: float,
+  cost: str = "data movement",
 ) -> dict[str, bitq.Formats]:
   """Optimal formats of table 4, by what eq. 1 goes without.
 
   Args:
     trained, untrained: choices by the losses after training and before.
-    alpha: weight of movement.
+    alpha: weight of the cost.
+    cost: what it is.
   """
   table = bits_alone(trained.table, trained.workload)
   widest = table.units.reshape(len(table.layers), -1).max(1).sum()
   bits = dataclasses.replace(trained, table=table, largest=int(widest))
   return {
     "without QAT": bitq.optima(untrained, [alpha]).formats[0],
-    "without data movement": bitq.optima(bits, [alpha]).formats[0],
+    f"without {cost}": bitq.optima(bits, [alpha]).formats[0],
     "without trade-off": bitq.optima(trained, [_NO_TRADE_OFF]).formats[0],
   }
 

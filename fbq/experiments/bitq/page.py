@@ -12,7 +12,7 @@ from fbq.experiments.bitq import (
   table3,
   word_section,
 )
-from fbq.experiments.bitq.block_network import BlockNetwork
+from fbq.experiments.bitq.block_network import MOVEMENT, BlockNetwork
 from fbq.experiments.bitq.results import (
   BitQResults,
   SeedStudy,
@@ -20,6 +20,7 @@ from fbq.experiments.bitq.results import (
 )
 from fbq.experiments.bitq.word_section import (
   KIB,
+  cost_columns,
   error_of,
   in_percent,
   plain,
@@ -42,6 +43,7 @@ from fbq.report.blocks import (
 from fbq.report.means import mean
 from fbq.report.run import Run
 from fbq.report.sentences import counted
+from fbq.schemes.published_formats import GRID
 from fbq.train.log import Log
 from fbq.train.objective import CLASSIFICATION
 
@@ -77,6 +79,13 @@ def write(results: BitQResults, run: Run, workdir: Path) -> None:
     "exponent. A memory this small makes tiling matter to so small a "
     "network, as 32 KiB do at full size.",
   ]
+  if results.cluster:
+    assumptions.append(
+      f"Eq. 1 weighs cycles of {results.cluster}, as a share of the most that "
+      "any formats of a word take: of every layer its products at the rates "
+      "published for the unit, in software where the unit does not take "
+      "them, or its transfers if those take longer (hwsim/mx)."
+    )
   page.write(
     workdir / "report.html",
     f"{results.network} in block floating point",
@@ -86,8 +95,16 @@ def write(results: BitQResults, run: Run, workdir: Path) -> None:
     dataclasses.replace(
       run,
       assumptions=assumptions,
-      next=then if results.metric == CLASSIFICATION.metric_name else None,
+      next=then if _can_be_packed(results) else None,
     ),
+  )
+
+
+def _can_be_packed(results: BitQResults) -> bool:
+  """Whether an export takes what is recommended."""
+  study = results.studies[0]
+  return results.metric == CLASSIFICATION.metric_name and all(
+    study.by_name[name].scheme == GRID for name in study.recommended.values()
   )
 
 
@@ -135,8 +152,15 @@ def _answers(results: BitQResults) -> list[str]:
       f"takes {energy} % of its energy, at {results.test(role)} % test "
       f"{results.metric} where FP32 has {results.test('FP32')} %, "
       f"{apart} at 95 % (alpha = {results.alpha:g}; {error_of(results)})."
+      + (_in_cycles(results, role) if results.cluster else "")
     )
   return sentences
+
+
+def _in_cycles(results: BitQResults, role: str) -> str:
+  """What a network takes of FP32's cycles."""
+  share = results.over_seeds(role, lambda n, fp32: n.weighed / fp32.weighed)
+  return f" It takes {share} % of FP32's cycles on {results.cluster}."
 
 
 def _moved_share(network: BlockNetwork, fp32: BlockNetwork) -> float:
@@ -149,11 +173,13 @@ def _energy_share(network: BlockNetwork, fp32: BlockNetwork) -> float:
 
 def _blocks(results: BitQResults, settings) -> list[Block]:
   first = results.studies[0]
-  drawn, told = pictures.front(first, results.metric)
+  cost = results.weighed
+  drawn, told = pictures.front(first, results.metric, cost)
+  over = "DRAM traffic" if cost == MOVEMENT else cost.name
   return [
     Answer(_answers(results)),
     Section(
-      f"Test {results.metric} over DRAM traffic",
+      f"Test {results.metric} over {over}",
       [
         Picture(drawn, "front.svg"),
         note(
@@ -247,6 +273,7 @@ def _networks(results: BitQResults, builder: str = "") -> Table:
     (Column("mark", "sign"), lambda role: "★" if role in best else ""),
     ("network", lambda role: role),
     (Column("formats", "soft"), lambda role: study.by_role[role].words),
+    *cost_columns(results),
     (KIB, over(kib)),
     (number("of\nFP32", "{:.3f}"), over(_moved_share)),
     (

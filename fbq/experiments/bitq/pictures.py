@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
+from fbq.experiments.bitq.block_network import MOVEMENT, Weighed
 from fbq.experiments.bitq.results import SeedStudy
 from fbq.report import labels, picture
 
@@ -16,8 +17,10 @@ _COLORS = picture.BLUE, picture.GREEN, picture.PURPLE, picture.SKY
 SHOWN = 6  # points of accuracy below the best
 
 
-def front(study: SeedStudy, metric: str = "accuracy") -> tuple[str, str]:
-  """(SVG of the test metric over DRAM traffic with predicted fronts, a note).
+def front(
+  study: SeedStudy, metric: str = "accuracy", cost: Weighed = MOVEMENT
+) -> tuple[str, str]:
+  """(SVG of the test metric over the cost, with predicted fronts; a note).
 
   Networks far below the best one are in the table only, which the note says.
   """
@@ -25,6 +28,7 @@ def front(study: SeedStudy, metric: str = "accuracy") -> tuple[str, str]:
   least = max(n.percent for n in trained) - SHOWN
   near = [n for n in trained if n.percent >= least]
   fp32 = study.by_name["FP32"].percent
+  x_of = lambda n: n.weighed / cost.per_unit
   figure = picture.new(10.5, 6)
   axes = figure.subplots()
   picture.bare(axes, "both")
@@ -33,7 +37,7 @@ def front(study: SeedStudy, metric: str = "accuracy") -> tuple[str, str]:
   for color, word in zip(itertools.cycle(_COLORS), study.words, strict=False):
     said = f"{word.name}: whole front, predicted"
     (line,) = axes.plot(
-      [bits / 8192 for bits, _ in word.front],
+      [units / cost.per_unit for units, _ in word.front],
       [fp32 - 100 * lost for _, lost in word.front],
       color=color,
       linewidth=1.2,
@@ -53,7 +57,7 @@ def front(study: SeedStudy, metric: str = "accuracy") -> tuple[str, str]:
       continue
     errors = [100 * (n.test_error or 0) for n in group]
     marks, *_ = axes.errorbar(
-      [n.moves.kib for n in group],
+      [x_of(n) for n in group],
       [n.percent for n in group],
       errors,
       fmt=marker,
@@ -67,14 +71,14 @@ def front(study: SeedStudy, metric: str = "accuracy") -> tuple[str, str]:
     picture.title(
       marks,
       [
-        f"{n.name}: {n.moves.kib:,.1f} KiB, {n.percent:.2f} ± {error:.2f} %; "
-        f"{n.words}"
+        f"{n.name}: {x_of(n):,.1f} {cost.unit}, {n.percent:.2f} ± {error:.2f} "
+        f"%; {n.words}"
         for n, error in zip(group, errors, strict=True)
       ],
     )
 
   # Limits
-  xs, ys = [n.moves.kib for n in near], [n.percent for n in near]
+  xs, ys = [x_of(n) for n in near], [n.percent for n in near]
   most = max(100 * (n.test_error or 0) for n in near)
   margin = 0.1 * (max(ys) - min(ys)) + most + 0.2
   # No accuracy is above 100 %, whatever its error
@@ -85,26 +89,28 @@ def front(study: SeedStudy, metric: str = "accuracy") -> tuple[str, str]:
   axes.xaxis.set_minor_formatter(
     lambda x, _: f"{x:g}" if f"{x:e}"[0] in "25" else ""
   )
-  axes.set_xlabel("DRAM traffic of an image, KiB")
+  axes.set_xlabel(cost.axis)
   axes.set_ylabel(f"test {metric} (%)")
   picture.legend(figure, axes, 4, "lower center")
 
   # Names last, as they need to know where everything else is
   others = [n for n in near if n.family == "published" and n not in chosen]
   named = [
-    labels.Label(
-      n.name, n.moves.kib, n.percent, _FAMILIES[n.family], n in chosen
-    )
+    labels.Label(n.name, x_of(n), n.percent, _FAMILIES[n.family], n in chosen)
     for n in (*chosen, *others)
   ]
   unnamed = labels.place(axes, named, list(zip(xs, ys, strict=True)))
   svg = picture.svg(
     figure,
-    f"Test {metric} over DRAM traffic of every trained network; the table has "
-    "the same numbers.",
+    f"Test {metric} over {_said(cost)} of every trained network; the table "
+    "has the same numbers.",
   )
   far = [n.name for n in trained if n not in near]
   return svg, _note(far, unnamed)
+
+
+def _said(cost: Weighed) -> str:
+  return "DRAM traffic" if cost == MOVEMENT else cost.name
 
 
 def _note(far: Sequence[str], unnamed: Sequence[str]) -> str:

@@ -14,9 +14,14 @@ import numpy as np
 
 from fbq import block_formats
 from fbq.experiments.bitq import choices, results
-from fbq.experiments.bitq.block_network import BlockNetwork, best_of
+from fbq.experiments.bitq.block_network import (
+  MOVEMENT,
+  BlockNetwork,
+  best_of,
+  cycles_on,
+)
 from fbq.experiments.bitq.choices import shown
-from fbq.experiments.bitq.config import BitQ, movement
+from fbq.experiments.bitq.config import BitQ, cost_table
 from fbq.experiments.bitq.examples import Example, examples
 from fbq.experiments.bitq.workbench import Programs, Workbench
 from fbq.files import write_atomically
@@ -25,35 +30,39 @@ from fbq.lab.kept import kept
 from fbq.lab.lab import Lab
 from fbq.nets.graph import INPUT_SITE
 from fbq.schemes import published_formats
+from fbq.schemes.microscaling import Microscaling
 from fbq.schemes.published_formats import (
+  ELEMENTS,
   GRID,
   WINDOWS,
   BlockCandidate,
   of_formats,
+  rows_in,
 )
 from fbq.search import bitq, block_noise, format_losses, predicted_losses
 from fbq.search.predicted_losses import KINDS, FormatLosses, kind_of
 from fbq.train.evaluation import Judged
 from fbq.train.objective import CLASSIFICATION
+from hwsim import mx
 from hwsim.bfp import Memories, network_traffic
 
 
 def run(settings: BitQ, lab: Lab) -> results.BitQResults:
   """Block formats of a network: chosen, trained, costed, compared."""
-  programs = Programs(
-    lab,
-    published_formats.schemes(
-      size for word in settings.words.values() for size in word.block_sizes
-    ),
-  )
+  sizes = [s for word in settings.words.values() for s in word.block_sizes]
+  schemes: dict[str, Any] = {**published_formats.schemes(sizes)}
+  if settings.scheme == ELEMENTS:
+    schemes[ELEMENTS] = Microscaling((sizes[0],), has_floats=True)
+  programs, cluster = Programs(lab, schemes), settings.cluster
   return results.BitQResults(
     lab.net.name,
     lab.about_images,
     lab.task.steps(settings.qat),
     settings.alpha,
-    programs.schemes[GRID],
+    published_formats.schemes(sizes)[GRID],
     tuple(_study(settings, lab, programs, seed) for seed in settings.seeds),
     lab.task.objective.metric_name,
+    cluster.name if cluster else "",
   )
 
 
@@ -63,7 +72,9 @@ def _study(
   """All of it from the float network of one seed."""
   net, words, measure = lab.net, settings.words, lab.clock.measure
   sites, schemes = net.workload.sites, programs.schemes
-  metric = lab.task.objective.metric_name
+  metric, searched_in = lab.task.objective.metric_name, settings.scheme
+  cluster = settings.cluster
+  cost = MOVEMENT if cluster is None else cycles_on(cluster.name)
   memories = Memories(8 * settings.memory_bytes, 8 * settings.register_bytes)
   keys = jax.random.split(jax.random.key(seed), 4)
 
@@ -80,7 +91,7 @@ def _study(
 
   few = {s: x[: settings.losses.noise_images] for s, x in tensors.items()}
 
-  def noises(rows, scheme=GRID):
+  def noises(rows, scheme=searched_in):
     params = variables["params"]
     return block_noise.noises(net, params, few, rows, schemes[scheme])
 
@@ -92,7 +103,7 @@ def _study(
     stored = kept(
       lab.workdir / f"losses-seed{seed}.json",
       lambda: predicted_losses.measure(
-        bench.judge(GRID, images), grids, noises, **plan, seed=seed
+        bench.judge(searched_in, images), grids, noises, **plan, seed=seed
       ),
     )
     lost = FormatLosses.from_stored(stored, grids)
@@ -124,6 +135,10 @@ def _study(
         lost_error=behind[1],
         untrained_test=trained.untrained_test,
       )
+    if cluster is not None:
+      with measure("cycles of networks"):
+        cycles = mx.network_cycles(net.workload, c.formats, cluster)
+      known["cycles"] = cycles
     found[c.name] = network = BlockNetwork(
       **{k: v for k, v in c._asdict().items() if k != "rows"},
       moves=choices.movement(traffic, memories),
@@ -136,13 +151,14 @@ def _study(
       block_formats.to_json(net, c.formats),
     )
     told = "not trained, priced only"
-    if known:
+    if trained is not None:
       told = f"test {metric} {network.percent:.2f} %"
     lab.log.say(f"{c.name}: {network.moves.kib:,.1f} KiB, {told}")
     return network
 
   def tried(name, family, bits, formats) -> BlockNetwork:
-    return confirm(of_formats(net, name, family, bits, formats))
+    given = name, family, bits, formats
+    return confirm(of_formats(net, *given, scheme=searched_in))
 
   # ---- Published and uniform formats
   with measure("calibration"):
@@ -184,7 +200,7 @@ def _study(
   every = sum(uniform.values(), [])
   accuracy, *accuracies = (
     bench.judged(
-      GRID, block_formats.to_array(net, n.formats), lab.task.validation
+      searched_in, rows_in(searched_in)(net, n.formats), lab.task.validation
     ).accuracy
     for n in (fp32, *every)
   )
@@ -206,7 +222,7 @@ def _study(
   for name, word in words.items():
     # Exactly, but for the front, which is too large without a resolution
     with measure("exact search"):
-      table = movement(word, net.workload, settings.memory_bytes)
+      table = cost_table(word, net.workload, settings.memory_bytes, cluster)
       choice, raw = (
         bitq.make(
           net.workload,
@@ -217,7 +233,7 @@ def _study(
       )
       optima = bitq.optima(choice, settings.alphas)
       front, front_error = choices.front(choice, settings.front_resolution)
-      ablated = choices.ablations(choice, raw, settings.alpha)
+      ablated = choices.ablations(choice, raw, settings.alpha, cost.name)
 
     # Several alphas may have the same optimum, which is trained once
     letters, searched, predicted = {}, {}, []

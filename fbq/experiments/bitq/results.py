@@ -7,12 +7,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fbq.config import require
-from fbq.experiments.bitq.block_network import BlockNetwork, Movement
+from fbq.experiments.bitq.block_network import (
+  MOVEMENT,
+  BlockNetwork,
+  Movement,
+  Weighed,
+  cycles_on,
+)
 from fbq.experiments.bitq.examples import Example
 from fbq.lab.block_point import TrainedFormats
 from fbq.report.means import Mean, mean
 from fbq.schemes.block_float import BlockFloat
-from fbq.schemes.published_formats import GRID
+from fbq.schemes.published_formats import ELEMENTS, GRID
 from hwsim.bfp import BlockFormat
 
 _ACCURACIES = ("test", "test_error", "validation", "untrained_test")
@@ -50,11 +56,12 @@ class WordResults:
 
   Attributes:
     name, bits: name and length of the word.
-    largest_bits: data movement of the widest formats.
+    largest_bits: data movement of the widest formats, or most cycles that any
+      formats take, where eq. 1 weighs them.
     candidates: names of trained networks to choose among: optima, uniform ones.
     optima: predicted optimum of every alpha.
-    front: (bits moved, predicted loss), cheapest first.
-    front_error: share of the largest movement by which another assignment may
+    front: (bits moved, or cycles; predicted loss), cheapest first.
+    front_error: share of the largest of them by which another assignment may
       be cheaper than a point of the front that loses no more.
     ablations: what eq. 1 goes without -> name of the network.
     recommended: name of the best measured network at the run's alpha.
@@ -144,10 +151,11 @@ class BitQResults:
     network: name of the network.
     about_test: a sentence about the images.
     steps: steps of every training at its formats.
-    alpha: weight of movement for which networks are recommended.
+    alpha: weight of movement, or of cycles, for which networks are recommended.
     grid: scheme in which searched formats are trained.
     studies: the same study for every seed.
     metric: what networks are judged by; "accuracy" wherever one is named.
+    cluster: whose cycles eq. 1 weighs; "": data movement.
   """
 
   network: str
@@ -157,6 +165,12 @@ class BitQResults:
   grid: BlockFloat
   studies: tuple[SeedStudy, ...]
   metric: str = "accuracy"
+  cluster: str = ""
+
+  @property
+  def weighed(self) -> Weighed:
+    """What eq. 1 weighs beside the loss."""
+    return cycles_on(self.cluster) if self.cluster else MOVEMENT
 
   def over_seeds(
     self, role: str, value: Callable[[BlockNetwork, BlockNetwork], float]
@@ -183,10 +197,15 @@ class BitQResults:
     return mean([getattr(n, name) for n in networks])
 
   def table(self) -> Iterator[Sequence[Any]]:
-    """Rows of results.csv: numbers, then the format of every tensor."""
+    """Rows of results.csv: numbers, then the format of every tensor.
+
+    Cycles stand where eq. 1 weighs them.
+    """
     sites = list(self.studies[0].networks[0].formats)
+    cost = ("cycles",) if self.cluster else ()
     yield [
-      *("seed", "name", "family", "word", *_MOVED, *_ACCURACIES, *_LOST),
+      *("seed", "name", "family", "word", *cost, *_MOVED),
+      *(*_ACCURACIES, *_LOST),
       *("divergence", "input_bits", "weight_bits", "output_bits", "source"),
       *(f"format:{site}" for site in sites),
     ]
@@ -194,10 +213,12 @@ class BitQResults:
       for n in study.networks:
         *moved, tensor_bits = n.moves
         yield [
-          *(study.seed, n.name, n.family, n.word, *moved),
+          *(study.seed, n.name, n.family, n.word),
+          *(getattr(n, column) for column in cost),
+          *moved,
           *(getattr(n, column) for column in (*_ACCURACIES, *_LOST)),
           *(n.divergence, *tensor_bits, n.source),
-          *("{}+{}/{}".format(*n.formats[site][:3]) for site in sites),
+          *(_cell(n, site) for site in sites),
         ]
 
   def summary(self) -> Mapping[str, Any]:
@@ -215,6 +236,11 @@ class BitQResults:
             )
             for column in _MOVED
           },
+          **(
+            {"cycles": plain(self.over_seeds(role, lambda n, _: n.weighed))}
+            if self.cluster
+            else {}
+          ),
         }
         for role in self.studies[0].by_role
       },
@@ -254,3 +280,10 @@ class BitQResults:
     return TrainedFormats(
       name, network.formats, study.tops, self.grid, network.training
     )
+
+
+def _cell(network: BlockNetwork, site: str) -> str:
+  """X+e/BS; with the element, where those were searched."""
+  format_ = network.formats[site]
+  said = "{}+{}/{}".format(*format_[:3])
+  return f"{said} {format_.element}" if network.scheme == ELEMENTS else said

@@ -1,6 +1,6 @@
 """The section of a BitQ page on one word length: what was chosen, and why."""
 
-from fbq.experiments.bitq.block_network import best_of, objective
+from fbq.experiments.bitq.block_network import MOVEMENT, best_of, objective
 from fbq.experiments.bitq.choices import shown
 from fbq.experiments.bitq.results import (
   BitQResults,
@@ -82,8 +82,7 @@ def section(results: BitQResults, index: int) -> Section:
         f"{counted(different, 'different network')}; with uniform formats "
         f"{len(word.candidates)} were trained. The predicted front has "
         f"{counted(len(word.front), 'point')}: for every assignment it has one "
-        "that loses no more and moves at most "
-        f"{word.front_error:.2%} of what the widest formats move in addition."
+        f"that loses no more and {_more(results, word.front_error)}."
       ),
       _layers(word),
       note(
@@ -110,14 +109,37 @@ def section(results: BitQResults, index: int) -> Section:
             f"Of {error_of(results)}. "
             "Our reading of what the paper leaves open; the joules of its "
             "table 4 are 32 times what these energies give. Without QAT "
-            "nothing is trained, and losses are those before. Without data "
-            "movement bits per element take its place; without trade-off it "
-            "only decides between equal losses."
+            "nothing is trained, and losses are those before. Without "
+            f"{results.weighed.name} bits per element take its place; without "
+            "trade-off it only decides between equal losses."
           ),
         ],
       ),
     ],
   )
+
+
+def _more(results: BitQResults, share: float) -> str:
+  """What a point of the front may cost more than an assignment."""
+  if results.weighed == MOVEMENT:
+    return (
+      f"moves at most {share:.2%} of what the widest formats move in addition"
+    )
+  return f"takes at most {share:.2%} of the most cycles in addition"
+
+
+def cost_columns(results: BitQResults):
+  """Columns of cycles, where eq. 1 weighs them; a role is a row."""
+  cost = results.weighed
+  if cost == MOVEMENT:
+    return []
+  count = lambda n, _: n.weighed / cost.per_unit
+  return [
+    (
+      number(cost.title, "{:,.2f}"),
+      lambda role: plain(results.over_seeds(role, count)),
+    )
+  ]
 
 
 def _layers(word: WordResults) -> Table:
@@ -180,6 +202,10 @@ def _sensitivity(results: BitQResults, index: int) -> Table:
       "predicted optimum",
       lambda alpha: optimum(studies[0], first, alpha).name,
     ),
+    *(
+      (column, lambda alpha, value=value: value(at_alpha(first.name, alpha)))
+      for column, value in cost_columns(results)
+    ),
     (KIB, over(lambda *case: optimum(*case).moves.kib)),
     (number("predicted\nobjective", scale), over(predicted)),
     (number("measured\nobjective", scale), measured(optimum)),
@@ -216,11 +242,16 @@ def _ablation(results: BitQResults, word: WordResults) -> Table:
       plain(results.over_seeds(role, value))
       for value in (lambda n, _: n.moves.kib, lambda n, _: 1e6 * n.moves.joules)
     )
-    rows.append([lacking, share, *moved, *beside])
+    costs = [value(role) for _, value in cost_columns(results)]
+    rows.append([lacking, share, *costs, *moved, *beside])
   group, energy = "table 4, ResNet-18", number("energy\nµJ", "{:.1f}")
   beside = number("%", "{:.2f}", group), number("J", "{:.3f}", group)
   return Table(
-    [Column("eq. 1"), test_column(results), KIB, energy, *beside],
+    [
+      *(Column("eq. 1"), test_column(results)),
+      *(column for column, _ in cost_columns(results)),
+      *(KIB, energy, *beside),
+    ],
     rows,
     label=f"{word.name}: ablation at alpha = {results.alpha:g}",
   )

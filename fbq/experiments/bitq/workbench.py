@@ -16,10 +16,12 @@ from fbq.lab.judgement import Judgement
 from fbq.lab.lab import Lab
 from fbq.model import Model
 from fbq.schemes.block_float import BlockFloat, Data
+from fbq.schemes.microscaling import Microscaling
 from fbq.schemes.published_formats import (
   MICROSCALING_SCHEMES,
   NOT_TRAINED,
   BlockCandidate,
+  rows_in,
 )
 from fbq.search.format_losses import FormatJudge
 from fbq.train import steps
@@ -55,11 +57,12 @@ class Programs:
   Attributes:
     lab: network, data and settings; "qat" is the plan of the training.
     schemes: schemes of block floating point by name, see
-      `published_formats.schemes`; those of microscaling formats come with them.
+      `published_formats.schemes`, and `ELEMENTS` where those are searched; the
+      published ones of microscaling formats come with them.
   """
 
   lab: Lab
-  schemes: Mapping[str, BlockFloat]
+  schemes: Mapping[str, BlockFloat | Microscaling]
 
   def model(self, scheme: str) -> Model:
     """The network in the scheme of this name."""
@@ -143,6 +146,7 @@ class Workbench:
       images[0],
       self.programs.lab.task.batch,
       self.programs.compare,
+      rows_in(scheme),
     )
 
   def judged(

@@ -10,4 +10,5 @@ EXPERIMENT = Experiment(
   results.Chosen,
   page.write,
   page.tell,
+  any_task=True,
 )

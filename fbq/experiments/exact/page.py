@@ -56,7 +56,8 @@ def _choice(results: Chosen) -> list[Block]:
           f"on {results.images:,} calibration images. The choice takes the "
           "least sum of harms; the best of a sum is the best network only as "
           "far as harms add up: the rank correlation of that sum with the "
-          f"accuracy that is lost after training is {_correlation(results)}."
+          f"{results.assignments.metric} that is lost after training is "
+          f"{_correlation(results)}."
         ),
         Picture(pictures.harms(results), "sensitivities.svg"),
         _harms(results),

@@ -10,21 +10,18 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from fbq import precision
 from fbq.experiments.exact.config import Exact, eight_cycles, problem_of
 from fbq.experiments.exact.results import Chosen, front_rows
 from fbq.files import write_atomically
-from fbq.lab import fine_tuning, over_seeds, points
+from fbq.lab import fine_tuning, over_seeds, points, task_judge
 from fbq.lab.calibration import calibrate
 from fbq.lab.experiment import as_csv
 from fbq.lab.fine_tuning import FineTuner
 from fbq.lab.kept import kept
 from fbq.lab.lab import Lab
-from fbq.model import Model
 from fbq.quantizers.site_ranges import Ranges
-from fbq.schemes.fixed import Fixed
 from fbq.search import (
   certificate,
   exact,
@@ -33,8 +30,6 @@ from fbq.search import (
   sensitivity,
   value,
 )
-from fbq.search.judge import Judge
-from fbq.train import steps
 from hwsim import latency_io
 
 HARMS = ("kl", "loss", "mse")  # attributes of `sensitivity.OutputChange`
@@ -52,7 +47,7 @@ class Choice(NamedTuple):
 
 
 def run(settings: Exact, lab: Lab) -> Chosen:
-  """The best assignment under every budget, with its accuracy."""
+  """The best assignment under every budget, with its metric."""
   latency_io.save(lab.costs.table, lab.workdir / "latency_table.csv")
   recipe = fine_tuning.recipe_of(settings.qat)
   fine_tune = FineTuner(lab, recipe, settings.fine_tuning)
@@ -167,7 +162,7 @@ def of_seed(
 
 
 def _agreement(lab: Lab, harm, found, judged) -> float | None:
-  """Rank correlation of the sum of harms with the accuracy that was lost."""
+  """Rank correlation of the sum of harms with the metric that was lost."""
   from scipy import stats
 
   different = {
@@ -186,18 +181,10 @@ def _agreement(lab: Lab, harm, found, judged) -> float | None:
 def _harm(lab: Lab, variables, ranges: Ranges, images, labels) -> Mapping:
   """{site: {bits: {measure: harm}}}."""
   with lab.clock.measure("sensitivities"):
-    forward = steps.compile_once(
-      lambda v, x, b: Model(lab.net, Fixed()).apply(v, x, False, b)
+    judge, compared = task_judge.of(lab, variables, ranges, images, labels)
+    found = sensitivity.sensitivities(
+      judge, ladder=lab.ladder, compared=compared
     )
-    judge = Judge(
-      lab.net,
-      forward,
-      variables,
-      ranges,
-      np.asarray(images),
-      np.asarray(labels),
-    )
-    found = sensitivity.sensitivities(judge, ladder=lab.ladder)
   lab.log.say(f"sensitivities: {found.passes} passes over {len(images)} images")
   return {
     site: {

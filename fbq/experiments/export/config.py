@@ -37,12 +37,12 @@ def check(settings: Export, lab: Lab) -> None:
   """Raises ConfigError for what cannot be exported; loads no network."""
   del lab  # the one of the run that is exported has network and data
   run = finished.read(user_path(settings.source))
+  if run.lab.task.objective is not CLASSIFICATION:
+    raise ConfigError(
+      f"config.source: {run.lab.net.name!r} is judged by "
+      f"{run.lab.task.objective.metric_name}; only classifiers are exported"
+    )
   if isinstance(run.results, BlockResults):
-    if run.lab.task.objective is not CLASSIFICATION:
-      raise ConfigError(
-        f"config.source: {run.lab.net.name!r} is judged by "
-        f"{run.lab.task.objective.metric_name}; only classifiers are exported"
-      )
     run.results.deployable(settings.point)
     return
   trained_point.find(run, settings.point)

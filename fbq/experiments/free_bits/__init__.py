@@ -11,4 +11,5 @@ EXPERIMENT = Experiment(
   Assignments,
   page.write,
   page.tell,
+  any_task=True,
 )

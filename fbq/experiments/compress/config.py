@@ -117,6 +117,8 @@ def check(settings: Compress, lab: Lab) -> None:
     )
   try:
     budgets.plan(settings, lab, None)
+  except ConfigError:  # of a target, which names its own setting
+    raise
   except ValueError as error:
     raise ConfigError(f"config.budgets, limits and bounds: {error}") from error
 

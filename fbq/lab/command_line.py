@@ -101,11 +101,12 @@ def _of_flags(text: str, arguments: Sequence[str], configs: Path) -> str:
 
 def _config_of(arguments: Sequence[str]) -> Path:
   """The file that --config names, without the words after its colon."""
+  found = ""
   for text, following in zip(arguments, [*arguments[1:], ""], strict=True):
     name, equals, value = text.lstrip("-").partition("=")
     if name == "config" and text.startswith("-"):
-      return Path((value if equals else following).split(":")[0])
-  return Path()
+      found = value if equals else following
+  return Path(found.split(":")[0])
 
 
 def _no_config(text: str, arguments: Sequence[str], configs: Path) -> str:

@@ -185,7 +185,7 @@ def build(settings: FromFile) -> Subject:
     )
   return Subject(
     *(net, variables, ranges, calibrated.images, validation, reported),
-    (*found.notes, reads),
+    (*found.notes, *_repeated(parts), reads),
     in_file,
   )
 
@@ -214,6 +214,26 @@ def _split(
   half = len(rest) // 2
   chosen, last = given.rows(rest[:half]), given.rows(rest[half:])
   return given.rows(calibration), chosen, last
+
+
+def _repeated(parts: tuple[Inputs, Inputs, Inputs]) -> list[str]:
+  """A note of inputs that are reported and lie in another part too.
+
+  Copies of a picture under other names, which flatter what is told.
+
+  Raises:
+    ValueError: there is but one input, again and again.
+  """
+  used = {x.tobytes() for part in parts[:2] for x in part.x}
+  reported = [x.tobytes() for x in parts[2].x]
+  if len(used | set(reported)) == 1:
+    raise ValueError("all inputs are the same, expected different ones")
+  if both := sum(x in used for x in reported):
+    return [
+      f"{both} of {len(reported)} inputs that are reported are equal to some "
+      "that calibrate or choose, which flatters what is told of them."
+    ]
+  return []
 
 
 # ---- Scales

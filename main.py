@@ -22,12 +22,15 @@ _SETTINGS = flags.DEFINE_bool(
 
 def main(argv):
   if len(argv) > 1:
-    raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    sys.exit(
+      f"error: unexpected arguments {argv[1:]}, expected --NAME=VALUE; --help "
+      "lists them"
+    )
   if _SETTINGS.value:
     running.print_settings(_CONFIG.value)
     return
   if not _WORKDIR.value:
-    raise app.UsageError("--workdir must have a value: where results go")
+    sys.exit("error: --workdir must have a value: where results go")
   with (
     running.interruptible(),
     running.prepared(user_path(_WORKDIR.value)) as workdir,

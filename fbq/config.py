@@ -136,7 +136,7 @@ def chosen(text: str, **choices: Sequence[str] | str) -> dict[str, str]:
     known = choices.get(name, ())
     if name not in choices or not (isinstance(known, str) or value in known):
       takes = "; ".join(
-        f"{n}: {'any text' if isinstance(c, str) else ', '.join(c)}"
+        f"{n}=TEXT" if isinstance(c, str) else f"{n}: {', '.join(c)}"
         for n, c in choices.items()
       )
       raise ConfigError(

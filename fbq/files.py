@@ -26,6 +26,18 @@ def write_atomically(path: str | os.PathLike, content: bytes | str) -> None:
       os.unlink(temporary)
 
 
+def no_file(path: pathlib.Path) -> str:
+  """Why there is nothing to be read in a file: missing, a folder, empty; ""."""
+  if os.path.isdir(path):
+    return f"{path}: is a folder, expected a file in it"
+  if not os.path.isfile(path):
+    seen = "" if path.is_absolute() else f", seen from {pathlib.Path.cwd()}"
+    return f"{path}: there is no such file{seen}"
+  if not path.stat().st_size:
+    return f"{path}: is empty (0 bytes): make or copy it again"
+  return ""
+
+
 def user_path(text: str | os.PathLike) -> pathlib.Path:
   """The path that a user wrote; `~` is the home directory.
 

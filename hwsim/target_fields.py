@@ -38,7 +38,7 @@ def check_budgets(target: Any) -> None:
     if getattr(target, budget) < 1:
       raise ValueError(
         f"target {target.name!r}: {budget} is {getattr(target, budget)}; "
-        "stacks or code fill it"
+        "stacks or code fill it (sizes are in bytes: 64 kB is 64000)"
       )
 
 

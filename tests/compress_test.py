@@ -331,10 +331,20 @@ def test_energy_is_power_times_time(files):
     (dict(ranges="file"), "config.ranges is 'file', expected another rule"),
     (dict(budgets=(0.01,)), "config.budgets, limits and bounds: .* least ach"),
     (dict(points=1), "config.points is 1, expected a whole number, 2 to 100"),
-    (dict(limits=dict(flash_bytes=1)), "weight_bytes <= 1 cannot be met"),
+    (
+      dict(limits=dict(flash_bytes=1)),
+      "bounds: flash_bytes <= 1 cannot be met",
+    ),
     (dict(model=""), "config.model is '', expected the .onnx or .tflite"),
+    (dict(model="/none/net.onnx"), "config.model: /none/net.onnx: there is no"),
+    (dict(test="/none/x"), "config.test: /none/x is not there"),
+    (dict(target="gap9"), "^config.target: target 'gap9' is not known"),
+    (
+      dict(normalization=((123.7,), (58.4,))),
+      r"of images from 0 to 1: means of 0 to 1",
+    ),
     (dict(calibration=""), "config.calibration is '', expected inputs"),
-    (dict(calibration="/none/x"), "config.calibration or test: /none/x is not"),
+    (dict(calibration="/none/x"), "config.calibration: /none/x is not there"),
   ],
 )
 def test_what_cannot_work_takes_one_line_before_any_work(files, more, message):

@@ -171,6 +171,45 @@ def test_a_foreign_workdir_is_refused(tmp_path):
     experiment.run(tiny.get_config(), tmp_path / "thesis.tex")
 
 
+def test_a_workdir_that_cannot_be_used_is_told_before_anything_is_built(
+  tmp_path, monkeypatch
+):
+  def built(*_):
+    raise AssertionError("a network was built")
+
+  monkeypatch.setattr(lab.networks, "build", built)
+  workdir.claim_workdir(tmp_path / "run", {"fbq": workdir.FORMAT})
+  with pytest.raises(ConfigError, match="belongs to another configuration"):
+    experiment.run(tiny.get_config(), tmp_path / "run")
+  (tmp_path / "file").write_text("precious")
+  with pytest.raises(ConfigError, match="file cannot be used"):
+    experiment.run(tiny.get_config(), tmp_path / "file")
+  with pytest.raises(ConfigError, match="has no config.json"):
+    experiment.run(tiny.get_config(), tmp_path)
+
+
+def test_of_another_experiment_only_that_is_told(tmp_path):
+  workdir.claim_workdir(tmp_path, claim() | {"experiment": "ptq"})
+  with pytest.raises(ConfigError) as error:
+    experiment.run(config_with({"search.steps": 9}), tmp_path)
+  assert "config.experiment ('ptq', now" in str(error.value)
+  assert "steps" not in str(error.value)
+
+
+def test_settings_may_be_read_in_part():
+  program = "import sys; from fbq.lab import running; running.print_settings("
+  program += "{'experiment': 'profile'})"
+  made = subprocess.run(
+    f'{sys.executable} -c "{program}" | head -1',
+    shell=True,
+    cwd=experiment_runs.ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert made.stdout and "Traceback" not in made.stderr
+
+
 @pytest.mark.parametrize("content", [b"", b'{"seed": ', b"\xff\x00", b"[]"])
 def test_a_damaged_config_file_of_a_workdir_is_refused(tmp_path, content):
   (tmp_path / "config.json").write_bytes(content)
@@ -222,6 +261,12 @@ COMMANDS = [
   (["--config.search.steps=x"], "--config.search.steps=x: .*give one"),
   (["--config.search.range_bits=3"], "range_bits is 3, expected one of"),
   (["--config.search.steps=2 epochs"], "the config has a number there"),
+  (
+    ["--config.search.step=3", "--config.tolerance=0.1"],
+    "error: --config.sear",
+  ),
+  (["--config.search.faithful=yes"], "faithful=yes: expected True or False$"),
+  (["--config.seeds=(0,1"], "expected a tuple as Python writes it"),
   (["--config.experiment=settings"], "experiment 'settings' is not known"),
   (["--wrokdir=x"], "Unknown command line flag 'wrokdir'. Did you mean: work"),
   (["more"], r"unexpected arguments \['more'\]"),
@@ -242,12 +287,21 @@ def test_a_wrong_command_takes_one_line(tmp_path, arguments, message):
 def test_a_run_needs_a_workdir_and_a_config_file(tmp_path):
   status, output = experiment_runs.run("", None)
   assert status == 1 and "--workdir must have a value" in output
+  assert output.count("\n") == 1, output
   for more in ([], ["--config.tolerance=0.1"]):
     status, output = experiment_runs.run(
       "", tmp_path / "run", *more, config="configs/nope.py"
     )
     assert status == 1 and "No such file or directory" in output
     assert "configs/nope.py" in output and "Traceback" not in output
+  for given, expected in (
+    ("digits_free_bits", "did you mean configs/digits_free_bits.py?"),
+    ("configs/compres.py:x", "did you mean configs/compress.py?"),
+    ("README.md", "README.md: expected a config, which is a file of Python"),
+  ):
+    status, output = experiment_runs.run("", tmp_path / "run", config=given)
+    assert status == 1 and expected in output
+    assert output.count("\n") == 1, output
 
 
 def test_config_file_mistakes_keep_their_traceback(tmp_path):

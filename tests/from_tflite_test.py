@@ -227,7 +227,8 @@ def test_what_is_not_taken_is_told(message, tmp_path):
 
 @pytest.mark.parametrize(
   ("data", "message"),
-  [(b"", "is no TFLite file"), (b"\0\0\0\0TFL3", "subgraphs|is damaged"),
+  [(b"", "is empty"), (b"no", "is no TFLite file"),
+   (b"\0\0\0\0TFL3", "subgraphs|is damaged"),
    (b"\xff\xff\xff\x7fTFL3" + b"\xff" * 50, "is damaged")],
 )  # fmt: skip
 def test_a_damaged_file_ends_in_one_line(data, message, tmp_path):

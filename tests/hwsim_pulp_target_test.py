@@ -42,6 +42,8 @@ def test_fields_are_replaced_and_named(which):
     (dict(barrier_cycles=True), "barrier_cycles is True"),
     (dict(frequency_hz=math.nan), "frequency_hz is nan, expected a number"),
     (dict(double_buffering=3), "double_buffering is 3, expected 1 or 2"),
+    (dict(conv_library="XpulpV3"), "conv_library is 'XpulpV3', expected one"),
+    (dict(l1_bytes=64), "sizes are in bytes: 64 kB is 64000"),
     (dict(l1_bytes=20_000), "l1_budget_bytes is .*; stacks or code fill it"),
   ],
 )

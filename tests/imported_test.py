@@ -194,6 +194,33 @@ def test_a_file_that_cannot_be_read_is_an_error_of_the_config(
     networks.build(settings)
 
 
+def test_what_is_no_file_of_a_network_takes_a_line_that_says_what_is(
+  path, tmp_path
+):
+  (tmp_path / "folder.onnx").mkdir()
+  for name in ("empty.onnx", "empty.tflite", "net.pt"):
+    (tmp_path / name).write_bytes(b"")
+  for name, message in (
+    ("folder.onnx", "folder.onnx: is a folder, expected a file in it"),
+    ("empty.onnx", "empty.onnx: is empty"),
+    ("empty.tflite", "empty.tflite: is empty|fbq.tflite"),
+    ("net.pt", "ends in .onnx, .tflite; torch.onnx.export makes one"),
+  ):
+    with pytest.raises((ValueError, ModuleNotFoundError), match=message) as e:
+      imported.read(tmp_path / name)
+    assert str(e.value).count(name) == 1
+
+  # A system that writes names in capitals, and a file without sizes
+  capitals = tmp_path / "NET.ONNX"
+  capitals.write_bytes(path.read_bytes())
+  assert imported.read(capitals).net.nodes == imported.read(path).net.nodes
+  model = onnx.load(path)
+  model.graph.input[0].type.tensor_type.ClearField("shape")
+  onnx.save(model, tmp_path / "bare.onnx")
+  with pytest.raises(ValueError, match="export the network with a fixed h"):
+    imported.read(tmp_path / "bare.onnx")
+
+
 def test_a_file_of_a_newer_onnx_is_run_all_the_same(path, tmp_path):
   """The newest form, which the runtime need not know: its operators are old."""
   newer = tmp_path / "newer.onnx"

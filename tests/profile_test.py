@@ -191,7 +191,7 @@ def test_a_workdir_of_another_run_is_refused(finished, tmp_path):
   ("words", "message"),
   [
     ("net=lenet", "'net=lenet' after the config's colon.*ds_cnn"),
-    ("width=2", "'width=2' after the config's colon.*net: .*target: any"),
+    ("width=2", "'width=2' after the config's colon.*net: .*target=TEXT"),
     ("lenet", "'lenet' after the config's colon"),
   ],
 )

@@ -25,6 +25,10 @@ NET = Net(
 )
 
 
+DIFFERENT = np.arange(20 * 90, dtype=np.uint16).reshape(20, 6, 5, 3)
+DIFFERENT = (DIFFERENT * 7 % 251).astype(np.uint8)
+
+
 def written(folder, bias=True):
   """An .onnx file of NET; without a norm or a bias of its first layer."""
   net = NET
@@ -148,8 +152,9 @@ def test_inputs_to_report_may_be_others(tmp_path):
   ("arrays", "options", "message"),
   [
     (dict(x=np.zeros((5, 6, 5, 3), np.uint8)), {}, "5 inputs, expected 12"),
+    (dict(x=np.ones((20, 6, 5, 3), np.uint8)), {}, "all inputs are the same"),
     (
-      dict(x=np.zeros((20, 6, 5, 3), np.uint8), y=np.full(20, 3)),
+      dict(x=DIFFERENT, y=np.full(20, 3)),
       {},
       "labels of 3 to 3, expected 0 to 2",
     ),
@@ -167,6 +172,16 @@ def test_inputs_that_do_not_fit_take_one_line(
   np.savez(tmp_path / "x.npz", **arrays)
   with pytest.raises(ValueError, match=message):
     build(path, tmp_path / "x.npz", **options)
+
+
+def test_copies_in_several_parts_are_told(tmp_path):
+  x = np.random.default_rng(0).integers(0, 256, (10, 6, 5, 3), np.uint8)
+  np.save(tmp_path / "x.npy", np.concatenate([x, x]))
+  found = build(written(tmp_path), tmp_path / "x.npy", calibration_images=8)
+  assert any("that calibrate or choose" in note for note in found.notes)
+  np.save(tmp_path / "y.npy", DIFFERENT)
+  found = build(written(tmp_path), tmp_path / "y.npy", calibration_images=8)
+  assert not any("that calibrate or choose" in note for note in found.notes)
 
 
 def test_inputs_to_report_on_are_no_others_again():

@@ -134,6 +134,20 @@ def test_help_lists_every_config_and_how_a_setting_is_changed():
   assert "--config.search.steps=500" in text and "--settings" in text
 
 
+def test_a_dict_in_a_flag_is_told_how_to_be_given():
+  configs = ROOT / "configs"
+  flag = "--config.target_overrides"
+  given = ["main.py", f"--config={configs / 'profile_pulp.py'}"]
+  text = f"flag {flag}=l1_bytes=9: Failed to parse 'l1_bytes=9' as a ConfigDict"
+  said = command_line._of_flags(text, [*given, f"{flag}=l1_bytes=9"], configs)
+  assert "expected a dict as Python writes it, \"{'l1_bytes'" in said
+  said = command_line._no_setting(
+    KeyError("l1_bytes"), [*given, "--config.points=3", f"{flag}.l1_bytes=9"]
+  )
+  assert said.startswith(f"{flag}.l1_bytes=9: no such setting: 'l1_bytes'")
+  assert f"give it whole: {flag}=\"{{'l1_bytes': ...}}\"" in said
+
+
 def test_ctrl_c_ends_in_a_line_that_says_how_to_go_on(capsys):
   with pytest.raises(SystemExit) as ended, running.interruptible():
     raise KeyboardInterrupt

@@ -90,10 +90,7 @@ def read(
     labelled = (from_folders, classes)
     return _of_folder(path, shape, codes, raw_type, labelled, most, seed)
   if not path.is_file():
-    raise DataError(
-      f"{path} is not there; expected a folder of pictures or of .bin files, a "
-      ".npz, .npy or .bin file"
-    )
+    raise DataError(missing(path))
   if path.suffix in (".npz", ".npy"):
     found = _of_arrays(path, shape, codes)
   elif path.suffix == ".bin":
@@ -104,6 +101,15 @@ def read(
       "ends in .npz, .npy or .bin"
     )
   return found.rows(_some(len(found.x), most, seed))
+
+
+def missing(path: Path) -> str:
+  """What to say where no inputs are at a path."""
+  seen = "" if path.is_absolute() else f", seen from {Path.cwd()}"
+  return (
+    f"{path} is not there{seen}; expected a folder of pictures or of .bin "
+    "files, a .npz, .npy or .bin file"
+  )
 
 
 def _some(count: int, most: int, seed: int) -> np.ndarray:

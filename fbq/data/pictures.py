@@ -133,9 +133,10 @@ def decoded(encoded: bytes, name: str):
     image = Image.open(io.BytesIO(encoded))
     image.load()
   except Exception as error:  # A damaged file can raise anything.
+    said = str(error).partition(" <_io.")[0]  # no address in memory
     raise DataError(
       f"image {name} is damaged ({len(encoded):,} bytes): "
-      f"{type(error).__name__}: {error}; fetch it again, or move it "
+      f"{type(error).__name__}: {said}; fetch it again, or move it "
       "out of the data set"
     ) from error
 

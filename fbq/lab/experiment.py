@@ -76,6 +76,7 @@ def run(given: ConfigDict, directory: Path) -> str:
   # ---- All that can be wrong is found before anything is written or trained
   experiment = brought("experiment", given.get("experiment"), "experiment")
   settings = config_lib.of(experiment.settings, given)
+  workdir_lib.refuse_foreign(directory, settings)
   lab = Lab(settings)
   experiment.check(settings, lab)
   _check_task(experiment, settings, lab)

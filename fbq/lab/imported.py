@@ -53,7 +53,7 @@ class Comparison(NamedTuple):
 
 def is_file(path: str | Path) -> bool:
   """Whether a path is that of a file with a network, and not of weights."""
-  return Path(path).suffix in READERS
+  return Path(path).suffix.lower() in READERS
 
 
 def read(path: str | Path) -> Imported:
@@ -64,9 +64,11 @@ def read(path: str | Path) -> Imported:
   """
   if not is_file(path):
     raise ValueError(
-      f"{path}: expected a file that ends in {', '.join(READERS)}"
+      f"{path}: expected a file that ends in {', '.join(READERS)}; "
+      "torch.onnx.export makes one of a network of PyTorch, "
+      "tf.lite.TFLiteConverter one of a network of Keras"
     )
-  return READERS[Path(path).suffix](path)
+  return READERS[Path(path).suffix.lower()](path)
 
 
 def checked(path: str | Path) -> Imported:
@@ -110,7 +112,7 @@ def compare(found: Imported, path: str | Path, seed: int = 0) -> Comparison:
   if found.codes:
     x = np.rint(x).clip(*found.codes)
   inputs = found.input_axes.from_images(x)
-  run = _run_onnx if Path(path).suffix == ".onnx" else _run_tflite
+  run = _run_onnx if Path(path).suffix.lower() == ".onnx" else _run_tflite
   expected, (scale, zero) = run(user_path(path), inputs)
 
   # As the network does
@@ -191,8 +193,10 @@ def _run_onnx(path: Path, inputs: np.ndarray) -> tuple[np.ndarray, tuple]:
       for i in range(0, len(inputs), size)
     ]
   except Exception as error:  # It has a class of errors of its own.
+    newer = "till opset" in str(error)
     raise ValueError(
       f"{path}: ONNX Runtime cannot run it: {_ends(error)}"
+      + "; export it with that opset_version or a newer onnxruntime" * newer
     ) from error
   return np.concatenate(outputs)[:_IMAGES].astype(np.float64), (0.0, 0)
 
@@ -252,7 +256,7 @@ def _sized(shape):
 
 
 def main() -> None:
-  if len(sys.argv) != 2:
+  if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
     sys.exit("usage: python -m fbq.lab.imported FILE.onnx or FILE.tflite")
   try:
     found = read(sys.argv[1])

@@ -110,13 +110,17 @@ def print_settings(given: Any) -> None:
     name = given.get("experiment")
     kind = config.brought("experiment", name, "experiment").settings
     values = config.of(kind, given)
-  for row in config_words.table(kind, values=values):
-    value: Any = values
-    for part in row.name.split("."):
-      value = value[part] if isinstance(value, dict) else getattr(value, part)
-    now = f" = {value!r}"
-    if repr(value) != row.default and row.default:
-      now += f"  [default {row.default}]"
-    text = f"{row.meaning} Takes {row.expected}."
-    print(f"{row.name}{now}")
-    print(textwrap.indent(textwrap.fill(text, 74), "    "))
+  try:
+    for row in config_words.table(kind, values=values):
+      value: Any = values
+      for part in row.name.split("."):
+        value = value[part] if isinstance(value, dict) else getattr(value, part)
+      now = f" = {value!r}"
+      if repr(value) != row.default and row.default:
+        now += f"  [default {row.default}]"
+      text = f"{row.meaning} Takes {row.expected}."
+      print(f"{row.name}{now}")
+      print(textwrap.indent(textwrap.fill(text, 74), "    "))
+    sys.stdout.flush()
+  except BrokenPipeError:  # `| head` has read enough; so Python's manual says
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -85,9 +85,14 @@ Normalization = Annotated[
   tuple[tuple[float, ...], ...],
   Check(
     lambda pair: (
-      len(pair) in (0, 2) and all(len(part) in (1, 3) for part in pair)
+      not pair
+      or len(pair) == 2
+      and all(len(part) in (1, 3) for part in pair)
+      and all(0 <= mean <= 1 for mean in pair[0])
+      and min(pair[1]) > 0
     ),
-    "(mean, std), each of one or three colours, or ()",
+    "(mean, std), each of one or three colours, of images from 0 to 1: means "
+    "of 0 to 1, deviations above 0; or ()",
   ),
 ]
 Target = Annotated[float, Field(gt=0, le=1)]

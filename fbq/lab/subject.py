@@ -6,6 +6,7 @@ into the layers that read them.
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +17,7 @@ from fbq.config import ConfigError, Count, Seed, Settings
 from fbq.data import DataError
 from fbq.data import inputs as inputs_lib
 from fbq.data.inputs import Inputs
+from fbq.files import user_path
 from fbq.lab import imported
 from fbq.lab.pretrained import KINDS
 from fbq.lab.settings import Normalization
@@ -98,12 +100,26 @@ class Subject(NamedTuple):
 
 def of(settings: FromFile) -> Subject:
   """Network and inputs of the settings; ConfigError if they cannot be had."""
+  for name in ("calibration", "test"):  # before the model is compiled
+    path = user_path(getattr(settings, name))
+    if getattr(settings, name) and not os.path.exists(path):
+      raise ConfigError(f"config.{name}: {inputs_lib.missing(path)}")
   try:
     return build(settings)
-  except DataError as error:
-    raise ConfigError(f"config.calibration or test: {error}") from error
-  except (ValueError, ModuleNotFoundError) as error:
-    raise ConfigError(f"config.model or calibration: {error}") from error
+  except _WrongModel as error:
+    raise ConfigError(f"config.model: {error}") from error
+  except _WrongTest as error:
+    raise ConfigError(f"config.test: {error}") from error
+  except (ValueError, DataError, ModuleNotFoundError) as error:
+    raise ConfigError(f"config.calibration: {error}") from error
+
+
+class _WrongModel(ValueError):
+  """A file of a network that cannot be taken."""
+
+
+class _WrongTest(ValueError):
+  """Inputs to report on that cannot be taken."""
 
 
 def build(settings: FromFile) -> Subject:
@@ -113,7 +129,10 @@ def build(settings: FromFile) -> Subject:
     ValueError: the file cannot be taken, or inputs that do not fit it.
     fbq.data.DataError: inputs that cannot be read.
   """
-  found = imported.checked(settings.model)
+  try:
+    found = imported.checked(settings.model)
+  except (ValueError, ModuleNotFoundError) as error:
+    raise _WrongModel(str(error)) from error
   options: dict[str, Any] = dict(
     shape=found.net.input_shape,
     codes=found.codes,
@@ -126,11 +145,14 @@ def build(settings: FromFile) -> Subject:
   given = inputs_lib.read(settings.calibration, most=most, **options)
   reported = None
   if settings.test:
-    reported = inputs_lib.read(
-      settings.test, most=settings.held_images, **options
-    )
+    try:
+      reported = inputs_lib.read(
+        settings.test, most=settings.held_images, **options
+      )
+    except DataError as error:
+      raise _WrongTest(str(error)) from error
   if reported is not None and reported.kind != given.kind:
-    raise ValueError(
+    raise _WrongTest(
       f"{settings.test} has {reported.kind}, expected {given.kind} as "
       f"{settings.calibration} has"
     )
@@ -163,7 +185,7 @@ def build(settings: FromFile) -> Subject:
     )
   return Subject(
     *(net, variables, ranges, calibrated.images, validation, reported),
-    (*found.notes, reads),
+    (*found.notes, *_repeated(parts), reads),
     in_file,
   )
 
@@ -184,7 +206,7 @@ def _split(
   if reported is not None:
     known = {x.tobytes() for x in given.x}
     if both := sum(x.tobytes() in known for x in reported.x):
-      raise ValueError(
+      raise _WrongTest(
         f"{both} of {len(reported.x)} inputs of config.test are also in "
         "config.calibration; expected others, which chose nothing"
       )
@@ -192,6 +214,26 @@ def _split(
   half = len(rest) // 2
   chosen, last = given.rows(rest[:half]), given.rows(rest[half:])
   return given.rows(calibration), chosen, last
+
+
+def _repeated(parts: tuple[Inputs, Inputs, Inputs]) -> list[str]:
+  """A note of inputs that are reported and lie in another part too.
+
+  Copies of a picture under other names, which flatter what is told.
+
+  Raises:
+    ValueError: there is but one input, again and again.
+  """
+  used = {x.tobytes() for part in parts[:2] for x in part.x}
+  reported = [x.tobytes() for x in parts[2].x]
+  if len(used | set(reported)) == 1:
+    raise ValueError("all inputs are the same, expected different ones")
+  if both := sum(x in used for x in reported):
+    return [
+      f"{both} of {len(reported)} inputs that are reported are equal to some "
+      "that calibrate or choose, which flatters what is told of them."
+    ]
+  return []
 
 
 # ---- Scales

@@ -80,10 +80,7 @@ def claim_workdir(workdir: Path, claim: Mapping) -> str:
       _compare(workdir, claim)
       unfinished |= {*workdir.glob("*.writing"), *workdir.glob("*/*.writing")}
     elif given - unfinished:
-      raise ConfigError(
-        f"workdir {workdir} is not empty and has no config.json, so it is not "
-        "one of fbq's; use another --workdir"
-      )
+      raise _not_ours(workdir)
     else:
       write_atomically(path, json.dumps(claim, indent=1) + "\n")
 
@@ -91,10 +88,41 @@ def claim_workdir(workdir: Path, claim: Mapping) -> str:
     for leftover in unfinished:
       leftover.unlink(missing_ok=True)
   except OSError as error:
-    raise ConfigError(
-      f"workdir {workdir} cannot be used: {error}; use another --workdir"
-    ) from error
+    raise _unusable(workdir, error) from error
   return fingerprint(claim)
+
+
+def refuse_foreign(workdir: Path, settings: Settings) -> None:
+  """Raises ConfigError for a directory that `claim_workdir` would refuse.
+
+  It looks at names and settings alone, which takes no time, and writes nothing.
+  """
+  if not os.path.exists(workdir):
+    return
+  try:
+    given = {path.name for path in workdir.iterdir()}
+  except OSError as error:
+    raise _unusable(workdir, error) from error
+  if "config.json" in given:
+    settings_now = {"fbq": FORMAT, **settings.model_dump(mode="json")}
+    _compare(workdir, settings_now, settings_of)
+  elif any(
+    name != ".lock" and not name.startswith("config.json.") for name in given
+  ):
+    raise _not_ours(workdir)
+
+
+def _unusable(workdir, error):
+  return ConfigError(
+    f"workdir {workdir} cannot be used: {error}; use another --workdir"
+  )
+
+
+def _not_ours(workdir):
+  return ConfigError(
+    f"workdir {workdir} is not empty and has no config.json, so it is not "
+    "one of fbq's; use another --workdir"
+  )
 
 
 def _lock(path: Path) -> None:
@@ -119,6 +147,12 @@ def read_claim(workdir: Path) -> dict[str, Any]:
   path = workdir / "config.json"
   try:
     found = json.loads(path.read_text())
+  except (FileNotFoundError, NotADirectoryError) as error:
+    seen = "" if workdir.is_absolute() else f", seen from {Path.cwd()}"
+    raise ConfigError(
+      f"{path} cannot be read: {error.strerror}{seen}; expected the workdir of "
+      "a run"
+    ) from error
   except (OSError, ValueError) as error:
     raise ConfigError(f"{path} cannot be read: {error}") from error
   if not isinstance(found, dict) or found.get("fbq") != FORMAT:
@@ -129,14 +163,17 @@ def read_claim(workdir: Path) -> dict[str, Any]:
   return found
 
 
-def _compare(workdir, claim):
+def _compare(workdir, claim, part=lambda found: found):
   """Raises ConfigError unless a workdir is of the same configuration."""
   advice = "use another --workdir, or delete this one"
   try:
     found = read_claim(workdir)
   except ConfigError as error:
     raise ConfigError(f"{error}; {advice}") from error
+  found, claim = part(found), part(claim)
   changed = _differences(found, claim)
+  other = [text for text in changed if text.startswith("config.experiment ")]
+  changed = other or changed  # of another experiment everything differs
   if changed:
     raise ConfigError(
       f"workdir {workdir} belongs to another configuration; it differs in "

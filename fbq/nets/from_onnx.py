@@ -108,7 +108,7 @@ class _Reader:
       raise ValueError(
         f"input {name[:200]!r} is not of floats; export the network with them"
       )
-    batch, *sizes = (x.dim_value for x in kind.shape.dim) or (0,)
+    batch, *sizes = [x.dim_value for x in kind.shape.dim] or [0]
     if len(sizes) not in (1, 3) or min(sizes) < 1 or batch < 0:
       raise ValueError(
         f"input {name[:200]!r} has sizes {(batch, *sizes)}, 0 for unknown "

@@ -224,7 +224,9 @@ def reading(
   except damage as error:
     raise ValueError(f"{path} is damaged: {str(error)[:200]}") from error
   except ValueError as error:
-    raise ValueError(f"{path}: {str(error)[:1000]}") from error
+    said = str(error)[:1000]
+    where = "" if said.startswith(str(path)) else f"{path}: "
+    raise ValueError(f"{where}{said}") from error
 
 
 def builder(read: Callable[[str], Imported]) -> Callable[..., Net]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fbq.files import user_path
+from fbq.files import no_file, user_path
 from fbq.nets.imported import MOST_NUMBERS, MOST_OPERATORS
 
 FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
@@ -26,8 +26,8 @@ def load(path: str | Path) -> tuple[Path, Any, int]:
     ModuleNotFoundError: the package onnx is not installed.
   """
   path = user_path(path)
-  if not path.is_file():
-    raise ValueError(f"{path}: there is no such file")
+  if problem := no_file(path):
+    raise ValueError(problem)
   try:
     import onnx
   except ImportError as error:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fbq.files import user_path
+from fbq.files import no_file, user_path
 from fbq.nets import onnx_constants
 from fbq.nets.imported import MOST_NUMBERS, MOST_OPERATORS
 
@@ -50,8 +50,8 @@ class File:
       ModuleNotFoundError: the package ai-edge-litert is not installed.
     """
     self.path = user_path(path)
-    if not self.path.is_file():
-      raise ValueError(f"{self.path}: there is no such file")
+    if problem := no_file(self.path):
+      raise ValueError(problem)
     try:
       from ai_edge_litert import schema_py_generated as schema
     except ImportError as error:

@@ -19,6 +19,11 @@ from hwsim.target_fields import check_budgets, check_numbers, refuse
 # byte of L1 is worth one, 16 pixels a million, the last tile 30,000. Below this
 # budget the largest even number of columns is best (`tiling.py`).
 MOST_L1_BYTES = 1_900_000
+# Kernel sets of `kernels.json`: XpulpNN-mixed has convolutions alone.
+_LIBRARIES = {
+  "conv_library": ("XpulpV2", "XpulpNN", "XpulpNN-mixed", "pulp-nn"),
+  "other_library": ("XpulpV2", "XpulpNN", "pulp-nn"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +110,10 @@ class Target:
     if self.cores != 8:
       split = "the work split of the measured kernels is written for eight"
       refuse(self, "cores", self.cores, f"8: {split}")
+    for field in ("conv_library", "other_library"):
+      if getattr(self, field) not in _LIBRARIES[field]:
+        known = f"one of {', '.join(_LIBRARIES[field])}"
+        refuse(self, field, getattr(self, field), known)
     if self.timing not in coefficients.TIMINGS:
       refuse(self, "timing", self.timing, f"one of {coefficients.TIMINGS}")
     if self.double_buffering not in (1, 2):

@@ -18,6 +18,7 @@ from fbq.lab import subject
 from fbq.lab.lab import Lab
 from fbq.lab.settings import BelowOne, Compared, OnTarget
 from fbq.lab.subject import FromFile
+from fbq.search.problem import PEAK, SIZE
 
 Limit = Annotated[int, Field(ge=0, le=10**12)]
 
@@ -117,8 +118,11 @@ def check(settings: Compress, lab: Lab) -> None:
     )
   try:
     budgets.plan(settings, lab, None)
+  except ConfigError:  # of a target, which names its own setting
+    raise
   except ValueError as error:
-    raise ConfigError(f"config.budgets, limits and bounds: {error}") from error
+    said = str(error).replace(SIZE, "flash_bytes").replace(PEAK, "l2_bytes")
+    raise ConfigError(f"config.budgets, limits and bounds: {said}") from error
 
 
 def _ranged(net):

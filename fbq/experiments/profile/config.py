@@ -48,6 +48,7 @@ def compared(settings: Profiling) -> tuple[Target, list[Target]]:
   if isinstance(own, pulp.Target):
     stock = [*pulp.TARGETS, *([] if own in pulp.TARGETS else [own])]
   try:
+    get_target(own, settings.target_overrides)  # told first where it is wrong
     targets = [get_target(each, settings.target_overrides) for each in stock]
   except ValueError as error:
     raise ConfigError(f"config.target_overrides: {error}") from error

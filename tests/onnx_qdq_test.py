@@ -18,9 +18,12 @@ onnx = pytest.importorskip("onnx", reason=REASON)
 pytest.importorskip("onnxruntime", reason=REASON)
 
 from fbq import precision  # noqa: E402
-from fbq.deploy import faithful, lowering, onnx_qdq  # noqa: E402
+from fbq.deploy import faithful, lowering, onnx_fast, onnx_qdq  # noqa: E402
 from fbq.nets import Net, Node  # noqa: E402
 
+EXACT_SUMS = pytest.mark.skipif(
+  onnx_fast.saturates(), reason="this processor's sums of int8 are cut off"
+)
 NARROW = {"a.weight": 4, "b.weight": 2, "a.out": 8, "b.out": 4, "d.out": 2}
 
 
@@ -107,6 +110,7 @@ def test_biases_are_left_as_they_are_by_a_session_of_anybody():
   assert agreeing(run(model, MIX), expected) >= 30
 
 
+@EXACT_SUMS
 def test_rounded_biases_of_narrow_weights_are_hardly_rounded():
   """Weights of 2 bits are taken 63 times, so sums have steps 63 times finer."""
   bits = {x: 2 if "weight" in x else 8 for x in MIX.workload.sites}
@@ -126,9 +130,11 @@ def test_rounded_biases_of_narrow_weights_are_hardly_rounded():
 
 
 def kernels_of(model, path):
-  """What a default session runs."""
+  """What a default session runs, but for the last product, of the step."""
   onnx_qdq.session(model, optimized=str(path))
-  return {node.op_type for node in onnx.load(path).graph.node}
+  *nodes, last = onnx.load(path).graph.node
+  assert last.op_type == "Mul"
+  return {node.op_type for node in nodes}
 
 
 def test_forms_run_on_the_kernels_that_they_are_for(tmp_path):
@@ -155,6 +161,8 @@ def test_a_channel_of_factor_0_keeps_its_bias():
   values = images(net, 32)
   expected = exact(net, given, bits, values)["classifier"]
   for fused in (False, True):
+    if fused and onnx_fast.saturates():
+      continue
     model = onnx_qdq.build(network, fused_bias=fused)
     assert agreeing(run(model, net), expected) >= 16
 

@@ -148,7 +148,7 @@ class _Builder:
     else:
       out = self._weighted(node, inputs)
     if node.is_output:
-      return out
+      return self._logits(node, out) if self.quantized else out
     if network.ends(node.name)[0] == 0 and node.op not in (
       "avg_pool",
       "max_pool",
@@ -167,6 +167,9 @@ class _Builder:
     if not node.is_output:  # in codes
       scale, bias = (x * network.step(node.name) for x in (scale, bias))
     scale = scale / in_step  # of a weight's code, batch norm included
+    if node.is_output and self.quantized:
+      inputs = [self._whole(node, inputs[0], in_step)]
+      scale, bias = np.ones_like(scale), part["bias"]
 
     # ONNX has channels first; a product reads a whole image as one row
     weight = part["weight"]
@@ -206,6 +209,17 @@ class _Builder:
     if fused:
       return out
     return self._node("Add", [out, bias], f"{node.name}.biased")
+
+  def _whole(self, node, x, step):
+    """The codes of a tensor, as floats: sums of them are exact, so logits tie
+    where the integers' do."""
+    by = self._constant(f"{node.name}.in_step", step)
+    x = self._node("Div", [x, by], f"{node.name}.near_codes")
+    return self._node("Round", [x], f"{node.name}.in_codes")
+
+  def _logits(self, node, sums):
+    step = self._constant(f"{node.name}.step", self.network.steps[node.name])
+    return self._node("Mul", [sums, step], f"{node.name}.logits")
 
   def _fuses(self, node):
     """Whether a bias is an input of its operator; of logits it is not.

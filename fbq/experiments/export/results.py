@@ -102,7 +102,8 @@ class IntegerExport(ExportedPoint):
     widths: by width of the requantization, those that could be made.
     bits: {layer: (bits of its input, bits of its weights)}.
     onnx: "bytes" of constants, and "same_class" or, on integer kernels,
-      "fast_same_class": images classified as the trained network does.
+      "fast_same_class": images classified as the trained network does;
+      "fast_saturates": 1 where kernels cut sums off, see `onnx_fast`.
     target: name of the hardware of the run; XPulpNNv1 if it had none.
     dory: command that makes DORY write code for it; None where DORY has no
       kernels for it.

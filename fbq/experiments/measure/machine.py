@@ -4,6 +4,8 @@ import os
 import platform
 from pathlib import Path
 
+from fbq.deploy import onnx_fast
+
 
 def about() -> dict[str, str]:
   """Processor, runtime and cores; "target" names both, for tables."""
@@ -15,6 +17,9 @@ def about() -> dict[str, str]:
     "target": f"onnxruntime {version}, one core of {processor}"[:100],
     "processor": processor,
     "instructions": _instructions(),
+    "sums of int8": "cut off at 16 bits"
+    if onnx_fast.saturates()
+    else "exact, of 32 bits",
     "cores": str(os.cpu_count()),
     "onnxruntime": version,
     "unit": "nanoseconds",

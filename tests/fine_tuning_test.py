@@ -253,4 +253,6 @@ def test_assignments_together_end_as_each_alone(tmp_path, monkeypatch):
   tuner.__dict__["trainer"] = tuner.trainer._replace(step=None)
   shutil.rmtree(tmp_path / "together/checkpoints/tune1")
   for again in (tune("together", True), tune("together", False)):
-    jax.tree.map(np.testing.assert_array_equal, together, again)
+    for (x, told), (y, also_told) in zip(together, again, strict=True):
+      jax.tree.map(np.testing.assert_array_equal, x, y)
+      assert told.results() == also_told.results()

@@ -44,6 +44,8 @@ def small_layers(draw):
   pad = draw(st.integers(0, kernel // 2))
   if op in ("linear", "add"):
     kernel, stride, pad = 1, 1, 0
+  if op in ("max_pool", "avg_pool"):  # of one pixel there is nothing to compute
+    kernel = max(kernel, 2)
   if op == "linear":
     height = width = 1
   height, width = max(height, kernel - 2 * pad), max(width, kernel - 2 * pad)

@@ -285,7 +285,7 @@ def _output(
   site = call.net.site_of[node.inputs[0]]
   if call.train or site is None or form.quantizes != "both":
     return sums + bias
-  weight_unit = quantizer.weight_unit(kernel, node).reshape(-1)
+  weight_unit = jnp.ravel(quantizer.weight_unit(kernel, node))
   unit = weight_unit * quantizer.activation_unit(site)
   codes = jnp.round(sums / unit) + jnp.round(bias / unit)
   # Rounding has no slope: gradients are those of what was rounded

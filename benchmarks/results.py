@@ -71,7 +71,8 @@ def main(arguments: list[str]) -> None:
     workdir = pathlib.Path(given or ROOT / "runs" / "results" / name)
     if not given:
       config = f"--config=configs/{RUNS[name]}"
-      command = [sys.executable, "main.py", config, f"--workdir={workdir}"]
+      where = f"--workdir={workdir.relative_to(ROOT)}"  # it will be read
+      command = [sys.executable, "main.py", config, where]
       print(" ".join(command), flush=True)
       subprocess.run(command, cwd=ROOT, check=True)
     told[name] = markdown.told(*experiment.load(workdir))

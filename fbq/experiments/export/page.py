@@ -157,7 +157,7 @@ def _integers(results: IntegerExport) -> list[Block]:
       )
     )
   if "fast_same_class" in onnx:
-    same, cut = onnx["fast_same_class"], bool(onnx["fast_saturates"])
+    same, cut = onnx["fast_same_class"], bool(onnx.get("fast_saturates"))
     files.append(Text(runtimes.fast(same, results.images, cut)))
     files.append(Links([("qdq_fast.onnx", "qdq_fast.onnx")]))
   blocks: list[Block] = [Section("What runs where", files)]
